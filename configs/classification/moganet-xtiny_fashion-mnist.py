@@ -1,0 +1,11 @@
+# MogaNet-XT on Fashion-MNIST at its own 28 px, five epochs from scratch.
+_base_ = [
+    './_base_/models/moganet.py',
+    './_base_/datasets/fashion-mnist.py',
+    './_base_/schedules/adamw_5e.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(arch='xtiny', in_channels=1, drop_path_rate=0.0),
+    head=dict(in_channels=192, num_classes=10, topk=(1,)),
+)

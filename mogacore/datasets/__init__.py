@@ -1,0 +1,5 @@
+"""Data sets that no task library has."""
+
+from .idx import FashionMNISTFiles
+
+__all__ = ['FashionMNISTFiles']

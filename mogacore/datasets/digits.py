@@ -1,0 +1,393 @@
+"""The embedded data: scikit-learn's 1,797 handwritten digits, written in the formats of the real data sets.
+
+    classification/{train,val}/{0..9}/NNNN.png     class folders; NNNN is the digit's index in scikit-learn
+    scenes/{train,val}/NNNN.png                    two to five coloured digits on a textured ground, RGB
+    scenes/annotations/instances_{train,val}.json  COCO boxes and masks, category id = digit + 1
+    scenes/annotations/keypoints_{train,val}.json  COCO keypoints, the five of ``KEYPOINTS`` on every digit
+    scenes/segmentation/{train,val}/NNNN.png       class of each pixel: 0 is background, digit + 1 its visible ink
+    moving/mnist_test_seq.npy                      (20, N, 64, 64) uint8, two bouncing digits, frame axis first
+
+Every fifth digit of each class is held out: val scenes and the moving sequences show those alone. In the
+segmentation maps background is a class like the ten others, so nothing is ignored (``reduce_zero_label=False``).
+
+Everything follows from the seed. Pixels are computed in integers, so that they are equal on every machine.
+
+Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test set).
+"""
+
+import json
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+
+from mogacore.errors import UserError
+
+PARTS = ('classification', 'scenes', 'moving')
+SPLITS = ('train', 'val')
+CLASSES = tuple('0123456789')
+KEYPOINTS = ('top', 'bottom', 'left', 'right', 'centroid')
+SKELETON = ((1, 5), (2, 5), (3, 5), (4, 5))  # 1-based, as COCO counts: a cross through the centroid
+
+MARKER = 'digits.json'
+# Raise when the same parameters come to mean other bytes: it stands in the marker.
+VERSION = 1
+
+INK = 128  # opacity from which a pixel belongs to a digit
+MIN_VISIBLE = 0.95  # share of its ink that a digit keeps when later ones are laid over it
+
+
+def write_digits(
+    root: str | Path,
+    parts: tuple[str, ...] = PARTS,
+    num_train_scenes: int = 500,
+    num_val_scenes: int = 100,
+    num_sequences: int = 200,
+    seed: int = 0,
+) -> dict[str, dict[str, int]]:
+    """Write the embedded data sets; a part that is already there with the same parameters is left as it is.
+
+    Each part is written beside its place and renamed into it, so an interrupted run leaves no half of one.
+
+    Args:
+        root: Folder that gets one folder for each part; made where missing.
+        parts: Any of ``PARTS``.
+        num_train_scenes: Number of training scenes, at least 1.
+        num_val_scenes: Number of validation scenes, at least 1.
+        num_sequences: Number of moving sequences, at least 1.
+        seed: Seed of the scenes and sequences, at least 0. The split into train and val does not depend on it.
+
+    Returns:
+        For each part what it holds, as name -> count.
+
+    Raises:
+        UserError: If an argument is out of range, scikit-learn is missing, or something else is in a part's place.
+    """
+    root = Path(root)
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise UserError(f'part {unknown[0]!r} is unknown: choose from {", ".join(PARTS)}')
+    counts = {
+        'num_train_scenes': num_train_scenes,
+        'num_val_scenes': num_val_scenes,
+        'num_sequences': num_sequences,
+    }
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f'{name} is {count}: give 1 or more, or leave its part out of parts')
+    if seed < 0:
+        raise UserError(f'seed is {seed}: give 0 or more')
+
+    jobs = {
+        'classification': (_write_classification, {}),
+        'scenes': (_write_scenes, {'num_train': num_train_scenes, 'num_val': num_val_scenes, 'seed': seed}),
+        'moving': (_write_moving, {'num_sequences': num_sequences, 'seed': seed}),
+    }
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'{root} cannot be made a folder ({error.strerror}): choose another root') from error
+    return {part: _write_part(root / part, *jobs[part]) for part in parts}
+
+
+def load_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The handwritten digits as scikit-learn ships them.
+
+    Returns:
+        images (1797, 8, 8) uint8, white ink on black, 0..255; labels (1797,) int, 0..9; held_out (1797,) bool,
+        true for every fifth digit of a class in the file's order: 355 digits, which no training data shows.
+
+    Raises:
+        UserError: If scikit-learn is not installed.
+    """
+    if find_spec('sklearn') is None:
+        raise UserError('the digits come with scikit-learn, which is not installed: run pip install scikit-learn')
+    from sklearn.datasets import load_digits as load
+
+    bunch = load()
+    images = (bunch.images.astype(np.int32) * 255 + 8) // 16  # 0..16 to 0..255, rounded
+    held_out = np.zeros(len(images), bool)
+    for label in range(len(CLASSES)):
+        held_out[np.flatnonzero(bunch.target == label)[4::5]] = True
+    return images.astype(np.uint8), bunch.target, held_out
+
+
+def glyph(digit: np.ndarray, size: int) -> np.ndarray:
+    """An 8x8 digit enlarged for pasting: opacity, (size, size) uint8, with a margin of a tenth and crisp edges."""
+    # Without the margin strokes that touch the edge of the 8x8 image would end in a straight cut.
+    smooth = _enlarge(np.pad(digit, 1), size).astype(np.int32)
+    # Steeper around 96, the level at which thin strokes still hold together and loops stay open.
+    return np.clip((smooth - 96) * 5 // 2 + INK, 0, 255).astype(np.uint8)
+
+
+def draw_scene(
+    rng: np.random.Generator, digits: np.ndarray, canvas: int = 128
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Paste two to five digits at random places, later ones on top.
+
+    A digit is about 0.19 to 0.4 of the canvas high. One that finds no place where every digit below it keeps
+    ``MIN_VISIBLE`` of its ink is left out.
+
+    Args:
+        rng: Source of all randomness.
+        digits: Digits to draw from, (K, 8, 8) uint8.
+        canvas: Height and width of the scene in pixels.
+
+    Returns:
+        image (canvas, canvas, 3) uint8 RGB; instances (canvas, canvas) uint8, k where the visible ink of the k-th
+        pasted digit is (from 1), 0 elsewhere; and the position in ``digits`` of each pasted one.
+    """
+    image = _draw_ground(rng, canvas)
+    instances = np.zeros((canvas, canvas), np.uint8)
+    pasted, full_ink = [], []
+    for _ in range(rng.integers(2, 6)):
+        index = int(rng.integers(len(digits)))
+        size = int(rng.integers(canvas * 15 // 64, canvas // 2 + 1))
+        opacity = glyph(digits[index], size)
+        colour = _draw_ink_colour(rng)
+        for _ in range(30):
+            top, left = rng.integers(canvas - size + 1, size=2)
+            window = np.s_[top : top + size, left : left + size]
+            trial = instances.copy()
+            trial[window][opacity >= INK] = len(pasted) + 1
+            visible = np.bincount(trial.ravel(), minlength=len(pasted) + 2)[1:]
+            if np.all(visible[:-1] >= MIN_VISIBLE * np.array(full_ink)):
+                break
+        else:
+            continue
+        instances = trial
+        pasted.append(index)
+        full_ink.append(visible[-1])
+        share = opacity[..., None].astype(np.int32)
+        image[window] = (image[window] * (255 - share) + colour * share + 127) // 255
+    return image, instances, pasted
+
+
+def ink_keypoints(mask: np.ndarray) -> np.ndarray:
+    """The five ``KEYPOINTS`` of a digit's ink.
+
+    An extreme point is a pixel of the ink; where several are equally extreme it is the middle one of them, counted
+    left to right or top to bottom (of an even number, the earlier of the middle two). The centroid is the
+    mean of all ink pixels, and may lie beside the ink.
+
+    Args:
+        mask: Ink, (H, W) bool, at least one pixel.
+
+    Returns:
+        (5, 2) float64, x and y in pixels; the first pixel's centre is at 0.
+    """
+    ys, xs = np.nonzero(mask)  # row by row, so the pixels of one row and those of one column are both in order
+    points = [(xs.mean(), ys.mean())]
+    for extreme in (xs == xs.max(), xs == xs.min(), ys == ys.max(), ys == ys.min()):
+        ties = np.flatnonzero(extreme)
+        middle = ties[(len(ties) - 1) // 2]
+        points.insert(0, (xs[middle], ys[middle]))
+    return np.array(points, np.float64)
+
+
+def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
+    """A mask (H, W) bool as COCO's uncompressed run lengths: column by column, the first run counts zeros."""
+    flat = mask.ravel(order='F')
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
+    return {'counts': [0, *runs] if flat[0] else runs, 'size': list(mask.shape)}
+
+
+def moving_sequence(rng: np.random.Generator, digits: np.ndarray, num_frames: int = 20, canvas: int = 64) -> np.ndarray:
+    """A sequence of Moving MNIST: two digits at constant speed that bounce off the four sides.
+
+    Args:
+        rng: Source of all randomness; for each digit it gives start, direction and which one, in that order.
+        digits: Digits to draw from, (K, S, S) uint8; 28 px in the real set.
+        num_frames: Length of the sequence.
+        canvas: Height and width of a frame in pixels, at least S.
+
+    Returns:
+        (num_frames, canvas, canvas) uint8, 0..255; where the digits meet the brighter one shows.
+
+    Raises:
+        ValueError: If the digits are larger than the canvas.
+
+    Source: the generator of the Moving MNIST loaders: a step is 0.1 of the free way, taken before every frame.
+    """
+    size = digits.shape[-1]
+    if size > canvas:
+        raise ValueError(f'digits of {size} px do not fit: the canvas has {canvas} px, enlarge it or shrink them')
+    frames = np.zeros((num_frames, canvas, canvas), np.uint8)
+    for _ in range(2):
+        position = rng.random(2).tolist()  # x, y of the corner, 0..1 of the free way
+        angle = rng.random() * 2 * math.pi
+        step = [0.1 * math.cos(angle), 0.1 * math.sin(angle)]
+        digit = digits[rng.integers(len(digits))]
+        for frame in frames:
+            for axis in range(2):
+                position[axis] += step[axis]
+                if not 0 < position[axis] < 1:
+                    position[axis] = min(max(position[axis], 0.0), 1.0)
+                    step[axis] = -step[axis]
+            left, top = (int((canvas - size) * coordinate) for coordinate in position)
+            window = frame[top : top + size, left : left + size]
+            np.maximum(window, digit, out=window)
+    return frames
+
+
+def _write_part(folder, write, parameters):
+    """Call ``write(folder, **parameters)`` on a folder that appears only when complete; return its counts."""
+    asked = {'version': VERSION, **parameters}
+    if folder.exists() or folder.is_symlink():
+        marker = _read_marker(folder)
+        if not marker:
+            raise UserError(
+                f'{folder} is in the way, not a complete set of digits: move it away or choose another root'
+            )
+        if marker['parameters'] == asked:
+            return marker['counts']
+        made = f'holds digits made with {marker["parameters"]}, not with {asked}'
+        raise UserError(f'{folder} {made}: move it away or choose another root')
+    with TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as temporary:
+        draft = Path(temporary) / folder.name
+        draft.mkdir()
+        counts = write(draft, **parameters)
+        _write_json(draft / MARKER, {'parameters': asked, 'counts': counts})
+        draft.rename(folder)
+    return counts
+
+
+def _read_marker(folder):
+    """The marker of a complete part, or {} where there is none that we wrote."""
+    try:
+        marker = json.loads((folder / MARKER).read_text())
+    except (OSError, ValueError):
+        return {}
+    return marker if isinstance(marker, dict) and {'parameters', 'counts'} <= marker.keys() else {}
+
+
+def _write_classification(folder):
+    images, labels, held_out = load_digits()
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        split = SPLITS[int(held_out[index])]
+        _write_png(folder / split / CLASSES[label] / f'{index:04}.png', _enlarge(image, 32))
+    return {'train images': int((~held_out).sum()), 'val images': int(held_out.sum())}
+
+
+def _write_scenes(folder, num_train, num_val, seed):
+    images, labels, held_out = load_digits()
+    counts = {}
+    for stream, (split, num_scenes) in enumerate(zip(SPLITS, (num_train, num_val), strict=True)):
+        sources = np.flatnonzero(held_out == (split == 'val'))
+        rng = _make_rng(seed, stream)
+        entries, annotations = [], []
+        for number in range(num_scenes):
+            image, instances, pasted = draw_scene(rng, images[sources])
+            classes = np.zeros_like(instances)
+            name = f'{number:04}.png'
+            height, width = instances.shape
+            entries.append({'id': number + 1, 'file_name': name, 'height': height, 'width': width})
+            for order, position in enumerate(pasted, start=1):
+                source = int(sources[position])
+                mask = instances == order
+                category = int(labels[source]) + 1
+                classes[mask] = category
+                annotation = {'id': len(annotations) + 1, 'image_id': number + 1, 'category_id': category}
+                annotations.append(annotation | _annotate(mask) | {'source_index': source})
+            _write_png(folder / split / name, image)
+            _write_png(folder / 'segmentation' / split / name, classes)
+        _write_annotations(folder / 'annotations', split, entries, annotations)
+        counts |= {f'{split} images': num_scenes, f'{split} digits': len(annotations)}
+    return counts
+
+
+def _annotate(mask):
+    """What COCO says of an instance, from its visible ink."""
+    ys, xs = np.nonzero(mask)
+    left, top = int(xs.min()), int(ys.min())
+    return {
+        'bbox': [left, top, int(xs.max()) - left + 1, int(ys.max()) - top + 1],
+        'area': len(xs),
+        'iscrowd': 0,
+        'segmentation': encode_rle(mask),
+        'num_keypoints': len(KEYPOINTS),
+        # v = 2: labelled and visible
+        'keypoints': [value for x, y in ink_keypoints(mask).round(2).tolist() for value in (x, y, 2)],
+    }
+
+
+def _write_annotations(folder, split, images, annotations):
+    """The two COCO files of a split: the ten digits as classes, and one class of digits with keypoints."""
+    info = {'description': f'mogacore digit scenes, {split}: source_index counts in sklearn.datasets.load_digits()'}
+    folder.mkdir(exist_ok=True)
+    classes = [{'id': i + 1, 'name': name, 'supercategory': 'digit'} for i, name in enumerate(CLASSES)]
+    instances = [
+        {key: value for key, value in annotation.items() if 'keypoints' not in key} for annotation in annotations
+    ]
+    _write_json(
+        folder / f'instances_{split}.json',
+        {'info': info, 'images': images, 'annotations': instances, 'categories': classes},
+    )
+    digit = {'id': 1, 'name': 'digit', 'supercategory': 'digit', 'keypoints': KEYPOINTS, 'skeleton': SKELETON}
+    keypoints = [annotation | {'category_id': 1} for annotation in annotations]
+    _write_json(
+        folder / f'keypoints_{split}.json',
+        {'info': info, 'images': images, 'annotations': keypoints, 'categories': [digit]},
+    )
+
+
+def _write_moving(folder, num_sequences, seed):
+    images, _, held_out = load_digits()
+    digits = np.stack([glyph(image, 28) for image in images[held_out]])
+    rng = _make_rng(seed, len(SPLITS))
+    sequences = np.stack([moving_sequence(rng, digits) for _ in range(num_sequences)], axis=1)
+    np.save(folder / 'mnist_test_seq.npy', sequences)
+    return {'sequences': num_sequences}
+
+
+def _make_rng(seed, stream):
+    # One stream for each thing drawn: the number of training scenes does not change the val scenes.
+    return np.random.Generator(np.random.PCG64([seed, stream]))
+
+
+def _enlarge(image, size):
+    """Bicubic interpolation of (n, n) or (n, n, C) uint8 to ``size`` pixels, clipped to 0..255.
+
+    It is what ``cv2.INTER_CUBIC`` computes, but in integers: OpenCV's versions differ by a level here and there.
+    """
+    length = len(image)
+    centres = (np.arange(size) + 0.5) * length / size - 0.5
+    d = np.abs(centres[:, None] - np.arange(-2, length + 2))  # the edge pixels count twice more
+    # Keys' kernel with a = -0.75
+    near, far = ((1.25 * d - 2.25) * d) * d + 1, ((d - 5) * d + 8) * d * -0.75 + 3
+    weights = np.rint(np.where(d <= 1, near, np.where(d < 2, far, 0)) * 2**14).astype(np.int64)
+    padded = np.pad(image, [(2, 2), (2, 2), (0, 0)][: image.ndim], mode='edge').astype(np.int64)
+    rows = np.tensordot(weights, padded, 1)
+    enlarged = np.einsum('xj,yj...->yx...', weights, rows)
+    return np.clip((enlarged + 2**27) >> 28, 0, 255).astype(np.uint8)
+
+
+def _draw_ground(rng, canvas):
+    """A dark ground: one colour, lighter and darker in clouds, with grain. (canvas, canvas, 3) uint8."""
+    colour = rng.integers(25, 110, size=3)
+    brightness = rng.integers(-30, 31, size=(6, 6, 1))
+    tint = rng.integers(-12, 13, size=(6, 6, 3))
+    patches = np.clip(colour + brightness + tint, 0, 255).astype(np.uint8)
+    grain = rng.integers(-8, 9, size=(canvas, canvas, 1))
+    return np.clip(_enlarge(patches, canvas) + grain, 0, 255).astype(np.uint8)
+
+
+def _draw_ink_colour(rng):
+    """A light colour, from pale to saturated. (3,) int."""
+    return np.array([*rng.integers(185, 256, size=2), rng.integers(70, 256)])[rng.permutation(3)]
+
+
+def _write_png(path, image):
+    """Write a grey (H, W) or RGB (H, W, 3) uint8 image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if image.ndim == 3:
+        image = image[..., ::-1]  # OpenCV's order
+    _, encoded = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 6])
+    path.write_bytes(encoded.tobytes())
+
+
+def _write_json(path, content):
+    path.write_text(json.dumps(content, separators=(',', ':')) + '\n')

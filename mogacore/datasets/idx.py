@@ -1,0 +1,95 @@
+"""Image sets in MNIST's IDX format, such as Fashion-MNIST, from a user's own four files."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+
+from mogacore.errors import UserError
+
+FASHION_MNIST_CLASSES = (
+    'T-shirt/top',
+    'Trouser',
+    'Pullover',
+    'Dress',
+    'Coat',
+    'Sandal',
+    'Shirt',
+    'Sneaker',
+    'Bag',
+    'Ankle boot',
+)
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """Array of an IDX file of unsigned bytes, plain or gzipped.
+
+    Args:
+        path: The file; where it is not there, the same name with ``.gz``.
+
+    Returns:
+        uint8 array of the shape that the file's header gives, (N, H, W) for images, (N,) for labels.
+
+    Raises:
+        UserError: If neither file is there, or it is no whole IDX file of unsigned bytes.
+
+    Source: the format's description on the MNIST page: two zero bytes, type 0x08, number of dimensions, each size as
+        a big-endian 32-bit number, then the values in C order.
+    """
+    path = Path(path)
+    if not path.is_file():
+        path = path.with_name(path.name + '.gz')
+    if not path.is_file():
+        raise UserError(f'IDX file {path.with_suffix("")} (or the same with .gz) is missing: see docs/data.md')
+    content = path.read_bytes()
+    try:
+        if content[:2] == b'\x1f\x8b':
+            content = gzip.decompress(content)
+    except (EOFError, OSError, zlib.error):
+        raise UserError(f'{path} is a broken or truncated gzip file: copy it again') from None
+    if len(content) < 4 or content[:3] != b'\x00\x00\x08':
+        raise UserError(f'{path} is no IDX file of unsigned bytes: give one of the four original files')
+    num_dims = content[3]
+    start = 4 + 4 * num_dims
+    shape = tuple(np.frombuffer(content[4:start], '>u4').tolist())
+    if len(shape) != num_dims or len(content) - start != np.prod(shape, dtype=np.int64):
+        raise UserError(f'{path} is truncated or too long for its header {shape}: copy it again')
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+@DATASETS.register_module()
+class FashionMNISTFiles(BaseDataset):
+    """Fashion-MNIST (Xiao et al., arXiv 1708.07747) from its four IDX files, gzipped or not.
+
+    Each item before the pipeline: ``img`` (28, 28) uint8 and ``gt_label`` 0..9.
+
+    Args:
+        data_root: Folder of ``{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]``.
+        split: 'train' (60,000) or 'test' (10,000).
+        **kwargs: Further settings of mmengine's BaseDataset, e.g. ``pipeline`` or ``indices``.
+
+    Raises:
+        UserError: If a file is missing or broken, or images and labels differ in number.
+    """
+
+    METAINFO: ClassVar = dict(classes=FASHION_MNIST_CLASSES)
+    FILE_PREFIX: ClassVar = dict(train='train', test='t10k')
+
+    def __init__(self, data_root: str, split: str = 'train', **kwargs):
+        if split not in self.FILE_PREFIX:
+            raise UserError(f'split {split!r} is unknown: choose from {", ".join(self.FILE_PREFIX)}')
+        self.split = split
+        super().__init__(data_root=data_root, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        prefix = Path(self.data_root) / self.FILE_PREFIX[self.split]
+        images, labels = read_idx(f'{prefix}-images-idx3-ubyte'), read_idx(f'{prefix}-labels-idx1-ubyte')
+        if len(images) != len(labels):
+            raise UserError(f'{self.data_root} has {len(images)} {self.split} images but {len(labels)} labels')
+        return [dict(img=image, gt_label=int(label)) for image, label in zip(images, labels, strict=True)]

@@ -1,0 +1,1 @@
+"""Launching, the Runner built from a config and flags, hooks, inference."""

@@ -1,0 +1,168 @@
+"""The one way in which every task is trained and tested: mmengine's Runner, loud about weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_distributed, is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import Runner as MMEngineRunner
+
+from mogacore import checkpoint as ckpt
+from mogacore.errors import UserError
+from mogacore.registry import import_quietly
+
+from .config import enable_tta, load_config, locate_data, prepare_for_device, show_predictions
+from .launch import init_process_group
+
+
+@RUNNERS.register_module(name='mogacore.Runner')
+class Runner(MMEngineRunner):
+    """mmengine's Runner, which reads weight files safely and passes over no key in silence.
+
+    A config sets ``load_allow_missing`` and ``load_allow_unexpected`` (lists of patterns such as ``head.*``) for what
+    the file of ``load_from`` may lack or have too many of; see :func:`mogacore.checkpoint.load_into`.
+    """
+
+    def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> dict:
+        """Load a file into the model, whole or with an error, and return its container for :meth:`resume`."""
+        container = CheckpointLoader.load_checkpoint(filename, map_location='cpu')  # reads safely, URLs too
+        self.call_hook('after_load_checkpoint', checkpoint=container)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        ckpt.load_into(
+            model,
+            container,
+            allow_missing=self.cfg.get('load_allow_missing', ()),
+            allow_unexpected=self.cfg.get('load_allow_unexpected', ()),
+        )
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        # mmengine would run this text as Python, only to look for a setting of its 1.x days.
+        container.get('meta', {}).pop('config', None)
+        return container
+
+
+def train(
+    config: str,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    cfg_options: dict | None = None,
+    launcher: str = 'none',
+) -> Runner:
+    """Train the model of a config file.
+
+    Args:
+        config: Config file.
+        work_dir: Folder of logs and checkpoints; None is ``work_dirs/`` and the config's name.
+        resume: 'auto' goes on from the newest checkpoint of the work dir, a path from that file, None starts anew.
+        amp: Train in mixed precision.
+        auto_scale_lr: Scale the learning rate by the real batch over the recipe's.
+        cfg_options: Settings over the config's.
+        launcher: Who started the processes: none, pytorch, slurm or mpi.
+
+    Raises:
+        UserError: If something the user gave is not there or does not fit.
+    """
+    cfg = load_config(config, cfg_options)
+    if resume not in (None, 'auto') and not Path(resume).is_file():
+        raise UserError(f'checkpoint {resume} is not there: pass --resume alone to take the newest of the work dir')
+    cfg.work_dir = _work_dir(cfg, work_dir)
+    if resume is None and any(Path(cfg.work_dir).glob('*.pth')):
+        raise UserError(
+            f'work dir {cfg.work_dir} already holds checkpoints: go on with --resume, or choose another --work-dir'
+        )
+    if resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if resume == 'auto' else resume
+    if auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {config} does not say')
+        cfg.auto_scale_lr.enable = True
+    prepare_for_device(cfg, amp)
+    locate_data(cfg, 'train')
+    runner = _build_runner(cfg, launcher)
+    runner.train()
+    return runner
+
+
+def test(
+    config: str,
+    checkpoint: str,
+    work_dir: str | None = None,
+    out: str | None = None,
+    show_dir: str | None = None,
+    tta: bool = False,
+    cfg_options: dict | None = None,
+    launcher: str = 'none',
+) -> dict[str, float]:
+    """Test a weight file on the test data of a config file.
+
+    Args:
+        config: Config file.
+        checkpoint: Weight file; it must fit the model whole.
+        work_dir: Folder of logs; None is ``work_dirs/`` and the config's name.
+        out: JSON file for the metrics.
+        show_dir: Folder for pictures of the predictions.
+        tta: Average the predictions of several views of each image.
+        cfg_options: Settings over the config's.
+        launcher: Who started the processes: none, pytorch, slurm or mpi.
+
+    Returns:
+        Metric name to value, as the config's evaluator names them.
+
+    Raises:
+        UserError: If something the user gave is not there or does not fit.
+    """
+    cfg = load_config(config, cfg_options)
+    if not Path(checkpoint).is_file():
+        raise UserError(f'checkpoint {checkpoint} is not there: give the path of a weight file')
+    cfg.work_dir = _work_dir(cfg, work_dir)
+    cfg.load_from, cfg.resume = checkpoint, False
+    # Only the test half of the config is built: no training data is needed to test.
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+        cfg.pop(key, None)
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
+        cfg.pop(key, None)
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in TRAINING_HOOKS]
+    if show_dir is not None:
+        show_predictions(cfg, show_dir)
+    if tta:
+        enable_tta(cfg)
+    locate_data(cfg, 'test')
+    metrics = _build_runner(cfg, launcher).test()
+    if out is not None and is_main_process():
+        report = {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta, 'metrics': metrics}
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(report, indent=2, default=float) + '\n')
+    return metrics
+
+
+# Hooks that act on the training data or on weights in training, and cannot be built without them.
+TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'ReduceLossHook')
+
+
+def _work_dir(cfg: Config, work_dir: str | None) -> str:
+    return str(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(cfg.filename).stem)
+
+
+def _build_runner(cfg: Config, launcher: str) -> Runner:
+    cfg.launcher = launcher
+    init_process_group(launcher)
+    if is_distributed() and not torch.cuda.is_available():
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+    if launcher != 'none':
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='ReduceLossHook')]
+    import_quietly(cfg.get('default_scope', 'mmengine'))
+    return Runner.from_cfg(cfg)

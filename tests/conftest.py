@@ -1,0 +1,48 @@
+"""Fixtures that several test files share."""
+
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(__file__).parent / 'data'
+TINY_ARCH = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ffn_ratios=(2, 2, 2, 2))
+
+sys.path.insert(0, str(Path(__file__).parent / 'models'))  # for plain.py, the written-out block
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+def fill_by_name(model):
+    """Fill every tensor from its own key name, by the rule of the golden outputs (tests/data/README.md)."""
+    for name, tensor in model.state_dict().items():
+        shape = tuple(tensor.shape)
+        z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+        if name.endswith('num_batches_tracked'):
+            z = np.zeros(shape)
+        elif name.endswith('running_var'):
+            z = 0.5 + np.abs(z)
+        elif name.endswith(('running_mean', 'bias')):
+            z = 0.1 * z
+        elif name.endswith(('sigma.scale', 'sigma')):
+            z = 0.5 * z
+        elif 'layer_scale_' in name:
+            z = 0.05 * z
+        elif len(shape) == 1:
+            z = 1 + 0.1 * z
+        else:
+            z = z / np.sqrt(np.prod(shape[1:]))
+        tensor.copy_(torch.from_numpy(np.asarray(z, np.float32)))
+    return model
+
+
+def golden_input(height, width):
+    """The (2, 3, height, width) images of the golden outputs."""
+    return torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, height, width)).astype(np.float32))

@@ -1,0 +1,74 @@
+import gzip
+
+import numpy as np
+import pytest
+from mogacore.datasets import FashionMNISTFiles
+from mogacore.datasets.idx import read_idx
+from mogacore.errors import UserError
+
+
+def write_idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, '>u4').tobytes()
+    content = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == '.gz' else content)
+
+
+@pytest.fixture
+def fashion_folder(tmp_path):
+    """Four files in the format of the real ones, 6 train and 4 test images; the test ones gzipped."""
+    rng = np.random.default_rng(0)
+    for prefix, num, suffix in (('train', 6, ''), ('t10k', 4, '.gz')):
+        write_idx(tmp_path / f'{prefix}-images-idx3-ubyte{suffix}', rng.integers(0, 256, (num, 28, 28)))
+        write_idx(tmp_path / f'{prefix}-labels-idx1-ubyte{suffix}', np.arange(num) % 10)
+    return tmp_path
+
+
+@pytest.mark.parametrize('suffix', ['', '.gz'])
+@pytest.mark.parametrize('shape', [(5,), (3, 4, 6)])
+def test_array_comes_back_as_written(tmp_path, shape, suffix):
+    array = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    write_idx(tmp_path / f'values-ubyte{suffix}', array)
+    np.testing.assert_array_equal(read_idx(tmp_path / 'values-ubyte'), array)
+
+
+def test_missing_file_is_told(tmp_path):
+    with pytest.raises(UserError, match=r'images-ubyte \(or the same with .gz\) is missing'):
+        read_idx(tmp_path / 'images-ubyte')
+
+
+def test_foreign_file_is_told(tmp_path):
+    (tmp_path / 'page-ubyte').write_bytes(b'<html>not here</html>')
+    with pytest.raises(UserError, match='no IDX file'):
+        read_idx(tmp_path / 'page-ubyte')
+
+
+@pytest.mark.parametrize('suffix, message', [('', 'truncated'), ('.gz', 'broken or truncated gzip')])
+@pytest.mark.parametrize('share', [0.3, 0.9])
+def test_truncated_file_is_told(tmp_path, suffix, message, share):
+    path = tmp_path / f'images-ubyte{suffix}'
+    write_idx(path, np.random.default_rng(0).integers(0, 256, (5, 28, 28)))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(UserError, match=message):
+        read_idx(tmp_path / 'images-ubyte')
+
+
+@pytest.mark.parametrize('split, num', [('train', 6), ('test', 4)])
+def test_items_are_images_with_labels(fashion_folder, split, num):
+    dataset = FashionMNISTFiles(fashion_folder, split)
+    assert len(dataset) == num
+    item = dataset[3]
+    assert item['img'].shape == (28, 28) and item['img'].dtype == np.uint8
+    assert item['gt_label'] == 3
+    assert dataset.metainfo['classes'][9] == 'Ankle boot'
+
+
+def test_unequal_files_are_told(fashion_folder):
+    write_idx(fashion_folder / 'train-labels-idx1-ubyte', np.arange(5))
+    with pytest.raises(UserError, match='6 train images but 5 labels'):
+        FashionMNISTFiles(fashion_folder, 'train')
+
+
+def test_unknown_split_is_told(fashion_folder):
+    with pytest.raises(UserError, match="split 'val' is unknown: choose from train, test"):
+        FashionMNISTFiles(fashion_folder, 'val')

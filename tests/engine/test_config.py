@@ -1,0 +1,104 @@
+import pytest
+import torch
+from mmengine.config import Config
+from mogacore.engine.config import enable_tta, load_config, locate_data, prepare_for_device, show_predictions
+from mogacore.errors import UserError
+
+CONFIG = """
+data_help = 'write it with tools/make_it.py'
+train_dataloader = dict(dataset=dict(type='RepeatDataset', dataset=dict(type='A', data_root='data/a')))
+val_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=[dict(type='B', data_root='data/b', ann_file='x')]))
+test_dataloader = dict(dataset=dict(type='B', data_root='data/b'))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with configs/toy/model.py and data/{a,b}."""
+    config = tmp_path / 'configs' / 'toy' / 'model.py'
+    config.parent.mkdir(parents=True)
+    config.write_text(CONFIG)
+    (tmp_path / 'data' / 'a').mkdir(parents=True)
+    (tmp_path / 'data' / 'b').mkdir()
+    (tmp_path / 'data' / 'b' / 'x').touch()
+    return tmp_path
+
+
+def load(project, **options):
+    return load_config(project / 'configs' / 'toy' / 'model.py', options)
+
+
+def test_options_lie_over_the_file(project):
+    assert load(project, **{'optim_wrapper.optimizer.lr': 0.5}).optim_wrapper.optimizer.lr == 0.5
+
+
+@pytest.mark.parametrize('content, message', [('a = (', 'cannot be read'), ("_base_ = './none.py'", 'cannot be read')])
+def test_broken_config_is_told_in_one_line(tmp_path, content, message):
+    path = tmp_path / 'broken.py'
+    path.write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        load_config(path)
+    assert '\n' not in str(error.value)
+
+
+def test_missing_config_is_told(tmp_path):
+    with pytest.raises(UserError, match='none.py is not there'):
+        load_config(tmp_path / 'none.py')
+
+
+def test_data_is_found_beside_the_configs_from_any_directory(project, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp('elsewhere'))
+    cfg = load(project)
+    locate_data(cfg, 'train')
+    assert cfg.train_dataloader.dataset.dataset.data_root == str(project / 'data' / 'a')
+    assert cfg.val_dataloader.dataset.datasets[0].data_root == str(project / 'data' / 'b')
+    assert cfg.test_dataloader.dataset.data_root == 'data/b'
+
+
+def test_data_below_the_current_directory_comes_first(project, tmp_path_factory, monkeypatch):
+    here = tmp_path_factory.mktemp('here')
+    (here / 'data' / 'b').mkdir(parents=True)
+    monkeypatch.chdir(here)
+    cfg = load(project)
+    locate_data(cfg, 'test')
+    assert cfg.test_dataloader.dataset.data_root == str(here / 'data' / 'b')
+
+
+@pytest.mark.parametrize('missing, kind', [('a', 'data folder data/a'), ('b/x', 'annotation file .*b/x')])
+def test_missing_data_is_told_with_the_way_to_get_it(project, missing, kind):
+    path = project / 'data' / missing
+    path.rmdir() if path.is_dir() else path.unlink()
+    with pytest.raises(UserError, match=f'{kind} is missing: write it with tools/make_it.py'):
+        locate_data(load(project), 'train')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='looks at what happens without a GPU')
+def test_mixed_precision_without_a_gpu_becomes_cpu_autocast(project):
+    cfg = load(project)
+    prepare_for_device(cfg, amp=True)
+    assert cfg.optim_wrapper == dict(type='CpuAmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+
+
+def test_full_precision_is_left_alone(project):
+    cfg = load(project)
+    prepare_for_device(cfg)
+    assert cfg.optim_wrapper.type == 'OptimWrapper'
+
+
+def test_show_dir_needs_a_hook_that_draws(project):
+    with pytest.raises(UserError, match='--show-dir needs default_hooks.visualization'):
+        show_predictions(load(project), 'pictures')
+
+
+def test_show_dir_turns_the_hook_on():
+    cfg = Config(dict(default_hooks=dict(visualization=dict(type='VisualizationHook', enable=False))))
+    show_predictions(cfg, 'pictures')
+    assert cfg.default_hooks.visualization == dict(
+        type='VisualizationHook', enable=True, interval=1, out_dir='pictures'
+    )
+
+
+def test_tta_needs_a_pipeline(project):
+    with pytest.raises(UserError, match='--tta needs tta_model and tta_pipeline'):
+        enable_tta(load(project))

@@ -1,0 +1,190 @@
+import pytest
+import torch
+from conftest import fill_by_name
+from plain import plain_block, plain_channel_aggregation, plain_gated_aggregation
+from torch import nn
+
+from mogacore.models.layers import (
+    ChannelAggregationFFN,
+    DropPath,
+    FrozenRunningStats,
+    MogaBlock,
+    MultiOrderDWConv,
+    MultiOrderGatedAggregation,
+    build_norm,
+)
+
+
+def assert_same_function_and_gradients(fast, plain, module, x):
+    """Outputs and the gradients of input and every parameter agree to 1e-5 of their size."""
+    upstream = torch.randn_like(fast(module, x))
+    results = []
+    for function in (fast, plain):
+        module.zero_grad()
+        x_leaf = x.clone().requires_grad_()
+        out = function(module, x_leaf)
+        out.backward(upstream)
+        results.append([out.detach(), x_leaf.grad, *(p.grad.clone() for p in module.parameters())])
+    names = ['output', 'input', *(name for name, _ in module.named_parameters())]
+    for name, ours, theirs in zip(names, *results, strict=True):
+        error = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1)
+        assert error <= 1e-5, f'{name}: {error:.1e}'
+
+
+@pytest.mark.parametrize('shape', [(2, 16, 9, 7), (1, 16, 1, 1), (3, 16, 14, 14)])
+def test_channel_aggregation_equals_the_written_out_formula(shape):
+    mlp = fill_by_name(ChannelAggregationFFN(16, 64))
+    assert_same_function_and_gradients(lambda m, x: m(x), plain_channel_aggregation, mlp, torch.randn(shape))
+
+
+@pytest.mark.parametrize('attn_force_fp32', [False, True])
+@pytest.mark.parametrize('shape', [(2, 16, 9, 7), (1, 16, 1, 1)])
+def test_gated_aggregation_equals_the_written_out_formula(shape, attn_force_fp32):
+    attn = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=attn_force_fp32))
+    assert_same_function_and_gradients(lambda m, x: m(x), plain_gated_aggregation, attn, torch.randn(shape))
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('training', [False, True])
+def test_block_equals_the_written_out_formula(training, memory_format):
+    block = fill_by_name(MogaBlock(32, ffn_ratio=8)).train(training)
+    x = torch.randn(4, 32, 10, 6).contiguous(memory_format=memory_format)
+    assert_same_function_and_gradients(lambda m, x: m(x), plain_block, block, x)
+
+
+def test_block_passes_gradcheck_in_float64():
+    block = fill_by_name(MogaBlock(8, ffn_ratio=2)).double().eval()
+    x = torch.randn(1, 8, 5, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(block, (x,))
+
+
+@pytest.mark.parametrize('attn_force_fp32', [False, True])
+def test_safe_gate_keeps_the_function(attn_force_fp32):
+    plain = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=attn_force_fp32))
+    safe = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=attn_force_fp32, gate_fp32=True))
+    x = torch.randn(2, 16, 8, 8)
+    torch.testing.assert_close(safe(x), plain(x), rtol=0, atol=1e-6)
+
+
+def test_safe_gate_survives_where_half_precision_overflows():
+    gate = value = torch.full((1, 16, 2, 2), 300.0, dtype=torch.float16)  # 300 * 300 > 65504
+    outs = {}
+    for gate_fp32 in (False, True):
+        attn = MultiOrderGatedAggregation(16, gate_fp32=gate_fp32)
+        nn.init.dirac_(attn.proj_2.weight)
+        nn.init.zeros_(attn.proj_2.bias)
+        with torch.autocast('cpu', dtype=torch.float16):
+            outs[gate_fp32] = attn.aggregate(gate, value)
+    assert not torch.isfinite(outs[False]).any()
+    torch.testing.assert_close(outs[True], torch.full((1, 16, 2, 2), 90000.0))
+
+
+def test_double_activation_is_another_function():
+    plain = fill_by_name(MultiOrderGatedAggregation(16))
+    double = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=True))
+    x = torch.randn(2, 16, 8, 8)
+    assert (plain(x) - double(x)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize('width, expected', [(32, (4, 12, 16)), (96, (12, 36, 48)), (8, (1, 3, 4))])
+def test_channels_split_1_3_4(width, expected):
+    assert MultiOrderDWConv(width).split_dims == expected
+
+
+def test_width_that_cannot_be_split_is_refused():
+    with pytest.raises(ValueError, match='width 20 cannot be split 1:3:4: choose a multiple of 8'):
+        MultiOrderDWConv(20)
+
+
+def test_multi_order_convolution_reaches_as_far_as_its_orders():
+    conv = MultiOrderDWConv(8)
+    for name in ('DW_conv0', 'DW_conv1', 'DW_conv2'):
+        nn.init.ones_(getattr(conv, name).weight)
+    x = torch.zeros(1, 8, 41, 41)
+    x[..., 20, 20] = 1
+    first = conv.DW_conv0(x) - conv.DW_conv0.bias.view(1, -1, 1, 1)
+    low, middle, high = first.split(conv.split_dims, dim=1)
+    reach = []
+    for part in (
+        low,
+        conv.DW_conv1(middle) - conv.DW_conv1.bias.view(1, -1, 1, 1),
+        conv.DW_conv2(high) - conv.DW_conv2.bias.view(1, -1, 1, 1),
+    ):
+        rows = (part.abs() > 1e-6).any(3).any(1)[0].nonzero()
+        reach.append((rows.max() - rows.min()).item() + 1)
+    # 5; 5 + 2 * 4; 5 + 3 * 6
+    assert reach == [5, 13, 23]
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    drop_path = DropPath(0.25).train()
+    out = drop_path(torch.ones(4000, 2, 3, 3))
+    per_sample = out[:, 0, 0, 0]
+    assert torch.equal(out, per_sample.view(-1, 1, 1, 1).expand_as(out))
+    assert set(per_sample.tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert abs(per_sample.mean().item() - 1) < 0.05
+    assert torch.equal(drop_path.eval()(out), out)
+
+
+def test_dropped_branch_leaves_the_sample_unchanged():
+    block = fill_by_name(MogaBlock(16, drop_path_rate=0.999)).train()
+    x = torch.randn(2, 16, 6, 6)
+    torch.testing.assert_close(block(x), x, rtol=0, atol=0)
+
+
+def test_dropout_rate_acts_in_training_only():
+    mlp = fill_by_name(ChannelAggregationFFN(16, 64, ffn_drop=0.5))
+    x = torch.randn(2, 16, 6, 6)
+    assert not torch.equal(mlp(x), mlp(x))
+    mlp.eval()
+    assert torch.equal(mlp(x), mlp(x))
+
+
+def test_residual_stays_in_full_precision_under_autocast():
+    block = fill_by_name(MogaBlock(16))
+    x = torch.randn(2, 16, 8, 8)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        out = block(x)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, block(x), rtol=0.05, atol=0.05)
+
+
+def test_half_precision_model_runs():
+    block = fill_by_name(MogaBlock(16, attn_force_fp32=True)).to(torch.bfloat16).eval()
+    assert block(torch.randn(1, 16, 8, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    'norm_cfg, expected',
+    [
+        (None, nn.BatchNorm2d),
+        (dict(type='BN', momentum=0.03), nn.BatchNorm2d),
+        (dict(type='SyncBN'), nn.SyncBatchNorm),
+        (dict(type='GN', num_groups=4), nn.GroupNorm),
+    ],
+)
+def test_norm_is_built_by_type(norm_cfg, expected):
+    assert type(build_norm(8, norm_cfg)) is expected
+
+
+def test_norm_arguments_are_passed_on():
+    norm = build_norm(8, dict(type='BN', momentum=0.03, requires_grad=False))
+    assert norm.momentum == 0.03
+    assert not any(p.requires_grad for p in norm.parameters())
+
+
+def test_unknown_norm_is_refused():
+    with pytest.raises(ValueError, match=r"'LN' is unknown: choose from BN"):
+        build_norm(8, dict(type='LN'))
+
+
+def test_frozen_running_stats_normalises_alike_and_counts_nothing():
+    norm = nn.BatchNorm2d(4)
+    x = torch.randn(3, 4, 5, 5)
+    expected = norm(x)
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    with FrozenRunningStats(norm):
+        assert torch.equal(norm(x), expected)
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+    norm(x)
+    assert norm.num_batches_tracked == 2

@@ -1,0 +1,76 @@
+import json
+import subprocess
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import DATA
+from mogacore.datasets.digits import write_digits
+from mogacore.models import MogaNet
+from mogacore.registry import TASK_LIBRARIES, register_backbone
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('project')
+    write_digits(folder / 'data' / 'digits', ('classification', 'scenes'), num_train_scenes=4, num_val_scenes=1)
+    return folder
+
+
+@pytest.mark.parametrize('library', ('mmengine', *TASK_LIBRARIES))
+def test_backbone_is_built_by_name_in_every_library(library):
+    registry = pytest.importorskip(f'{library}.registry').MODELS
+    backbone = registry.build(dict(type='MogaNet', arch='xtiny', out_indices=(0, 3)))
+    assert type(backbone) is MogaNet
+    assert registry.module_dict['MogaNet'] is MogaNet
+
+
+@pytest.mark.parametrize('library', TASK_LIBRARIES)
+def test_the_library_s_own_train_script_trains_it(library, project):
+    package = find_spec(library)
+    if package is None:
+        pytest.skip(f'{library} is not installed')
+    script = Path(package.origin).parent / '.mim' / 'tools' / 'train.py'
+    config = DATA / 'toolboxes' / f'{library}.py'
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', script, config, '--work-dir', library],
+        cwd=project, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    scalars = next((project / library).glob('*/vis_data/*.json')).read_text().splitlines()
+    assert any('loss' in json.loads(line) for line in scalars)
+    assert (project / library / 'epoch_1.pth').is_file()
+
+
+def test_absent_library_is_passed_over():
+    register_backbone(MogaNet, libraries=('no_such_library',))
+
+
+def test_broken_library_lets_its_error_out(tmp_path, monkeypatch):
+    (tmp_path / 'broken_library').mkdir()
+    (tmp_path / 'broken_library' / '__init__.py').write_text('raise OSError("its own error")')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(OSError, match='its own error'):
+        register_backbone(MogaNet, libraries=('broken_library',))
+
+
+def test_registering_twice_is_harmless():
+    register_backbone(MogaNet)
+    assert import_module('mmengine.registry').MODELS.get('MogaNet') is MogaNet
+
+
+def test_package_imports_without_any_task_library():
+    blocker = 'import sys; sys.modules.update(dict.fromkeys(("mmcv", "mmpretrain", "mmdet", "mmseg", "mmpose")))'
+    code = f'{blocker}; import mogacore; print(mogacore.create_model("moganet_xtiny", 10).head.out_features)'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout == '10\n'
+
+
+@pytest.mark.parametrize('library', TASK_LIBRARIES)
+def test_importing_a_library_says_nothing_of_onedl(library):
+    pytest.importorskip(library)
+    code = f'from mogacore.registry import import_quietly; import_quietly({library!r})'
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True)
+    assert 'OneDL' not in done.stdout + done.stderr

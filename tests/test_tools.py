@@ -1,0 +1,238 @@
+"""The command-line tools on small data, from end to end."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from mogacore.datasets.digits import write_digits
+
+pytest.importorskip('mmpretrain')
+
+CONFIG = 'configs/classification/moganet-xtiny_digits.py'
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    """A folder with digits under data/, to run tools in: 1,797 images, of which the config below takes a few."""
+    folder = tmp_path_factory.mktemp('project')
+    write_digits(folder / 'data' / 'digits', parts=('classification',))
+    (folder / 'small.py').write_text(f"""
+_base_ = '{ROOT / CONFIG}'
+model = dict(backbone=dict(
+    arch=dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ffn_ratios=(2, 2, 2, 2))), head=dict(in_channels=32))
+train_dataloader = dict(batch_size=32, num_workers=0, persistent_workers=False,
+                        dataset=dict(times=1, dataset=dict(indices=128)))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(indices=40))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=2)
+default_hooks = dict(logger=dict(interval=1))
+""")
+    return folder
+
+
+def tool(name, *args, cwd, check=True):
+    """Run a tool as a user would; its stdout and stderr, and with ``check`` its success."""
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', ROOT / 'tools' / name, *map(str, args)],
+        cwd=cwd, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    if check:
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+def assert_one_line_error(done, message):
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith('error: '), done.stderr
+    assert re.search(message, lines[0]), lines[0]
+
+
+@pytest.fixture(scope='module')
+def trained(project):
+    """Work dir of two epochs with the small config."""
+    tool('train.py', 'small.py', '--work-dir', 'trained', cwd=project)
+    return project / 'trained'
+
+
+def test_training_writes_a_log_and_checkpoints(trained):
+    assert (trained / 'epoch_2.pth').is_file()
+    scalars = [json.loads(line) for line in next(trained.glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    losses = [line['loss'] for line in scalars if 'loss' in line]
+    assert len(losses) == 2 * 4
+    assert losses[-1] < losses[0]
+
+
+def test_a_work_dir_with_checkpoints_is_not_trained_over(project, trained):
+    done = tool('train.py', 'small.py', '--work-dir', 'trained', cwd=project, check=False)
+    assert_one_line_error(done, 'work dir trained already holds checkpoints: go on with --resume')
+
+
+def test_testing_gives_the_accuracy_of_the_last_validation(project, trained):
+    tool('test.py', 'small.py', trained / 'epoch_2.pth', '--out', 'result/metrics.json', cwd=project)
+    report = json.loads((project / 'result' / 'metrics.json').read_text())
+    scalars = [json.loads(line) for line in next(trained.glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    validated = [line['accuracy/top1'] for line in scalars if 'accuracy/top1' in line]
+    assert report['metrics']['accuracy/top1'] == pytest.approx(validated[-1], abs=1e-4)
+    assert report['checkpoint'].endswith('epoch_2.pth')
+
+
+def test_testing_draws_the_predictions(project, trained):
+    tool('test.py', 'small.py', trained / 'epoch_2.pth', '--show-dir', 'shown', cwd=project)
+    assert len(list((project / 'shown').rglob('*.png'))) == 40
+
+
+def test_testing_averages_the_views_of_an_image(project, trained):
+    config = project / 'views.py'
+    config.write_text("""
+_base_ = './small.py'
+tta_model = dict(type='AverageClsScoreTTA')
+tta_pipeline = [
+    dict(type='LoadImageFromFile', color_type='grayscale'),
+    dict(type='TestTimeAug', transforms=[
+        [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)], [dict(type='PackInputs')]]),
+]
+""")
+    tool('test.py', config, trained / 'epoch_2.pth', '--tta', '--out', 'tta.json', cwd=project)
+    assert json.loads((project / 'tta.json').read_text())['tta'] is True
+
+
+def test_inference_writes_records_and_a_picture(project, trained):
+    source = project / 'data' / 'digits' / 'classification' / 'val' / '3'
+    tool('infer.py', 'small.py', trained / 'epoch_2.pth', source, '--out-dir', 'inferred', cwd=project)
+    report = json.loads((project / 'inferred' / 'predictions.json').read_text())
+    images = sorted(str(path) for path in source.glob('*.png'))
+    assert [record['image'] for record in report['predictions']] == images
+    for record in report['predictions']:
+        scores = [entry['score'] for entry in record['top']]
+        assert scores == sorted(scores, reverse=True)
+        assert record['pred_class'] == record['top'][0]['class'] == str(record['pred_label'])
+    from PIL import Image
+
+    picture = np.asarray(Image.open(project / 'inferred' / 'predictions.png').convert('L'))
+    assert picture.shape[0] > 200 and picture.std() > 10
+
+
+def test_resumed_training_goes_on_where_it_stopped(project, trained):
+    tool(
+        'train.py', 'small.py', '--work-dir', 'resumed', '--resume', trained / 'epoch_1.pth', cwd=project
+    )  # fmt: skip
+    log = next((project / 'resumed').glob('*/*.log')).read_text()
+    assert 'Epoch(train) [2]' in log and 'Epoch(train) [1]' not in log
+
+
+def test_mixed_precision_trains_on_a_cpu(project):
+    done = tool('train.py', 'small.py', '--work-dir', 'amp', '--amp', '--cfg-options', 'train_cfg.max_epochs=1', cwd=project)
+    assert 'CpuAmpOptimWrapper' in next((project / 'amp').glob('*/vis_data/config.py')).read_text()
+    assert 'nan' not in done.stdout
+
+
+FIRST_STEP = [
+    '--cfg-options', 'model.backbone.norm_eval=True', 'train_cfg.max_epochs=1',
+    'train_dataloader.dataset.dataset.pipeline.1.padding=0', 'train_dataloader.sampler.shuffle=False',
+]  # fmt: skip
+
+
+def first_loss(work_dir):
+    scalars = next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    return next(json.loads(line)['loss'] for line in scalars if 'loss' in line)
+
+
+def test_two_processes_start_with_the_loss_of_one_with_the_whole_batch(project):
+    tool('train.py', 'small.py', '--work-dir', 'one', *FIRST_STEP, cwd=project)
+    done = subprocess.run(
+        ['bash', ROOT / 'tools' / 'dist_train.sh', 'small.py', '2', '--work-dir', 'two', *FIRST_STEP,
+         'train_dataloader.batch_size=16'],
+        cwd=project, capture_output=True, text=True, timeout=300,
+        env={**__import__('os').environ, 'PYTHON': sys.executable},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert first_loss(project / 'two') == pytest.approx(first_loss(project / 'one'), abs=1e-5)
+
+
+def malicious_file(path):
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (path.with_suffix('.ran'),))
+
+    torch.save({'state_dict': {'head.fc.bias': Payload()}}, path)
+
+
+def test_wrong_checkpoints_are_told_in_one_line(project, trained):
+    whole = (trained / 'epoch_2.pth').read_bytes()
+    (project / 'cut.pth').write_bytes(whole[: len(whole) // 2])
+    (project / 'text.pth').write_text('<html>404</html>')
+    malicious_file(project / 'evil.pth')
+    for name in ('cut', 'text', 'evil', 'none'):
+        done = tool('test.py', 'small.py', f'{name}.pth', cwd=project, check=False)
+        assert_one_line_error(done, f'{name}.pth')
+    assert not (project / 'evil.ran').exists()
+
+
+def test_checkpoint_of_another_size_is_told_with_the_first_mismatches(project, trained):
+    done = tool('test.py', ROOT / CONFIG, trained / 'epoch_2.pth', cwd=project, check=False)
+    assert_one_line_error(done, r'blocks1.*\(')
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['model.backbone.arch=huge'], "arch 'huge' is unknown: choose from xtiny"),
+        (['model.backbone.arch.embed_dims=[8,16,20,32]'], 'width 20 is not divisible by 8'),
+        (['train_dataloader.dataset.dataset.data_root=data/none'], 'data folder data/none is missing: .*make_digits'),
+    ],
+)
+def test_wrong_settings_are_told_in_one_line(project, options, message):
+    done = tool('train.py', 'small.py', '--work-dir', 'wrong', '--cfg-options', *options, cwd=project, check=False)
+    assert_one_line_error(done, message)
+    assert not (project / 'wrong').exists() or not list((project / 'wrong').glob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    'script, args, message',
+    [
+        ('train.py', ['none.py'], 'config none.py is not there'),
+        ('train.py', ['small.py', '--resume', 'none.pth'], 'checkpoint none.pth is not there'),
+        ('train.py', ['small.py', '--launcher', 'slurm'], 'SLURM_PROCID.*start with'),
+        ('infer.py', ['small.py', 'none.pth', 'none.png', '--out-dir', 'x'], 'input none.png holds no picture'),
+    ],
+)
+def test_missing_inputs_are_told_in_one_line(project, script, args, message):
+    assert_one_line_error(tool(script, *args, cwd=project, check=False), message)
+
+
+@pytest.mark.parametrize('script', sorted(path.name for path in (ROOT / 'tools').glob('*.py')))
+def test_every_tool_has_help(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [script, '--help'])
+    with pytest.raises(SystemExit) as leave:
+        runpy.run_path(str(ROOT / 'tools' / script), run_name='__main__')
+    assert leave.value.code == 0
+    assert 'usage:' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'])
+def test_shell_scripts_tell_their_usage(script):
+    done = subprocess.run(['bash', ROOT / 'tools' / script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith('usage: ')
+
+
+def test_slurm_scripts_start_one_task_a_gpu(tmp_path):
+    (tmp_path / 'srun').write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / 'srun').chmod(0o755)
+    env = dict(PATH=f'{tmp_path}:/usr/bin:/bin', GPUS='16', GPUS_PER_NODE='4', CPUS_PER_TASK='6', SRUN_ARGS='-x bad')
+    done = subprocess.run(
+        ['bash', ROOT / 'tools' / 'slurm_train.sh', 'part', 'job', 'c.py', 'work', '--amp'],
+        capture_output=True, text=True, env=env, check=True,
+    )  # fmt: skip
+    said = done.stdout
+    for words in ('-p part', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
+                  '--cpus-per-task=6', '-x bad', 'c.py --work-dir work --amp --launcher slurm'):  # fmt: skip
+        assert words in said

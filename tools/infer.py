@@ -1,0 +1,29 @@
+"""Predict pictures with a trained model: drawings and a JSON file."""
+
+import argparse
+
+from mmengine.config import DictAction
+
+from mogacore.cli import run
+from mogacore.engine.inference import infer
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='weight file; every key must fit the model')
+    parser.add_argument('source', metavar='input', help='a picture, or a folder of pictures')
+    parser.add_argument('--out-dir', required=True, help='folder for predictions.json and the drawings')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings over the config, key=value')
+    parser.add_argument('--device', help='torch device; default: a GPU if there is one')
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    records = infer(**vars(args))
+    print(f'{len(records)} predictions in {args.out_dir}: predictions.json, predictions.png')
+
+
+if __name__ == '__main__':
+    run(main)
