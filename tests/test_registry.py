@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import DATA
+
 from mogacore.datasets.digits import write_digits
 from mogacore.models import MogaNet
 from mogacore.registry import TASK_LIBRARIES, register_backbone

@@ -1,16 +1,19 @@
 """The command-line tools on small data, from end to end."""
 
 import json
+import os
 import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import mmengine
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+
 from mogacore.datasets.digits import write_digits
 
 pytest.importorskip('mmpretrain')
@@ -25,8 +28,10 @@ def project(tmp_path_factory):
     write_digits(folder / 'data' / 'digits', parts=('classification',))
     (folder / 'small.py').write_text(f"""
 _base_ = '{ROOT / CONFIG}'
-model = dict(backbone=dict(
-    arch=dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ffn_ratios=(2, 2, 2, 2))), head=dict(in_channels=32))
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ffn_ratios=(2, 2, 2, 2))),
+    head=dict(in_channels=32))
 train_dataloader = dict(batch_size=32, num_workers=0, persistent_workers=False,
                         dataset=dict(times=1, dataset=dict(indices=128)))
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(indices=40))
@@ -90,18 +95,22 @@ def test_testing_draws_the_predictions(project, trained):
 
 
 def test_testing_averages_the_views_of_an_image(project, trained):
-    config = project / 'views.py'
-    config.write_text("""
+    """One view, the image as it is, gives the plain scores; the mirror image gives others; two views their mean."""
+    scores = {}
+    for name, flips in {'plain': None, 'same': [0.0], 'mirror': [1.0], 'both': [0.0, 1.0]}.items():
+        config = project / f'{name}.py'
+        views = '' if flips is None else f'tta_views = [[dict(type="RandomFlip", prob=p) for p in {flips}]]'
+        config.write_text(f"""
 _base_ = './small.py'
-tta_model = dict(type='AverageClsScoreTTA')
-tta_pipeline = [
-    dict(type='LoadImageFromFile', color_type='grayscale'),
-    dict(type='TestTimeAug', transforms=[
-        [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)], [dict(type='PackInputs')]]),
-]
+test_dataloader = dict(dataset=dict(indices=8))
+test_evaluator = dict(_delete_=True, type='DumpResults', out_file_path='{project / name}.pkl')
+{views}
 """)
-    tool('test.py', config, trained / 'epoch_2.pth', '--tta', '--out', 'tta.json', cwd=project)
-    assert json.loads((project / 'tta.json').read_text())['tta'] is True
+        tool('test.py', config, trained / 'epoch_2.pth', *([] if flips is None else ['--tta']), cwd=project)
+        scores[name] = torch.stack([item['pred_score'] for item in mmengine.load(project / f'{name}.pkl')])
+    torch.testing.assert_close(scores['same'], scores['plain'])
+    assert (scores['mirror'] - scores['plain']).abs().max() > 1e-4
+    torch.testing.assert_close(scores['both'], (scores['plain'] + scores['mirror']) / 2)
 
 
 def test_inference_writes_records_and_a_picture(project, trained):
@@ -129,7 +138,9 @@ def test_resumed_training_goes_on_where_it_stopped(project, trained):
 
 
 def test_mixed_precision_trains_on_a_cpu(project):
-    done = tool('train.py', 'small.py', '--work-dir', 'amp', '--amp', '--cfg-options', 'train_cfg.max_epochs=1', cwd=project)
+    done = tool(
+        'train.py', 'small.py', '--work-dir', 'amp', '--amp', '--cfg-options', 'train_cfg.max_epochs=1', cwd=project
+    )
     assert 'CpuAmpOptimWrapper' in next((project / 'amp').glob('*/vis_data/config.py')).read_text()
     assert 'nan' not in done.stdout
 
@@ -151,7 +162,7 @@ def test_two_processes_start_with_the_loss_of_one_with_the_whole_batch(project):
         ['bash', ROOT / 'tools' / 'dist_train.sh', 'small.py', '2', '--work-dir', 'two', *FIRST_STEP,
          'train_dataloader.batch_size=16'],
         cwd=project, capture_output=True, text=True, timeout=300,
-        env={**__import__('os').environ, 'PYTHON': sys.executable},
+        env={**os.environ, 'PYTHON': sys.executable},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     assert first_loss(project / 'two') == pytest.approx(first_loss(project / 'one'), abs=1e-5)
@@ -236,3 +247,43 @@ def test_slurm_scripts_start_one_task_a_gpu(tmp_path):
     for words in ('-p part', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
                   '--cpus-per-task=6', '-x bad', 'c.py --work-dir work --amp --launcher slurm'):  # fmt: skip
         assert words in said
+
+
+SIZES = {
+    'xtiny': 'moganet-xtiny_8xb128_in1k-224.py',
+    'tiny': 'moganet-tiny_8xb128_in1k-224.py',
+    'small': 'moganet-small_8xb128_in1k-224.py',
+    'base': 'moganet-base_8xb128_in1k-224.py',
+    'large': 'moganet-large_8xb64-accu2_in1k-224.py',
+    'xlarge': 'moganet-xlarge_8xb32-accu4_in1k-224.py',
+}
+
+
+@pytest.fixture(scope='module')
+def imagenet(tmp_path_factory):
+    """A folder with data/imagenet/{train,val}/{0,1}, two random pictures each."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp('imagenet')
+    rng = np.random.default_rng(0)
+    for path in (folder / 'data' / 'imagenet' / split / c for split in ('train', 'val') for c in '01'):
+        path.mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, (240, 260, 3), dtype=np.uint8)).save(path / 'picture.JPEG')
+    return folder
+
+
+@pytest.mark.parametrize('size, config', SIZES.items())
+def test_published_config_of_each_size_trains_a_step_and_tests_a_batch(size, config, imagenet, tmp_path):
+    loaders = [
+        f'{split}_dataloader.{key}={value}'
+        for split in ('train', 'val', 'test')
+        for key, value in (('batch_size', 2), ('num_workers', 0), ('persistent_workers', False))
+    ]
+    options = [*loaders, 'train_cfg.max_epochs=1', 'custom_hooks.0.num_samples=2',
+               'default_hooks.checkpoint.save_optimizer=False', 'default_hooks.checkpoint.save_best=None']  # fmt: skip
+    path = ROOT / 'configs' / 'classification' / config
+    tool('train.py', path, '--work-dir', tmp_path, '--cfg-options', *options, cwd=imagenet)
+    tool('test.py', path, tmp_path / 'epoch_1.pth', '--out', tmp_path / 'metrics.json',
+         '--cfg-options', *loaders, cwd=imagenet)  # fmt: skip
+    assert 0 <= json.loads((tmp_path / 'metrics.json').read_text())['metrics']['accuracy/top1'] <= 100
+    (tmp_path / 'epoch_1.pth').unlink()  # up to 1.4 GB

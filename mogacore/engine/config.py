@@ -26,7 +26,7 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
         raise UserError(f'config {path} is no Python config: give a .py file such as those under configs/')
     try:
         cfg = Config.fromfile(path)
-    except (FileNotFoundError, SyntaxError, KeyError) as error:
+    except (FileNotFoundError, SyntaxError, KeyError, TypeError) as error:
         raise UserError(f'config {path} cannot be read: {" ".join(str(error).split())}') from error
     try:
         cfg.merge_from_dict(cfg_options or {})
@@ -123,12 +123,16 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
 
 
 def enable_tta(cfg: Config) -> None:
-    """Test each image in the views of the config's ``tta_pipeline`` and merge them with its ``tta_model``.
+    """Test each image in the config's ``tta_views`` and merge the predictions with its ``tta_model``.
+
+    ``tta_views`` are the ``transforms`` of mmcv's TestTimeAug, laid in before the last step of the test pipeline.
 
     Raises:
         UserError: If the config does not define them.
     """
-    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
-        raise UserError('--tta needs tta_model and tta_pipeline, which the config does not define')
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    if 'tta_model' not in cfg or 'tta_views' not in cfg:
+        raise UserError('--tta needs tta_model and tta_views, which the config does not define')
+    dataset = cfg.test_dataloader.dataset
+    *steps, pack = dataset.pipeline
+    dataset.pipeline = [*steps, dict(type='TestTimeAug', transforms=[*cfg.tta_views, [pack]])]
     cfg.model = dict(cfg.tta_model, module=cfg.model)

@@ -13,7 +13,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 
-from mogacore import checkpoint as ckpt
+from mogacore.checkpoint import load_into, read
 from mogacore.errors import UserError
 from mogacore.registry import import_quietly
 
@@ -67,8 +67,8 @@ class Predictor:
         if 'data_preprocessor' in cfg:
             model.setdefault('data_preprocessor', cfg.data_preprocessor)
         self.model = MODELS.build(model)
-        container = ckpt.read(checkpoint)
-        ckpt.load_into(self.model, container)
+        container = read(checkpoint)
+        load_into(self.model, container)
         self.model.to(device or get_device()).eval()
         self.classes = self._classes(cfg, container)
         pipeline = list(cfg.test_dataloader.dataset.pipeline)

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_distributed, is_main_process
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import Runner as MMEngineRunner
 
-from mogacore import checkpoint as ckpt
+from mogacore.checkpoint import CheckpointError, load_into
 from mogacore.errors import UserError
 from mogacore.registry import import_quietly
 
@@ -33,13 +33,18 @@ class Runner(MMEngineRunner):
         """Load a file into the model, whole or with an error, and return its container for :meth:`resume`."""
         container = CheckpointLoader.load_checkpoint(filename, map_location='cpu')  # reads safely, URLs too
         self.call_hook('after_load_checkpoint', checkpoint=container)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        ckpt.load_into(
-            model,
-            container,
-            allow_missing=self.cfg.get('load_allow_missing', ()),
-            allow_unexpected=self.cfg.get('load_allow_unexpected', ()),
-        )
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        try:
+            load_into(
+                model,
+                container,
+                allow_missing=self.cfg.get('load_allow_missing', ()),
+                allow_unexpected=self.cfg.get('load_allow_unexpected', ()),
+            )
+        except CheckpointError as error:
+            raise CheckpointError(f'{filename}: {error}') from None
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         # mmengine would run this text as Python, only to look for a setting of its 1.x days.

@@ -2,6 +2,7 @@ import gzip
 
 import numpy as np
 import pytest
+
 from mogacore.datasets import FashionMNISTFiles
 from mogacore.datasets.idx import read_idx
 from mogacore.errors import UserError

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from mogacore.engine.amp import CpuAmpOptimWrapper
 from torch import nn
+
+from mogacore.engine.amp import CpuAmpOptimWrapper
 
 
 def test_forward_runs_in_bfloat16_and_weights_stay_in_full_precision():

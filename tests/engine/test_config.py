@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+
 from mogacore.engine.config import enable_tta, load_config, locate_data, prepare_for_device, show_predictions
 from mogacore.errors import UserError
 
@@ -43,7 +44,7 @@ def test_broken_config_is_told_in_one_line(tmp_path, content, message):
 
 
 def test_missing_config_is_told(tmp_path):
-    with pytest.raises(UserError, match='none.py is not there'):
+    with pytest.raises(UserError, match=r'none\.py is not there'):
         load_config(tmp_path / 'none.py')
 
 
@@ -87,7 +88,7 @@ def test_full_precision_is_left_alone(project):
 
 
 def test_show_dir_needs_a_hook_that_draws(project):
-    with pytest.raises(UserError, match='--show-dir needs default_hooks.visualization'):
+    with pytest.raises(UserError, match=r'--show-dir needs default_hooks\.visualization'):
         show_predictions(load(project), 'pictures')
 
 
@@ -99,6 +100,6 @@ def test_show_dir_turns_the_hook_on():
     )
 
 
-def test_tta_needs_a_pipeline(project):
-    with pytest.raises(UserError, match='--tta needs tta_model and tta_pipeline'):
+def test_tta_needs_views(project):
+    with pytest.raises(UserError, match='--tta needs tta_model and tta_views'):
         enable_tta(load(project))

@@ -1,6 +1,7 @@
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
 from mogacore.engine.hooks import ReduceLossHook
 
 

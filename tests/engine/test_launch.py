@@ -2,6 +2,7 @@ import os
 import stat
 
 import pytest
+
 from mogacore.engine.launch import init_process_group, process_environment
 from mogacore.errors import UserError
 
@@ -14,9 +15,7 @@ def test_torchrun_environment_is_taken_as_it_is():
 def test_mpi_ranks_become_torch_ranks():
     environ = dict(OMPI_COMM_WORLD_RANK='3', OMPI_COMM_WORLD_SIZE='4', OMPI_COMM_WORLD_LOCAL_RANK='1')
     variables = process_environment('mpi', environ)
-    assert variables == dict(
-        RANK='3', WORLD_SIZE='4', LOCAL_RANK='1', MASTER_ADDR='127.0.0.1', MASTER_PORT='29500'
-    )
+    assert variables == dict(RANK='3', WORLD_SIZE='4', LOCAL_RANK='1', MASTER_ADDR='127.0.0.1', MASTER_PORT='29500')
 
 
 @pytest.fixture

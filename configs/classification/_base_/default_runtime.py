@@ -19,3 +19,6 @@ randomness = dict(seed=0)
 log_level = 'INFO'
 load_from = None
 resume = False
+# For test.py --tta: the views of each image, laid in before the last step of the test pipeline.
+tta_model = dict(type='AverageClsScoreTTA')
+tta_views = [[dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]]

@@ -12,9 +12,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='FashionMNISTFiles', data_root='data/fashion-mnist', split='train', pipeline=train_pipeline
-    ),
+    dataset=dict(type='FashionMNISTFiles', data_root='data/fashion-mnist', split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=250,

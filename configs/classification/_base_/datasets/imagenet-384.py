@@ -1,0 +1,12 @@
+# Fine-tuning at 384 and test on the whole image, resized to a square.
+_base_ = './imagenet-224.py'
+train_pipeline = _base_.train_pipeline
+train_pipeline[1]['scale'] = 384
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(384, 384), backend='pillow', interpolation='bicubic'),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(batch_size=32, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader

@@ -1,0 +1,10 @@
+# Set load_from to a weight file of XL at 224; no mixing of images.
+_base_ = [
+    './_base_/models/moganet_in1k.py',
+    './_base_/datasets/imagenet-384.py',
+    './_base_/schedules/adamw_30e_finetune.py',
+    './_base_/default_runtime.py',
+]
+model = dict(backbone=dict(arch='xlarge', with_cp=True), head=dict(in_channels=960), train_cfg=dict(augments=None))
+optim_wrapper = dict(accumulative_counts=4)
+auto_scale_lr = dict(base_batch_size=128)  # of one iteration

@@ -1,0 +1,2 @@
+_base_ = './moganet-tiny_rsb-a3_8xb256_in1k-160.py'
+model = dict(backbone=dict(arch='xtiny'), head=dict(in_channels=192))

@@ -1,0 +1,282 @@
+"""What of the environment works, and what to do about the rest.
+
+Standard library only, and nothing of mogacore: it must run where all else is broken. What is installed is read from the
+packages' metadata; what works is tried, each thing in a process of its own, so that one crash hides nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import Distribution, distributions
+
+OK, ABSENT, FAIL = 'ok', 'absent', 'FAIL'
+PROBE_SECONDS = 180
+
+# Import name: its original distributions, its OneDL one.
+OPENMMLAB = {
+    'mmengine': (('mmengine', 'mmengine-lite'), 'onedl-mmengine'),
+    'mmcv': (('mmcv', 'mmcv-lite', 'mmcv-full'), 'onedl-mmcv'),
+    'mmpretrain': (('mmpretrain',), 'onedl-mmpretrain'),
+    'mmdet': (('mmdet',), 'onedl-mmdetection'),
+    'mmseg': (('mmsegmentation',), 'onedl-mmsegmentation'),
+    'mmpose': (('mmpose',), None),
+}
+OPENCVS = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python', 'opencv-contrib-python-headless')
+
+PIP = 'pip install --no-deps -c requirements.txt'
+COMPILE_MMCV = (
+    'compile it after torch: pip install --no-deps --no-build-isolation --no-cache-dir --force-reinstall '
+    '-r requirements-mmcv.txt'
+)
+NMS = 'nms(torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8]], device={0!r}), torch.tensor([0.9, 0.8], device={0!r}), 0.5)'
+TOOLBOX = """
+from importlib import import_module
+import_module('{0}.utils').register_all_modules(init_default_scope=False)
+from mogacore.models import MogaNet
+models = import_module('{0}.registry').MODELS
+models.register_module(module=MogaNet, force=True)
+models.build(dict(type='MogaNet', arch='xtiny'))
+print('MogaNet built through its registry')
+"""
+TASKS = {'mmpretrain': 'classification', 'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpose': 'pose'}
+
+# Code that fails where the thing does not work; the last line that it prints goes into the table.
+PROBES = {
+    'torch': 'import torch; torch.ones(2, 2) @ torch.ones(2, 2)',
+    'torchvision': 'import torch; from torchvision.ops import nms; ' + NMS.format('cpu'),
+    'numpy': 'import numpy; numpy.ones(2) @ numpy.ones(2)',
+    'opencv': 'import cv2, numpy; cv2.resize(numpy.ones((4, 4)), (2, 2))',
+    'GPU': """
+import os, torch
+if torch.cuda.is_available():
+    torch.ones(2, 2, device='cuda') @ torch.ones(2, 2, device='cuda')
+    print(f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}')
+elif os.path.exists('/proc/driver/nvidia/version') and os.environ.get('CUDA_VISIBLE_DEVICES') != '':
+    raise RuntimeError(f'the NVIDIA driver is there, torch (CUDA {torch.version.cuda}) sees no GPU')
+else:
+    print('none, all runs on the CPU')
+""",
+    'mmengine': 'from mmengine.runner import Runner',
+    'mmcv': f"""
+import torch
+from mmcv.ops import nms
+{NMS.format('cpu')}
+if torch.cuda.is_available():
+    {NMS.format('cuda')}
+    print('operators run on CPU and GPU')
+else:
+    print('operators run')
+""",
+    'mogacore': "import mogacore; mogacore.create_model('moganet_xtiny'); print(mogacore.__file__)",
+    'xtcocotools': 'import xtcocotools.cocoeval, xtcocotools.mask',
+    **{library: TOOLBOX.format(library) for library in TASKS},
+}
+
+ADVICE = {
+    'torch': f'{PIP} torch, and what its error names',
+    'torchvision': f'it must belong to this torch: {PIP} torch torchvision',
+    'numpy': f'{PIP} numpy',
+    'opencv': f'{PIP} opencv-python-headless: needs no window system',
+    'GPU': 'install a torch for a CUDA that the driver serves (nvidia-smi shows which), or a newer driver',
+    'mmengine': f'{PIP} onedl-mmengine, and what its error names',
+    'mmcv': COMPILE_MMCV,
+    'mogacore': 'pip install --no-deps -e . in the checkout, and mend what stands above',
+    'xtcocotools': f'{PIP} numpy xtcocotools',
+    'mmpose': f'{PIP} mmpose json-tricks munkres scipy xtcocotools, and mend what stands above',
+    **{
+        library: f'{PIP} {OPENMMLAB[library][1]}, and what its error names; mend what stands above'
+        for library in ('mmpretrain', 'mmdet', 'mmseg')
+    },
+}
+NEEDED = ('torch', 'numpy', 'mmengine', 'mogacore')  # all else serves tasks that a user may not want
+ORDER = ('torch', 'torchvision', 'GPU', 'numpy', 'opencv', 'mmengine', 'mmcv', 'mogacore', *TASKS, 'xtcocotools')
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table: ``status`` is OK, ABSENT or FAIL, and ``advice`` what to do about the last two."""
+
+    name: str
+    status: str
+    installed: str = ''
+    detail: str = ''
+    advice: str = ''
+
+
+def installed_distributions(path: list[str] | None = None) -> dict[str, Distribution]:
+    """Installed packages by normalised name; ``path`` is searched instead of ``sys.path``."""
+    found = distributions() if path is None else distributions(path=path)
+    by_name: dict[str, Distribution] = {}
+    for distribution in found:
+        name = distribution.metadata['Name']
+        if name:  # an uninstalled package can leave an empty folder
+            by_name.setdefault(re.sub(r'[-_.]+', '-', name).lower(), distribution)
+    return by_name
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, 2.13.0+cpu being (2, 13, 0)."""
+    return tuple(int(number) for number in re.match(r'[\d.]*\d|', version)[0].split('.') if number)
+
+
+def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
+    """What is known not to work together, told from metadata alone."""
+    versions = {name: package.version for name, package in packages.items()}
+
+    def has(name: str, low: tuple[int, ...] = (0,), high: tuple[int, ...] = (10**9,)) -> bool:
+        return name in versions and low <= release(versions[name]) < high
+
+    def shown(*names: str) -> str:
+        return ', '.join(f'{name} {versions[name]}' for name in names)
+
+    conflicts = []
+
+    def conflict(names: tuple[str, ...], detail: str, advice: str) -> None:
+        conflicts.append(Finding('together', FAIL, shown(*names), detail, advice))
+
+    for module in OPENMMLAB:
+        names = [name for name, _ in providers(module, packages)]
+        if len(names) > 1:
+            keep = OPENMMLAB[module][1] or names[0]
+            conflict(
+                tuple(names),
+                f'both install {module} and have overwritten files of each other',
+                f'pip uninstall -y {" ".join(names)}, then install one: {PIP} {keep}',
+            )
+    opencvs = tuple(name for name in OPENCVS if name in versions)
+    if len(opencvs) > 1:
+        conflict(
+            opencvs,
+            'they all install cv2 and have overwritten files of each other',
+            f'pip uninstall -y {" ".join(opencvs)}, then {PIP} opencv-python-headless',
+        )
+    for name in ('mmcv', 'mmcv-full', 'onedl-mmcv'):
+        files = packages[name].files if name in packages else None
+        if files and not any(str(file).startswith('mmcv/_ext.') for file in files):
+            conflict((name,), 'was built without its operators (no mmcv._ext)', COMPILE_MMCV)
+    if has('torch', (0,), (2, 4)):
+        conflict(('torch',), 'mogacore needs torch >= 2.4', ADVICE['torch'])
+    if has('torch', (2, 13), (2, 14)) and versions['torch'].endswith('+cpu') and 'torchvision' in versions:
+        conflict(
+            ('torch', 'torchvision'),
+            'in the CPU builds of 2.13, operator torchvision::nms does not exist',
+            ADVICE['torchvision'],
+        )
+    elif has('torch', (2,), (3,)) and has('torchvision', (0, 15), (1,)):
+        wanted = release(versions['torch'])[1] + 15
+        if release(versions['torchvision'])[1] != wanted:
+            conflict(('torch', 'torchvision'), f'this torch goes with torchvision 0.{wanted}', ADVICE['torchvision'])
+    if has('numpy', (2,)) and 'xtcocotools' in versions:
+        conflict(('numpy', 'xtcocotools'), 'xtcocotools (COCO scores of poses) fails on numpy 2', f'{PIP} numpy')
+    if has('torch', (2, 6)):
+        for name in OPENMMLAB['mmengine'][0]:
+            if has(name):
+                conflict(
+                    ('torch', name),
+                    'the original mmengine cannot load ordinary checkpoints on torch >= 2.6',
+                    f'pip uninstall -y {name}, then {PIP} onedl-mmengine; or a torch below 2.6',
+                )
+    if has('setuptools', (82,)):
+        conflict(('setuptools',), 'has no pkg_resources any more, which OpenMMLab code imports', f'{PIP} setuptools')
+    return conflicts
+
+
+def providers(module: str, packages: dict[str, Distribution]) -> list[tuple[str, str]]:
+    """The installed distributions of an OpenMMLab module, each with 'original' or 'OneDL'."""
+    originals, fork = OPENMMLAB[module]
+    return [(name, 'original') for name in originals if name in packages] + (
+        [(fork, 'OneDL')] if fork in packages else []
+    )
+
+
+def describe(name: str, packages: dict[str, Distribution]) -> str:
+    """Distribution and version of what stands behind a line of the table; empty where nothing is installed."""
+    if name in OPENMMLAB:
+        return ', '.join(f'{dist} {packages[dist].version} ({kind})' for dist, kind in providers(name, packages))
+    names = OPENCVS if name == 'opencv' else (name,)
+    return ', '.join(f'{dist} {packages[dist].version}' for dist in names if dist in packages)
+
+
+def run_probe(code: str) -> tuple[bool, str]:
+    """Run code in a new Python: whether it went well, and the last line that it said."""
+    try:
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, timeout=PROBE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return False, f'did not end in {PROBE_SECONDS} s'
+    if done.returncode < 0:
+        return False, f'crashed with signal {-done.returncode}'
+    said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    return done.returncode == 0, said[-1].strip() if said else ''
+
+
+def examine(packages: dict[str, Distribution]) -> list[Finding]:
+    """Try what is installed, and name what is not."""
+    described = {name: describe(name, packages) for name in ORDER}
+    described['GPU'] = described['torch']
+    # mogacore also runs uninstalled, from its checkout.
+    tried = [name for name in ORDER if described[name] or name == 'mogacore']
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = dict(zip(tried, pool.map(run_probe, (PROBES[name] for name in tried)), strict=True))
+    findings = [Finding('Python', OK, platform.python_version(), sys.executable)]
+    for name in ORDER:
+        installed = '' if name == 'GPU' else described[name]
+        if name not in results and name == 'GPU':  # torch's line says it
+            continue
+        if name not in results:
+            purpose = f'only for {TASKS[name]}' if name in TASKS else 'not installed'
+            status = FAIL if name in NEEDED else ABSENT
+            findings.append(Finding(name, status, installed, purpose, ADVICE[name]))
+            continue
+        works, detail = results[name]
+        findings.append(Finding(name, OK if works else FAIL, installed, detail, '' if works else ADVICE[name]))
+    return findings + find_conflicts(packages)
+
+
+def format_table(findings: list[Finding]) -> str:
+    """The findings one a line, and under each one that needs it what to do."""
+    widths = [max(len(text) for text in column) for column in zip(*map(_columns, findings), strict=True)]
+    lines = []
+    for finding in findings:
+        cells = (text.ljust(width) for text, width in zip(_columns(finding), widths, strict=True))
+        lines.append(f'{"  ".join(cells)}  {finding.detail}'.rstrip())
+        if finding.advice:
+            lines.append(f'{" " * widths[0]}  -> {finding.advice}')
+    return '\n'.join(lines)
+
+
+def _columns(finding: Finding) -> tuple[str, str, str]:
+    return finding.name, finding.status, finding.installed
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table; 0 where all that is installed works, else 1."""
+    parser = argparse.ArgumentParser(
+        prog='doctor.py', description='Tell what of the environment works, and what to do about the rest.'
+    )
+    parser.add_argument('--json', action='store_true', help='print JSON')
+    args = parser.parse_args(argv)
+    findings = examine(installed_distributions())
+    healthy = all(finding.status != FAIL for finding in findings)
+    if args.json:
+        print(json.dumps(dict(ok=healthy, findings=[asdict(finding) for finding in findings]), indent=2))
+    else:
+        print(format_table(findings) + '\n')
+        if healthy:
+            print('All that is installed works.')
+        else:
+            print('Mend what FAILs as told there, or make a fresh environment: bash tools/setup_env.sh')
+    return 0 if healthy else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""tools/setup_env.sh in crippled environments, and with a stand-in for Python: nothing is ever installed."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+BASH = shutil.which('bash')
+TOOLS = (
+    'awk', 'bash', 'cat', 'cp', 'cut', 'dirname', 'du', 'flock', 'grep', 'ls', 'mkdir', 'nproc', 'rm', 'sed', 'sh',
+    'sha256sum', 'sleep', 'tail', 'touch', 'uname',
+)  # fmt: skip
+
+# Does what the script asks of Python and of the environment's Python, but installs nothing.
+STAND_IN = f"""#!/bin/sh
+echo "$*" >>"$CALLS"
+case "$1 $2" in
+    '-m venv') mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/pyvenv.cfg" ;;
+    '-m pip')
+        case "$*" in
+            *"${{PIP_FAILS_ON:-nothing}}"*) echo 'ERROR: No matching distribution found for torch==2.11.0'; exit 1 ;;
+            *'install '*) sleep 0.2; echo "gpus=${{CUDA_VISIBLE_DEVICES-unset}}" >>"$CALLS" ;;
+        esac ;;
+    '-W ignore') echo "${{TARGET:-CPU}}" ;;
+    *) exec '{sys.executable}' "$@" ;;
+esac
+"""
+
+
+def script(path, text):
+    path.unlink(missing_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def changed_python(path, change):
+    """A Python in which ``change`` is true before the script's own code runs."""
+    return script(path, f"""#!/bin/sh\nexec '{sys.executable}' -c "{change}; import sys; exec(sys.argv[1])" "$2"\n""")
+
+
+class Machine:
+    """A machine of our making: its programs, and a place for the environment with a space in its path."""
+
+    def __init__(self, folder):
+        self.bin = folder / 'bin'
+        self.bin.mkdir()
+        for tool in TOOLS:
+            found = shutil.which(tool)
+            if found:
+                (self.bin / tool).symlink_to(found)
+        script(self.bin / 'c++', '#!/bin/sh\n')
+        self.disk(free_mb=100_000)
+        self.venv = folder / 'my venv'
+        self.calls = folder / 'calls'
+        self.calls.touch()
+        self.env = dict(
+            PATH=str(self.bin),
+            HOME=str(folder),
+            MOGACORE_VENV=str(self.venv),
+            CALLS=str(self.calls),
+            PYTHON=str(script(folder / 'stand-in', STAND_IN)),
+        )
+
+    def disk(self, free_mb):
+        script(self.bin / 'df', f'#!/bin/sh\necho head\necho disk 1 1 {free_mb * 1024} 1% /\n')
+
+    def start(self, **env):
+        return subprocess.Popen(
+            [BASH, ROOT / 'tools' / 'setup_env.sh'], env=self.env | env, cwd=self.bin, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def set_up(self, **env):
+        process = self.start(**env)
+        stdout, stderr = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def installs(self):
+        return [
+            line for line in self.calls.read_text().splitlines() if line.startswith('-m pip') and ' install ' in line
+        ]
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def assert_one_line_error(done, message):
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith('error: '), done.stderr
+    assert re.search(message, lines[0]), lines[0]
+
+
+def test_absent_compiler_is_told(machine):
+    (machine.bin / 'c++').unlink()
+    assert_one_line_error(machine.set_up(), r'no C\+\+ compiler .*Debian: g\+\+')
+
+
+def test_python_that_is_too_old_is_told(machine, tmp_path):
+    python = changed_python(tmp_path / 'python3', "import sys; sys.version_info = (3, 8, 10, 'final', 0)")
+    assert_one_line_error(machine.set_up(PYTHON=str(python)), r'python3 is python3\.8: mogacore runs on 3\.10 to 3\.12')
+
+
+def test_python_that_is_too_new_is_told(machine):
+    changed_python(machine.bin / 'python3', "import sys; sys.version_info = (3, 13, 0, 'final', 0)")
+    assert_one_line_error(machine.set_up(PYTHON=''), r'python3 is python3\.13')
+
+
+def test_absent_python_is_told(machine):
+    assert_one_line_error(machine.set_up(PYTHON=''), r'no Python runs as python3\.11 .*install Python')
+
+
+def test_python_that_does_not_run_is_told(machine, tmp_path):
+    shim = script(tmp_path / 'shim', '#!/bin/sh\necho "shim: not found" >&2\nexit 127\n')
+    assert_one_line_error(machine.set_up(PYTHON=str(shim)), 'no Python runs as .*/shim')
+
+
+def test_shim_that_fails_is_passed_over(machine):
+    script(machine.bin / 'python3.11', '#!/bin/sh\nexit 127\n')
+    script(machine.bin / 'python3.12', STAND_IN)
+    done = machine.set_up(PYTHON='')
+    assert done.returncode == 0, done.stderr
+
+
+def test_python_without_ensurepip_is_told(machine, tmp_path):
+    python = changed_python(tmp_path / 'python3', 'import importlib.util as u; u.find_spec = lambda name: None')
+    assert_one_line_error(
+        machine.set_up(PYTHON=str(python)), r'makes no virtual environments: install python3\.\d+-venv'
+    )
+
+
+def test_python_without_headers_is_told(machine, tmp_path):
+    python = changed_python(tmp_path / 'python3', "import sysconfig; sysconfig.get_path = lambda name: '/none'")
+    assert_one_line_error(machine.set_up(PYTHON=str(python)), r'no Python\.h .*install python3\.\d+-dev')
+
+
+def test_full_disk_is_told_in_numbers(machine):
+    machine.disk(free_mb=3000)
+    assert_one_line_error(machine.set_up(), r'my venv needs \d{4} MB of disk, 3000 MB are free')
+    assert machine.installs() == []
+
+
+def test_folder_that_cannot_be_written_is_told(machine, tmp_path):
+    (tmp_path / 'file').touch()
+    assert_one_line_error(machine.set_up(MOGACORE_VENV=str(tmp_path / 'file' / 'venv')), 'cannot write to .*/file/venv')
+
+
+def test_folder_with_other_things_is_left_alone(machine):
+    machine.venv.mkdir()
+    (machine.venv / 'thesis.tex').touch()
+    assert_one_line_error(machine.set_up(), 'my venv holds something else')
+    assert os.listdir(machine.venv) == ['thesis.tex']
+
+
+def test_other_system_is_told(machine):
+    script(machine.bin / 'uname', '#!/bin/sh\n[ "$1" = -s ] && echo Darwin || echo arm64\n')
+    assert_one_line_error(machine.set_up(), 'is for Linux x86_64, this is Darwin arm64')
+
+
+def test_failure_of_pip_names_package_and_log(machine):
+    done = machine.set_up(PIP_FAILS_ON='-r ')
+    assert_one_line_error(done, r'No matching distribution found for torch==2\.11\.0 .*my venv/\.mogacore/setup\.log')
+
+
+def test_second_call_does_nothing_and_takes_no_time(machine):
+    done = machine.set_up()
+    assert done.returncode == 0 and done.stderr == '', done.stderr
+    assert re.findall(r'\[./5\]', done.stdout) == ['[1/5]', '[2/5]', '[3/5]', '[4/5]', '[5/5]']
+    installs = machine.installs()
+    start = time.monotonic()
+    again = machine.set_up()
+    assert time.monotonic() - start < 5
+    assert (again.returncode, again.stdout, again.stderr) == (0, '', '')
+    assert machine.installs() == installs
+    assert not (machine.venv / '.mogacore' / 'tmp').exists()
+
+
+def test_mmcv_comes_after_torch_and_the_project_last(machine):
+    machine.set_up()
+    last = [line.split()[-1] for line in machine.installs()]
+    assert last == ['numpy', f'{ROOT}/requirements.txt', f'{ROOT}/requirements-mmcv.txt', str(ROOT)]
+
+
+def test_interrupted_set_up_goes_on_where_it_stopped(machine):
+    assert machine.set_up(PIP_FAILS_ON='requirements-mmcv.txt').returncode == 2
+    machine.calls.write_text('')
+    done = machine.set_up()
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r'\[./5\]', done.stdout) == ['[1/5]', '[4/5]', '[5/5]']
+    assert len(machine.installs()) == 2
+
+
+def test_two_calls_at_once_do_the_work_once(machine):
+    if not shutil.which('flock'):
+        pytest.skip('no flock')
+    processes = [machine.start() for _ in range(2)]
+    for process in processes:
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+    assert len(machine.installs()) == 4
+
+
+def test_gpu_without_nvcc_gets_the_cpu_operators(machine):
+    done = machine.set_up(TARGET='nvcc of CUDA 13.0')
+    assert done.returncode == 0, done.stderr
+    assert 'no nvcc of CUDA 13.0: mmcv gets CPU operators only' in done.stdout
+    gpus = [line for line in machine.calls.read_text().splitlines() if line.startswith('gpus=')]
+    assert gpus == ['gpus=unset', 'gpus=unset', 'gpus=', 'gpus=unset']
+
+
+def test_gpu_with_nvcc_is_compiled_for_and_not_taken_from_the_cache(machine):
+    assert machine.set_up(TARGET='GPU').returncode == 0
+    assert '--no-cache-dir --force-reinstall' in machine.installs()[2]
+
+
+def test_sourced_it_leaves_the_environment_active(machine):
+    done = subprocess.run(
+        [BASH, '-c', 'source "$1"; echo; echo "$root"; command -v python', 'bash', ROOT / 'tools' / 'setup_env.sh'],
+        env=machine.env, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-2:] == [str(ROOT), str(machine.venv / 'bin' / 'python')], done.stderr

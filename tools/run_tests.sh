@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Set up everything, then run the checks and the tests.
+# Usage: bash tools/run_tests.sh [arguments of pytest]
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=setup_env.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
+cd "$root"
+python -m ruff check .
+python -m ruff format --check .
+python -m pytest "$@"
