@@ -39,11 +39,9 @@ COMPILE_MMCV = (
 NMS = 'nms(torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8]], device={0!r}), torch.tensor([0.9, 0.8], device={0!r}), 0.5)'
 TOOLBOX = """
 from importlib import import_module
-import_module('{0}.utils').register_all_modules(init_default_scope=False)
-from mogacore.models import MogaNet
-models = import_module('{0}.registry').MODELS
-models.register_module(module=MogaNet, force=True)
-models.build(dict(type='MogaNet', arch='xtiny'))
+from mogacore.registry import import_quietly
+import_quietly('{0}')
+import_module('{0}.registry').MODELS.build(dict(type='MogaNet', arch='xtiny'))
 print('MogaNet built through its registry')
 """
 TASKS = {'mmpretrain': 'classification', 'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpose': 'pose'}
@@ -178,7 +176,7 @@ def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
         conflict(('numpy', 'xtcocotools'), 'xtcocotools (COCO scores of poses) fails on numpy 2', f'{PIP} numpy')
     if has('torch', (2, 6)):
         for name in OPENMMLAB['mmengine'][0]:
-            if has(name):
+            if has(name) and 'onedl-mmengine' not in versions:
                 conflict(
                     ('torch', name),
                     'the original mmengine cannot load ordinary checkpoints on torch >= 2.6',

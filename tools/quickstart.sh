@@ -8,16 +8,30 @@ cd "$root"
 
 config=configs/classification/moganet-xtiny_digits.py
 work_dir=work_dirs/quickstart/$(date +%Y%m%d-%H%M%S)
+started=$SECONDS
 
-python tools/make_digits.py --parts classification
-python tools/train.py "$config" --work-dir "$work_dir"
+python -W ignore tools/make_digits.py --parts classification
+python -W ignore tools/train.py "$config" --work-dir "$work_dir"
+checkpoint=$(find "$work_dir" -maxdepth 1 -name 'best_*.pth')
+python -W ignore tools/test.py "$config" "$checkpoint" --work-dir "$work_dir" --out "$work_dir/metrics.json"
+python -W ignore tools/infer.py "$config" "$checkpoint" data/digits/classification/val --out-dir "$work_dir/predictions"
 
-# The best epoch where the config keeps it, else the last one, which mmengine notes in a file.
-checkpoint=$(find "$work_dir" -maxdepth 1 -name 'best_*.pth' | sort | tail -n 1)
-checkpoint=${checkpoint:-$(cat "$work_dir/last_checkpoint")}
-python tools/test.py "$config" "$checkpoint" --work-dir "$work_dir" --out "$work_dir/metrics.json"
-python tools/infer.py "$config" "$checkpoint" data/digits/classification/val --out-dir "$work_dir/predictions"
+WORK_DIR=$work_dir CHECKPOINT=$checkpoint TOOK=$((SECONDS - started)) python - <<'EOF'
+import json
+import os
+from pathlib import Path
 
-echo "checkpoint:   $root/$checkpoint"
-echo "metrics:      $root/$work_dir/metrics.json"
-echo "predictions:  $root/$work_dir/predictions"
+from rich.console import Console
+from rich.table import Table
+
+work_dir = Path(os.environ['WORK_DIR'])
+metrics = json.loads((work_dir / 'metrics.json').read_text())['metrics']
+predictions = json.loads((work_dir / 'predictions' / 'predictions.json').read_text())['predictions']
+table = Table('what', 'result', title='MogaNet-XT on handwritten digits')
+table.add_row('held-out digits', str(len(predictions)))
+table.add_row('top-1 accuracy', f'{metrics["accuracy/top1"]:.2f} %')
+table.add_row('time without set-up', '{} min {} s'.format(*divmod(int(os.environ['TOOK']), 60)))
+table.add_row('weights', os.environ['CHECKPOINT'])
+table.add_row('picture', str(work_dir / 'predictions' / 'predictions.png'))
+Console(width=120).print(table)
+EOF

@@ -112,9 +112,12 @@ logged() {
 
 # --no-deps and --no-build-isolation: see requirements.txt. -v shows the compilers at work.
 pip_install() {
-    if ! TMPDIR=${TMPDIR:-$state/tmp} logged "$venv_python" -m pip --disable-pip-version-check --no-input install -v \
-        --no-deps --no-build-isolation "$@"; then
-        fail "pip failed: $(grep -aE 'ERROR|Errno|error:' "$log" | tail -n 1 | sed 's/^ *//' | cut -c 1-200) (all of it: $log)"
+    local status=0 reason
+    TMPDIR=${TMPDIR:-$state/tmp} logged "$venv_python" -m pip --disable-pip-version-check --no-input install -v \
+        --no-deps --no-build-isolation "$@" || status=$?
+    if [ "$status" != 0 ]; then
+        reason=$(grep -aE 'ERROR|Errno|error:' "$log" | tail -n 1 | sed 's/^ *//' | cut -c 1-200)
+        fail "pip failed: ${reason:-it ended with status $status} (all of it: $log)"
     fi
 }
 
