@@ -38,6 +38,15 @@ def init_process_group(launcher: str) -> None:
         dist.init_process_group('gloo')
 
 
+def close_process_group() -> None:
+    """Leave the default process group at the end of a run, if there is one.
+
+    A process that exits while the group's threads still run is aborted by the C++ runtime now and then.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def process_environment(launcher: str, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables by which torch.distributed finds its peers: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT.
 

@@ -18,7 +18,7 @@ from mogacore.errors import UserError
 from mogacore.registry import import_quietly
 
 from .config import enable_tta, load_config, locate_data, prepare_for_device, show_predictions
-from .launch import init_process_group
+from .launch import close_process_group, init_process_group
 
 
 @RUNNERS.register_module(name='mogacore.Runner')
@@ -94,6 +94,7 @@ def train(
     locate_data(cfg, 'train')
     runner = _build_runner(cfg, launcher)
     runner.train()
+    close_process_group()
     return runner
 
 
@@ -146,6 +147,7 @@ def test(
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta, 'metrics': metrics}
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(json.dumps(report, indent=2, default=float) + '\n')
+    close_process_group()
     return metrics
 
 
