@@ -1,6 +1,5 @@
 """Fixtures that several test files share."""
 
-import sys
 import zlib
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import torch
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / 'data'
 TINY_ARCH = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ffn_ratios=(2, 2, 2, 2))
-
-sys.path.insert(0, str(Path(__file__).parent / 'models'))  # for plain.py, the written-out block
 
 
 @pytest.fixture(autouse=True)

@@ -137,6 +137,12 @@ def test_resumed_training_goes_on_where_it_stopped(project, trained):
     assert 'Epoch(train) [2]' in log and 'Epoch(train) [1]' not in log
 
 
+def test_training_cannot_go_on_from_weights_alone(project, trained):
+    torch.save(torch.load(trained / 'epoch_1.pth', weights_only=False)['state_dict'], project / 'weights.pth')
+    args = ['small.py', '--work-dir', 'from_weights', '--resume', 'weights.pth']
+    assert_one_line_error(tool('train.py', *args, cwd=project, check=False), r'weights\.pth holds weights alone')
+
+
 def test_mixed_precision_trains_on_a_cpu(project):
     done = tool(
         'train.py', 'small.py', '--work-dir', 'amp', '--amp', '--cfg-options', 'train_cfg.max_epochs=1', cwd=project

@@ -20,6 +20,9 @@ from mogacore.registry import import_quietly
 from .config import enable_tta, load_config, locate_data, prepare_for_device, show_predictions
 from .launch import close_process_group, init_process_group
 
+# Hooks that act on the training data or on weights in training: a test builds neither.
+TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook')
+
 
 @RUNNERS.register_module(name='mogacore.Runner')
 class Runner(MMEngineRunner):
@@ -32,6 +35,8 @@ class Runner(MMEngineRunner):
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> dict:
         """Load a file into the model, whole or with an error, and return its container for :meth:`resume`."""
         container = CheckpointLoader.load_checkpoint(filename, map_location='cpu')  # reads safely, URLs too
+        if self._resume and not {'epoch', 'iter'} <= set(container.get('meta', {})):
+            raise UserError(f'{filename} holds weights alone and no state of a training: start from it with load_from')
         self.call_hook('after_load_checkpoint', checkpoint=container)
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
@@ -149,10 +154,6 @@ def test(
         Path(out).write_text(json.dumps(report, indent=2, default=float) + '\n')
     close_process_group()
     return metrics
-
-
-# Hooks that act on the training data or on weights in training, and cannot be built without them.
-TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'ReduceLossHook')
 
 
 def _work_dir(cfg: Config, work_dir: str | None) -> str:
