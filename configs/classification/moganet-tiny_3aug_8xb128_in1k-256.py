@@ -8,4 +8,3 @@ _base_ = [
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = _base_.param_scheduler
 param_scheduler[0]['end'] = 20
-param_scheduler[1].update(begin=20, T_max=280)

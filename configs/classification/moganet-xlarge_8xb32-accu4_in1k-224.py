@@ -6,5 +6,5 @@ optim_wrapper = dict(accumulative_counts=4)
 param_scheduler = _base_.param_scheduler
 param_scheduler[1]['eta_min'] = 1e-4
 custom_hooks = _base_.custom_hooks
-custom_hooks[1]['warmup_iters'] = 20 * 5004
+custom_hooks[1].update(interval=4, warmup_iters=20 * 5005)
 auto_scale_lr = dict(base_batch_size=256)  # of one iteration

@@ -7,4 +7,6 @@ _base_ = [
 ]
 model = dict(backbone=dict(arch='xlarge', with_cp=True), head=dict(in_channels=960), train_cfg=dict(augments=None))
 optim_wrapper = dict(accumulative_counts=4)
+custom_hooks = _base_.custom_hooks
+custom_hooks[1]['interval'] = 4
 auto_scale_lr = dict(base_batch_size=128)  # of one iteration

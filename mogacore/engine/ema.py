@@ -1,10 +1,19 @@
-"""Averages of weights that mmengine lacks."""
+"""What averages of weights need beyond mmengine."""
 
 from __future__ import annotations
 
-from mmengine.model import ExponentialMovingAverage
-from mmengine.registry import MODELS
+from itertools import islice
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import EMAHook, Hook
+from mmengine.model import BaseModel, ExponentialMovingAverage
+from mmengine.registry import HOOKS, MODELS
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+
+from mogacore.errors import UserError
 
 
 @MODELS.register_module()
@@ -32,3 +41,57 @@ class LinearWarmupEMA(ExponentialMovingAverage):
         progress = min(steps / self.warmup_iters, 1.0) if self.warmup_iters else 1.0
         decay = (1 - self.momentum) * (self.start_factor + (1 - self.start_factor) * progress)
         averaged_param.lerp_(source_param, 1 - decay)
+
+
+@torch.no_grad()
+def estimate_statistics(model: BaseModel, loader: DataLoader, num_samples: int) -> None:
+    """Set BatchNorm's running statistics to the mean over batches of training images, all processes together.
+
+    Args:
+        model: Model whose unfrozen BatchNorms are set; left in training mode.
+        loader: Source of the images, which are not mixed.
+        num_samples: Images over all processes, rounded down to whole batches, but at least one each.
+    """
+    model.train()
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch then takes the plain mean over batches
+    for data in islice(loader, max(num_samples // (loader.batch_size * get_world_size()), 1)):
+        model(**model.data_preprocessor(data, False))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        all_reduce(norm.running_mean, op='mean')
+        all_reduce(norm.running_var, op='mean')
+
+
+@HOOKS.register_module()
+class AveragePreciseBNHook(Hook):
+    """Re-estimates BatchNorm's statistics for the averaged weights at the end of each epoch.
+
+    mmpretrain's PreciseBNHook does so for the weights in training alone. Validation would then pair the averaged
+    weights with those statistics, and a checkpoint with the running ones: neither fits, and the two differ. Here the
+    average and the model both get the statistics of the average; training itself normalises by those of the batch.
+
+    Args:
+        num_samples: Images over all processes.
+
+    Source: OpenMixup, whose EMA hook puts the averaged weights into the model before the statistics are estimated.
+    """
+
+    def __init__(self, num_samples: int = 8192):
+        self.num_samples = num_samples
+
+    def before_train(self, runner) -> None:
+        if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
+            raise UserError(
+                'AveragePreciseBNHook needs an EMAHook in custom_hooks: add one, or take PreciseBNHook instead'
+            )
+
+    def after_train_epoch(self, runner) -> None:
+        hook = next(hook for hook in runner.hooks if isinstance(hook, EMAHook))
+        average = hook.ema_model.module
+        estimate_statistics(average, runner.train_dataloader, self.num_samples)
+        for ours, theirs in zip(hook.src_model.buffers(), average.buffers(), strict=True):
+            ours.copy_(theirs)

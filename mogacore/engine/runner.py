@@ -21,7 +21,7 @@ from .config import enable_tta, load_config, locate_data, prepare_for_device, sh
 from .launch import close_process_group, init_process_group
 
 # Hooks that act on the training data or on weights in training: a test builds neither.
-TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook')
+TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'AveragePreciseBNHook')
 
 
 @RUNNERS.register_module(name='mogacore.Runner')

@@ -1,4 +1,5 @@
-# The paper's recipe (OpenMixup): total batch 1024, five epochs of warm-up, cosine by iteration, 300 epochs.
+# The paper's recipe (OpenMixup): total batch 1024, 300 epochs, cosine by iteration, times five epochs of warm-up.
+# As published, the cosine starts at epoch 0, not after the warm-up; mmengine multiplies the two.
 # The MogaNet repository instead steps by epoch, warms up from 1e-5, adds 10 epochs at the least rate, decays layer
 # scales and sigmas, and keeps BatchNorm's running statistics averaged over GPUs where here they are re-estimated.
 optim_wrapper = dict(
@@ -15,9 +16,9 @@ param_scheduler = [
         type='CosineAnnealingLR',
         eta_min=1e-5,
         by_epoch=True,
-        begin=5,
+        begin=0,
         end=300,
-        T_max=295,
+        T_max=300,
         convert_to_iter_based=True,
     ),
 ]
