@@ -1,5 +1,7 @@
-# A peer for moganet-xtiny_fashion-mnist.py: only the backbone differs; this one pools by itself.
+# A peer for moganet-xtiny_fashion-mnist.py: only the backbone differs. It pools by itself, and rounds sizes down, which
+# leaves its last stage no pixel of 28: the network pads to 32.
 _base_ = './moganet-xtiny_fashion-mnist.py'
+data_preprocessor = dict(pad_size_divisor=32)
 model = dict(
     backbone=dict(_delete_=True, type='ConvNeXt', arch='atto', in_channels=1, drop_path_rate=0.0, out_indices=(3,)),
     neck=None,
