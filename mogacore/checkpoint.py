@@ -610,7 +610,9 @@ def load_from_http(filename: str, map_location=None, model_dir: str | None = Non
         try:
             torch.hub.download_url_to_file(filename, str(path), progress=sys.stderr.isatty())
         except OSError as error:
-            raise UserError(f'{filename} cannot be fetched ({error}): check the address and the network') from None
+            raise UserError(
+                f'{filename} cannot be fetched ({error}): check address and network, or put the file at {path}'
+            ) from None
     if is_main_process():
         barrier()
     return read(path, map_location or 'cpu')
@@ -628,6 +630,26 @@ def load_from_openmmlab(filename: str, map_location=None) -> dict:
     return read(Path(mmengine_checkpoint._get_mmengine_home()) / target, map_location or 'cpu')
 
 
+# ImageNet-1K weights of the paper's release, by the names that create_model knows.
+RELEASE = 'https://github.com/Westlake-AI/MogaNet/releases/download/moganet-in1k-weights/'
+PUBLISHED_WEIGHTS = {
+    'moganet_xtiny': RELEASE + 'moganet_xtiny_sz224_8xbs128_ep300.pth.tar',
+    'moganet_tiny': RELEASE + 'moganet_tiny_sz224_8xbs128_ep300.pth.tar',
+    'moganet_small': RELEASE + 'moganet_small_sz224_8xbs128_ep300.pth.tar',
+    'moganet_base': RELEASE + 'moganet_base_sz224_8xbs128_ep300.pth.tar',
+    'moganet_large': RELEASE + 'moganet_large_sz224_8xbs64_ep300.pth.tar',
+    'moganet_xlarge': RELEASE + 'moganet_xlarge_sz224_8xbs64_ep300.pth.tar',
+}
+
+
+def load_from_mogacore(filename: str, map_location=None) -> dict:
+    """A name of :data:`PUBLISHED_WEIGHTS`, as in ``mogacore://moganet_tiny``, by :func:`load_from_http`."""
+    name = filename.partition('://')[2]
+    if name not in PUBLISHED_WEIGHTS:
+        raise UserError(f'{filename} is not among the published weights: choose from {", ".join(PUBLISHED_WEIGHTS)}')
+    return load_from_http(PUBLISHED_WEIGHTS[name], map_location)
+
+
 def load_from_refused(filename: str, map_location=None) -> dict:
     """Cloud stores, of which mmengine's own readers unpickle what they find."""
     raise UserError(f'{filename} cannot be read safely: fetch the file and give its path')
@@ -639,6 +661,7 @@ def register_safe_loader() -> None:
     register('', load_from_local, force=True)
     register(['http://', 'https://'], load_from_http, force=True)
     register(['open-mmlab://', 'openmmlab://'], load_from_openmmlab, force=True)
+    register('mogacore://', load_from_mogacore, force=True)
     register(['pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'], load_from_refused, force=True)
     # torchvision://, modelzoo:// and mmcls:// find a URL and call this by its name in the module.
     mmengine_checkpoint.load_from_http = load_from_http

@@ -7,3 +7,4 @@ model = dict(
     neck=None,
     head=dict(in_channels=320),
 )
+input_shape = (1, 32, 32)  # after padding

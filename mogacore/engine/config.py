@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 
+from mogacore.datasets.checks import check_dataset
 from mogacore.errors import UserError
 
 DATALOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
+EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
 
 
 def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
@@ -38,8 +40,11 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
 def prepare_for_device(cfg: Config, amp: bool = False) -> None:
     """Turn on mixed precision if asked for, and make the optimizer wrapper one that runs on this device.
 
-    bfloat16 where the device has it, else float16 with a dynamic loss scale.
+    bfloat16 where the device has it, else float16 with a dynamic loss scale. On a CPU SyncBN, which torch has for GPUs
+    alone, becomes BN.
     """
+    if not torch.cuda.is_available():
+        _replace_sync_bn(cfg.model)
     optim_wrapper = cfg.get('optim_wrapper')
     if optim_wrapper is None:
         return
@@ -56,10 +61,19 @@ def prepare_for_device(cfg: Config, amp: bool = False) -> None:
         optim_wrapper.update(dtype='float16', loss_scale='dynamic')
 
 
+def _replace_sync_bn(value: dict | list) -> None:
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, (dict, list)):
+            _replace_sync_bn(item)
+    if isinstance(value, dict) and value.get('type') == 'SyncBN':
+        value['type'] = 'BN'
+
+
 def locate_data(cfg: Config, stage: str) -> None:
     """Make the data roots of a stage absolute, and say at once which is missing.
 
-    A relative ``data_root`` is looked for below the current directory, then below the folder that holds ``configs/``.
+    A relative ``data_root`` is looked for below the current directory, then below the folder that holds ``configs/``;
+    so is the relative ``ann_file`` of an evaluator.
 
     Args:
         cfg: Config with dataloaders; its ``data_help`` says how to get the data.
@@ -68,19 +82,44 @@ def locate_data(cfg: Config, stage: str) -> None:
     Raises:
         UserError: If a data folder or annotation file is not there.
     """
-    bases = (Path.cwd(), project_root(cfg))
-    help_text = cfg.get('data_help', 'see docs/data.md')
-    for dataset in _datasets(cfg, stage):
+    for dataset in leaf_datasets(cfg, stage):
         data_root = dataset.get('data_root')
         if not data_root:
             continue
-        found = next((base / data_root for base in bases if (base / data_root).is_dir()), None)
-        if found is None:
-            raise UserError(f'data folder {data_root} is missing: {help_text}')
-        dataset.data_root = str(found.resolve())
-        ann_file = dataset.get('ann_file')
-        if ann_file and not (found / ann_file).is_file():
-            raise UserError(f'annotation file {found / ann_file} is missing: {help_text}')
+        dataset.data_root = str(_locate(cfg, data_root, 'data folder').resolve())
+        for key in ('ann_file', 'bbox_file'):
+            if dataset.get(key):
+                _locate(cfg, Path(dataset.data_root) / dataset[key], 'annotation file')
+        if dataset.get('bbox_file'):  # mmpose alone has it, and does not look for it below data_root
+            dataset.bbox_file = str(Path(dataset.data_root) / dataset.bbox_file)
+    for name in EVALUATORS[stage]:
+        evaluators = cfg.get(name) or []
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            if evaluator.get('ann_file'):
+                evaluator.ann_file = str(_locate(cfg, evaluator.ann_file, 'annotation file'))
+
+
+def check_data(cfg: Config) -> None:
+    """Hold the annotations of the training and validation data against the pictures and the heads of the model.
+
+    Raises:
+        UserError: At the first thing that would break the training, see :func:`mogacore.datasets.checks.check_dataset`.
+    """
+    model = cfg.model
+    roi_head = model.get('roi_head', {}).get('bbox_head', {})
+    class_head = model.get('bbox_head') or model.get('decode_head') or roi_head or {}
+    if isinstance(class_head, list):
+        class_head = class_head[0]
+    num_keypoints = model.get('head', {}).get('out_channels')
+    for dataset in leaf_datasets(cfg, 'train'):
+        check_dataset(dataset, class_head.get('num_classes'), num_keypoints)
+
+
+def _locate(cfg: Config, path: str | Path, what: str) -> Path:
+    for base in (Path.cwd(), project_root(cfg)):
+        if (base / path).exists():
+            return base / path
+    raise UserError(f'{what} {path} is missing: {cfg.get("data_help", "see docs/data.md")}')
 
 
 def project_root(cfg: Config) -> Path:
@@ -89,7 +128,7 @@ def project_root(cfg: Config) -> Path:
     return next((parent.parent for parent in path.parents if parent.name == 'configs'), path.parent)
 
 
-def _datasets(cfg: Config, stage: str) -> Iterator[ConfigDict]:
+def leaf_datasets(cfg: Config, stage: str) -> Iterator[ConfigDict]:
     """Every leaf data set of a stage, out of wrappers such as RepeatDataset and ConcatDataset."""
     pending = [cfg[name].dataset for name in DATALOADERS[stage] if cfg.get(name)]
     while pending:
@@ -123,16 +162,24 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
 
 
 def enable_tta(cfg: Config) -> None:
-    """Test each image in the config's ``tta_views`` and merge the predictions with its ``tta_model``.
+    """Test each image in several views and merge the predictions.
 
-    ``tta_views`` are the ``transforms`` of mmcv's TestTimeAug, laid in before the last step of the test pipeline.
+    A config either sets ``tta_model`` and ``tta_views``, the ``transforms`` of mmcv's TestTimeAug, which are laid into
+    the test pipeline before annotations are loaded or, where none are, before its last step; or its model has the
+    ``flip_test`` of mmpose.
 
     Raises:
-        UserError: If the config does not define them.
+        UserError: If the config has neither.
     """
+    if 'flip_test' in cfg.model.get('test_cfg', {}):
+        cfg.model.test_cfg.flip_test = True
+        return
     if 'tta_model' not in cfg or 'tta_views' not in cfg:
-        raise UserError('--tta needs tta_model and tta_views, which the config does not define')
+        raise UserError('--tta needs tta_model and tta_views, or a model with test_cfg.flip_test: the config has none')
     dataset = cfg.test_dataloader.dataset
-    *steps, pack = dataset.pipeline
-    dataset.pipeline = [*steps, dict(type='TestTimeAug', transforms=[*cfg.tta_views, [pack]])]
+    steps = list(dataset.pipeline)
+    names = [step['type'] for step in steps]
+    start = names.index('LoadAnnotations') if 'LoadAnnotations' in names else len(steps) - 1
+    views = [*cfg.tta_views, *([step] for step in steps[start:])]
+    dataset.pipeline = [*steps[:start], dict(type='TestTimeAug', transforms=views)]
     cfg.model = dict(cfg.tta_model, module=cfg.model)

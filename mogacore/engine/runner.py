@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,11 +17,12 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import Runner as MMEngineRunner
 
 from mogacore.checkpoint import CheckpointError, load_into
+from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
 from mogacore.registry import import_quietly
 
-from .config import enable_tta, load_config, locate_data, prepare_for_device, show_predictions
-from .launch import close_process_group, init_process_group
+from .config import check_data, enable_tta, load_config, locate_data, prepare_for_device, show_predictions
+from .launch import close_process_group, init_process_group, process_environment
 
 # Hooks that act on the training data or on weights in training: a test builds neither.
 TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'AveragePreciseBNHook')
@@ -97,8 +101,11 @@ def train(
         cfg.auto_scale_lr.enable = True
     prepare_for_device(cfg, amp)
     locate_data(cfg, 'train')
+    if launcher == 'none' or process_environment(launcher, os.environ)['RANK'] == '0':
+        check_data(cfg)
     runner = _build_runner(cfg, launcher)
-    runner.train()
+    with _data_errors_explained():
+        runner.train()
     close_process_group()
     return runner
 
@@ -147,13 +154,28 @@ def test(
     if tta:
         enable_tta(cfg)
     locate_data(cfg, 'test')
-    metrics = _build_runner(cfg, launcher).test()
+    runner = _build_runner(cfg, launcher)
+    with _data_errors_explained():
+        metrics = runner.test()
     if out is not None and is_main_process():
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta, 'metrics': metrics}
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(json.dumps(report, indent=2, default=float) + '\n')
     close_process_group()
     return metrics
+
+
+@contextmanager
+def _data_errors_explained() -> Iterator[None]:
+    """Let what a data loader says of a broken or missing picture come out as one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if line := explain(error):
+            raise UserError(line) from error
+        raise
 
 
 def _work_dir(cfg: Config, work_dir: str | None) -> str:

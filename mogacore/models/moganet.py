@@ -244,6 +244,37 @@ class MogaNet(BaseModule):
                     m.eval()
         return self
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning rate decay, counted from the input.
+
+        Two blocks of stage 3 make a layer; the blocks from the 17th on share one, as do all of stage 4. The stage norms
+        count as part of the head.
+
+        Args:
+            param_name: Name of a parameter, e.g. ``blocks3.4.norm1.weight``.
+            prefix: What stands before the backbone's own names in ``param_name``, e.g. ``backbone.``.
+
+        Returns:
+            Depth 0..13 and the number of layers, 14: of the learning rate a parameter gets rate ** (13 - depth).
+
+        Source: the layer-decay constructor of the published detectors (Westlake-AI/MogaNet, detection/).
+        """
+        num_layers = 14
+        part, _, rest = param_name.removeprefix(prefix).partition('.')
+        if part == 'blocks3':
+            block = int(rest.partition('.')[0])
+            return min(3 + block // 2, 11), num_layers
+        depths = {
+            'patch_embed1': 0,
+            'blocks1': 2,
+            'patch_embed2': 3,
+            'blocks2': 3,
+            'patch_embed3': 4,
+            'patch_embed4': 12,
+            'blocks4': 12,
+        }
+        return depths.get(part, num_layers - 1), num_layers
+
     def _freeze_stages(self) -> None:
         for i in range(self.frozen_stages + 1):
             for part in ('patch_embed', 'blocks', 'norm'):

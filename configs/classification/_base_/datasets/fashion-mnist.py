@@ -1,5 +1,6 @@
 # Fashion-MNIST (arXiv 1708.07747), 28 x 28 grey, from its four IDX files: 60,000 to train on, 10,000 to test.
 data_help = 'put the four Fashion-MNIST IDX files (.gz or not) there, see docs/data.md'
+input_shape = (1, 28, 28)
 data_preprocessor = dict(num_classes=10, mean=[72.94], std=[90.02])
 train_pipeline = [
     dict(type='RandomCrop', crop_size=28, padding=2),

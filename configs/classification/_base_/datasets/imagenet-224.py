@@ -2,6 +2,7 @@
 # The MogaNet repository instead erases after normalisation, draws the crop's interpolation from bilinear and bicubic,
 # and applies each RandAugment operation with probability 0.5.
 data_help = 'see docs/data.md#imagenet-1k'
+input_shape = (3, 224, 224)
 data_preprocessor = dict(num_classes=1000, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),

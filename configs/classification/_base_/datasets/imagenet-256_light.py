@@ -1,4 +1,5 @@
 _base_ = './imagenet-224_light.py'
+input_shape = (3, 256, 256)
 train_pipeline = _base_.train_pipeline
 train_pipeline[1]['scale'] = 256
 test_pipeline = _base_.test_pipeline

@@ -1,0 +1,6 @@
+# 36 epochs, warmed up twice as long, for the GIoU heads.
+_base_ = './adamw_3x.py'
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
+    dict(type='MultiStepLR', by_epoch=True, begin=0, end=36, milestones=[27, 33], gamma=0.1),
+]

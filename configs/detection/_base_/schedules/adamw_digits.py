@@ -1,0 +1,17 @@
+# From scratch on the digit scenes: AdamW, a short warm-up, then cosine to zero, by iteration.
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='MogaNetOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=5.0),
+    paramwise_cfg=dict(no_decay_vectors=True),
+)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=18, val_interval=6)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=18, convert_to_iter_based=True),
+]
+# From scratch, necks and heads need norms; the published ones, which start from ImageNet weights, have none.
+head_norm = dict(type='GN', num_groups=16)

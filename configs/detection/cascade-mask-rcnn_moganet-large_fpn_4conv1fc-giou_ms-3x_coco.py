@@ -1,0 +1,5 @@
+_base_ = './cascade-mask-rcnn_moganet-base_fpn_4conv1fc-giou_ms-3x_coco.py'
+model = dict(
+    backbone=dict(arch='large', init_cfg=dict(checkpoint='mogacore://moganet_large')),
+    neck=dict(in_channels=[64, 160, 320, 640]),
+)

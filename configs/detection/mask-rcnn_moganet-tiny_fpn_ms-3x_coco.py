@@ -1,0 +1,11 @@
+_base_ = [
+    './_base_/models/mask-rcnn_moganet_fpn.py',
+    './_base_/datasets/coco_instance_ms.py',
+    './_base_/schedules/adamw_3x.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(arch='tiny', init_cfg=dict(type='Pretrained', checkpoint='mogacore://moganet_tiny')),
+    neck=dict(in_channels=[32, 64, 128, 256]),
+)
+optim_wrapper = dict(optimizer=dict(lr=2e-4))

@@ -1,0 +1,16 @@
+# Top-down heatmaps: three deconvolutions and a 1x1 convolution on the last stage. ``codec`` stands in the data base.
+model = dict(
+    type='TopdownPoseEstimator',
+    data_preprocessor=dict(
+        type='PoseDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
+    ),
+    backbone=dict(type='MogaNet', out_indices=(3,)),
+    head=dict(
+        type='HeatmapHead',
+        out_channels=17,
+        deconv_out_channels=(256, 256, 256),
+        deconv_kernel_sizes=(4, 4, 4),
+        loss=dict(type='KeypointMSELoss', use_target_weight=True),
+    ),
+    test_cfg=dict(flip_test=True, flip_mode='heatmap', shift_heatmap=True),
+)

@@ -1,0 +1,14 @@
+# The class of each pixel of the digit scenes, from scratch, in minutes on two CPU cores.
+_base_ = [
+    './_base_/models/semantic-fpn_moganet.py',
+    './_base_/datasets/digits.py',
+    './_base_/schedules/adamw_digits.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    backbone=dict(arch='xtiny', drop_path_rate=0.0),
+    neck=dict(in_channels=[32, 64, 96, 192], out_channels=64),
+    decode_head=dict(in_channels=[64, 64, 64, 64], channels=64, num_classes=11),
+)
+default_hooks = dict(checkpoint=dict(interval=100), logger=dict(interval=20))

@@ -1,0 +1,6 @@
+_base_ = './upernet_moganet-tiny_160k_ade20k-512x512.py'
+model = dict(
+    backbone=dict(arch='base', init_cfg=dict(checkpoint='mogacore://moganet_base')),
+    decode_head=dict(in_channels=[64, 160, 320, 512]),
+    auxiliary_head=dict(in_channels=320),
+)

@@ -1,0 +1,336 @@
+"""Checks of a user's own data before training: each mistake becomes one line that names the file and the remedy.
+
+It reads what a dataset config says, as mmdet's and mmpose's CocoDataset and mmseg's BaseSegDataset would, without them.
+Of large sets it checks even samples: the files of ``MAX_LISTED`` entries, the size of ``MAX_OPENED`` pictures and the
+values of ``MAX_DECODED`` maps.
+"""
+
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mogacore.errors import UserError
+
+MAX_LISTED = 20000
+MAX_OPENED = 200
+MAX_DECODED = 50
+IGNORED = 255  # the value of a map's pixels that belong to no class
+COCO_CLASSES = 80  # what mmdet's CocoDataset has without metainfo
+
+ENTRIES = {
+    'images': ('id', 'file_name', 'width', 'height'),
+    'annotations': ('id', 'image_id', 'category_id'),
+    'categories': ('id', 'name'),
+}
+MISSING = r"(?i)No such file or directory: '(.+\.(?:jpe?g|png|bmp|tiff?|webp))'"
+NAMED = (r'occurs when loading `([^`]+)`', r'failed to load image: (.+)')  # what mmpose and mmcv say
+UNNAMED = (
+    r"error: .*in function 'imdecode|cannot identify image file|image file is truncated|Truncated File Read"
+    r'|data stream (contents )?when reading image file|broken PNG file'
+)
+
+
+def check_dataset(dataset: Mapping, num_classes: int | None = None, num_keypoints: int | None = None) -> None:
+    """Find what would break training, or spoil it unseen, in the files of a data set.
+
+    Args:
+        dataset: Config of one data set without wrapper, its ``data_root`` an absolute path. Types other than
+            CocoDataset, BaseSegDataset and ADE20KDataset are not checked.
+        num_classes: Number of classes of the model's head; None to leave it unchecked.
+        num_keypoints: Number of keypoints of the model's head; None to leave it unchecked.
+
+    Raises:
+        UserError: At the first mistake that is found.
+    """
+    kind = str(dataset['type']).rpartition('.')[2]
+    if kind == 'CocoDataset':
+        _check_coco(dataset, num_classes, num_keypoints)
+    elif kind in ('BaseSegDataset', 'ADE20KDataset'):
+        _check_segmentation(dataset, num_classes, is_ade=kind == 'ADE20KDataset')
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for an exception of a data loader, its workers included, about a broken or missing picture or map.
+
+    Returns:
+        The line, or None if the exception is about something else.
+    """
+    text = str(error)  # that of a worker holds the whole traceback: the last match is the message itself
+    missing = re.findall(MISSING, text)
+    if missing:
+        return f'picture {missing[-1]} is missing: put it there, or take it out of the data set'
+    for pattern in NAMED:
+        if named := re.findall(pattern, text):
+            return _broken(named[-1])
+    if re.search(UNNAMED, text):
+        where = 'the loader does not say which: find FOLDER -size 0 shows the empty ones'
+        return f'a picture or map of the data set is empty, truncated or no picture, and {where}'
+    return None
+
+
+def _check_coco(dataset, num_classes, num_keypoints):
+    metainfo = dataset.get('metainfo') or {}
+    ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    content = _read_coco(ann_file)
+    annotations = content['annotations']
+    if 'data_mode' in dataset or 'keypoint_info' in metainfo or num_keypoints is not None:
+        annotations = [annotation for annotation in annotations if {'bbox', 'keypoints'} <= annotation.keys()]
+        if not annotations:
+            raise UserError(f'{ann_file}: no annotation has both bbox and keypoints: give a keypoint file')
+        _check_keypoints(content['categories'], annotations, ann_file, metainfo.get('keypoint_info'), num_keypoints)
+    else:
+        _check_classes(content['categories'], ann_file, metainfo.get('classes'), num_classes)
+        _check_keys(annotations, 'annotations', ('bbox', 'area'), ann_file)
+    _check_annotations(content, annotations, ann_file)
+    _check_masks(dataset, content, annotations, ann_file)
+    folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
+    _check_images(content['images'], folder, ann_file)
+
+
+def _read_coco(ann_file):
+    try:
+        content = json.loads(ann_file.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): write it anew') from error
+    for key, required in ENTRIES.items():
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UserError(f'{ann_file} is no COCO file, it has no list {key!r}: give images, annotations, categories')
+        if not entries:
+            raise UserError(f'{ann_file} is empty, its list {key!r} holds nothing: give a file with {key}')
+        _check_keys(entries, key, required, ann_file)
+        entry_id, count = Counter(entry['id'] for entry in entries).most_common(1)[0]
+        if count > 1:
+            raise UserError(f'{ann_file}: {count} of the {key} have id {entry_id!r}: give each an id of its own')
+    return content
+
+
+def _check_keys(entries, kind, required, ann_file):
+    for key in required:
+        bad = [entry for entry in entries if key not in entry]
+        _refuse(bad, entries, ann_file, kind, f'without {key!r}', 'COCO asks for it, add it')
+
+
+def _refuse(bad, entries, ann_file, kind, problem, remedy):
+    if bad:
+        first = f'the first has id {bad[0].get("id")!r}'
+        raise UserError(f'{ann_file}: {len(bad)} of {len(entries)} {kind} {problem}, {first}: {remedy}')
+
+
+def _check_classes(categories, ann_file, classes, num_classes):
+    classes = _read_classes(classes)
+    if classes is not None:
+        names = [category['name'] for category in categories]
+        if lacking := [name for name in classes if name not in names]:
+            listed = f'metainfo.classes names {_shorten(lacking)}, but {ann_file} has the categories {_shorten(names)}'
+            raise UserError(f'{listed}: take the names from the file')
+        in_file = [name for name in names if name in classes]
+        if in_file != classes:  # mmdet numbers them as the file does, and names them as metainfo does
+            problem = 'is in another order than, or not one to one with, the categories of'
+            raise UserError(f'metainfo.classes {problem} {ann_file}: write it as {_shorten(in_file)}')
+    _check_num_classes(num_classes, COCO_CLASSES if classes is None else len(classes), classes is not None)
+
+
+def _read_classes(classes):
+    """The class names as a list, out of a text file where one is named; None where none are given."""
+    if not isinstance(classes, str):
+        return None if classes is None else list(classes)
+    if not Path(classes).is_file():
+        raise UserError(f'metainfo.classes is the text {classes!r}: for one class write classes=({classes!r},)')
+    return Path(classes).read_text(encoding='utf-8').splitlines()
+
+
+def _check_num_classes(num_classes, num_given, is_given=True):
+    if num_classes not in (None, num_given):
+        source = 'metainfo.classes names' if is_given else 'CocoDataset without metainfo.classes has'
+        remedy = f"set metainfo=dict(classes=...) of the data set or num_classes of the model's head ({num_classes})"
+        raise UserError(f'{source} {num_given} classes, but the model has {num_classes}: {remedy}')
+
+
+def _check_keypoints(categories, annotations, ann_file, keypoint_info, num_keypoints):
+    if num_keypoints is None:
+        if keypoint_info is None:
+            return
+        num_keypoints = len(keypoint_info)
+    remedy = f'set metainfo.keypoint_info and head.out_channels (now {num_keypoints}) to the keypoints of the file'
+    if keypoint_info is not None and len(keypoint_info) != num_keypoints:
+        given = f'metainfo.keypoint_info has {len(keypoint_info)} keypoints, but the head has {num_keypoints}'
+        raise UserError(f'{given}: {remedy}')
+    for category in categories:
+        if len(category.get('keypoints', range(num_keypoints))) != num_keypoints:
+            has = f'category {category["name"]!r} has {len(category["keypoints"])} keypoints'
+            raise UserError(f'{ann_file}: {has}, but the model has {num_keypoints}: {remedy}')
+    bad = [annotation for annotation in annotations if len(annotation['keypoints'] or ()) != 3 * num_keypoints]
+    if bad:
+        problem = f'hold {len(bad[0]["keypoints"] or ())} keypoint numbers, not the {3 * num_keypoints} of the model'
+        _refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
+
+
+def _check_annotations(content, annotations, ann_file):
+    for key, kind in (('image_id', 'images'), ('category_id', 'categories')):
+        known = {entry['id'] for entry in content[kind]}
+        bad = [annotation for annotation in content['annotations'] if annotation[key] not in known]
+        if bad:
+            problem = f'name an {key} that is not among the {kind} (such as {bad[0][key]!r})'
+            _refuse(bad, content['annotations'], ann_file, 'annotations', problem, f'add it to {kind}, or drop them')
+    bad = [annotation for annotation in annotations if not _is_box(annotation['bbox'])]
+    _refuse(bad, annotations, ann_file, 'annotations', 'have a bbox that is not 4 numbers', 'give x, y, width, height')
+
+
+def _is_box(box):
+    is_list = isinstance(box, list) and len(box) == 4
+    return is_list and all(isinstance(value, int | float) and math.isfinite(value) for value in box)
+
+
+def _check_masks(dataset, content, annotations, ann_file):
+    with_mask = any(step.get('with_mask') for step in dataset.get('pipeline') or ())
+    sizes = {image['id']: [image['height'], image['width']] for image in content['images']}
+    faults = [_find_mask_fault(entry.get('segmentation'), sizes[entry['image_id']], with_mask) for entry in annotations]
+    if first := next(filter(None, faults), None):
+        bad = [entry for entry, fault in zip(annotations, faults, strict=True) if fault == first]
+        _refuse(bad, annotations, ann_file, 'annotations', *first)
+
+
+def _find_mask_fault(segmentation, size, with_mask):
+    """What is wrong with a mask and what to do, or None."""
+    if not segmentation:
+        fault = 'lack the segmentation that the pipeline loads (with_mask)', 'add it, or take a config for boxes'
+        return fault if with_mask else None
+    if isinstance(segmentation, dict):
+        fault = 'have a mask whose size is not that of its image', 'write its size as [height, width] of the image'
+        return fault if segmentation.get('size') != size else None
+    # mmdet drops a shorter polygon, and takes the object for ignored where none is left.
+    fault = 'have no polygon of 6 or more numbers', 'give x1, y1, x2, y2, x3, y3, ... or drop them'
+    return None if any(isinstance(part, list) and len(part) >= 6 for part in segmentation) else fault
+
+
+def _check_images(images, folder, ann_file):
+    _check_files([image['file_name'] for image in images], folder, f'pictures of {ann_file}', 'data_prefix.img')
+    for image in _spread(images, MAX_OPENED):
+        path, size = folder / image['file_name'], (image['width'], image['height'])
+        if (real := _read_picture(path, _turned_size)) not in (None, size):
+            problem = f'picture {path} is {_times(real)} px (width x height), but {ann_file} says {_times(size)}'
+            raise UserError(f'{problem}: correct the file, and its boxes and masks')
+
+
+def _check_files(names, folder, kind, setting):
+    if not folder.is_dir():
+        raise UserError(f'folder {folder} of the {kind} is missing: set data_root and {setting}')
+    checked = _spread(names, MAX_LISTED)
+    listed = {parent: _list_names(parent) for parent in {os.path.dirname(folder / name) for name in checked}}
+    missing = [name for name in checked if os.path.basename(name) not in listed[os.path.dirname(folder / name)]]
+    if missing:
+        count = f'{len(missing)} of {len(checked)} {kind} are not in {folder}, the first is {missing[0]}'
+        raise UserError(f'{count}: put them there, or set data_root and {setting}')
+
+
+def _list_names(folder):
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+
+
+def _check_segmentation(dataset, num_classes, is_ade):
+    folders = dataset.get('data_prefix') or {'img_path': '', 'seg_map_path': ''}
+    for key in ('img_path', 'seg_map_path'):
+        if folders.get(key) is None:
+            raise UserError(f'data_prefix of the data set has no {key}: give the folder below data_root')
+    root = Path(dataset.get('data_root') or '')
+    image_folder, map_folder = root / folders['img_path'], root / folders['seg_map_path']
+    image_suffix, map_suffix = dataset.get('img_suffix', '.jpg'), dataset.get('seg_map_suffix', '.png')
+    stems = _list_stems(dataset, image_folder, image_suffix)
+    _check_files([stem + image_suffix for stem in stems], image_folder, 'pictures', 'data_prefix.img_path')
+    _check_files([stem + map_suffix for stem in stems], map_folder, 'maps', 'data_prefix.seg_map_path, seg_map_suffix')
+    for stem in _spread(stems, MAX_OPENED):
+        image, label_map = image_folder / f'{stem}{image_suffix}', map_folder / f'{stem}{map_suffix}'
+        # The loader turns the picture by its EXIF tag, but not the map.
+        sizes = _read_picture(image, _turned_size), _read_picture(label_map, lambda picture: picture.size)
+        if None not in sizes and sizes[0] != sizes[1]:
+            told = f'map {label_map} is {_times(sizes[1])} px (width x height), its picture {_times(sizes[0])}'
+            raise UserError(f'{told}: give each map the size of its picture')
+    classes = _read_classes((dataset.get('metainfo') or {}).get('classes'))
+    if classes is not None:
+        _check_num_classes(num_classes, len(classes))
+        if is_ade:  # metainfo.classes may pick some of the 150: the values in the maps stay what they are
+            return
+    maps = [map_folder / f'{stem}{map_suffix}' for stem in _spread(stems, MAX_DECODED)]
+    _check_map_values(maps, num_classes, dataset.get('reduce_zero_label', is_ade))
+
+
+def _list_stems(dataset, folder, suffix):
+    """Paths of the pictures below their folder, without suffix: the lines of ``ann_file`` if one is given."""
+    if not folder.is_dir():
+        raise UserError(f'folder {folder} of the pictures is missing: set data_root and data_prefix.img_path')
+    ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    if ann_file.is_file():
+        if stems := [line.strip() for line in ann_file.read_text(encoding='utf-8').splitlines()]:
+            return stems
+        raise UserError(f'{ann_file} is empty: give a picture on each line, without {suffix}')
+    walked = os.walk(folder, followlinks=True)
+    names = sorted(os.path.relpath(os.path.join(at, name), folder) for at, _, names in walked for name in names)
+    stems = [name[: -len(suffix)] for name in names if name.endswith(suffix) and os.path.basename(name)[0] != '.']
+    if not stems:
+        other = f'but {len(names)} other files, such as {names[0]}' if names else 'it is empty'
+        raise UserError(f'folder {folder} has no picture that ends in {suffix}, {other}: set img_suffix or data_prefix')
+    return stems
+
+
+def _check_map_values(maps, num_classes, reduce_zero_label):
+    for path in maps:
+        values = _read_picture(path, np.asarray)
+        if values is None:
+            continue
+        if values.ndim != 2:
+            raise UserError(f'map {path} is a colour picture: write the class number of each pixel in one channel')
+        if num_classes is None:
+            continue
+        num_values = num_classes + bool(reduce_zero_label)  # then 0 is ignored and 1 the first class
+        found = np.unique(values)
+        bad = found[(found >= num_values) & (found != IGNORED)]
+        if len(bad):
+            zero = ' with reduce_zero_label' if reduce_zero_label else ''
+            told = f'map {path} has the value {bad[0]} ({len(bad)} of its {len(found)} values are too high)'
+            allowed = f'0 to {num_values - 1} and {IGNORED} are allowed for num_classes={num_classes}{zero}'
+            raise UserError(f'{told}, but {allowed}: correct the maps, num_classes or reduce_zero_label')
+
+
+def _read_picture(path, read):
+    """``read`` of the picture, of which only the header is loaded; None if PIL finds it too large to open."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return read(picture)
+    except Image.DecompressionBombError:
+        return None
+    except (OSError, SyntaxError) as error:  # PIL raises both for broken files
+        raise UserError(_broken(path)) from error
+
+
+def _turned_size(picture):
+    """(width, height) as OpenCV loads the picture: turned by its EXIF tag."""
+    if picture.format in ('JPEG', 'MPO') and picture.getexif().get(0x0112, 1) >= 5:
+        return picture.size[::-1]
+    return picture.size
+
+
+def _broken(path):
+    return f'picture {path} cannot be read, it is empty, truncated or no picture: replace it, or drop it from the data'
+
+
+def _spread(items, limit):
+    """Up to ``limit`` of the items, evenly spread."""
+    count = min(len(items), limit)
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def _shorten(names):
+    return ', '.join(map(str, names[:10])) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
+
+
+def _times(size):
+    return f'{size[0]} x {size[1]}'

@@ -1,0 +1,484 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from mmengine.config import ConfigDict
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mogacore.datasets import checks
+from mogacore.datasets.checks import check_dataset, explain
+from mogacore.datasets.digits import CLASSES, KEYPOINTS, write_digits
+from mogacore.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    root = tmp_path_factory.mktemp('digits')
+    write_digits(root, parts=('scenes',), num_train_scenes=4, num_val_scenes=2)
+    return root / 'scenes'
+
+
+@pytest.fixture
+def scenes(written, tmp_path):
+    """A copy to break."""
+    return shutil.copytree(written, tmp_path / 'scenes')
+
+
+def detection(root, **changes):
+    return ConfigDict(
+        type='CocoDataset',
+        data_root=str(root),
+        ann_file='annotations/instances_train.json',
+        data_prefix=dict(img='train/'),
+        metainfo=dict(classes=CLASSES),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)],
+        **changes,
+    )
+
+
+def pose(root):
+    return ConfigDict(
+        type='CocoDataset',
+        data_root=str(root),
+        data_mode='topdown',
+        ann_file='annotations/keypoints_train.json',
+        data_prefix=dict(img='train/'),
+        metainfo=dict(keypoint_info={i: dict(name=name, id=i) for i, name in enumerate(KEYPOINTS)}),
+    )
+
+
+def segmentation(root, **changes):
+    prefix = dict(img_path='train', seg_map_path='segmentation/train')
+    fields = dict(type='BaseSegDataset', data_root=str(root), data_prefix=prefix, img_suffix='.png')
+    return ConfigDict(fields | changes)
+
+
+def edit(dataset, change):
+    """Call ``change`` on the content of the annotation file and write it back."""
+    path = f'{dataset.data_root}/{dataset.ann_file}'
+    with open(path) as file:
+        content = json.load(file)
+    change(content)
+    with open(path, 'w') as file:
+        json.dump(content, file)
+
+
+def complaint(dataset, **counts):
+    with pytest.raises(UserError) as caught:
+        check_dataset(dataset, **counts)
+    message = str(caught.value)
+    assert '\n' not in message
+    return message
+
+
+def set_first(**fields):
+    return lambda content: content['annotations'][0].update(fields)
+
+
+def test_good_detection_set_passes(scenes):
+    check_dataset(detection(scenes), num_classes=10)
+    check_dataset(dict(detection(scenes), type='mmdet.CocoDataset'))
+
+
+def test_good_pose_set_passes(scenes):
+    check_dataset(pose(scenes), num_keypoints=5)
+    check_dataset(pose(scenes))
+
+
+def test_good_segmentation_set_passes(scenes):
+    check_dataset(segmentation(scenes), num_classes=11)
+    check_dataset(segmentation(scenes))
+
+
+def test_other_data_sets_are_not_checked(tmp_path):
+    check_dataset(dict(type='CustomDataset', data_root=str(tmp_path)), num_classes=3)
+
+
+# COCO files
+
+
+def test_broken_json_is_told(scenes):
+    (scenes / 'annotations/instances_train.json').write_text('{"images": [')
+    message = complaint(detection(scenes))
+    assert 'instances_train.json cannot be read as JSON' in message
+
+
+@pytest.mark.parametrize('content', ['[]', '{"images": []}', '{"images": {}, "annotations": [], "categories": []}'])
+def test_json_that_is_not_coco_is_told(scenes, content):
+    (scenes / 'annotations/instances_train.json').write_text(content)
+    message = complaint(detection(scenes))
+    assert 'instances_train.json' in message and "'images'" in message
+
+
+@pytest.mark.parametrize('key', ['images', 'annotations', 'categories'])
+def test_absent_list_is_told(scenes, key):
+    edit(detection(scenes), lambda content: content.pop(key))
+    assert f'is no COCO file, it has no list {key!r}' in complaint(detection(scenes))
+
+
+@pytest.mark.parametrize('key', ['images', 'annotations'])
+def test_empty_list_is_told(scenes, key):
+    edit(detection(scenes), lambda content: content[key].clear())
+    assert f'is empty, its list {key!r} holds nothing' in complaint(detection(scenes))
+
+
+def test_absent_field_is_told(scenes):
+    edit(detection(scenes), lambda content: content['annotations'][2].pop('area'))
+    message = complaint(detection(scenes))
+    assert "annotations without 'area', the first has id 3" in message and ': 1 of ' in message
+
+
+def test_id_used_twice_is_told(scenes):
+    edit(detection(scenes), lambda content: content['annotations'][1].update(id=1))
+    assert '2 of the annotations have id 1' in complaint(detection(scenes))
+
+
+@pytest.mark.parametrize('key, kind', [('image_id', 'images'), ('category_id', 'categories')])
+@pytest.mark.parametrize('make', [detection, pose])
+def test_unknown_id_is_told(scenes, make, key, kind):
+    edit(make(scenes), set_first(**{key: 77}))
+    message = complaint(make(scenes))
+    assert f'name an {key} that is not among the {kind} (such as 77), the first has id 1' in message
+
+
+@pytest.mark.parametrize('box', [[1, 2, 3], [1, 2, 3, None], [1, 2, 3, float('nan')], None])
+@pytest.mark.parametrize('make', [detection, pose])
+def test_box_that_is_not_four_numbers_is_told(scenes, make, box):
+    edit(make(scenes), set_first(bbox=box))
+    message = complaint(make(scenes))
+    assert 'a bbox that is not 4 numbers, the first has id 1' in message and ': 1 of ' in message
+
+
+def test_flat_box_passes_as_mmdet_drops_it(scenes):
+    edit(detection(scenes), set_first(bbox=[1, 2, 0, 4]))
+    check_dataset(detection(scenes))
+
+
+# Classes
+
+
+def test_class_that_the_file_lacks_is_told(scenes):
+    dataset = detection(scenes)
+    dataset.metainfo.classes = ('0', '1', 'two')
+    message = complaint(dataset, num_classes=3)
+    assert 'metainfo.classes names two, but' in message and 'categories 0, 1, 2, 3, 4, 5, 6, 7, 8, 9:' in message
+
+
+def test_some_of_the_classes_pass(scenes):
+    dataset = detection(scenes)
+    dataset.metainfo.classes = ('1', '7')
+    check_dataset(dataset, num_classes=2)
+
+
+def test_classes_in_another_order_are_told(scenes):
+    dataset = detection(scenes)
+    dataset.metainfo.classes = ('7', '1')
+    message = complaint(dataset, num_classes=2)
+    assert 'in another order' in message and 'write it as 1, 7' in message
+
+
+def test_number_of_classes_unlike_the_head_is_told(scenes):
+    message = complaint(detection(scenes), num_classes=80)
+    assert 'metainfo.classes names 10 classes, but the model has 80' in message
+
+
+def test_head_unlike_the_80_classes_of_coco_is_told(scenes):
+    dataset = detection(scenes)
+    del dataset['metainfo']
+    message = complaint(dataset, num_classes=10)
+    assert 'CocoDataset without metainfo.classes has 80 classes, but the model has 10' in message
+    check_dataset(dataset, num_classes=80)
+
+
+def test_text_for_classes_is_told(scenes):
+    dataset = detection(scenes)
+    dataset.metainfo.classes = 'cell'
+    assert "for one class write classes=('cell',)" in complaint(dataset)
+
+
+def test_classes_are_read_from_a_file(scenes):
+    dataset = detection(scenes)
+    dataset.metainfo.classes = str(scenes / 'classes.txt')
+    (scenes / 'classes.txt').write_text('\n'.join(CLASSES) + '\n')
+    check_dataset(dataset, num_classes=10)
+
+
+# Pictures
+
+
+@pytest.mark.parametrize('make', [detection, pose])
+def test_missing_pictures_are_told(scenes, make):
+    for name in ('0001.png', '0003.png'):
+        (scenes / 'train' / name).unlink()
+    message = complaint(make(scenes))
+    assert '2 of 4 pictures' in message and f'not in {scenes}/train, the first is 0001.png' in message
+
+
+def test_missing_picture_folder_is_told(scenes):
+    dataset = detection(scenes)
+    dataset.data_prefix.img = 'images'
+    assert f'folder {scenes}/images of the pictures' in complaint(dataset)
+
+
+def test_pictures_in_subfolders_are_found(scenes):
+    def move(content):
+        for image in content['images']:
+            image['file_name'] = f'train/{image["file_name"]}'
+
+    dataset = detection(scenes)
+    dataset.data_prefix.img = ''
+    edit(dataset, move)
+    check_dataset(dataset)
+    edit(dataset, lambda content: content['images'][0].update(file_name='other/0000.png'))
+    assert 'the first is other/0000.png' in complaint(dataset)
+
+
+def test_large_sets_are_sampled_evenly(scenes, monkeypatch):
+    monkeypatch.setattr(checks, 'MAX_LISTED', 2)
+    (scenes / 'train/0001.png').unlink()
+    monkeypatch.setattr(checks, 'MAX_OPENED', 2)
+    check_dataset(detection(scenes))
+    (scenes / 'train/0002.png').unlink()
+    assert '1 of 2 pictures' in complaint(detection(scenes))
+
+
+@pytest.mark.parametrize('content', [b'', b'no picture', b'\x89PNG\r\n\x1a\n\x00'])
+@pytest.mark.parametrize('make', [detection, pose, segmentation])
+def test_broken_picture_is_told(scenes, make, content):
+    (scenes / 'train/0002.png').write_bytes(content)
+    assert f'picture {scenes}/train/0002.png cannot be read' in complaint(make(scenes))
+
+
+@pytest.mark.parametrize('make', [detection, pose])
+def test_picture_of_another_size_is_told(scenes, make):
+    Image.new('RGB', (40, 30)).save(scenes / 'train/0002.png')
+    message = complaint(make(scenes))
+    assert '0002.png is 40 x 30 px' in message and 'says 128 x 128' in message
+
+
+def test_picture_counts_as_its_exif_tag_turns_it(scenes):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (40, 30)).save(scenes / 'train/turned.jpg', exif=exif)
+    dataset = pose(scenes)
+    edit(dataset, lambda content: content['images'][0].update(file_name='turned.jpg', width=30, height=40))
+    edit(dataset, lambda content: [entry.pop('segmentation') for entry in content['annotations']])
+    check_dataset(dataset)
+
+
+# Masks
+
+
+def test_mask_of_another_size_is_told(scenes):
+    edit(detection(scenes), set_first(segmentation={'counts': [0, 1200], 'size': [40, 30]}))
+    message = complaint(detection(scenes))
+    assert 'mask whose size is not that of its image, the first has id 1' in message and ': 1 of ' in message
+
+
+@pytest.mark.parametrize('polygons', [[[1, 2, 3, 4]], [[]], [1, 2, 3, 4, 5, 6]])
+def test_too_short_polygon_is_told(scenes, polygons):
+    edit(detection(scenes), set_first(segmentation=polygons))
+    assert 'no polygon of 6 or more numbers, the first has id 1' in complaint(detection(scenes))
+
+
+def test_polygons_pass(scenes):
+    edit(detection(scenes), set_first(segmentation=[[1, 2, 3, 4], [1, 2, 9, 2, 9, 9]]))
+    check_dataset(detection(scenes))
+
+
+def test_absent_mask_is_told_if_the_pipeline_loads_it(scenes):
+    dataset = detection(scenes)
+    edit(dataset, set_first(segmentation=[]))
+    assert 'lack the segmentation' in complaint(dataset)
+    dataset.pipeline[1].with_mask = False
+    check_dataset(dataset)
+
+
+# Keypoints
+
+
+def test_head_with_another_number_of_keypoints_is_told(scenes):
+    message = complaint(pose(scenes), num_keypoints=17)
+    assert 'metainfo.keypoint_info has 5 keypoints, but the head has 17' in message and 'head.out_channels' in message
+
+
+def test_category_with_another_number_of_keypoints_is_told(scenes):
+    dataset = pose(scenes)
+    del dataset['metainfo']
+    message = complaint(dataset, num_keypoints=17)
+    assert "category 'digit' has 5 keypoints, but the model has 17" in message
+
+
+@pytest.mark.parametrize('keypoints, count', [([1, 2, 2] * 4, 12), (None, 0)])
+def test_annotation_with_another_number_of_keypoints_is_told(scenes, keypoints, count):
+    edit(pose(scenes), set_first(keypoints=keypoints))
+    message = complaint(pose(scenes), num_keypoints=5)
+    assert f'hold {count} keypoint numbers, not the 15 of the model, the first has id 1' in message
+
+
+def test_file_without_keypoints_is_told(scenes):
+    dataset = pose(scenes)
+    dataset.ann_file = 'annotations/instances_train.json'
+    assert 'no annotation has both bbox and keypoints' in complaint(dataset)
+
+
+# Segmentation
+
+
+@pytest.mark.parametrize('key, kind', [('img_path', 'pictures'), ('seg_map_path', 'maps')])
+def test_missing_segmentation_folder_is_told(scenes, key, kind):
+    dataset = segmentation(scenes)
+    dataset.data_prefix[key] = 'nowhere'
+    assert f'folder {scenes}/nowhere of the {kind} is missing' in complaint(dataset)
+    del dataset.data_prefix[key]
+    assert f'has no {key}' in complaint(dataset)
+
+
+def test_empty_folders_are_told(scenes):
+    dataset = segmentation(scenes)
+    for folder in ('train', 'segmentation/train'):
+        (scenes / folder).rename(scenes / 'away' if folder == 'train' else scenes / 'maps')
+        (scenes / folder).mkdir()
+    assert 'no picture that ends in .png, it is empty' in complaint(dataset)
+    dataset.data_prefix.img_path = 'away'
+    assert '4 of 4 maps are not in' in complaint(dataset)
+
+
+def test_wrong_suffix_is_told(scenes):
+    dataset = segmentation(scenes)
+    del dataset['img_suffix']
+    assert 'ends in .jpg, but 4 other files, such as 0000.png: set img_suffix' in complaint(dataset)
+
+
+def test_pictures_without_map_are_told(scenes):
+    for name in ('0001.png', '0002.png'):
+        (scenes / 'segmentation/train' / name).unlink()
+    message = complaint(segmentation(scenes))
+    assert '2 of 4 maps' in message and f'in {scenes}/segmentation/train, the first is 0001.png' in message
+
+
+def test_pictures_of_a_list_are_checked(scenes):
+    (scenes / 'train.txt').write_text('0000\n0009\n')
+    assert '1 of 2 pictures' in complaint(segmentation(scenes, ann_file='train.txt'))
+    (scenes / 'train.txt').write_text('')
+    assert 'train.txt is empty' in complaint(segmentation(scenes, ann_file='train.txt'))
+
+
+def test_map_of_another_size_is_told(scenes):
+    Image.new('L', (40, 30)).save(scenes / 'segmentation/train/0001.png')
+    message = complaint(segmentation(scenes))
+    assert 'train/0001.png is 40 x 30 px' in message and 'its picture 128 x 128' in message
+
+
+@pytest.mark.parametrize('share', [0, 0.1, 0.7])
+def test_truncated_map_is_told(scenes, share):
+    path = scenes / 'segmentation/train/0003.png'
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert f'picture {path} cannot be read' in complaint(segmentation(scenes))
+
+
+def write_map(scenes, *values):
+    Image.fromarray(np.resize(np.array(values, np.uint8), (128, 128))).save(scenes / 'segmentation/train/0001.png')
+
+
+@pytest.mark.parametrize('reduce_zero_label, highest', [(False, 10), (True, 11)])
+def test_map_value_without_class_is_told(scenes, reduce_zero_label, highest):
+    dataset = segmentation(scenes, reduce_zero_label=reduce_zero_label)
+    write_map(scenes, 0, highest, 255)
+    check_dataset(dataset, num_classes=11)
+    write_map(scenes, 0, highest, highest + 1, 255)
+    message = complaint(dataset, num_classes=11)
+    assert f'0001.png has the value {highest + 1} (1 of its 4 values' in message
+    assert f'0 to {highest} and 255 are allowed for num_classes=11' in message
+
+
+def test_ade20k_leaves_its_zero_out(scenes):
+    write_map(scenes, 0, 150)
+    check_dataset(segmentation(scenes, type='ADE20KDataset'), num_classes=150)
+    write_map(scenes, 0, 151)
+    assert 'has the value 151' in complaint(segmentation(scenes, type='ADE20KDataset'), num_classes=150)
+
+
+def test_colour_map_is_told(scenes):
+    Image.new('RGB', (128, 128)).save(scenes / 'segmentation/train/0001.png')
+    assert '0001.png is a colour picture' in complaint(segmentation(scenes))
+
+
+def test_segmentation_classes_unlike_the_head_are_told(scenes):
+    dataset = segmentation(scenes, metainfo=dict(classes=CLASSES))
+    assert 'names 10 classes, but the model has 11' in complaint(dataset, num_classes=11)
+
+
+# Errors of the loaders
+
+
+class Pictures:
+    """One picture or map, loaded as the library does."""
+
+    def __init__(self, load, path):
+        self.load, self.path = load, str(path)
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        self.load(dict(img_path=self.path, seg_map_path=self.path, reduce_zero_label=False, seg_fields=[]))
+
+
+def make_loader(library):
+    if library == 'mmpose':
+        return pytest.importorskip('mmpose.datasets.transforms').LoadImage()
+    if library == 'mmseg':
+        return pytest.importorskip('mmseg.datasets.transforms').LoadAnnotations()
+    return pytest.importorskip('mmcv.transforms').LoadImageFromFile()
+
+
+def load_error(library, path, num_workers):
+    loader = DataLoader(Pictures(make_loader(library), path), num_workers=num_workers)
+    try:
+        next(iter(loader))
+    except Exception as error:  # its class depends on the library and the file
+        return error.with_traceback(None)  # lets go of the workers
+    pytest.fail('the file was loaded')
+
+
+def break_picture(scenes, how):
+    path = scenes / 'train/0001.png'
+    content = path.read_bytes()
+    path.write_bytes({'empty': b'', 'text': b'no picture', 'truncated': content[:5000], 'missing': b''}[how])
+    if how == 'missing':
+        path.unlink()
+    return path
+
+
+@pytest.mark.parametrize(
+    'how, num_workers', [('empty', 0), ('text', 0), ('truncated', 0), ('missing', 0), ('empty', 1), ('missing', 1)]
+)
+@pytest.mark.parametrize('library', ['mmcv', 'mmpose', 'mmseg'])
+def test_error_of_a_loader_is_explained(scenes, library, how, num_workers):
+    path = break_picture(scenes, how)
+    line = explain(load_error(library, path, num_workers))
+    assert '\n' not in line
+    if how == 'missing':
+        assert line.startswith(f'picture {path} is missing')
+    elif library == 'mmpose' or (library == 'mmcv' and how != 'empty'):
+        assert line.startswith(f'picture {path} cannot be read')
+    else:  # the library does not name it
+        assert line.startswith('a picture or map of the data set is empty, truncated or no picture')
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        AssertionError('shapes differ'),
+        FileNotFoundError(2, 'No such file or directory', 'weights.pth'),
+        RuntimeError('CUDA out of memory'),
+        OSError('No space left on device'),
+        KeyboardInterrupt(),
+    ],
+)
+def test_other_errors_are_not_explained(error):
+    assert explain(error) is None

@@ -1,0 +1,281 @@
+"""Every leaf of detection, segmentation and pose: its size, its recipe, and a step of training on small pictures."""
+
+import json
+import re
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+
+from mogacore.analysis.complexity import complexity
+from mogacore.models.moganet import ARCHS
+from mogacore.zoo import published_complexity
+
+TASKS = {'detection': 'mmdet', 'segmentation': 'mmseg', 'pose': 'mmpose'}
+LEAVES = [path for task in TASKS for path in sorted((ROOT / 'configs' / task).glob('*.py'))]
+PUBLISHED = [path for path in LEAVES if 'digits' not in path.name]
+
+
+def named(path):
+    return path.name
+
+
+def size_of(path):
+    return re.search(r'_moganet-(\w+?)_', path.name)[1]
+
+
+def load(path):
+    return Config.fromfile(path)
+
+
+@pytest.fixture
+def scope(path):
+    """The task's library imported, its names in scope."""
+    library = TASKS[path.parent.name]
+    pytest.importorskip(library)
+    from mogacore.registry import import_quietly
+
+    import_quietly(library)
+    init_default_scope(library)
+    return library
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=named)
+def test_name_agrees_with_arch_and_widths(path):
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    size = size_of(path)
+    widths = list(ARCHS[size]['embed_dims'])
+    assert cfg.model.backbone.arch == size
+    if path in PUBLISHED:
+        assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint=f'mogacore://moganet_{size}')
+    if path.parent.name == 'pose':
+        assert cfg.model.head.in_channels == widths[-1]
+    elif 'upernet' in path.name:
+        assert cfg.model.decode_head.in_channels == widths
+        assert cfg.model.auxiliary_head.in_channels == widths[2]
+    else:
+        assert cfg.model.neck.in_channels == widths
+
+
+# Parameters in M of whole models, recomputed from the published layer shapes.
+PARAMS = {
+    'retinanet_': (12.12, 14.47, 35.07, 53.47, 92.43, 191.49),
+    'mask-rcnn_': (22.77, 24.97, 44.99, 63.38, 102.05, 200.38),
+    'cascade-mask-rcnn_.*fpn_ms': (55.69, 57.90, 77.92, 96.31, 134.98, 233.31),
+    'cascade-mask-rcnn_.*4conv1fc': (60.60, 62.80, 82.83, 101.22, 139.88, 238.21),
+    'semantic-fpn_': (6.87, 9.07, 29.09, 47.48, 86.15, 184.48),
+    'upernet_': (30.44, 33.13, 55.31, 73.71, 113.20, 214.00),
+    'td-hm_': (5.65, 8.09, 29.02, 47.41, 86.56, 186.07),
+}
+# The README's row of Mask R-CNN L 3x repeats the figures of B.
+WRONGLY_PUBLISHED = ('detection/mask-rcnn_moganet-large_fpn_ms-3x_coco.py',)
+
+
+@pytest.mark.parametrize('path', PUBLISHED, ids=named)
+def test_parameters_and_multiply_adds_are_the_published_ones(path, scope):
+    parts = complexity(path)
+    params = sum(part.params for part in parts) / 1e6
+    column = next((column for pattern, column in PARAMS.items() if re.match(pattern, path.name)), None)
+    if column is None:
+        assert path.name == 'cascade-rcnn_moganet-small_fpn_ms-3x_coco.py'  # not in the paper
+    else:
+        assert params == pytest.approx(column[list(ARCHS).index(size_of(path))], rel=3e-3)
+    name = path.relative_to(ROOT / 'configs').as_posix()
+    if name in published_complexity() and name not in WRONGLY_PUBLISHED:
+        published_params, published_macs = published_complexity()[name]
+        # Half a unit of the last printed digit comes on top.
+        assert params == pytest.approx(published_params, rel=3e-3, abs=0.05 + 3e-3 * published_params)
+        assert sum(part.macs for part in parts) / 1e9 == pytest.approx(published_macs, abs=0.05 + 0.02 * published_macs)
+
+
+def test_every_published_figure_belongs_to_a_config():
+    names = {path.relative_to(ROOT / 'configs').as_posix() for path in (ROOT / 'configs').glob('*/*.py')}
+    assert set(published_complexity()) <= names
+    tasks = [name.partition('/')[0] for name in published_complexity()]
+    assert {task: tasks.count(task) for task in TASKS} == {'detection': 18, 'segmentation': 10, 'pose': 8}
+
+
+# Recipes: pattern of the name -> rate by size (XT, T, S, B, L, XL), weight decay, length, milestones, warm-up.
+RECIPES = {
+    'retinanet_.*1x': ([1e-4] * 6, 0.05, 12, [8, 11], 500),
+    'mask-rcnn_.*1x': ([2e-4, 2e-4, 2e-4, 1e-4, 1e-4], 0.05, 12, [8, 11], 500),
+    'mask-rcnn_.*3x': ([None, 2e-4, 2e-4, 1e-4, 1e-4], 0.05, 36, [27, 33], 500),
+    'cascade.*fpn_ms-3x': ([None, None, 2e-4], 0.05, 36, [27, 33], 500),
+    'cascade.*4conv1fc': ([None, None, 2e-4, 1e-4, 1e-4, 1e-4], 0.05, 36, [27, 33], 1000),
+    'semantic-fpn_': ([2e-4] * 5, 1e-4, 80000, None, None),
+    'upernet_': ([1e-4] * 6, 0.01, 160000, None, 1500),
+    'td-hm_': ([1e-3] * 4, None, 210, [170, 200], 500),
+}
+BATCH = {'detection': 16, 'semantic-fpn': 32, 'upernet': 16, 'td-hm': 256}
+# Drop path where it is not that of the classification training.
+DROP_PATH = {
+    'mask-rcnn_moganet-base_fpn_ms-3x_coco.py': 0.3,
+    **{f'td-hm_moganet-{size}_210e_coco-{px}.py': rate for size, rate in
+       (('xtiny', 0.1), ('tiny', 0.15), ('small', 0.2)) for px in ('256x192', '384x288')},
+    'td-hm_moganet-base_210e_coco-256x192.py': 0.3,
+    'td-hm_moganet-base_210e_coco-384x288.py': 0.4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('path', PUBLISHED, ids=named)
+def test_recipe_is_the_published_one(path):
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    rates, weight_decay, length, milestones, warmup = next(
+        recipe for pattern, recipe in RECIPES.items() if re.match(pattern, path.name)
+    )
+    optimizer = cfg.optim_wrapper.optimizer
+    assert optimizer.lr == rates[list(ARCHS).index(size_of(path))]
+    assert optimizer.get('weight_decay') == weight_decay
+    assert optimizer.type == ('Adam' if path.parent.name == 'pose' else 'AdamW')
+    assert cfg.train_cfg.get('max_epochs', cfg.train_cfg.get('max_iters')) == length
+    assert cfg.param_scheduler[-1].get('milestones') == milestones
+    warmups = [scheduler.end for scheduler in cfg.param_scheduler if scheduler.type == 'LinearLR']
+    assert warmups == ([] if warmup is None else [warmup])
+    assert cfg.model.backbone.get('drop_path_rate') == DROP_PATH.get(path.name)
+    batch = BATCH.get(path.parent.name) or BATCH[path.name.partition('_')[0]]
+    assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == batch
+    assert ('AmpOptimWrapper' in str(cfg.optim_wrapper.type)) == ('small' in path.name and '384x288' in path.name)
+    assert 'norm_cfg' not in cfg.model.backbone and not cfg.model.backbone.get('norm_eval')
+    assert cfg.optim_wrapper.get('clip_grad') is None
+
+
+def shrink(value):
+    """Lengths in pixels of a pipeline, a tenth of what they are."""
+    if isinstance(value, dict):
+        return {
+            key: _tenth(item) if key in ('scale', 'scales', 'crop_size', 'size') else shrink(item)
+            for key, item in value.items()
+        }
+    return [shrink(item) for item in value] if isinstance(value, list) else value
+
+
+def _tenth(lengths):
+    if isinstance(lengths, (list, tuple)):
+        return type(lengths)(_tenth(length) for length in lengths)
+    return lengths // 10
+
+
+@pytest.fixture(scope='module')
+def sets(tmp_path_factory):
+    """COCO, COCO keypoints and ADE20K in their own form, two random pictures each."""
+    pytest.importorskip('mmdet')
+    from mmdet.datasets import CocoDataset
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp('sets')
+    rng = np.random.default_rng(0)
+    for split in ('train2017', 'val2017'):
+        (root / 'coco' / split).mkdir(parents=True)
+        images, annotations, boxes = [], [], []
+        for i in (1, 2):
+            name = f'{i:012}.jpg'
+            Image.fromarray(rng.integers(0, 256, (96, 120, 3), dtype=np.uint8)).save(root / 'coco' / split / name)
+            images.append(dict(id=i, file_name=name, width=120, height=96))
+            for k, (x, y, w, h) in enumerate([(10, 8, 60, 70), (40, 20, 70, 60)]):
+                keypoints = [c for j in range(17) for c in (x + 3 * j % w, y + 3 * j % h, 2)]
+                annotations.append(
+                    dict(
+                        id=2 * i + k, image_id=i, category_id=1, iscrowd=0, area=w * h, bbox=[x, y, w, h],
+                        segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]], keypoints=keypoints, num_keypoints=17,
+                    )
+                )  # fmt: skip
+                boxes.append(dict(image_id=i, category_id=1, bbox=[x, y, w, h], score=0.9))
+        names = CocoDataset.METAINFO['classes']
+        categories = [dict(id=i, name=name) for i, name in enumerate(names, start=1)]
+        content = dict(images=images, annotations=annotations, categories=categories)
+        (root / 'coco' / 'annotations').mkdir(exist_ok=True)
+        (root / 'coco' / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+        content['categories'] = categories[:1]
+        (root / 'coco' / 'annotations' / f'person_keypoints_{split}.json').write_text(json.dumps(content))
+    (root / 'coco' / 'person_detection_results').mkdir()
+    name = 'COCO_val2017_detections_AP_H_56_person.json'
+    (root / 'coco' / 'person_detection_results' / name).write_text(json.dumps(boxes))
+    ade = root / 'ade' / 'ADEChallengeData2016'
+    for split in ('training', 'validation'):
+        for folder in ('images', 'annotations'):
+            (ade / folder / split).mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, (96, 120, 3), dtype=np.uint8)).save(ade / 'images' / split / '1.jpg')
+        Image.fromarray(rng.integers(0, 151, (96, 120), dtype=np.uint8)).save(ade / 'annotations' / split / '1.png')
+    return root
+
+
+def small_samples(cfg, loader, sets):
+    """The first two samples of a data set of the config, made by its own pipeline at a tenth of the size."""
+    dataset = shrink(cfg[loader].dataset.to_dict())
+    if dataset['data_root'].startswith('data/digits'):
+        pytest.skip('trained by tests/test_tools.py')
+    root = sets / dataset['data_root'].removeprefix('data/')
+    dataset['data_root'] = str(root)
+    if dataset.get('bbox_file'):
+        dataset['bbox_file'] = str(root / dataset['bbox_file'])
+    dataset['filter_cfg'] = {}
+    built = DATASETS.build(dataset)
+    return pseudo_collate([built[0], built[len(built) - 1]])
+
+
+@pytest.mark.parametrize('path', PUBLISHED, ids=named)
+def test_config_trains_a_step_and_predicts(path, scope, sets):
+    cfg = load(path)
+    cfg.model.backbone.init_cfg = None
+    if path.parent.name == 'segmentation':
+        cfg.model.data_preprocessor.size = (51, 51)
+    if path.parent.name == 'pose':  # multiples of 32, in both pipelines and in the head
+        small = dict(input_size=(64, 96), heatmap_size=(16, 24))
+        cfg.model.head.decoder.update(small)
+        for pipeline in (cfg.train_dataloader.dataset.pipeline, cfg.val_dataloader.dataset.pipeline):
+            for step in pipeline:
+                if step.type == 'TopdownAffine':
+                    step.input_size = small['input_size']
+                if step.type == 'GenerateTarget':
+                    step.encoder.update(small)
+    model = MODELS.build(cfg.model).train()
+    wrapper = deepcopy(cfg.optim_wrapper)
+    wrapper.type = 'OptimWrapper'
+    wrapper.pop('loss_scale', None)
+    wrapper = build_optim_wrapper(model, wrapper)
+    last = list(model.backbone.parameters())[-1]
+    before = last.detach().clone()
+    losses = model.train_step(small_samples(cfg, 'train_dataloader', sets), wrapper)
+    assert all(torch.isfinite(torch.as_tensor(value)).all() for value in losses.values())
+    assert not torch.equal(last, before)
+    wrapper.optimizer.zero_grad()
+    model.eval()
+    with torch.no_grad():
+        predictions = model.test_step(small_samples(cfg, 'val_dataloader', sets))
+    assert len(predictions) == 2
+    sample = predictions[0]
+    if path.parent.name == 'segmentation':
+        assert sample.pred_sem_seg.data.shape == (1, 96, 120)
+    elif path.parent.name == 'pose':
+        assert sample.pred_instances.keypoints.shape == (1, 17, 2)
+    else:
+        assert sample.pred_instances.bboxes.shape[1] == 4
+        assert ('masks' in sample.pred_instances) == ('mask' in path.name)
+
+
+def test_slide_mode_is_one_option_away(sets):
+    (path,) = (p for p in PUBLISHED if p.name.startswith('upernet_moganet-xtiny'))
+    pytest.importorskip('mmseg')
+    init_default_scope('mmseg')
+    cfg = load(path)
+    cfg.merge_from_dict({'model.test_cfg.mode': 'slide', 'model.test_cfg.crop_size': (64, 64),
+                         'model.test_cfg.stride': (43, 43), 'model.backbone.init_cfg': None})  # fmt: skip
+    model = MODELS.build(cfg.model).eval()
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        windows = model.inference(image, meta_of(image))
+        left = model.encode_decode(image[..., :64], meta_of(image[..., :64]))
+        whole = model.whole_inference(image, meta_of(image))
+    torch.testing.assert_close(windows[..., :32], left[..., :32])  # what the left window alone sees
+    assert (windows - whole).abs().max() > 1e-4
+
+
+def meta_of(image):
+    shape = tuple(image.shape[2:])
+    return [dict(ori_shape=shape, img_shape=shape, pad_shape=shape)]
