@@ -5,10 +5,11 @@ _base_ = [
     './_base_/schedules/adamw_digits.py',
     './_base_/default_runtime.py',
 ]
+head = dict(channels=64, num_classes=11, loss_decode=dict(class_weight=_base_.class_weight))
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     backbone=dict(arch='xtiny', drop_path_rate=0.0),
-    neck=dict(in_channels=[32, 64, 96, 192], out_channels=64),
-    decode_head=dict(in_channels=[64, 64, 64, 64], channels=64, num_classes=11),
+    neck=dict(in_channels=[32, 64, 96, 192], out_channels=64, norm_cfg=dict(type='BN')),
+    decode_head=dict(in_channels=[64, 64, 64, 64], **head),
 )
-default_hooks = dict(checkpoint=dict(interval=100), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=400), logger=dict(interval=20))

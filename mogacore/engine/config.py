@@ -147,6 +147,7 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
     Raises:
         UserError: If the config has no such hook.
     """
+    show_dir = str(Path(show_dir).resolve())  # the hooks would lay a relative one below the work dir
     settings = {
         'VisualizationHook': dict(enable=True, interval=1, out_dir=show_dir),
         'DetVisualizationHook': dict(draw=True, interval=1, test_out_dir=show_dir),

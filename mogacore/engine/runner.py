@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_distributed, is_main_process
@@ -168,6 +169,7 @@ def test(
 @contextmanager
 def _data_errors_explained() -> Iterator[None]:
     """Let what a data loader says of a broken or missing picture come out as one line."""
+    cv2.setLogLevel(2)  # errors alone: of a broken picture OpenCV warns on its own
     try:
         yield
     except UserError:

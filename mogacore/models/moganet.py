@@ -217,9 +217,9 @@ class MogaNet(BaseModule):
             x: Images (B, in_channels, H, W).
 
         Returns:
-            One (B, embed_dims[i], H / 2**(i+2), W / 2**(i+2)) map per index, odd sizes rounded up.
+            One contiguous (B, embed_dims[i], H / 2**(i+2), W / 2**(i+2)) map per index, odd sizes rounded up.
         """
-        # The depth-wise and 1x1 convolutions of the blocks are fastest on this layout; it then stays to the end.
+        # The depth-wise and 1x1 convolutions of the blocks are fastest on this layout.
         x = x.contiguous(memory_format=torch.channels_last)
         outs = []
         for i in range(self.num_stages):
@@ -228,7 +228,8 @@ class MogaNet(BaseModule):
                 x = self._recomputed(block, x) if self.with_cp and x.requires_grad else block(x)
             x = getattr(self, f'norm{i + 1}')(x)
             if i in self.out_indices:
-                outs.append(x)
+                # mmcv's operators, RoIAlign among them, read other layouts wrongly and do not say so.
+                outs.append(x.contiguous())
         return tuple(outs)
 
     @staticmethod

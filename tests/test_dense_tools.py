@@ -1,0 +1,115 @@
+"""Training, testing and predicting with the digit configs of detection, segmentation and pose, at toy size."""
+
+import json
+import shutil
+
+import pytest
+from conftest import ROOT, TINY_ARCH
+from test_tools import assert_one_line_error, tool
+
+from mogacore.datasets.digits import write_digits
+from mogacore.engine.runner import train
+from mogacore.errors import UserError
+
+# Config, what else depends on the widths of the backbone, and a metric of the test.
+TASKS = {
+    'detection': ('mask-rcnn_moganet-xtiny_fpn_digits.py', 'neck=dict(in_channels=[8, 16, 24, 32])', 'coco/segm_mAP'),
+    'segmentation': ('semantic-fpn_moganet-xtiny_digits.py', 'neck=dict(in_channels=[8, 16, 24, 32])', 'mIoU'),
+    'pose': ('td-hm_moganet-xtiny_digits.py', 'head=dict(in_channels=32)', 'coco/AP'),
+}
+LIBRARIES = {'detection': 'mmdet', 'segmentation': 'mmseg', 'pose': 'mmpose'}
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    """A folder with a few digit scenes under data/, and a small config a task."""
+    folder = tmp_path_factory.mktemp('project')
+    write_digits(folder / 'data' / 'digits', parts=('scenes',), num_train_scenes=8, num_val_scenes=4)
+    for task, (config, widths, _) in TASKS.items():
+        loop = 'max_iters=4, val_interval=4' if task == 'segmentation' else 'max_epochs=1, val_interval=1'
+        loader = 'batch_size=2, num_workers=0, persistent_workers=False'
+        (folder / f'{task}.py').write_text(f"""
+_base_ = '{ROOT / 'configs' / task / config}'
+model = dict(backbone=dict(arch=dict(_delete_=True, **{TINY_ARCH})), {widths})
+train_dataloader = dict({loader})
+val_dataloader = dict({loader})
+test_dataloader = val_dataloader
+train_cfg = dict({loop})
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval={4 if task == 'segmentation' else 1}))
+""")
+    return folder
+
+
+@pytest.fixture(params=TASKS)
+def task(request):
+    pytest.importorskip(LIBRARIES[request.param])
+    return request.param
+
+
+def test_train_test_views_and_pictures(task, project):
+    tool('train.py', f'{task}.py', '--work-dir', task, cwd=project)
+    checkpoint = project / task / ('iter_4.pth' if task == 'segmentation' else 'epoch_1.pth')
+    tool(
+        'test.py', f'{task}.py', checkpoint, '--tta', '--show-dir', f'{task}/shown', '--out', f'{task}/metrics.json',
+        '--work-dir', f'{task}/test', cwd=project,
+    )  # fmt: skip
+    metrics = json.loads((project / task / 'metrics.json').read_text())['metrics']
+    assert -1 <= metrics[TASKS[task][2]] <= 100
+    pictures = [path for path in (project / task / 'shown').rglob('*.*') if path.suffix in ('.png', '.jpg')]
+    assert len(pictures) >= 4
+    source = project / 'data' / 'digits' / 'scenes' / 'val'
+    tool('infer.py', f'{task}.py', checkpoint, source, '--out-dir', f'{task}/inferred', cwd=project)
+    report = json.loads((project / task / 'inferred' / 'predictions.json').read_text())
+    assert len(report['predictions']) == 4
+    assert (project / task / 'inferred' / 'predictions.png').is_file()
+
+
+@pytest.fixture
+def scenes(project, tmp_path, monkeypatch):
+    """A copy of the scenes to break, in the current directory."""
+    shutil.copytree(project / 'data', tmp_path / 'data')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / 'data' / 'digits' / 'scenes'
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('task', ['detection'])
+def test_mistakes_in_detection_data_are_told_before_training(task, project, scenes):
+    pytest.importorskip('mmdet')
+    config = str(project / 'detection.py')
+    with pytest.raises(UserError, match=r'classes'):
+        train(config, cfg_options={'train_dataloader.dataset.metainfo.classes': ('cat', 'dog')})
+    with pytest.raises(UserError, match=r'\b7\b.*\b10\b|\b10\b.*\b7\b'):
+        train(config, cfg_options={'model.roi_head.bbox_head.num_classes': 7})
+    (scenes / 'train' / '0003.png').rename(scenes / 'train' / 'other.png')
+    with pytest.raises(UserError, match=r'0003\.png'):
+        train(config)
+    assert not list(scenes.parents[2].glob('work_dirs/**/*.pth'))
+
+
+def test_another_number_of_keypoints_is_told_before_training(project, scenes):
+    pytest.importorskip('mmpose')
+    with pytest.raises(UserError, match=r'\b5\b.*\b17\b|\b17\b.*\b5\b'):
+        train(str(project / 'pose.py'), cfg_options={'model.head.out_channels': 17})
+
+
+def test_a_picture_that_breaks_during_training_is_one_line(project, scenes):
+    """Its head is whole, so that only reading it all can tell."""
+    pytest.importorskip('mmdet')
+    picture = scenes / 'train' / '0005.png'
+    picture.write_bytes(picture.read_bytes()[:200])
+    done = tool('train.py', project / 'detection.py', '--work-dir', 'broken', cwd=scenes.parents[2], check=False)
+    assert_one_line_error(done, r'0005\.png')
+
+
+def test_missing_annotation_file_and_detector_boxes_are_told(project, scenes):
+    pytest.importorskip('mmpose')
+    with pytest.raises(UserError, match=r'annotation file .*nowhere\.json is missing: write it with'):
+        train(str(project / 'pose.py'), cfg_options={'val_evaluator.ann_file': 'nowhere.json'})
+    with pytest.raises(UserError, match=r'annotation file .*boxes\.json is missing'):
+        train(str(project / 'pose.py'), cfg_options={'val_dataloader.dataset.bbox_file': 'boxes.json'})
