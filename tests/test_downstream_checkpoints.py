@@ -99,7 +99,7 @@ def test_old_file_loads_whole(old_file):
 
 
 def test_a_head_of_another_number_of_classes_is_told(old_file, tmp_path):
-    model, path, state_dict = old_file
+    model, _, state_dict = old_file
     name = next(name for name in reversed(state_dict) if name.endswith('.weight'))
     state_dict[name] = state_dict[name][:-1]
     torch.save({'state_dict': state_dict}, tmp_path / 'other.pth')

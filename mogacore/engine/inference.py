@@ -1,44 +1,28 @@
-"""Predictions for a user's own pictures: records for machines, drawings for people."""
+"""Predictions for a user's own pictures and videos: records for machines, drawings for people."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS, init_default_scope
+from mmengine.structures import BaseDataElement
 
 from mogacore.checkpoint import load_into, read
 from mogacore.errors import UserError
 from mogacore.registry import import_quietly
 
-from .config import load_config
-
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
-OVERVIEW_SIZE = 40  # pictures; more are too small to look at
-
-
-def find_images(source: str | Path) -> list[Path]:
-    """The picture ``source``, or the pictures in the folder ``source`` and below, sorted.
-
-    Raises:
-        UserError: If there is none.
-    """
-    source = Path(source)
-    if source.is_dir():
-        images = sorted(path for path in source.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
-    else:
-        images = [source] if source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES else []
-    if not images:
-        raise UserError(
-            f'input {source} holds no picture: give a file or folder of pictures ({", ".join(IMAGE_SUFFIXES)})'
-        )
-    return images
+from .config import leaf_datasets, load_config
+from .drawing import TASKS, draw_overview, write_png
+from .inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, create_video, find_inputs, open_video, output_names
 
 
 class Predictor:
@@ -48,126 +32,207 @@ class Predictor:
         config: Config file or loaded config; its test pipeline prepares the pictures.
         checkpoint: Weight file; it must fit the model whole.
         device: torch device; None takes a GPU if there is one.
+        score_thr: Score from which instances are told, and keypoints drawn.
 
     Raises:
-        UserError: If config or weight file do not fit, or the task has no drawing here yet.
+        UserError: If config or weight file do not fit, or the task has no drawing here.
     """
 
-    def __init__(self, config: str | Config, checkpoint: str, device: str | None = None):
+    def __init__(self, config: str | Config, checkpoint: str, device: str | None = None, score_thr: float = 0.3):
         cfg = config if isinstance(config, Config) else load_config(config)
         scope = cfg.get('default_scope', 'mmengine')
         if scope not in TASKS:
             raise UserError(f'pictures of {scope} models cannot be drawn: choose a config of {", ".join(TASKS)}')
+        if scope == 'mmpose' and cfg.model.type != 'TopdownPoseEstimator':
+            raise UserError(f'{cfg.model.type} takes no boxes: choose a config of a TopdownPoseEstimator')
         if not Path(checkpoint).is_file():
             raise UserError(f'checkpoint {checkpoint} is not there: give the path of a weight file')
         import_quietly(scope)
         init_default_scope(scope)
-        self.describe, self.draw = TASKS[scope]
         model = cfg.model.copy()
         if 'data_preprocessor' in cfg:
             model.setdefault('data_preprocessor', cfg.data_preprocessor)
-        self.model = MODELS.build(model)
+        self.model = revert_sync_batchnorm(MODELS.build(model))  # torch has SyncBN for GPUs alone
         container = read(checkpoint)
         load_into(self.model, container)
         self.model.to(device or get_device()).eval()
-        self.classes = self._classes(cfg, container)
-        pipeline = list(cfg.test_dataloader.dataset.pipeline)
-        if pipeline[0]['type'] != 'LoadImageFromFile':  # the data set holds decoded images
-            pipeline.insert(0, dict(type='LoadImageFromFile'))
-        self.pipeline = Compose(pipeline)
+        self.task = TASKS[scope](cfg.get('visualizer'), dataset_meta(cfg, container), score_thr)
 
-    @staticmethod
-    def _classes(cfg: Config, container: dict) -> tuple[str, ...] | None:
-        for meta in (
-            container.get('meta', {}).get('dataset_meta') or {},
-            cfg.test_dataloader.dataset.get('metainfo') or {},
-        ):
-            if meta.get('classes'):
-                return tuple(meta['classes'])
-        return None
+        # Without annotations: there are none.
+        steps = [step for step in cfg.test_dataloader.dataset.pipeline if 'Annotations' not in step['type']]
+        if 'LoadImage' in steps[0]['type']:
+            load = steps.pop(0)
+        else:  # the data set holds decoded images
+            is_grey = cfg.model.backbone.get('in_channels') == 1
+            load = dict(type='LoadImageFromFile', color_type='grayscale' if is_grey else 'color')
+        self.load_step = TRANSFORMS.build(load)
+        self.pipeline = Compose(steps)
+
+    def load(self, image: Path | np.ndarray) -> dict:
+        """A picture, or a frame (H, W, 3) BGR, as the pipeline takes it.
+
+        Raises:
+            UnreadableError: If the picture is broken.
+        """
+        if isinstance(image, np.ndarray):
+            if self.load_step.color_type.startswith('gray'):
+                image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+            if self.load_step.to_float32:
+                image = image.astype(np.float32)
+            return dict(img=image, img_path=None, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        try:
+            return self.load_step(dict(img_path=str(image)))
+        except (AssertionError, OSError, ValueError, cv2.error) as error:
+            raise UnreadableError(f'picture {image} cannot be read: give another, or fetch it again') from error
 
     @torch.no_grad()
-    def __call__(self, image: Path) -> dict:
-        """Prediction for one picture, as JSON can hold it."""
-        data = self.pipeline(dict(img_path=str(image)))
-        sample = self.model.test_step(pseudo_collate([data]))[0]
-        return {'image': str(image), **self.describe(sample, self.classes)}
+    def __call__(self, image: dict, boxes: np.ndarray | None = None) -> BaseDataElement:
+        """Predict.
+
+        Args:
+            image: A picture as :meth:`load` gives it.
+            boxes: Where the objects are, (N, 5), for poses; None takes the whole picture for one.
+
+        Returns:
+            The prediction in the form of the task's library, in pixels of the picture, on the CPU.
+        """
+        data = [self.pipeline(item) for item in self.task.inputs(dict(image), boxes)]
+        return self.task.join(self.model.test_step(pseudo_collate(data)) if data else [])
+
+
+def dataset_meta(cfg: Config, container: dict) -> dict:
+    """Meta of the data that a model was trained on: from its checkpoint, else of the config's test data."""
+    meta = container.get('meta')
+    saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    if isinstance(saved, dict) and all(saved.get(key) is not None for key in TASKS[cfg.default_scope].meta_keys):
+        return saved
+    dataset = next(leaf_datasets(cfg, 'test'))
+    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+        return registry.get(dataset.type)._load_metainfo(dataset.get('metainfo'))
 
 
 def infer(
-    config: str, checkpoint: str, source: str, out_dir: str, cfg_options: dict | None = None, device: str | None = None
+    config: str,
+    checkpoint: str,
+    source: str,
+    out_dir: str,
+    boxes: str | None = None,
+    box_class: str | None = None,
+    score_thr: float = 0.3,
+    cfg_options: dict | None = None,
+    device: str | None = None,
 ) -> list[dict]:
-    """Predict a picture or a folder of pictures; write ``predictions.json`` and drawings into ``out_dir``.
+    """Predict pictures and videos; write ``predictions.json`` and drawings into ``out_dir``.
 
     Args:
         config: Config file.
         checkpoint: Weight file.
-        source: A picture, or a folder of pictures.
+        source: A picture, a video, or a folder of them.
         out_dir: Folder to write to; made if need be.
+        boxes: File of :class:`mogacore.engine.inputs.Boxes`, for poses; None takes each whole picture for one object.
+        box_class: Take the boxes of this class alone.
+        score_thr: Score from which instances are told, and keypoints drawn.
         cfg_options: Settings over the config's.
         device: torch device; None takes a GPU if there is one.
 
     Returns:
-        One record a picture, as written to the JSON file.
+        One record a picture or frame, as written to the JSON file.
 
     Raises:
         UserError: If something the user gave is not there or does not fit.
     """
-    from rich.progress import track
+    from rich.progress import Progress
 
-    images = find_images(source)
-    predictor = Predictor(load_config(config, cfg_options), checkpoint, device)
-    records = [predictor(image) for image in track(images, description='predicting')]
+    if not 0 <= score_thr <= 1:
+        raise UserError(f'--score-thr {score_thr} is out of range: give 0 to 1')
+    inputs = find_inputs(source, out_dir)
+    cfg = load_config(config, cfg_options)
+    if boxes is not None:
+        if cfg.get('default_scope') != 'mmpose':
+            raise UserError(f'--boxes {boxes} is for poses alone: leave it out')
+        boxes = Boxes(boxes, box_class)
+        boxes.check(inputs)
+    predictor = Predictor(cfg, checkpoint, device, score_thr)
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    report = {'config': str(config), 'checkpoint': str(checkpoint), 'predictions': records}
-    (out_dir / 'predictions.json').write_text(json.dumps(report, indent=2) + '\n')
-    predictor.draw(records, out_dir)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'{out_dir} cannot be made a folder ({error.strerror}): choose another') from None
+
+    records, unreadable = [], []
+    with Progress() as progress:
+        for path, name in progress.track(output_names(inputs, Path(source)).items(), description='predicting'):
+            is_video = path.suffix.lower() in VIDEO_SUFFIXES
+            try:
+                if is_video:
+                    records += infer_video(predictor, path, out_dir, name, boxes, progress)
+                else:
+                    records.append(infer_picture(predictor, path, out_dir, name, boxes))
+            except UnreadableError as error:
+                if not Path(source).is_dir():
+                    raise
+                print(f'warning: {error}; it is left out')
+                unreadable.append(str(path))
+    if not records:
+        raise UserError(f'none of the {len(inputs)} files in {source} can be read: give others')
+
+    report = {'config': str(config), 'checkpoint': str(checkpoint), **predictor.task.report(), 'predictions': records}
+    if unreadable:
+        report['unreadable'] = unreadable
+    text = re.sub(
+        r'\[\n([\s\d.eE,+-]+)\]', lambda match: f'[{" ".join(match[1].split())}]', json.dumps(report, indent=2)
+    )
+    (out_dir / 'predictions.json').write_text(text + '\n')  # a list of numbers is one line
+    pictures = [record for record in records if 'image' in record]
+    if pictures:
+        files = [out_dir / record['drawn'] if 'drawn' in record else Path(record['image']) for record in pictures]
+        task = predictor.task
+        draw_overview(out_dir / 'predictions.png', files, task.titles(pictures), task.cell_inches)
     return records
 
 
-def describe_classification(sample, classes: tuple[str, ...] | None, num_top: int = 5) -> dict:
-    """Labels and scores of the most probable classes, best first."""
-    scores = sample.pred_score.cpu()
-    top_scores, top_labels = scores.topk(min(num_top, len(scores)))
-    names = [classes[label] if classes else str(label) for label in top_labels.tolist()]
-    return {
-        'pred_label': top_labels[0].item(),
-        'pred_class': names[0],
-        'pred_score': round(top_scores[0].item(), 6),
-        'top': [
-            {'class': name, 'score': round(score, 6)} for name, score in zip(names, top_scores.tolist(), strict=True)
-        ],
-    }
+def infer_picture(predictor: Predictor, path: Path, out_dir: Path, name: str, boxes: Boxes | None) -> dict:
+    """Predict a picture, draw it to ``drawn/<name>.png``, and return its record."""
+    image = predictor.load(path)
+    task = predictor.task
+    sample = predictor(image, boxes and boxes.of(path))
+    record = {'image': str(path), **task.describe(sample), **task.write(sample, out_dir, name)}
+    if task.draws_pictures:
+        record['drawn'] = f'drawn/{name}.png'
+        write_png(out_dir / record['drawn'], task.draw(to_rgb(image['img']), sample))
+    return record
 
 
-def draw_classification(records: list[dict], out_dir: Path) -> None:
-    """``predictions.png``: pictures with their predicted class and its score; of many, an even choice.
+def infer_video(
+    predictor: Predictor, path: Path, out_dir: Path, name: str, boxes: Boxes | None, progress
+) -> list[dict]:
+    """Predict each frame of a video, draw them to ``<name>.mp4``, and return their records."""
+    target = out_dir / f'{name}.mp4'
+    if target.resolve() == path.resolve():
+        raise UserError(f'the drawn video would replace {path}: choose another --out-dir')
+    fps, num_frames, frames = open_video(path)
+    task, records, writer = predictor.task, [], None
+    try:
+        for frame in progress.track(frames, total=num_frames, description=path.name):
+            height, width = frame.shape[:2]
+            if writer is None:
+                writer = create_video(target, fps, (width, height))
+            index = len(records)
+            sample = predictor(predictor.load(frame), boxes and boxes.of(path, index))
+            files = task.write(sample, out_dir, f'{name}/{index:06}')
+            records.append({'video': str(path), 'frame': index, **task.describe(sample), **files})
+            drawn = task.draw(to_rgb(frame), sample)
+            drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
+            writer.write(drawn[..., ::-1])
+    finally:
+        if writer is not None:
+            writer.release()
+    return records
 
-    Where a picture lies in a folder that bears the name of a predicted class, that name is taken for the truth: a
-    wrong prediction is red and says it.
-    """
-    from matplotlib.figure import Figure
-    from PIL import Image
 
-    chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, OVERVIEW_SIZE).round().astype(int))]
-    class_names = {record['pred_class'] for record in records}
-    num_cols = min(8, len(chosen))
-    num_rows = -(-len(chosen) // num_cols)
-    figure = Figure(figsize=(1.6 * num_cols, 1.9 * num_rows), layout='constrained')
-    axes = figure.subplots(num_rows, num_cols, squeeze=False).ravel()
-    for axis in axes:
-        axis.axis('off')
-    for axis, record in zip(axes, chosen, strict=False):
-        path = Path(record['image'])
-        with Image.open(path) as image:
-            axis.imshow(np.asarray(image.convert('RGB')))
-        title, color = f'{record["pred_class"]}  {record["pred_score"]:.0%}', 'black'
-        if path.parent.name in class_names and path.parent.name != record['pred_class']:
-            title, color = f'{title}\nnot {path.parent.name}', 'red'
-        axis.set_title(title, color=color, fontsize=11)
-    figure.savefig(out_dir / 'predictions.png', dpi=100)
-
-
-# How a task's prediction is told and drawn, by the library that its configs name as default_scope.
-TASKS: dict[str, tuple[Callable, Callable]] = {'mmpretrain': (describe_classification, draw_classification)}
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """A picture as OpenCV reads it, grey, BGR or BGRA, as RGB uint8."""
+    image = image.astype(np.uint8)
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
