@@ -12,7 +12,7 @@ def parse_args(argv=None):
     default_root = Path(__file__).resolve().parents[1] / 'data' / 'digits'
     parser.add_argument('--root', type=Path, default=default_root, help='folder that gets one folder for each part')
     parser.add_argument('--parts', nargs='+', default=list(PARTS), metavar='PART', help='any of ' + ', '.join(PARTS))
-    parser.add_argument('--num-train-scenes', type=int, default=500, help='number of training scenes')
+    parser.add_argument('--num-train-scenes', type=int, default=2000, help='number of training scenes')
     parser.add_argument('--num-val-scenes', type=int, default=100, help='number of validation scenes')
     parser.add_argument('--num-sequences', type=int, default=200, help='number of moving sequences')
     parser.add_argument('--seed', type=int, default=0, help='seed of scenes and sequences')

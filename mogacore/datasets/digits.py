@@ -43,7 +43,7 @@ MIN_VISIBLE = 0.95  # share of its ink that a digit keeps when later ones are la
 def write_digits(
     root: str | Path,
     parts: tuple[str, ...] = PARTS,
-    num_train_scenes: int = 500,
+    num_train_scenes: int = 2000,
     num_val_scenes: int = 100,
     num_sequences: int = 200,
     seed: int = 0,

@@ -10,6 +10,9 @@ layer scales are per-channel vectors, W is a 1x1 convolution):
   ``(1 + sigma) W u + b - sigma W mean(u)``: one convolution and one vector per image;
 * channel aggregation: ``W (h + sigma * (h - a)) + b`` with ``a`` one channel wide is
   ``(W diag(1 + sigma)) h + b - (W sigma) a``: the hidden tensor, 4 to 8 times wider than the block, is read once.
+
+Layer scales act on the weights of the last convolution of their branch instead of on its map. In training activations
+are computed again in the backward pass instead of being kept (functions.py).
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .functions import ChannelAggregation, GateAndContext, GatedProjection
 
 NORM_LAYERS = {'BN': nn.BatchNorm2d, 'BN2d': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
 
@@ -44,6 +49,19 @@ def build_norm(num_channels: int, norm_cfg: dict | None = None) -> nn.Module:
     else:
         norm = NORM_LAYERS[norm_type](num_channels, **norm_cfg)
     return norm.requires_grad_(requires_grad)
+
+
+def keeps_activations() -> bool:
+    """Whether activations are kept as autograd likes: without gradients nothing is, and a compiler decides itself."""
+    return torch.compiler.is_compiling() or not torch.is_grad_enabled()
+
+
+def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the type in which autocast, if it is on, would run a convolution of them."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 
 
 class DropPath(nn.Module):
@@ -106,17 +124,22 @@ class ChannelAggregationFFN(nn.Module):
         self.decompose = nn.Conv2d(feedforward_channels, 1, 1)
         self.sigma = ElementScale(feedforward_channels, init_value=1e-5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.drop(self.act(self.dwconv(self.fc1(x))))
-        return self.drop(self.aggregate(h))
-
-    def aggregate(self, h: Tensor) -> Tensor:
-        """``fc2`` of the channel-aggregated hidden map (B, H, h, w), re-associated as in the module docstring."""
-        sigma, weight = self.sigma.scale, self.fc2.weight
-        common = self.act(self.decompose(h))  # (B, 1, h, w)
-        out = F.conv2d(h, weight * (1 + sigma), self.fc2.bias)
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) to the same shape, times ``scale`` (1, C, 1, 1) if given."""
+        z = self.dwconv(self.fc1(x))
+        sigma, weight, bias = self.sigma.scale, self.fc2.weight, self.fc2.bias
+        if scale is not None:
+            weight, bias = weight * scale.view(-1, 1, 1, 1), bias * scale.flatten()
         common_weight = (weight * sigma).sum(1).view(1, -1, 1, 1)
-        return torch.addcmul(out, common, common_weight.to(out.dtype), value=-1)
+        weight = weight * (1 + sigma)
+        if keeps_activations() or (self.training and self.drop.p > 0):
+            h = self.drop(self.act(z))
+            common = self.act(self.decompose(h))  # (B, 1, H, W)
+            out = F.conv2d(h, weight, bias)
+            return self.drop(torch.addcmul(out, common, common_weight.to(out.dtype), value=-1))
+        return ChannelAggregation.apply(
+            *cast_as_autocast(z, weight, bias, self.decompose.weight, self.decompose.bias, common_weight)
+        )
 
 
 class MultiOrderDWConv(nn.Module):
@@ -159,7 +182,11 @@ class MultiOrderDWConv(nn.Module):
         return nn.Conv2d(channels, channels, kernel_size, padding=padding, dilation=dilation, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        low, middle, high = self.DW_conv0(x).split(self.split_dims, dim=1)
+        return self.mix(self.DW_conv0(x))
+
+    def mix(self, context: Tensor) -> Tensor:
+        """What follows on the first depth-wise convolution, (B, C, H, W)."""
+        low, middle, high = context.split(self.split_dims, dim=1)
         return self.PW_conv(torch.cat((low, self.DW_conv1(middle), self.DW_conv2(high)), dim=1))
 
 
@@ -196,8 +223,19 @@ class MultiOrderGatedAggregation(nn.Module):
         self.sigma = ElementScale(embed_dims, init_value=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
-        s = F.silu(self.decompose(x))
-        return self.aggregate(self.gate(s), self.value(s)) + x
+        return self.branch(x) + x
+
+    def branch(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """What is added to ``x``, (B, C, H, W), times ``scale`` (1, C, 1, 1) if given."""
+        p = self.decompose(x)
+        first = self.value.DW_conv0
+        if keeps_activations():
+            s = F.silu(p)
+            gate, context = self.gate(s), first(s)
+        else:
+            weights = (self.gate.weight, self.gate.bias, first.weight, first.bias)
+            gate, context = GateAndContext.apply(*cast_as_autocast(p, *weights), first.dilation[0])
+        return self.aggregate(gate, self.value.mix(context), scale)
 
     def decompose(self, x: Tensor) -> Tensor:
         """``proj_1`` with its spatially constant part re-weighted, re-associated as in the module docstring."""
@@ -206,15 +244,20 @@ class MultiOrderGatedAggregation(nn.Module):
         mean = F.conv2d(x.mean((2, 3), keepdim=True), weight * scale)  # (B, C, 1, 1)
         return F.conv2d(x, weight * (1 + scale), self.proj_1.bias) - mean
 
-    def aggregate(self, gate: Tensor, value: Tensor) -> Tensor:
-        """``proj_2`` of the gated context; both arguments (B, C, H, W), before their activation."""
-        if not (self.attn_force_fp32 or self.gate_fp32):
-            return self.proj_2(F.silu(gate) * F.silu(value))
-        if self.attn_force_fp32:
-            gate, value = F.silu(gate), F.silu(value)
-        with torch.autocast(gate.device.type, enabled=False):
-            gated = F.silu(gate.float()) * F.silu(value.float())
-            return self.proj_2(gated.to(self.proj_2.weight.dtype))
+    def aggregate(self, gate: Tensor, value: Tensor, scale: Tensor | None = None) -> Tensor:
+        """``proj_2`` of the gated context; both maps (B, C, H, W), before their activation."""
+        weight, bias = self.proj_2.weight, self.proj_2.bias
+        if scale is not None:
+            weight, bias = weight * scale.view(-1, 1, 1, 1), bias * scale.flatten()
+        if self.attn_force_fp32 or self.gate_fp32:
+            if self.attn_force_fp32:
+                gate, value = F.silu(gate), F.silu(value)
+            with torch.autocast(gate.device.type, enabled=False):
+                gated = F.silu(gate.float()) * F.silu(value.float())
+                return F.conv2d(gated.to(weight.dtype), weight, bias)
+        if keeps_activations():
+            return F.conv2d(F.silu(gate) * F.silu(value), weight, bias)
+        return GatedProjection.apply(*cast_as_autocast(gate, value, weight, bias))
 
 
 class MogaBlock(nn.Module):
@@ -260,14 +303,24 @@ class MogaBlock(nn.Module):
         self.layer_scale_2 = nn.Parameter(torch.full((1, embed_dims, 1, 1), layer_scale_init))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._add_branch(x, self.attn(self.norm1(x)), self.layer_scale_1)
-        return self._add_branch(x, self.mlp(self.norm2(x)), self.layer_scale_2)
+        u = self.norm1(x)
+        keep, scale, unit = self._scales(x, self.layer_scale_1)
+        # The short cut inside the branch adds the normed map.
+        x = torch.addcmul(x, u.to(x.dtype), keep * self.layer_scale_1.to(x.dtype))
+        x = torch.addcmul(x, self.attn.branch(u, scale).to(x.dtype), keep * unit)
+        keep, scale, unit = self._scales(x, self.layer_scale_2)
+        return torch.addcmul(x, self.mlp(self.norm2(x), scale).to(x.dtype), keep * unit)
 
-    def _add_branch(self, x: Tensor, branch: Tensor, layer_scale: Tensor) -> Tensor:
-        # Dropping the scale of a sample drops its branch: no pass over the full-size map. The sum stays in the
-        # precision of x (fp32 under autocast), where small layer scales do not vanish.
-        scale = self.drop_path(layer_scale.expand(x.shape[0], -1, -1, -1))
-        return torch.addcmul(x, branch.to(x.dtype), scale.to(x.dtype))
+    def _scales(self, x: Tensor, layer_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Drop path's factor of each sample (B or 1, 1, 1, 1), and the layer scale as the product of two.
+
+        The branch's weights take the layer scale over its largest value, and its map that value: small as layer scales
+        begin, fp16 weights would lose them.
+        """
+        unit = layer_scale.detach().abs().amax().clamp(min=torch.finfo(layer_scale.dtype).tiny).to(x.dtype)
+        is_dropping = self.training and self.drop_path.drop_prob > 0
+        keep = self.drop_path(x.new_ones(x.shape[0] if is_dropping else 1, 1, 1, 1))
+        return keep, layer_scale / unit, unit
 
 
 class StemPatchEmbed(nn.Module):

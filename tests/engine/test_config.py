@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -7,6 +9,7 @@ from mogacore.errors import UserError
 
 CONFIG = """
 data_help = 'write it with tools/make_it.py'
+model = dict(type='M', backbone=dict(norm_cfg=dict(type='SyncBN')), heads=[dict(norm_cfg=dict(type='SyncBN'))])
 train_dataloader = dict(dataset=dict(type='RepeatDataset', dataset=dict(type='A', data_root='data/a')))
 val_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=[dict(type='B', data_root='data/b', ann_file='x')]))
 test_dataloader = dict(dataset=dict(type='B', data_root='data/b'))
@@ -87,6 +90,13 @@ def test_full_precision_is_left_alone(project):
     assert cfg.optim_wrapper.type == 'OptimWrapper'
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='looks at what happens without a GPU')
+def test_norms_over_all_gpus_become_norms_of_one_device_without_a_gpu(project):
+    cfg = load(project)
+    prepare_for_device(cfg)
+    assert cfg.model.backbone.norm_cfg == cfg.model.heads[0].norm_cfg == dict(type='BN')
+
+
 def test_show_dir_needs_a_hook_that_draws(project):
     with pytest.raises(UserError, match=r'--show-dir needs default_hooks\.visualization'):
         show_predictions(load(project), 'pictures')
@@ -96,7 +106,7 @@ def test_show_dir_turns_the_hook_on():
     cfg = Config(dict(default_hooks=dict(visualization=dict(type='VisualizationHook', enable=False))))
     show_predictions(cfg, 'pictures')
     assert cfg.default_hooks.visualization == dict(
-        type='VisualizationHook', enable=True, interval=1, out_dir='pictures'
+        type='VisualizationHook', enable=True, interval=1, out_dir=str(Path('pictures').resolve())
     )
 
 

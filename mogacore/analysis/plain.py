@@ -1,0 +1,64 @@
+"""The network as the paper writes it, step by step: what the fast one is held against, in tests and benchmarks.
+
+Each function runs the written-out formula on the parameters of the module that it is given.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mogacore.models.layers import ChannelAggregationFFN, MogaBlock, MultiOrderDWConv, MultiOrderGatedAggregation
+from mogacore.models.moganet import MogaNet
+
+
+def plain_channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor) -> Tensor:
+    h = F.gelu(mlp.dwconv(mlp.fc1(x)))
+    h = h + mlp.sigma.scale * (h - F.gelu(mlp.decompose(h)))
+    return mlp.fc2(h)
+
+
+def plain_gated_aggregation(attn: MultiOrderGatedAggregation, x: Tensor) -> Tensor:
+    p = attn.proj_1(x)
+    p = p + attn.sigma.scale * (p - p.mean((2, 3), keepdim=True))
+    s = F.silu(p)
+    gate, value = attn.gate(s), plain_multi_order(attn.value, s)
+    gate, value = F.silu(gate), F.silu(value)
+    if attn.attn_force_fp32:
+        gate, value = F.silu(gate), F.silu(value)
+    return attn.proj_2(gate * value) + x
+
+
+def plain_multi_order(value: MultiOrderDWConv, x: Tensor) -> Tensor:
+    low, middle, high = torch.split(value.DW_conv0(x), value.split_dims, dim=1)
+    return value.PW_conv(torch.cat([low, value.DW_conv1(middle), value.DW_conv2(high)], dim=1))
+
+
+def plain_block(block: MogaBlock, x: Tensor) -> Tensor:
+    x = x + block.drop_path(block.layer_scale_1 * plain_gated_aggregation(block.attn, block.norm1(x)))
+    return x + block.drop_path(block.layer_scale_2 * plain_channel_aggregation(block.mlp, block.norm2(x)))
+
+
+class PlainMogaNet(nn.Module):
+    """A MogaNet or classifier that computes as the published code does: contiguous maps, the blocks above.
+
+    Args:
+        network: The fast network; its parameters are shared.
+    """
+
+    def __init__(self, network: MogaNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What ``network`` gives for images (B, in_channels, H, W)."""
+        outs = []
+        for i in range(1, self.network.num_stages + 1):
+            x = getattr(self.network, f'patch_embed{i}')(x)
+            for block in getattr(self.network, f'blocks{i}'):
+                x = plain_block(block, x)
+            x = getattr(self.network, f'norm{i}')(x)
+            if i - 1 in self.network.out_indices:
+                outs.append(x)
+        return self.network.head(outs[-1].mean((2, 3))) if hasattr(self.network, 'head') else tuple(outs)

@@ -1,0 +1,118 @@
+import json
+import runpy
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, TINY_ARCH
+from torch import nn
+
+from mogacore import create_model
+from mogacore.analysis import throughput
+from mogacore.analysis.plain import PlainMogaNet
+from mogacore.analysis.throughput import build, measure, saved_bytes
+from mogacore.errors import UserError
+from mogacore.models import MogaNet
+
+
+def test_saved_bytes_by_hand():
+    """ReLU keeps its output and the linear layer its input, here the same memory; parameters do not count."""
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    images = torch.randn(5, 4)
+    # The images, the output of ReLU, and what the square of the loss keeps.
+    assert saved_bytes(net, images) == 4 * (5 * 4 + 5 * 6 + 5 * 2)
+
+
+def test_fast_network_keeps_less_for_the_backward_pass_than_the_plain_one():
+    model = MogaNet(TINY_ARCH).train()
+    images = torch.randn(1, 3, 64, 64)
+    assert saved_bytes(model, images) < 0.8 * saved_bytes(PlainMogaNet(model), images)
+
+
+@pytest.mark.parametrize('name', ['moganet_xtiny', 'moganet_tiny'])
+def test_plain_network_is_the_same_function(name):
+    model = create_model(name, drop_path_rate=0.0).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(PlainMogaNet(model)(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('mode', ['infer', 'train'])
+def test_networks_are_timed_in_turn(mode, monkeypatch):
+    monkeypatch.setattr(throughput, 'build', lambda name: MogaNet(TINY_ARCH))
+    order = []
+    timed = throughput._timed
+    monkeypatch.setattr(throughput, '_timed', lambda run, device: order.append(run) or timed(run, device))
+    first, second = measure([('a', 'eager'), ('b', 'eager')], (3, 32, 32), 2, mode, rounds=3)
+    assert order[0] is order[2] is order[4] and order[1] is order[3] is order[5] and order[0] is not order[1]
+    assert first.ratios == [1.0] * 3
+    assert second.ratios == [a / b for a, b in zip(first.seconds, second.seconds, strict=True)]
+    assert (first.saved_bytes is None) == (mode == 'infer')
+    row = second.summary(batch_size=2)
+    assert row['images_per_s'] == pytest.approx(2e3 / row['ms'])
+    assert row['ratio_quartiles'][0] <= row['ratio'] <= row['ratio_quartiles'][1]
+
+
+def test_fused_network_is_told_with_its_difference(monkeypatch):
+    monkeypatch.setattr(throughput, 'build', lambda name: MogaNet(TINY_ARCH))
+    (found,) = measure([('a', 'fused')], (3, 32, 32), 1, rounds=1)
+    assert 0 <= found.error < 1e-4
+
+
+def test_configs_and_peers_are_networks():
+    pytest.importorskip('mmseg')
+    backbone = build(str(ROOT / 'configs' / 'segmentation' / 'upernet_moganet-xtiny_digits.py'))
+    assert type(backbone) is MogaNet
+    assert sum(p.numel() for p in build('torchvision:resnet18').parameters()) == 11_689_512
+
+
+@pytest.mark.parametrize(
+    'networks, settings, message',
+    [
+        ([('resnet', 'eager')], {}, "network 'resnet' is unknown: choose from moganet_"),
+        ([('torchvision:none', 'eager')], {}, "torchvision has no model 'none'"),
+        ([('moganet_xtiny', 'fast')], {}, "backend 'fast' is unknown: choose from eager"),
+        ([('moganet_xtiny', 'fused')], dict(mode='train'), "backend 'fused' cannot train"),
+        ([('plain:moganet_xtiny', 'fused')], {}, 'a plain network has no fused form'),
+        ([('moganet_xtiny', 'eager')], dict(mode='sleep'), "mode 'sleep' is unknown"),
+        ([('moganet_xtiny', 'eager')], dict(rounds=0), 'rounds 0'),
+    ],
+)
+def test_wrong_settings_are_told(networks, settings, message):
+    with pytest.raises(UserError, match=message):
+        measure(networks, (3, 32, 32), 1, **settings)
+
+
+def test_tool_writes_json_and_a_picture(tmp_path, monkeypatch, capsys):
+    args = [
+        'benchmark.py',
+        'moganet_xtiny',
+        '--backends',
+        'eager',
+        'fused',
+        '--shape',
+        '3',
+        '32',
+        '32',
+        '--rounds',
+        '2',
+    ]
+    args += [
+        '--batch-size',
+        '1',
+        '--device',
+        'cpu',
+        '--json',
+        str(tmp_path / 'b.json'),
+        '--plot',
+        str(tmp_path / 'b.png'),
+    ]
+    monkeypatch.setattr(sys, 'argv', args)
+    with pytest.raises(SystemExit) as leave:
+        runpy.run_path(str(ROOT / 'tools' / 'benchmark.py'), run_name='__main__')
+    assert not leave.value.code
+    report = json.loads((tmp_path / 'b.json').read_text())
+    assert [row['backend'] for row in report['measurements']] == ['eager', 'fused']
+    assert report['measurements'][0]['params'] == 2_956_066
+    assert 'fused' in capsys.readouterr().out
+    assert (tmp_path / 'b.png').stat().st_size > 5000
