@@ -149,12 +149,13 @@ def _revive(value, seen: set[int]):
     return value
 
 
-def read(path: str | Path, map_location='cpu') -> dict:
+def read(path: str | Path, map_location='cpu', mmap: bool = False) -> dict:
     """The whole container in a weight file; never runs code from it.
 
     Args:
         path: A file of torch.save, old format or new, or a ``.safetensors`` file.
         map_location: As of :func:`torch.load`.
+        mmap: Leave the tensors on the disk until they are used; without effect on torch.save's old format.
 
     Returns:
         What was saved; of a ``.safetensors`` file a dict with ``state_dict`` and ``meta``.
@@ -175,7 +176,7 @@ def read(path: str | Path, map_location='cpu') -> dict:
         raise UserError(f'{path} is not a checkpoint, {found}: give a file of torch.save, or fetch it again')
     try:
         with _only_our_globals():
-            container = torch.load(path, map_location=map_location, weights_only=True)
+            container = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and head[:2] == b'PK')
         container = _revive(container, set())
     # Of a damaged file any error may come, from torch's parser as from ours.
     except Exception as error:

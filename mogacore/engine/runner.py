@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -11,19 +12,22 @@ from pathlib import Path
 import cv2
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import Runner as MMEngineRunner
 
-from mogacore.checkpoint import CheckpointError, load_into
+from mogacore.checkpoint import CheckpointError, load_into, read
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
 from mogacore.registry import import_quietly
 
 from .config import check_data, enable_tta, load_config, locate_data, prepare_for_device, show_predictions
-from .launch import close_process_group, init_process_group, process_environment
+from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
+from .resume import make_resumable
+from .saving import newest_whole_checkpoint
+from .stop import Stopped, stop_signals
 
 # Hooks that act on the training data or on weights in training: a test builds neither.
 TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'AveragePreciseBNHook')
@@ -76,15 +80,30 @@ def train(
     Args:
         config: Config file.
         work_dir: Folder of logs and checkpoints; None is ``work_dirs/`` and the config's name.
-        resume: 'auto' goes on from the newest checkpoint of the work dir, a path from that file, None starts anew.
+        resume: 'auto' goes on from the newest whole checkpoint of the work dir, or starts where there is none; a path
+            goes on from that file; None starts anew.
         amp: Train in mixed precision.
         auto_scale_lr: Scale the learning rate by the real batch over the recipe's.
         cfg_options: Settings over the config's.
         launcher: Who started the processes: none, pytorch, slurm or mpi.
 
     Raises:
-        UserError: If something the user gave is not there or does not fit.
+        UserError: If something the user gave is not there or does not fit, or the disk is full.
+        Stopped: On a signal to stop, with the state saved; see :mod:`mogacore.engine.stop`.
     """
+    with stop_signals():
+        return _train(config, work_dir, resume, amp, auto_scale_lr, cfg_options, launcher)
+
+
+def _train(
+    config: str,
+    work_dir: str | None,
+    resume: str | None,
+    amp: bool,
+    auto_scale_lr: bool,
+    cfg_options: dict | None,
+    launcher: str,
+) -> Runner:
     cfg = load_config(config, cfg_options)
     if resume not in (None, 'auto') and not Path(resume).is_file():
         raise UserError(f'checkpoint {resume} is not there: pass --resume alone to take the newest of the work dir')
@@ -93,9 +112,6 @@ def train(
         raise UserError(
             f'work dir {cfg.work_dir} already holds checkpoints: go on with --resume, or choose another --work-dir'
         )
-    if resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
     if auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {config} does not say')
@@ -104,11 +120,34 @@ def train(
     locate_data(cfg, 'train')
     if launcher == 'none' or process_environment(launcher, os.environ)['RANK'] == '0':
         check_data(cfg)
+    make_resumable(cfg)
+    _init_process_group(cfg, launcher)
+    if resume is not None:
+        _resume_from(cfg, resume)
     runner = _build_runner(cfg, launcher)
-    with _data_errors_explained():
-        runner.train()
+    try:
+        with _errors_explained():
+            runner.train()
+    except Stopped:
+        close_process_group()
+        raise
     close_process_group()
     return runner
+
+
+def _init_process_group(cfg: Config, launcher: str) -> None:
+    settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    init_process_group(launcher, settings.get('backend', 'nccl'), settings.get('timeout', COLLECTIVE_TIMEOUT_S))
+
+
+def _resume_from(cfg: Config, resume: str) -> None:
+    """Let the Runner go on from a checkpoint, with its seed; rank 0 says for all which is the newest."""
+    found = [newest_whole_checkpoint(cfg.work_dir) if resume == 'auto' and is_main_process() else resume]
+    broadcast_object_list(found)
+    cfg.resume = found[0] is not None
+    cfg.load_from = found[0]
+    if cfg.resume and (seed := read(found[0], mmap=True).get('meta', {}).get('seed')) is not None:
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
 
 
 def test(
@@ -155,8 +194,9 @@ def test(
     if tta:
         enable_tta(cfg)
     locate_data(cfg, 'test')
+    _init_process_group(cfg, launcher)
     runner = _build_runner(cfg, launcher)
-    with _data_errors_explained():
+    with _errors_explained():
         metrics = runner.test()
     if out is not None and is_main_process():
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta, 'metrics': metrics}
@@ -167,14 +207,18 @@ def test(
 
 
 @contextmanager
-def _data_errors_explained() -> Iterator[None]:
-    """Let what a data loader says of a broken or missing picture come out as one line."""
+def _errors_explained() -> Iterator[None]:
+    """Let a full disk, and what a data loader says of a broken or missing picture, come out as one line."""
     cv2.setLogLevel(2)  # errors alone: of a broken picture OpenCV warns on its own
     try:
         yield
     except UserError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f'the disk is full ({error}): checkpoints that were saved are whole; make room, and go on with --resume'
+            ) from error
         if line := explain(error):
             raise UserError(line) from error
         raise
@@ -186,7 +230,6 @@ def _work_dir(cfg: Config, work_dir: str | None) -> str:
 
 def _build_runner(cfg: Config, launcher: str) -> Runner:
     cfg.launcher = launcher
-    init_process_group(launcher)
     if is_distributed() and not torch.cuda.is_available():
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',

@@ -1,0 +1,214 @@
+"""Checkpoints that are whole or not there, and the newest whole one of a work dir."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from pathlib import Path
+
+from mmengine.dist import all_reduce, is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS
+from torch import Tensor, nn
+
+from mogacore.checkpoint import read
+from mogacore.errors import UserError
+
+PARTIAL_SUFFIX = '.partial'
+INTERRUPTED = 'interrupted.pth'
+
+
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's local files, of which a reader sees the old content or the new one and never a part.
+
+    The content goes to ``NAME.partial`` beside the file, to the disk, and then takes the name. A write that fails, on a
+    full disk say, leaves the old file and no partial one.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        target = Path(filepath)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + PARTIAL_SUFFIX)
+        try:
+            with partial.open('wb') as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        self.put(obj.encode(encoding), filepath)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new name to the disk; some network file systems refuse, and have then done so on their own."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def register_atomic_files() -> None:
+    """Make mmengine write every local file by :class:`AtomicLocalBackend`: checkpoints of all kinds and its JSON."""
+    register_backend('local', AtomicLocalBackend, force=True, prefixes='')
+
+
+def newest_whole_checkpoint(work_dir: str | Path) -> str | None:
+    """The training state of the most iterations in a work dir, passing over what is damaged.
+
+    What counts is the number of iterations inside a file, so that neither a ``last_checkpoint`` that points nowhere nor
+    the times of copied files mislead. ``best_*`` files and others without an optimizer are no training states.
+
+    Returns:
+        A path, or None where there is no checkpoint at all.
+
+    Raises:
+        UserError: If there are checkpoints and none of them is a whole training state.
+    """
+    files = [path for path in Path(work_dir).glob('*.pth') if not path.name.startswith('best_')]
+    states = []
+    for path in files:
+        with contextlib.suppress(UserError, KeyError, TypeError):
+            container = read(path, mmap=True)
+            if 'optimizer' in container:
+                states.append((container['meta']['iter'], path.stat().st_mtime_ns, str(path)))
+    for _, _, path in sorted(states, reverse=True):
+        if is_whole(path):
+            return path
+    if files:
+        raise UserError(
+            f'none of the {len(files)} checkpoints in {work_dir} is a whole training state: '
+            'name one with --resume PATH, or start anew in another --work-dir'
+        )
+    return None
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether every byte of a file of torch.save is as it was written, by the checksums in the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def pending_gradients(model: nn.Module, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+    """Gradients that wait for more batches before the optimizer takes its step, averaged over the processes.
+
+    Every process must call this. Empty unless gradients are accumulated and the step is not due yet.
+    """
+    counts = getattr(optim_wrapper, '_accumulative_counts', 1)
+    if counts == 1 or optim_wrapper.should_update():
+        return {}
+    gradients = {}
+    for name, param in (model.module if is_model_wrapper(model) else model).named_parameters():
+        if param.grad is not None:
+            gradients[name] = param.grad.detach().clone()
+            all_reduce(gradients[name], op='mean')
+    return gradients
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """mmengine's CheckpointHook, which removes an old checkpoint only after the new one is whole.
+
+    It also saves the gradients of an accumulation that is under way, and can save between two regular checkpoints into
+    ``interrupted.pth``, which the next regular one replaces. Settings are those of CheckpointHook. The disk must have
+    room for one checkpoint more than are kept.
+    """
+
+    def before_train(self, runner) -> None:
+        super().before_train(runner)
+        if is_main_process():
+            for partial in Path(self.out_dir).glob(f'*{PARTIAL_SUFFIX}'):  # of a process that was killed
+                partial.unlink()
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        if runner._resume:
+            params = dict(runner.model.named_parameters())
+            prefix = 'module.' if is_model_wrapper(runner.model) else ''
+            for name, gradient in checkpoint.get('gradients', {}).items():
+                params[prefix + name].grad = gradient.to(params[prefix + name].device)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        if gradients := getattr(self, 'gradients', None):
+            checkpoint['gradients'] = gradients
+
+    def save_interrupted(self, runner) -> str:
+        """Save the state after the iteration that is just done; every process must call this.
+
+        Returns:
+            Path of the checkpoint.
+        """
+        meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
+        path = self._save(runner, INTERRUPTED, meta)
+        self._point_to(runner, path)
+        return path
+
+    def _save(self, runner, filename: str, meta: dict) -> str:
+        self.gradients = pending_gradients(runner.model, runner.optim_wrapper)
+        runner.save_checkpoint(
+            self.out_dir,
+            filename,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        return self.file_backend.join_path(self.out_dir, filename)
+
+    def _point_to(self, runner, path: str) -> None:
+        if is_main_process():
+            AtomicLocalBackend().put_text(path, Path(runner.work_dir) / 'last_checkpoint')
+
+    def _remove(self, *paths: str | None) -> None:
+        for path in paths:
+            if is_main_process() and path and self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        filename = self.filename_tmpl.format(step)
+        outdated = None
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                outdated = self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self._save(runner, filename, meta)
+        self._point_to(runner, self.last_ckpt)
+        join = self.file_backend.join_path
+        self._remove(join(self.out_dir, INTERRUPTED), outdated and join(self.out_dir, outdated))
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        if not self.save_best:
+            return
+        # mmengine removes the best one so far before it saves a better one: it is shown none.
+        if len(self.key_indicators) == 1:
+            previous = [self.best_ckpt_path]
+            self.best_ckpt_path = None
+            super()._save_best_checkpoint(runner, metrics)
+            self.best_ckpt_path = self.best_ckpt_path or previous[0]
+            current = [self.best_ckpt_path]
+        else:
+            previous = dict(self.best_ckpt_path_dict)
+            self.best_ckpt_path_dict = dict.fromkeys(previous)
+            super()._save_best_checkpoint(runner, metrics)
+            current = {key: path or previous[key] for key, path in self.best_ckpt_path_dict.items()}
+            self.best_ckpt_path_dict = current
+            previous, current = previous.values(), current.values()
+        self._remove(*(set(previous) - set(current)))
+
+
+register_atomic_files()

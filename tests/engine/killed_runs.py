@@ -1,0 +1,232 @@
+"""Trains, kills and resumes one task many times in forks of one process, since importing the libraries is what costs.
+
+Usage: killed_runs.py TASK FOLDER. Prints a JSON list with an item a killed run: where it was killed, what checkpoints it
+left, and the tensors that differ at the end from those of the run that was never stopped.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import torch
+from conftest import ROOT, TINY_ARCH
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from mogacore.checkpoint import read
+from mogacore.datasets.digits import write_digits
+from mogacore.engine.runner import train
+from mogacore.registry import import_quietly
+
+NUM_STEPS = 12
+# mmengine lays out the config anew for each checkpoint, which takes longer than all the steps here.
+Config.pretty_text = property(str)
+BACKBONE = dict(arch=dict(TINY_ARCH, _delete_=True), drop_path_rate=0.3)
+# Where in a step the process is killed: before it, after it but before its checkpoint, or while that is written.
+PHASES = ('before', 'after', 'writing')
+WORKERS = ((0, False), (1, True), (2, False), (2, True), (1, False))
+
+# Each has random augmentation of the samples, drop path in the step, and other parts of what a run has to restore.
+CONFIGS = {
+    # Epochs of 6 batches; Mixup, averaged weights, 5 batches to an optimizer step, which no checkpoint falls upon.
+    'classification': dict(
+        base='moganet-xtiny_digits.py',
+        library='mmpretrain',
+        settings=dict(
+            model=dict(
+                backbone=BACKBONE,
+                head=dict(in_channels=32, loss=dict(type='CrossEntropyLoss', use_soft=True, _delete_=True)),
+                train_cfg=dict(augments=dict(type='Mixup', alpha=0.8)),
+            ),
+            train_dataloader=dict(batch_size=8, dataset=dict(times=1, dataset=dict(indices=47))),
+            val_dataloader=dict(batch_size=8, dataset=dict(indices=8)),
+            optim_wrapper=dict(accumulative_counts=5),
+            custom_hooks=[dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1)],
+            train_cfg=dict(max_epochs=2),
+            default_hooks=dict(checkpoint=dict(by_epoch=False, interval=2)),
+        ),
+    ),
+    # Epochs of 3 batches by aspect ratio; checkpoints of whole epochs.
+    'detection': dict(
+        base='mask-rcnn_moganet-xtiny_fpn_digits.py',
+        library='mmdet',
+        settings=dict(
+            model=dict(
+                backbone=BACKBONE,
+                neck=dict(in_channels=[8, 16, 24, 32]),
+                train_cfg=dict(rpn_proposal=dict(nms_pre=50, max_per_img=20), rcnn=dict(sampler=dict(num=16))),
+                test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=5), rcnn=dict(max_per_img=5)),
+            ),
+            train_dataloader=dict(
+                batch_size=2,
+                batch_sampler=dict(type='AspectRatioBatchSampler'),
+                dataset=dict(
+                    indices=5,
+                    pipeline=[
+                        dict(type='LoadImageFromFile'),
+                        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+                        dict(type='RandomResize', scale=(72, 72), ratio_range=(0.8, 1.2), keep_ratio=True),
+                        dict(type='RandomFlip', prob=0.5),
+                        dict(type='PackDetInputs'),
+                    ],
+                ),
+            ),
+            val_dataloader=dict(batch_size=2, dataset=dict(indices=2)),
+            train_cfg=dict(max_epochs=4),
+            default_hooks=dict(checkpoint=dict(interval=1)),
+        ),
+    ),
+    # Iterations over an endless sampler.
+    'segmentation': dict(
+        base='semantic-fpn_moganet-xtiny_digits.py',
+        library='mmseg',
+        settings=dict(
+            model=dict(
+                backbone=BACKBONE, neck=dict(in_channels=[8, 16, 24, 32]), data_preprocessor=dict(size=(64, 64))
+            ),
+            train_dataloader=dict(
+                batch_size=2,
+                dataset=dict(
+                    pipeline=[
+                        dict(type='LoadImageFromFile'),
+                        dict(type='LoadAnnotations'),
+                        dict(type='RandomCrop', crop_size=(64, 64)),
+                        dict(type='RandomFlip', prob=0.5),
+                        dict(type='PhotoMetricDistortion'),
+                        dict(type='PackSegInputs'),
+                    ]
+                ),
+            ),
+            val_dataloader=dict(batch_size=1),
+            train_cfg=dict(max_iters=NUM_STEPS, val_interval=6),
+            default_hooks=dict(checkpoint=dict(interval=4)),
+        ),
+    ),
+    # Iterations over passes of 5 batches.
+    'pose': dict(
+        base='td-hm_moganet-xtiny_digits.py',
+        library='mmpose',
+        settings=dict(
+            model=dict(backbone=BACKBONE, head=dict(in_channels=32)),
+            train_dataloader=dict(batch_size=4, dataset=dict(indices=18)),
+            val_dataloader=dict(batch_size=4, dataset=dict(indices=4)),
+            train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=NUM_STEPS, val_interval=5),
+            default_hooks=dict(checkpoint=dict(by_epoch=False, interval=3)),
+        ),
+    ),
+}
+
+
+@HOOKS.register_module()
+class KillHook(Hook):
+    """Kills this process at a step, in one of ``PHASES``."""
+
+    priority = 'HIGH'  # before the checkpoint hook
+
+    def __init__(self, step: int, phase: str):
+        self.step, self.phase = step, phase
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.step and self.phase == 'before':
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter >= self.step and self.phase == 'after':
+            os.kill(os.getpid(), signal.SIGKILL)
+        if runner.iter >= self.step and self.phase == 'writing':
+            os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_fork(work, log):
+    """Run ``work`` in a fork with its output in ``log``; the number of the signal that killed it, 0 if none."""
+    pid = os.fork()
+    if pid == 0:
+        with open(log, 'a') as file, redirect_stdout(file), redirect_stderr(file):
+            os.dup2(file.fileno(), 2)
+            try:
+                work()
+            except BaseException:
+                import traceback
+
+                traceback.print_exc(file=file)
+                file.flush()
+                os._exit(1)
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise RuntimeError(Path(log).read_text()[-3000:])
+    return os.WTERMSIG(status)
+
+
+def difference(path, reference):
+    """Names of the tensors in two checkpoints that are not the same to the bit, over weights, averages, optimizer."""
+    found, expected = read(path), read(reference)
+    assert found['meta']['iter'] == expected['meta']['iter'] == NUM_STEPS
+    parts = [('state_dict', found['state_dict'], expected['state_dict'])]
+    if 'ema_state_dict' in expected:
+        parts.append(('ema', found['ema_state_dict'], expected['ema_state_dict']))
+    states = (container['optimizer']['state'] for container in (found, expected))
+    flat = [
+        {f'{i}.{name}': value for i, state in enumerate(s.values()) for name, value in state.items()} for s in states
+    ]
+    parts.append(('optimizer', *flat))
+    differs = []
+    for part, ours, theirs in parts:
+        assert ours.keys() == theirs.keys() and ours
+        differs += [f'{part}.{name}' for name in theirs if not torch.equal(torch.as_tensor(ours[name]), theirs[name])]
+    return differs
+
+
+def main(task, folder):
+    spec = CONFIGS[task]
+    os.chdir(folder)
+    part = 'classification' if task == 'classification' else 'scenes'
+    write_digits(Path('data/digits'), parts=(part,), num_train_scenes=12, num_val_scenes=2)
+    base = ROOT / 'configs' / task / spec['base']
+    lines = [f'{key} = {value!r}' for key, value in spec['settings'].items()]
+    Path('config.py').write_text(f"_base_ = '{base}'\n" + '\n'.join(lines) + '\n')
+    import_quietly(spec['library'])
+
+    def run(work_dir, workers=(0, False), resume=None, kill=None):
+        options = {
+            f'train_dataloader.{k}': v for k, v in zip(('num_workers', 'persistent_workers'), workers, strict=True)
+        }
+        options |= {'val_dataloader.num_workers': 0, 'val_dataloader.persistent_workers': False}
+        hooks = spec['settings'].get('custom_hooks', [])
+        options['custom_hooks'] = (
+            hooks if kill is None else [*hooks, dict(type='KillHook', step=kill[0], phase=kill[1])]
+        )
+        return in_fork(
+            lambda: train('config.py', work_dir=work_dir, resume=resume, cfg_options=options), f'{work_dir}.log'
+        )
+
+    by_epoch = task == 'detection'
+    last = 'epoch_4.pth' if by_epoch else f'iter_{NUM_STEPS}.pth'
+    assert run('whole') == 0
+    rng = random.Random(task)
+    report = []
+    for number, step in enumerate(sorted(rng.sample(range(1, NUM_STEPS), len(WORKERS)))):
+        phase, workers, name = PHASES[number % len(PHASES)], WORKERS[number], f'killed_{step}'
+        killed_by = run(name, workers, kill=(step, phase))
+        assert not Path(name, last).exists()
+        states = sorted(path.name for path in Path(name).glob('*_*.pth') if not path.name.startswith('best'))
+        run(name, workers, resume='auto')
+        report.append(
+            dict(
+                step=step,
+                phase=phase,
+                killed_by=killed_by,
+                kept=states,
+                differs=difference(Path(name, last), Path('whole', last)),
+            )
+        )
+    print(json.dumps(report))
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
