@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ def run(main: Callable[[], int | None]) -> None:
     Args:
         main: The tool; what it returns is the exit code, None being 0.
     """
+    logging.raiseExceptions = False  # where the log is on a full disk, each of its lines would be a traceback
     try:
         sys.exit(main())
     except UserError as error:

@@ -10,15 +10,11 @@ if ! command -v srun >/dev/null; then
 fi
 partition=$1 job=$2
 shift 2
-gpus=${GPUS:-8}
-gpus_per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-if [ "$gpus_per_node" = 0 ]; then
-    placement=(--ntasks-per-node="${TASKS_PER_NODE:-1}")
-else
-    placement=(--gres=gpu:"$gpus_per_node" --ntasks-per-node="$gpus_per_node")
-fi
+# shellcheck source-path=SCRIPTDIR source=slurm_placement.sh
+source "$(dirname "$0")/slurm_placement.sh"
+# The warning before the time limit must not end a process that is still importing and cannot save yet.
 # SRUN_ARGS is a list of words.
-# shellcheck disable=SC2086
+# shellcheck disable=SC2016,SC2086
 exec srun -p "$partition" --job-name="$job" "${placement[@]}" --ntasks="$gpus" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-    "${PYTHON:-python}" -u "$@" --launcher slurm
+    bash -c 'trap "" USR1; exec "$@"' bash "${PYTHON:-python}" -u "$@" --launcher slurm

@@ -20,6 +20,7 @@ def parse_args(argv=None):
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate from the recipe batch to the real one'
     )
+    parser.add_argument('--seed', type=int, help="seed of the run; default: the config's randomness.seed")
     add_run_arguments(parser)
     return parser.parse_args(argv)
 

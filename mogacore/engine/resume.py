@@ -335,7 +335,9 @@ def make_resumable(cfg: Config) -> None:
     checkpoint = cfg.get('default_hooks', {}).get('checkpoint')
     if checkpoint is not None and checkpoint.type == 'CheckpointHook':
         checkpoint.type = 'SafeCheckpointHook'
-    loader.worker_init_fn = dict(type='survive_stop_signals')
+    for name in ('train_dataloader', 'val_dataloader'):
+        if cfg.get(name):
+            cfg[name].setdefault('worker_init_fn', dict(type='survive_stop_signals'))
     hooks = [dict(type='ExactResumeHook'), dict(type='StopOnSignalHook')]
     if loop.type in ours.values():
         hooks.append(dict(type='MissedValidationHook'))

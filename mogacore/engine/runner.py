@@ -72,6 +72,7 @@ def train(
     resume: str | None = None,
     amp: bool = False,
     auto_scale_lr: bool = False,
+    seed: int | None = None,
     cfg_options: dict | None = None,
     launcher: str = 'none',
 ) -> Runner:
@@ -84,6 +85,7 @@ def train(
             goes on from that file; None starts anew.
         amp: Train in mixed precision.
         auto_scale_lr: Scale the learning rate by the real batch over the recipe's.
+        seed: Seed of all that is random; None is the config's. A resumed run keeps the one it began with.
         cfg_options: Settings over the config's.
         launcher: Who started the processes: none, pytorch, slurm or mpi.
 
@@ -92,7 +94,7 @@ def train(
         Stopped: On a signal to stop, with the state saved; see :mod:`mogacore.engine.stop`.
     """
     with stop_signals():
-        return _train(config, work_dir, resume, amp, auto_scale_lr, cfg_options, launcher)
+        return _train(config, work_dir, resume, amp, auto_scale_lr, seed, cfg_options, launcher)
 
 
 def _train(
@@ -101,6 +103,7 @@ def _train(
     resume: str | None,
     amp: bool,
     auto_scale_lr: bool,
+    seed: int | None,
     cfg_options: dict | None,
     launcher: str,
 ) -> Runner:
@@ -116,6 +119,10 @@ def _train(
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {config} does not say')
         cfg.auto_scale_lr.enable = True
+    if seed is not None:
+        if seed < 0:
+            raise UserError(f'seed {seed} does not fit: give a whole number from 0')
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     prepare_for_device(cfg, amp)
     locate_data(cfg, 'train')
     if launcher == 'none' or process_environment(launcher, os.environ)['RANK'] == '0':
@@ -124,9 +131,9 @@ def _train(
     _init_process_group(cfg, launcher)
     if resume is not None:
         _resume_from(cfg, resume)
-    runner = _build_runner(cfg, launcher)
     try:
         with _errors_explained():
+            runner = _build_runner(cfg, launcher)
             runner.train()
     except Stopped:
         close_process_group()

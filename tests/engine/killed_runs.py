@@ -1,7 +1,7 @@
 """Trains, kills and resumes one task many times in forks of one process, since importing the libraries is what costs.
 
-Usage: killed_runs.py TASK FOLDER. Prints a JSON list with an item a killed run: where it was killed, what checkpoints it
-left, and the tensors that differ at the end from those of the run that was never stopped.
+Usage: killed_runs.py TASK FOLDER. Prints a JSON list with an item a killed run: where it was killed, what checkpoints
+it left, and the tensors that differ at the end from those of the run that was never stopped.
 """
 
 import json

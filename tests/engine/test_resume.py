@@ -6,17 +6,32 @@ import random
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import mmengine.dataset.sampler
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.registry import DATA_SAMPLERS, DATASETS
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mogacore.engine import resume
-from mogacore.engine.resume import EndlessBatches, SeededDataset, derive_seed, make_resumable, seeded, skip_batches
+from mogacore.engine.resume import (
+    EndlessBatches,
+    ExactResumeHook,
+    MissedValidationHook,
+    ResumableEpochLoop,
+    ResumableSampler,
+    SeededDataset,
+    SkippingBatchSampler,
+    derive_seed,
+    make_resumable,
+    seeded,
+    skip_batches,
+)
+from mogacore.errors import UserError
 
 LIBRARIES = {'classification': 'mmpretrain', 'detection': 'mmdet', 'segmentation': 'mmseg', 'pose': 'mmpose'}
 
@@ -33,4 +48,177 @@ def test_runs_killed_at_five_steps_end_with_the_weights_of_a_run_never_stopped(t
     report = json.loads(done.stdout.splitlines()[-1])
     assert len({run['step'] for run in report}) == 5
     assert {run['killed_by'] for run in report} == {signal.SIGKILL}
+    assert any(run['kept'] for run in report)
     assert [run['differs'] for run in report] == [[]] * 5, report
+
+
+@DATASETS.register_module()
+class NoiseDataset(Dataset):
+    """Each sample is its index and a number from each generator; counts what is loaded."""
+
+    def __init__(self, size=11):
+        self.size, self.num_loaded, self.pipeline = size, 0, 'plain'
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        self.num_loaded += 1
+        return index, random.random(), np.random.random(), torch.rand(()).item()
+
+
+@DATA_SAMPLERS.register_module()
+class PairBatchSampler(Sampler):
+    """Batches of uneven length: 1, 2, 1, 2, ... indices."""
+
+    def __init__(self, sampler, batch_size):
+        self.sampler, self.batch_size = sampler, batch_size
+
+    def __iter__(self):
+        indices = list(self.sampler)
+        while indices:
+            yield indices[:1]
+            if indices[1:]:
+                yield indices[1:3]
+            indices = indices[3:]
+
+
+def make_loader(sampler='DefaultSampler', num_workers=0, batch_sampler=False, batch_size=2):
+    dataset = SeededDataset(dict(type='NoiseDataset'))
+    samples = ResumableSampler(dict(type=sampler, shuffle=True), dataset, seed=5)
+    if batch_sampler:
+        batches = SkippingBatchSampler(dict(type='PairBatchSampler'), samples, batch_size)
+        return DataLoader(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=list)
+    return DataLoader(dataset, batch_size, sampler=samples, num_workers=num_workers, collate_fn=list)
+
+
+@pytest.mark.parametrize('batch_sampler', [False, True])
+def test_loader_begins_at_any_batch_with_what_a_whole_epoch_shows_there(batch_sampler):
+    whole = list(make_loader(batch_sampler=batch_sampler))
+    for num_batches, num_workers in ((0, 2), (1, 0), (3, 2), (len(whole), 0)):
+        loader = make_loader(num_workers=num_workers, batch_sampler=batch_sampler)
+        skip_batches(loader, num_batches)
+        assert list(loader) == whole[num_batches:]
+        assert list(loader) == whole  # the next epoch is not cut
+    assert len({sample[1] for batch in whole for sample in batch}) == 11
+
+
+def test_what_is_skipped_is_not_loaded():
+    loader = make_loader()
+    skip_batches(loader, 4)
+    list(loader)
+    assert loader.dataset.num_loaded == 11 - 4 * 2
+
+
+def test_epochs_differ_in_order_and_in_randomness():
+    loader = make_loader()
+    first = [sample for batch in loader for sample in batch]
+    loader.sampler.set_epoch(1)
+    second = [sample for batch in loader for sample in batch]
+    assert sorted(sample[0] for sample in first) == sorted(sample[0] for sample in second)
+    assert [sample[0] for sample in first] != [sample[0] for sample in second]
+    assert not {sample[1] for sample in first} & {sample[1] for sample in second}
+
+
+def test_two_processes_show_the_samples_of_one_with_the_same_randomness(monkeypatch):
+    one = {sample for batch in make_loader() for sample in batch}
+    both = []
+    for rank in range(2):
+        for module in (resume, mmengine.dataset.sampler):
+            monkeypatch.setattr(module, 'get_dist_info', lambda rank=rank: (rank, 2))
+        both.append([sample for batch in make_loader() for sample in batch])
+    # Of 11 samples the first is shown again, so that both processes take as many steps.
+    assert [len(samples) for samples in both] == [6, 6]
+    assert one < {*both[0], *both[1]}
+    assert len({sample[0] for samples in both for sample in samples}) == 11
+
+
+def test_loading_does_not_touch_the_generators_of_the_training():
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    with seeded(3):
+        random.random(), np.random.random(), torch.rand(1)
+    assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+
+
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
+@pytest.mark.parametrize('num_batches', [0, 3, 6, 14])
+def test_endless_batches_begin_anywhere(sampler, num_batches):
+    """An epoch has 6 batches, the last of them a single sample."""
+    whole = EndlessBatches(make_loader(sampler))
+    shown = [next(whole) for _ in range(20)]
+    resumed = EndlessBatches(make_loader(sampler))
+    resumed.skip_iter(num_batches)
+    assert [next(resumed) for _ in range(20 - num_batches)] == shown[num_batches:]
+
+
+def test_seeds_differ_for_neighbours():
+    seeds = {derive_seed(seed, epoch, position) for seed in range(5) for epoch in range(5) for position in range(200)}
+    assert len(seeds) == 5 * 5 * 200
+
+
+def test_hooks_reach_the_data_set_within():
+    dataset = SeededDataset(dict(type='NoiseDataset'))
+    dataset.pipeline = 'light'
+    assert dataset.dataset.pipeline == dataset.pipeline == 'light'
+    with pytest.raises(AttributeError, match='nothing'):
+        dataset.nothing  # noqa: B018
+
+
+def config(**settings):
+    loader = dict(batch_size=2, sampler=dict(type='DefaultSampler'), dataset=dict(type='NoiseDataset'))
+    hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+    return Config(dict(dict(train_dataloader=loader, train_cfg=dict(by_epoch=True), default_hooks=hooks), **settings))
+
+
+def test_config_gets_the_resumable_parts():
+    cfg = config()
+    make_resumable(cfg)
+    assert cfg.train_dataloader.dataset == dict(type='SeededDataset', dataset=dict(type='NoiseDataset'))
+    assert cfg.train_dataloader.sampler == dict(type='ResumableSampler', sampler=dict(type='DefaultSampler'))
+    assert cfg.train_cfg == dict(type='ResumableEpochLoop')
+    assert cfg.default_hooks.checkpoint == dict(type='SafeCheckpointHook', interval=1)
+    assert {hook['type'] for hook in cfg.custom_hooks} == {
+        'ExactResumeHook', 'StopOnSignalHook', 'MissedValidationHook'}  # fmt: skip
+
+
+def test_loops_and_hooks_of_a_users_own_stay():
+    cfg = config(train_cfg=dict(type='OwnLoop'), default_hooks=dict(checkpoint=dict(type='OwnHook')))
+    make_resumable(cfg)
+    assert (cfg.train_cfg.type, cfg.default_hooks.checkpoint.type) == ('OwnLoop', 'OwnHook')
+    assert 'MissedValidationHook' not in {hook['type'] for hook in cfg.custom_hooks}
+
+
+def fake_runner(loop, batch_size=2):
+    return SimpleNamespace(_resume=True, train_loop=loop, train_dataloader=make_loader(batch_size=batch_size))
+
+
+def test_checkpoint_amid_an_epoch_needs_as_many_processes_and_as_large_batches():
+    loop = object.__new__(ResumableEpochLoop)
+    loop.batch_in_epoch = 3
+    saved = dict(meta={})
+    ExactResumeHook().before_save_checkpoint(fake_runner(loop), saved)
+    loop.batch_in_epoch = 0
+    with pytest.raises(UserError, match=r'by 1 processes with batches of 2: go on with as many .*1 of 4'):
+        ExactResumeHook().after_load_checkpoint(fake_runner(loop, batch_size=4), saved)
+    ExactResumeHook().after_load_checkpoint(fake_runner(loop), saved)
+    assert loop.batch_in_epoch == 3
+    saved['meta']['position']['batch_in_epoch'] = 0
+    ExactResumeHook().after_load_checkpoint(fake_runner(loop, batch_size=4), saved)
+    assert loop.batch_in_epoch == 0
+
+
+@pytest.mark.parametrize(
+    'epoch, batch_in_epoch, val_begin, val_interval, expected',
+    [(2, 0, 1, 2, 1), (2, 1, 1, 2, 0), (1, 0, 1, 2, 0), (5, 0, 1, 2, 1), (2, 0, 3, 2, 0), (0, 0, 1, 2, 0)],
+)
+def test_validation_that_a_stop_cut_off_is_made_up_for(epoch, batch_in_epoch, val_begin, val_interval, expected):
+    loop = object.__new__(ResumableEpochLoop)
+    loop._epoch, loop._iter, loop._max_epochs, loop.batch_in_epoch = epoch, 7 * epoch, 5, batch_in_epoch
+    loop.val_begin, loop.val_interval = val_begin, val_interval
+    loop.dynamic_milestones, loop.dynamic_intervals = [0], [val_interval]
+    validated = []
+    val_loop = SimpleNamespace(run=lambda: validated.append(True))
+    MissedValidationHook().before_train(
+        SimpleNamespace(_resume=True, iter=loop._iter, val_loop=val_loop, train_loop=loop)
+    )
+    assert len(validated) == expected

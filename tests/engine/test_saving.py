@@ -1,0 +1,222 @@
+"""Checkpoints that are whole or not there."""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+
+import mmengine
+import pytest
+import torch
+from conftest import ROOT, TINY_ARCH
+from mmengine.fileio import LocalBackend
+from mmengine.optim import OptimWrapper
+from test_tools import tool
+from torch import nn
+
+from mogacore.checkpoint import read
+from mogacore.datasets.digits import write_digits
+from mogacore.engine import saving
+from mogacore.engine.saving import SafeCheckpointHook, is_whole, newest_whole_checkpoint, pending_gradients
+from mogacore.errors import UserError
+
+
+def full_disk(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / 'new' / 'file.json'
+    mmengine.dump({'a': 1}, path)
+    monkeypatch.setattr(saving.os, 'fsync', full_disk)
+    with pytest.raises(OSError, match='No space left'):
+        mmengine.dump({'a': 2}, path)
+    assert mmengine.load(path) == {'a': 1}
+    assert [entry.name for entry in path.parent.iterdir()] == ['file.json']
+
+
+def state(path, iteration, **more):
+    container = dict(meta=dict(iter=iteration, epoch=0), state_dict=dict(a=torch.rand(5000)), optimizer={}, **more)
+    torch.save(container, path)
+    return path
+
+
+def test_newest_checkpoint_is_the_whole_one_of_most_iterations(tmp_path):
+    assert newest_whole_checkpoint(tmp_path) is None
+    best = state(tmp_path / 'iter_30.pth', 30)
+    state(tmp_path / 'iter_20.pth', 20)  # younger, as copying may make it
+    (tmp_path / 'last_checkpoint').write_text('/nowhere/iter_70.pth')
+    truncated = state(tmp_path / 'iter_40.pth', 40)
+    truncated.write_bytes(truncated.read_bytes()[:-100])
+    damaged = state(tmp_path / 'iter_50.pth', 50)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    (tmp_path / 'empty.pth').touch()
+    state(tmp_path / 'best_a.pth', 60)
+    torch.save(dict(meta=dict(iter=70), state_dict={}), tmp_path / 'weights.pth')
+    assert not is_whole(truncated) and not is_whole(damaged) and is_whole(best)
+    assert newest_whole_checkpoint(tmp_path) == str(best)
+
+
+def test_work_dir_of_damaged_checkpoints_alone_is_told(tmp_path):
+    (tmp_path / 'iter_1.pth').write_bytes(b'PK\x03\x04')
+    with pytest.raises(UserError, match=r'none of the 1 checkpoints in .* is a whole training state: name one with'):
+        newest_whole_checkpoint(tmp_path)
+
+
+class FakeRunner:
+    """As much of a Runner as the hook needs; saves small files, until the disk is full."""
+
+    def __init__(self, work_dir):
+        self.work_dir, self.is_full, self.epoch, self.iter = str(work_dir), False, 0, 0
+        self.message_hub = mmengine.MessageHub('fake')
+        self.model = nn.Linear(2, 2)
+        self.optim_wrapper = OptimWrapper(torch.optim.SGD(self.model.parameters(), lr=0.1))
+        self.logger = SimpleNamespace(info=print)
+
+    def save_checkpoint(self, out_dir, filename, *args, **kwargs):
+        if self.is_full:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        # Before the new one is there the old ones must be.
+        self.seen = sorted(path.name for path in Path(out_dir).glob('*.pth'))
+        Path(out_dir, filename).write_text('x')
+
+
+@pytest.fixture
+def hooked(tmp_path):
+    runner = FakeRunner(tmp_path)
+    hook = SafeCheckpointHook(interval=1, max_keep_ckpts=2, save_best='score', rule='greater')
+    hook.out_dir, hook.file_backend, hook.keep_ckpt_ids = str(tmp_path), LocalBackend(), deque([], 2)
+    return hook, runner
+
+
+def names(runner):
+    return sorted(path.name for path in Path(runner.work_dir).glob('*.pth'))
+
+
+def test_old_checkpoint_goes_when_the_new_one_is_there(hooked):
+    hook, runner = hooked
+    for step in (1, 2, 3):
+        hook._save_checkpoint_with_step(runner, step, {})
+    assert runner.seen == ['epoch_1.pth', 'epoch_2.pth']
+    assert names(runner) == ['epoch_2.pth', 'epoch_3.pth']
+    assert Path(runner.work_dir, 'last_checkpoint').read_text() == str(Path(runner.work_dir, 'epoch_3.pth'))
+    runner.is_full = True
+    with pytest.raises(OSError):
+        hook._save_checkpoint_with_step(runner, 4, {})
+    assert names(runner) == ['epoch_2.pth', 'epoch_3.pth']
+    assert Path(runner.work_dir, 'last_checkpoint').read_text() == str(Path(runner.work_dir, 'epoch_3.pth'))
+
+
+def test_old_best_goes_when_the_new_one_is_there(hooked):
+    hook, runner = hooked
+    for runner.epoch, score in ((1, 0.1), (2, 0.3), (3, 0.2)):
+        hook._save_best_checkpoint(runner, {'score': score})
+    assert names(runner) == ['best_score_epoch_2.pth']
+    assert runner.seen == ['best_score_epoch_1.pth']
+    runner.is_full, runner.epoch = True, 4
+    with pytest.raises(OSError):
+        hook._save_best_checkpoint(runner, {'score': 0.9})
+    assert names(runner) == ['best_score_epoch_2.pth']
+
+
+def test_each_of_several_bests_is_kept(hooked, tmp_path):
+    _, runner = hooked
+    hook = SafeCheckpointHook(interval=1, save_best=['a', 'b'], rule='greater')
+    hook.out_dir, hook.file_backend = str(tmp_path), LocalBackend()
+    hook.best_ckpt_path_dict = dict(a=None, b=None)
+    for runner.epoch, a, b in ((1, 1, 1), (2, 2, 0), (3, 0, 0)):
+        hook._save_best_checkpoint(runner, dict(a=a, b=b))
+    assert names(runner) == ['best_a_epoch_2.pth', 'best_b_epoch_1.pth']
+
+
+def test_state_of_an_interruption_goes_with_the_next_checkpoint(hooked):
+    hook, runner = hooked
+    hook.save_interrupted(runner)
+    assert names(runner) == ['interrupted.pth']
+    hook._save_checkpoint_with_step(runner, 1, {})
+    assert names(runner) == ['epoch_1.pth']
+
+
+def test_gradients_wait_in_the_checkpoint_until_their_step_is_due():
+    model = nn.Linear(2, 2)
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), accumulative_counts=2)
+    wrapper.initialize_count_status(model, 0, 10)
+    wrapper.update_params(model(torch.ones(1, 2)).sum())
+    waiting = pending_gradients(model, wrapper)
+    assert waiting.keys() == {'weight', 'bias'}
+    torch.testing.assert_close(waiting['bias'], torch.full((2,), 0.5))
+    wrapper.update_params(model(torch.ones(1, 2)).sum())
+    assert pending_gradients(model, wrapper) == {}
+
+
+NUM_STEPS = 8
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    pytest.importorskip('mmpretrain')
+    folder = tmp_path_factory.mktemp('project')
+    write_digits(folder / 'data' / 'digits', parts=('classification',))
+    (folder / 'small.py').write_text(f"""
+_base_ = '{ROOT / 'configs' / 'classification' / 'moganet-xtiny_digits.py'}'
+model = dict(backbone=dict(arch=dict(_delete_=True, **{TINY_ARCH}), drop_path_rate=0.2), head=dict(in_channels=32))
+train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False,
+                        dataset=dict(times=1, dataset=dict(indices={4 * NUM_STEPS})))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(indices=8))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=-1, save_best=None))
+""")
+    tool('train.py', 'small.py', '--work-dir', 'whole', cwd=folder)
+    return folder
+
+
+def assert_same_end(project, work_dir):
+    found, expected = (read(Path(project, folder) / f'iter_{NUM_STEPS}.pth') for folder in (work_dir, 'whole'))
+    for name, value in expected['state_dict'].items():
+        assert torch.equal(found['state_dict'][name], value), name
+
+
+def test_training_goes_on_before_a_truncated_checkpoint(project):
+    shutil.copytree(project / 'whole', project / 'cut')
+    for step in range(6, NUM_STEPS + 1):
+        (project / 'cut' / f'iter_{step}.pth').unlink()
+    newest = project / 'cut' / 'iter_5.pth'
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    (project / 'cut' / 'last_checkpoint').write_text('iter_9.pth')
+    said = tool('train.py', 'small.py', '--work-dir', 'cut', '--resume', cwd=project).stderr
+    log = max((project / 'cut').glob('*/*.log')).read_text()
+    assert 'resumed epoch: 0, iter: 4' in log, said
+    assert_same_end(project, 'cut')
+
+
+@pytest.fixture
+def small_disk(tmp_path, project):
+    """A file system with room for about three checkpoints."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    size = 3 * (project / 'whole' / 'iter_1.pth').stat().st_size + 200_000
+    mount = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder]
+    if not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip('no right to mount a small file system here')
+    yield folder
+    subprocess.run(['umount', '-l', folder], check=True)
+
+
+def test_full_disk_leaves_whole_checkpoints_and_one_line(project, small_disk):
+    done = tool('train.py', 'small.py', '--work-dir', small_disk / 'run', cwd=project, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r'error: the disk is full .*go on with --resume', done.stderr.strip().splitlines()[-1])
+    assert 'Traceback' not in done.stderr
+    left = list((small_disk / 'run').glob('*.pth'))
+    assert left and all(map(is_whole, left))
+    assert not list((small_disk / 'run').glob('*.partial'))
+    subprocess.run(['mount', '-o', 'remount,size=100M', small_disk], check=True)
+    tool('train.py', 'small.py', '--work-dir', small_disk / 'run', '--resume', cwd=project)
+    assert_same_end(project, small_disk / 'run')

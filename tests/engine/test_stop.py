@@ -1,0 +1,96 @@
+"""Stopping on a signal."""
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.hooks import Hook
+from torch.utils.data import DataLoader, Dataset
+
+from mogacore.engine.saving import SafeCheckpointHook
+from mogacore.engine.stop import EXIT_STOPPED, StopOnSignalHook, Stopped, stop_signals, survive_stop_signals
+
+
+class RecordingHook(SafeCheckpointHook):
+    def __init__(self):
+        self.saved = 0
+
+    def save_interrupted(self, runner):
+        self.saved += 1
+        return 'here.pth'
+
+
+def step(recorder):
+    runner = SimpleNamespace(hooks=[Hook(), recorder], logger=SimpleNamespace(info=print))
+    StopOnSignalHook().after_train_iter(runner, 0)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+def test_signal_saves_at_the_end_of_the_step_and_leaves(number, capsys):
+    recorder = RecordingHook()
+    before = signal.getsignal(number)
+    with stop_signals():
+        step(recorder)
+        assert recorder.saved == 0
+        os.kill(os.getpid(), number)
+        with pytest.raises(Stopped) as stopped:
+            step(recorder)
+    assert recorder.saved == 1
+    assert stopped.value.code == EXIT_STOPPED == 75
+    assert f'stopped by {signal.Signals(number).name}: the state is in here.pth' in capsys.readouterr().out
+    assert signal.getsignal(number) is before
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def test_signals_of_an_earlier_run_do_not_count():
+    with stop_signals():
+        os.kill(os.getpid(), signal.SIGUSR1)
+    with stop_signals():
+        step(RecordingHook())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def stop_one_of_two(rank, store, results):
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    recorder = RecordingHook()
+    with stop_signals():
+        for number in range(5):
+            if rank == 1 and number == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            try:
+                step(recorder)
+            except Stopped:
+                results[rank] = (number, recorder.saved)
+                break
+    dist.destroy_process_group()
+
+
+def test_all_processes_stop_at_the_same_step(tmp_path):
+    with mp.get_context('spawn').Manager() as manager:
+        results = manager.dict()
+        mp.spawn(stop_one_of_two, (tmp_path / 'store', results), nprocs=2)
+        assert dict(results) == {0: (2, 1), 1: (2, 1)}
+
+
+class SlowDataset(Dataset):
+    """Each sample is the process that loads it."""
+
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, index):
+        time.sleep(0.05)
+        return os.getpid()
+
+
+def test_workers_serve_on_after_the_signal():
+    loader = DataLoader(SlowDataset(), num_workers=1, worker_init_fn=survive_stop_signals)
+    batches = iter(loader)
+    worker = next(batches).item()
+    os.kill(worker, signal.SIGTERM)
+    os.kill(worker, signal.SIGUSR1)
+    assert [next(batches).item() for _ in range(20)] == [worker] * 20

@@ -1,0 +1,202 @@
+"""A real Slurm cluster on one machine, for tests.
+
+Every node is a slurmd in a mount and a UTS namespace of its own, so that node names are host names that resolve inside
+jobs as they do on a cluster. The network between them is the loopback. Needs root, and the Debian packages slurm-wlm
+and munge.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PROGRAMS = ('slurmctld', 'slurmd', 'munged', 'srun', 'sbatch', 'scontrol', 'unshare')
+# JobRequeue, cred_expire and SlurmdTimeout make what takes minutes on a real cluster take seconds.
+SETTINGS = """
+ClusterName=test
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+MailProg=/bin/true
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
+SlurmdParameters=config_overrides
+KillWait=20
+SlurmdTimeout=15
+MessageTimeout=30
+ReturnToService=2
+JobRequeue=1
+MinJobAge=3600
+"""
+
+
+def why_not() -> str | None:
+    """What keeps a cluster from being started here; None if nothing does."""
+    missing = [name for name in PROGRAMS if which(name) is None]
+    if missing:
+        return f'no {", ".join(missing)} here: install slurm-wlm and munge'
+    if os.geteuid() != 0:
+        return 'Slurm daemons need root'
+    if subprocess.run(['unshare', '--mount', '--uts', 'true'], capture_output=True).returncode:
+        return 'no right to make namespaces here'
+    return None
+
+
+def which(name):
+    return shutil.which(name, path=f'{os.environ["PATH"]}:/usr/sbin:/sbin')
+
+
+class Cluster:
+    """Controller, munge and nodes ``node1``, ``node2``, ... in one folder.
+
+    Args:
+        folder: Empty folder; Unix sockets below it must fit in 108 characters.
+        num_nodes: Number of nodes, each with 16 CPUs on paper.
+    """
+
+    def __init__(self, folder: Path, num_nodes: int = 2):
+        self.folder = folder
+        self.nodes = [f'node{number + 1}' for number in range(num_nodes)]
+        self.conf = folder / 'slurm.conf'
+        self.hosts = folder / 'hosts'
+        self.env = {**os.environ, 'SLURM_CONF': str(self.conf)}
+
+    def start(self):
+        (self.folder / 'state').mkdir()
+        (self.folder / 'munge.key').write_bytes(os.urandom(128))
+        (self.folder / 'munge.key').chmod(0o400)
+        # The controller takes the first port, the nodes the others.
+        ports = free_ports(1 + len(self.nodes))
+        lines = [SETTINGS.format(folder=self.folder, host=socket.gethostname().partition('.')[0], ports=ports)]
+        for node, port in zip(self.nodes, ports[1:], strict=True):
+            (self.folder / f'spool-{node}').mkdir()
+            lines.append(f'NodeName={node} NodeAddr=127.0.0.1 Port={port} CPUs=16 RealMemory=100000')
+        lines.append('PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n')
+        self.conf.write_text('\n'.join(lines))
+        names = [f'127.0.2.{number + 1} {node}' for number, node in enumerate(self.nodes)]
+        self.hosts.write_text('\n'.join([Path('/etc/hosts').read_text(), *names, '']))
+        self.call(
+            which('munged'), '--force', f'--key-file={self.folder}/munge.key', f'--socket={self.folder}/munge.socket',
+            f'--pid-file={self.folder}/munged.pid', f'--log-file={self.folder}/munged.log',
+            f'--seed-file={self.folder}/munge.seed',
+        )  # fmt: skip
+        self.call(which('slurmctld'), '-c')
+        for node in self.nodes:
+            self.start_node(node)
+        self.wait_for(lambda: self.call('sinfo', '-hN', '-tidle', '-o%N').split() == self.nodes, 30, 'idle nodes')
+
+    def start_node(self, node):
+        script = 'mount --bind "$1" /etc/hosts && hostname "$2" && exec "$3" -N "$2"'
+        self.call(
+            'unshare', '--mount', '--uts', '--propagation', 'private',
+            'bash', '-c', script, '-', self.hosts, node, which('slurmd'),
+        )  # fmt: skip
+
+    def lose_node(self, node):
+        """Kill a node's slurmd and all processes of its jobs at once, as a power cut does."""
+        pid = int((self.folder / f'slurmd-{node}.pid').read_text())
+        namespace = os.readlink(f'/proc/{pid}/ns/uts')
+        for process in self._processes(lambda proc: os.readlink(proc / 'ns' / 'uts') == namespace):
+            os.kill(process, signal.SIGKILL)
+
+    def stop(self):
+        """End all that was started, jobs included."""
+        subprocess.run(['scancel', '-Q', '-p', 'test'], env=self.env, timeout=20, check=False)
+        daemons = [int(path.read_text()) for path in self.folder.glob('*.pid') if path.read_text().strip()]
+        for pid in daemons:
+            if f'{self.folder}' in self._command(pid) or f'SLURM_CONF={self.conf}' in self._environment(pid):
+                os.kill(pid, signal.SIGKILL)
+        # Whatever sees our hosts file in its mounts is a node's: steps and what they started.
+        for process in self._processes(lambda proc: f'{self.hosts} /etc/hosts' in (proc / 'mountinfo').read_text()):
+            os.kill(process, signal.SIGKILL)
+
+    def call(self, *command):
+        """Output of a command of this cluster.
+
+        Raises:
+            RuntimeError: If it fails, with what it said.
+        """
+        # Daemons keep the pipes open; a file they may keep.
+        with open(self.folder / 'said', 'w+') as said:
+            done = subprocess.run(
+                [str(word) for word in command], env=self.env, stdin=subprocess.DEVNULL, stdout=said,
+                stderr=subprocess.STDOUT, timeout=60,
+            )  # fmt: skip
+            said.seek(0)
+            output = said.read()
+        if done.returncode:
+            raise RuntimeError(f'{command[0]} ended with {done.returncode}: {output}')
+        return output
+
+    def job(self, number):
+        """Fields of ``scontrol show job`` by name."""
+        words = self.call('scontrol', '-o', 'show', 'job', number).split()
+        return dict(word.split('=', 1) for word in words if '=' in word)
+
+    def wait_for(self, condition, timeout_s, what):
+        """Ask until a condition holds; its value.
+
+        Raises:
+            TimeoutError: If it does not within ``timeout_s``.
+        """
+        end = time.monotonic() + timeout_s
+        while not (value := condition()):
+            if time.monotonic() > end:
+                raise TimeoutError(f'no {what} within {timeout_s} s')
+            time.sleep(0.2)
+        return value
+
+    def wait_for_state(self, number, states, timeout_s):
+        self.wait_for(lambda: self.job(number)['JobState'] in states, timeout_s, f'job {number} in {states}')
+
+    @staticmethod
+    def _processes(condition):
+        found = []
+        for proc in Path('/proc').glob('[0-9]*'):
+            try:
+                if condition(proc):
+                    found.append(int(proc.name))
+            except OSError:
+                continue  # it has ended
+        return found
+
+    @staticmethod
+    def _command(pid):
+        path = Path('/proc') / str(pid) / 'cmdline'
+        return path.read_bytes().replace(b'\0', b' ').decode() if path.exists() else ''
+
+    @staticmethod
+    def _environment(pid):
+        path = Path('/proc') / str(pid) / 'environ'
+        return path.read_bytes().replace(b'\0', b' ').decode() if path.exists() else ''
+
+
+def free_ports(number):
+    """Ports of the loopback that nobody listens at, all different."""
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for one in sockets:
+            one.bind(('127.0.0.1', 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()

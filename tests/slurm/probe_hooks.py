@@ -1,0 +1,32 @@
+"""Hooks that tests put into trainings by ``custom_imports``."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PaceHook(Hook):
+    """Makes each step last, so that a test can act within a training, and tells the step and the process."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        time.sleep(self.seconds)
+        Path(runner.work_dir, f'rank_{get_rank()}').write_text(f'{os.getpid()} {runner.iter}')
+
+
+@HOOKS.register_module()
+class RecordSamplesHook(Hook):
+    """Appends the pictures of each step to ``samples_RANK.jsonl`` in the work dir."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        names = [sample.img_path for sample in data_batch['data_samples']]
+        with open(Path(runner.work_dir, f'samples_{get_rank()}.jsonl'), 'a') as file:
+            file.write(json.dumps([runner.epoch, names]) + '\n')

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Queue a training on a Slurm cluster; it goes on by itself after pre-emption, a lost node or the time limit.
+# Usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [TIME=24:00:00] [SEEDS="0 1 2"] [SBATCH_ARGS=...] [SRUN_ARGS=...] \
+#        tools/sbatch_train.sh PARTITION JOB CONFIG WORK_DIR [arguments of tools/train.py]
+# TIME is the limit of one turn. WARN_SECONDS (300) before it, and when the job is pre-empted, the training saves and
+# stops; the job is queued again and resumes from the newest whole checkpoint, until the training is done.
+# A sweep is a job array: CONFIG may be several ("a.py b.py"), and SEEDS may name seeds. Each run then works in
+# WORK_DIR/CONFIG_NAME or WORK_DIR/CONFIG_NAME/seed_S. The log of each run is slurm-JOBID.log in WORK_DIR.
+set -euo pipefail
+if [ $# -lt 4 ]; then
+    echo "usage: $0 PARTITION JOB CONFIG WORK_DIR [arguments of tools/train.py]" >&2
+    exit 2
+fi
+if ! command -v sbatch >/dev/null; then
+    echo "error: sbatch is not here: call this on a machine of a Slurm cluster, or use tools/dist_train.sh" >&2
+    exit 2
+fi
+partition=$1 job=$2 work_dir=$4
+read -ra configs <<<"$3"
+read -ra seeds <<<"${SEEDS:-}"
+shift 4
+for config in "${configs[@]}"; do
+    if [ ! -f "$config" ]; then
+        echo "error: config $config is not there: give the path of a file such as those under configs/" >&2
+        exit 2
+    fi
+done
+for seed in ${seeds[@]+"${seeds[@]}"}; do
+    if [[ ! $seed =~ ^[0-9]+$ ]]; then
+        echo "error: SEEDS must be whole numbers, not '$seed'" >&2
+        exit 2
+    fi
+done
+tools=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=slurm_placement.sh
+source "$tools/slurm_placement.sh"
+runs=$((${#configs[@]} * (${#seeds[@]} > 0 ? ${#seeds[@]} : 1)))
+options=(--output="$work_dir/slurm-%j.log")
+if [ "$runs" -gt 1 ]; then
+    options=(--array="0-$((runs - 1))" --output="$work_dir/slurm-%A_%a.log")
+fi
+mkdir -p "$work_dir"
+# One list for all: the lengths of its parts go first. SBATCH_ARGS is a list of words.
+# shellcheck disable=SC2086
+exec sbatch -p "$partition" --job-name="$job" "${placement[@]}" --ntasks="$gpus" \
+    --cpus-per-task="${CPUS_PER_TASK:-5}" --time="${TIME:-24:00:00}" --signal="USR1@${WARN_SECONDS:-300}" \
+    --requeue --open-mode=append "${options[@]}" ${SBATCH_ARGS:-} \
+    "$tools/sbatch_job.sh" "$tools" "$work_dir" "${#configs[@]}" "${#seeds[@]}" \
+    "${configs[@]}" ${seeds[@]+"${seeds[@]}"} "$@"
