@@ -45,7 +45,8 @@ def project(tmp_path_factory):
     (folder / 'small.py').write_text(CONFIG)
     for name, seconds in {'slow': 0.5, 'slower': 2.5}.items():
         (folder / f'{name}.py').write_text(
-            f"_base_ = './small.py'\ncustom_hooks = [dict(type='PaceHook', seconds={seconds})]\n"
+            f"_base_ = './small.py'\ntrain_dataloader = dict(batch_size=16)\n"
+            f"custom_hooks = [dict(type='PaceHook', seconds={seconds})]\n"
         )
     return folder
 
