@@ -49,6 +49,6 @@ setup(
     packages=find_packages(include=['mogacore', 'mogacore.*']),
     package_data={'mogacore.zoo': ['*.csv']},
     python_requires='>=3.10',
-    install_requires=['torch>=2.7'],
+    install_requires=['torch>=2.4'],
     extras_require=EXTRAS,
 )

@@ -123,7 +123,7 @@ def measure(
     dtype: torch.dtype = torch.float32,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Measurement]:
-    """Time networks in turn, round by round, after a round of warming up.
+    """Time networks in turn, round by round: in each round every network runs twice, and the second time counts.
 
     Args:
         networks: (name, backend) pairs; the ratios are against the first.
@@ -166,6 +166,7 @@ def measure(
     for number in range(rounds):
         progress(f'round {number + 1} of {rounds}')
         for run, result in zip(runs, found, strict=True):
+            run()  # else allocator and caches are as the network before left them
             result.seconds.append(_timed(run, images.device))
         for result in found:
             result.ratios.append(found[0].seconds[-1] / result.seconds[-1])

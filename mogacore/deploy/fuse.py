@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mogacore.errors import UserError
-from mogacore.models.functions import ChannelAggregation, depthwise_conv, is_traced
+from mogacore.models.functions import ChannelAggregation, depthwise_conv, is_exported
 from mogacore.models.layers import MogaBlock, PatchEmbed, cast_as_autocast
 from mogacore.models.moganet import MogaNet
 
@@ -79,7 +79,7 @@ class FusedBlock(nn.Module):
             gate, value = F.silu(gate), F.silu(value)
         x = torch.addcmul(self.proj_out(F.silu(gate) * F.silu(value)), x, self.skip)
 
-        if is_traced():
+        if is_exported():
             h = F.gelu(self.dwconv(self.fc1(x)))
             branch = self.fc2(h) + self.common(F.gelu(self.decompose(h)))
         else:

@@ -79,7 +79,9 @@ def pointwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Te
 
 def is_exported() -> bool:
     """Whether the network is being written down for another runtime, which has its own ways."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    # Inside of torch.compile, torch.compiler.is_exporting() is true as well.
+    is_export = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+    return is_export or torch.jit.is_tracing()
 
 
 def is_traced() -> bool:
@@ -123,8 +125,8 @@ class GatedProjection(Function):
         gate, value, weight = ctx.saved_tensors
         silu_gate, silu_value = F.silu(gate), F.silu(value)
         grad_product, grad_weight, grad_bias = pointwise_conv_backward(grad, silu_gate * silu_value, weight)
-        grad_gate = aten.silu_backward(silu_value.mul_(grad_product), gate)
-        grad_value = aten.silu_backward(silu_gate.mul_(grad_product), value)
+        grad_gate = aten.silu_backward.grad_input(silu_value.mul_(grad_product), gate, grad_input=silu_value)
+        grad_value = aten.silu_backward.grad_input(silu_gate.mul_(grad_product), value, grad_input=silu_gate)
         return grad_gate, grad_value, grad_weight, grad_bias
 
 
@@ -147,7 +149,7 @@ class GateAndContext(Function):
         s = F.silu(p)
         grad_s, grad_gate_weight, grad_gate_bias = pointwise_conv_backward(grad_gate, s, gate_weight)
         grad_s2, grad_dw_weight, grad_dw_bias = depthwise_conv_backward(grad_context, s, dw_weight, ctx.dilation)
-        grad_p = aten.silu_backward(grad_s.add_(grad_s2), p)
+        grad_p = aten.silu_backward.grad_input(grad_s.add_(grad_s2), p, grad_input=grad_s)
         return grad_p, grad_gate_weight, grad_gate_bias, grad_dw_weight, grad_dw_bias, None
 
 
@@ -206,8 +208,11 @@ class ChannelAggregation(Function):
             h = F.gelu(z)
             grad_h, *grads_out = pointwise_conv_backward(part_grad, h, weight)
             grad_decompose = torch.tensordot(part_grad_d, h, ([0, 2, 3], [0, 2, 3])).view_as(decompose_weight)
-            grad_z = aten.gelu_backward(grad_h.addcmul_(part_grad_d, decompose_weight), z)
+            del h  # the widest maps: each is let go as soon as it can be
+            grad_h.addcmul_(part_grad_d, decompose_weight)
+            grad_z = aten.gelu_backward.grad_input(grad_h, z, grad_input=grad_h)
             grad_y, *grads_dw = depthwise_conv_backward(grad_z, y, dw_weight)
+            del y, z, grad_h, grad_z
             grad_x, *grads_fc1 = pointwise_conv_backward(grad_y, part, fc1_weight)
             grads_x.append(grad_x)
             grads = (*grads_fc1, *grads_dw, *grads_out, grad_decompose)
