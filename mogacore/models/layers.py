@@ -54,7 +54,7 @@ def build_norm(num_channels: int, norm_cfg: dict | None = None) -> nn.Module:
 def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in the type in which autocast, if it is on, would run a convolution of them."""
     device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if device == 'meta' or not torch.is_autocast_enabled(device):
         return tensors
     return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 

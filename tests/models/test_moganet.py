@@ -295,6 +295,14 @@ def test_classifier_without_classes_gives_pooled_features():
     torch.testing.assert_close(model(images), MogaNet.forward(model, images)[-1].mean((2, 3)))
 
 
+def test_shapes_alone_pass_on_the_meta_device():
+    model = MogaNet(TINY_ARCH).to('meta').eval()
+    images = torch.empty(1, 3, 64, 64, device='meta')
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            assert [tuple(out.shape[1:]) for out in model(images)] == [(8, 16, 16), (16, 8, 8), (24, 4, 4), (32, 2, 2)]
+
+
 def test_compiles_without_graph_breaks_and_exports():
     model = fill_by_name(MogaNet(TINY_ARCH)).eval()
     images = torch.randn(1, 3, 64, 64)
