@@ -13,14 +13,13 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS, TRANSFORMS, init_default_scope
+from mmengine.registry import DATASETS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 
 from mogacore.checkpoint import load_into, read
 from mogacore.errors import UserError
-from mogacore.registry import import_quietly
 
-from .config import leaf_datasets, load_config
+from .config import build_model, leaf_datasets, load_config
 from .drawing import TASKS, draw_overview, write_png
 from .inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, create_video, find_inputs, open_video, output_names
 
@@ -47,12 +46,7 @@ class Predictor:
             raise UserError(f'{cfg.model.type} takes no boxes: choose a config of a TopdownPoseEstimator')
         if not Path(checkpoint).is_file():
             raise UserError(f'checkpoint {checkpoint} is not there: give the path of a weight file')
-        import_quietly(scope)
-        init_default_scope(scope)
-        model = cfg.model.copy()
-        if 'data_preprocessor' in cfg:
-            model.setdefault('data_preprocessor', cfg.data_preprocessor)
-        self.model = revert_sync_batchnorm(MODELS.build(model))  # torch has SyncBN for GPUs alone
+        self.model = revert_sync_batchnorm(build_model(cfg))  # torch has SyncBN for GPUs alone
         container = read(checkpoint)
         load_into(self.model, container)
         self.model.to(device or get_device()).eval()
