@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import re
 import sys
 from collections import OrderedDict
@@ -27,6 +26,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import Tensor, nn
 
 from .errors import UserError
+from .files import write_whole
 
 
 class _Record:
@@ -528,17 +528,10 @@ def write(
         extra = {key: _copied(weights) for key, weights in (extra or {}).items()}
         torch.save({'meta': metadata or {}, 'state_dict': _copied(state_dict), **extra}, buffer)
         data = buffer.getbuffer()
-    partial = path.with_name(f'{path.name}.{os.getpid()}.tmp')
     try:
-        with partial.open('wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_whole(path, data)
     except OSError as error:
         raise UserError(f'{path} cannot be written ({error.strerror}): choose another place') from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _copied(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

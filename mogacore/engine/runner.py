@@ -21,6 +21,7 @@ from mmengine.runner import Runner as MMEngineRunner
 from mogacore.checkpoint import CheckpointError, load_into, read
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
+from mogacore.files import write_whole
 from mogacore.registry import import_quietly
 
 from .config import check_data, enable_tta, load_config, locate_data, prepare_for_device, show_predictions
@@ -208,7 +209,7 @@ def test(
     if out is not None and is_main_process():
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta, 'metrics': metrics}
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(report, indent=2, default=float) + '\n')
+        write_whole(out, (json.dumps(report, indent=2, default=float) + '\n').encode())
     close_process_group()
     return metrics
 

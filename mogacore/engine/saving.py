@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import zipfile
 from pathlib import Path
 
@@ -17,43 +16,21 @@ from torch import Tensor, nn
 
 from mogacore.checkpoint import read
 from mogacore.errors import UserError
+from mogacore.files import PARTIAL_SUFFIX, write_whole
 
-PARTIAL_SUFFIX = '.partial'
 INTERRUPTED = 'interrupted.pth'
 
 
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's local files, of which a reader sees the old content or the new one and never a part.
-
-    The content goes to ``NAME.partial`` beside the file, to the disk, and then takes the name. A write that fails, on a
-    full disk say, leaves the old file and no partial one.
-    """
+    """mmengine's local files, each written by :func:`mogacore.files.write_whole`."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         target = Path(filepath)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + PARTIAL_SUFFIX)
-        try:
-            with partial.open('wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        _sync_folder(target.parent)
+        write_whole(target, obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         self.put(obj.encode(encoding), filepath)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a new name to the disk; some network file systems refuse, and have then done so on their own."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    with contextlib.suppress(OSError):
-        os.fsync(descriptor)
-    os.close(descriptor)
 
 
 def register_atomic_files() -> None:

@@ -1,7 +1,6 @@
 """Checkpoints that are whole or not there."""
 
 import errno
-import os
 import re
 import shutil
 import subprocess
@@ -15,24 +14,21 @@ import torch
 from conftest import ROOT, TINY_ARCH
 from mmengine.fileio import LocalBackend
 from mmengine.optim import OptimWrapper
+from test_files import full_disk
 from test_tools import tool
 from torch import nn
 
+from mogacore import files
 from mogacore.checkpoint import read
 from mogacore.datasets.digits import write_digits
-from mogacore.engine import saving
 from mogacore.engine.saving import SafeCheckpointHook, is_whole, newest_whole_checkpoint, pending_gradients
 from mogacore.errors import UserError
 
 
-def full_disk(descriptor):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+def test_mmengine_writes_every_local_file_whole_or_not(tmp_path, monkeypatch):
     path = tmp_path / 'new' / 'file.json'
     mmengine.dump({'a': 1}, path)
-    monkeypatch.setattr(saving.os, 'fsync', full_disk)
+    monkeypatch.setattr(files.os, 'fsync', full_disk)
     with pytest.raises(OSError, match='No space left'):
         mmengine.dump({'a': 2}, path)
     assert mmengine.load(path) == {'a': 1}
