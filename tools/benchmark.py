@@ -1,7 +1,8 @@
 """Time networks side by side, interleaved in one run: latency, training step, memory.
 
-Networks are names of create_model, plain:NAME (the paper's network written out), timm:NAME, torchvision:NAME, or config
-files, whose backbones are taken. The first, in the first backend, is what the ratios are against.
+Networks are names of create_model, timm:NAME, torchvision:NAME, config files, whose backbones are taken (of a video
+predictor the whole), or plain:NAME and plain:CONFIG, the network of the paper written out. The first, in the first
+backend, is what the ratios are against.
 """
 
 import argparse
@@ -17,7 +18,7 @@ def parse_args(argv=None):
         '--backends', nargs='+', default=['eager'], help='eager, compiled, fused, fused+compiled, onnx, openvino'
     )
     parser.add_argument('--mode', default='infer', help='infer, or train for a step forward and backward')
-    parser.add_argument('--shape', nargs=3, type=int, default=(3, 224, 224), metavar=('C', 'H', 'W'))
+    parser.add_argument('--shape', nargs='+', type=int, default=(3, 224, 224), metavar='N', help='C H W, or T C H W')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--rounds', type=int, default=11, help='timed rounds')
     parser.add_argument('--dtype', choices=('fp32', 'bf16', 'fp16'), default='fp32', help='autocast to this type')

@@ -168,8 +168,7 @@ class Encoder(nn.Module):
         self.enc = _units(widths, [('same', 'down')[i % 2] for i in range(depth)])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames (N, C, H, W) to maps (N, D, h, w) and the first unit's output (N, D, H, W); H / h is 2**(depth // 2).
-        """
+        """Frames (N, C, H, W) to maps (N, D, h, w), H / h being 2**(depth // 2), and the first unit's (N, D, H, W)."""
         skip = x = self.enc[0](x)
         for unit in self.enc[1:]:
             x = unit(x)
@@ -367,14 +366,15 @@ class SimVP(BaseModel):
 
     def forecast(self, x: Tensor) -> Tensor:
         """Frames (B, num_frames, C, H, W) to the ``num_targets`` frames that follow, (B, num_targets, C, H, W)."""
-        self._check(x)
+        self.check_frames(x)
         passes = []
         for _ in range(-(-self.num_targets // self.num_frames)):
             x = self.one_pass(x)
             passes.append(x)
         return torch.cat(passes, dim=1)[:, : self.num_targets] if len(passes) > 1 else x[:, : self.num_targets]
 
-    def _check(self, x: Tensor) -> None:
+    def check_frames(self, x: Tensor) -> None:
+        """Raise UserError if the network cannot take frames of this shape."""
         expected = (self.num_frames, self.in_channels)
         if x.ndim != 5 or tuple(x.shape[1:3]) != expected or x.shape[3] % self.size_divisor or (
             x.shape[4] % self.size_divisor
