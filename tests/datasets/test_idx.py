@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from conftest import write_idx
+
 from mogacore.datasets import FashionMNISTFiles
 from mogacore.datasets.idx import read_idx
 from mogacore.errors import UserError
