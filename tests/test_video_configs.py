@@ -188,7 +188,7 @@ def sets(tmp_path_factory):
                 continue
             for year in (2015, 2017):
                 path = root / 'weather' / degrees / variable / f'{variable}_{year}_{degrees}.nc'
-                write_netcdf(path, name, rng.normal(280, 10, (43, *([3] if levels else []), *size)), levels)
+                write_netcdf(path, name, rng.normal(280, 10, (44, *([3] if levels else []), *size)), levels)
     return root
 
 

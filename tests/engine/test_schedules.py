@@ -51,7 +51,7 @@ def test_momentum_of_sgd_is_cycled_through_an_optimizer_wrapper():
     scheduler = OneCycleMomentum(wrapper, total_steps=11, by_epoch=False, base_momentum=0.5, max_momentum=0.9)
     found = [wrapper.param_groups[0]['momentum']]
     for _ in range(10):
-        wrapper.optimizer.step()
+        wrapper.step()
         scheduler.step()
         found.append(wrapper.param_groups[0]['momentum'])
     assert found[0] == pytest.approx(0.9) and min(found) < 0.55 and found[-1] == pytest.approx(0.9)
