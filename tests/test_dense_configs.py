@@ -63,6 +63,22 @@ def test_name_agrees_with_arch_and_widths(path):
         assert cfg.model.neck.in_channels == widths
 
 
+@pytest.mark.parametrize('path', LEAVES, ids=named)
+def test_roi_layers_can_read_the_layout_of_the_maps(path):
+    """The other RoIAlign of mmcv reads channels_last maps wrongly."""
+    pending, roi_layers = [load(path).model], []
+    any_layout = not pending[0].backbone.get('channels_last_out')
+    while pending:
+        value = pending.pop()
+        pending += [
+            item for item in (value.values() if isinstance(value, dict) else value) if isinstance(item, (dict, list))
+        ]
+        if isinstance(value, dict) and 'RoI' in str(value.get('type')) and 'output_size' in value:
+            roi_layers.append(value)
+    assert any_layout or all(layer.type == 'RoIAlign' and layer.use_torchvision for layer in roi_layers)
+    assert bool(roi_layers) == ('rcnn' in path.name)
+
+
 # Parameters in M of whole models, recomputed from the published layer shapes.
 PARAMS = {
     'retinanet_': (12.12, 14.47, 35.07, 53.47, 92.43, 191.49),

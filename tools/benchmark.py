@@ -2,7 +2,8 @@
 
 Networks are names of create_model, timm:NAME, torchvision:NAME, config files, whose backbones are taken (of a video
 predictor the whole), or plain:NAME and plain:CONFIG, the network of the paper written out. The first, in the first
-backend, is what the ratios are against.
+backend, is what the ratios are against. With --sizes or --batch-sizes the first alone is timed at all of them, to see
+how its cost grows.
 """
 
 import argparse
@@ -20,6 +21,8 @@ def parse_args(argv=None):
     parser.add_argument('--mode', default='infer', help='infer, or train for a step forward and backward')
     parser.add_argument('--shape', nargs='+', type=int, default=(3, 224, 224), metavar='N', help='C H W, or T C H W')
     parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--sizes', nargs='+', type=int, metavar='H', default=[], help='heights of square images')
+    parser.add_argument('--batch-sizes', nargs='+', type=int, metavar='B', default=[], help='numbers of images')
     parser.add_argument('--rounds', type=int, default=11, help='timed rounds')
     parser.add_argument('--dtype', choices=('fp32', 'bf16', 'fp16'), default='fp32', help='autocast to this type')
     parser.add_argument('--device', help='torch device; default: a GPU if there is one')
@@ -32,7 +35,7 @@ def main(argv=None):
     import torch
     from rich.console import Console
 
-    from mogacore.analysis.throughput import describe_machine, draw_ratios, measure
+    from mogacore.analysis import throughput
 
     args = parse_args(argv)
     networks = []
@@ -42,19 +45,45 @@ def main(argv=None):
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     dtype = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}[args.dtype]
     console = Console(width=140)
+    report = {'machine': throughput.describe_machine(device), 'mode': args.mode, 'dtype': args.dtype}
+    report['rounds'] = args.rounds
+    settings = dict(mode=args.mode, rounds=args.rounds, device=device, dtype=dtype)
     with console.status('building') as status:
-        found = measure(
-            networks, tuple(args.shape), args.batch_size, args.mode, args.rounds, device, dtype, status.update
-        )
-    rows = [measurement.summary(args.batch_size) for measurement in found]
-    report = {'machine': describe_machine(device), 'mode': args.mode, 'dtype': args.dtype, 'shape': list(args.shape)}
-    report |= {'batch_size': args.batch_size, 'rounds': args.rounds, 'measurements': rows}
-    console.print(table(report))
+        settings['progress'] = status.update
+        if args.sizes or args.batch_sizes:
+            name, backend = networks[0]
+            growth = throughput.measure_growth(
+                name, backend, args.sizes, args.batch_sizes, args.shape[1], args.batch_size, **settings
+            )
+            report |= {'network': name, 'backend': backend, 'growth': growth}
+        else:
+            found = throughput.measure(networks, tuple(args.shape), args.batch_size, **settings)
+            report |= {'shape': list(args.shape), 'batch_size': args.batch_size}
+            report['measurements'] = [measurement.summary(args.batch_size) for measurement in found]
+    console.print(growth_table(report) if 'growth' in report else table(report))
     if args.json:
         with open(args.json, 'w') as file:
             json.dump(report, file, indent=2)
     if args.plot:
-        draw_ratios(report, args.plot)
+        draw = throughput.draw_growth if 'growth' in report else throughput.draw_ratios
+        draw(report, args.plot)
+
+
+def growth_table(report):
+    from rich.table import Table
+
+    grid = Table('batch', 'size', title=f'{report["network"]} ({report["backend"]})', caption=report['machine'])
+    for name in ('ms', 'quartiles', 'ns a pixel'):
+        grid.add_column(name, justify='right')
+    for rows in report['growth'].values():
+        for row in rows:
+            low, high = row['quartiles']
+            cost = 1e6 * row['ms'] / row['pixels']
+            grid.add_row(
+                str(row['batch_size']), str(row['size']), f'{row["ms"]:.1f}', f'{low:.1f} .. {high:.1f}', f'{cost:.0f}'
+            )
+        grid.add_section()
+    return grid
 
 
 def table(report):
@@ -62,13 +91,14 @@ def table(report):
 
     title = f'{report["mode"]}, {report["dtype"]}, batch {report["batch_size"]} of {report["shape"]}'
     grid = Table('network', 'backend', title=title, caption=report['machine'])
-    for name in ('parameters', 'ms', 'images/s', 'times faster', 'quartiles', 'saved MiB/image', 'error'):
+    for name in ('parameters', 'GMACs', 'ms', 'images/s', 'times faster', 'quartiles', 'saved MiB/image', 'error'):
         grid.add_column(name, justify='right')
     for row in report['measurements']:
         low, high = row['ratio_quartiles']
         saved, error = row['saved_bytes_per_image'], row['error']
         grid.add_row(
-            row['name'], row['backend'], f'{row["params"]:,}', f'{row["ms"]:.1f}', f'{row["images_per_s"]:.1f}',
+            row['name'], row['backend'], f'{row["params"]:,}', f'{row["macs"] / 1e9:.2f}',
+            f'{row["ms"]:.1f}', f'{row["images_per_s"]:.1f}',
             f'{row["ratio"]:.2f}', f'{low:.2f} .. {high:.2f}',
             '' if saved is None else f'{saved / 2**20:.1f}', '' if error is None else f'{error:.1e}',
         )  # fmt: skip

@@ -12,14 +12,12 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mogacore.engine.config import load_config, project_root
+from mogacore.engine.config import build_model, load_config, project_root
 from mogacore.errors import UserError
 from mogacore.models.simvp import SimVP
-from mogacore.registry import import_quietly
 from mogacore.zoo import published_complexity
 
 # Regions that the second stage of a detector is counted for, as in the published figures (mmdet 2.x).
@@ -84,17 +82,11 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
 
 def build_on_meta(cfg: Config) -> nn.Module:
     """The config's model in eval mode on the meta device: shapes and names, no numbers."""
-    scope = cfg.get('default_scope', 'mmengine')
-    import_quietly(scope)
-    init_default_scope(scope)
-    model_cfg = cfg.model.copy()
-    if 'data_preprocessor' in cfg:
-        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
     try:
         with torch.device('meta'):
-            model = MODELS.build(model_cfg)
+            model = build_model(cfg)
     except RuntimeError:  # some libraries' constructors read values of tensors, which the meta device has none of
-        model = MODELS.build(model_cfg).to('meta')
+        model = build_model(cfg).to('meta')
     return model.eval().requires_grad_(False)
 
 

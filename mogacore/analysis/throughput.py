@@ -9,12 +9,13 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mogacore.analysis.plain import PlainMogaNet, PlainSimVP, plain
 from mogacore.deploy import fuse
@@ -33,6 +34,7 @@ class Measurement:
         name: The network, as asked for.
         backend: One of ``BACKENDS``.
         params: Number of parameters.
+        macs: Multiply-adds of one image, as torch's flop counter has them.
         seconds: Time of each round.
         ratios: The first network's time over this one's, round by round: above 1 is faster than the first.
         saved_bytes: Kept for the backward pass, an image; None when not training.
@@ -43,6 +45,7 @@ class Measurement:
     name: str
     backend: str
     params: int
+    macs: int
     seconds: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     saved_bytes: int | None = None
@@ -57,6 +60,7 @@ class Measurement:
             'name': self.name,
             'backend': self.backend,
             'params': self.params,
+            'macs': self.macs,
             'ms': 1e3 * median,
             'images_per_s': batch_size / median,
             'ratio': statistics.median(self.ratios),
@@ -86,15 +90,13 @@ def build(name: str) -> nn.Module:
     if name in list_models():
         return create_model(name)
     if Path(name).suffix == '.py':
-        from mmengine.registry import MODELS, init_default_scope
-
-        from mogacore.engine.config import load_config
-        from mogacore.registry import import_quietly
+        from mogacore.engine.config import build_model, load_config
 
         cfg = load_config(name)
-        import_quietly(cfg.default_scope)
-        init_default_scope(cfg.default_scope)
-        return MODELS.build(dict(cfg.model.get('backbone') or cfg.model, init_cfg=None))
+        part = cfg.model.get('backbone', cfg.model)
+        part.init_cfg = None  # speed needs no trained weights
+        model = build_model(cfg)
+        return getattr(model, 'backbone', model)
     raise UserError(
         f'network {name!r} is unknown: choose from {", ".join(list_models())}, plain:NAME, timm:NAME, '
         'torchvision:NAME, or give a config file'
@@ -124,7 +126,7 @@ def measure(
     dtype: torch.dtype = torch.float32,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Measurement]:
-    """Time networks in turn, round by round, after a round of warming up.
+    """Time networks in turn, round by round: in each round every network runs twice, and the second time counts.
 
     Args:
         networks: (name, backend) pairs; the ratios are against the first.
@@ -152,7 +154,7 @@ def measure(
             torch.manual_seed(0)
             models[name] = build(name).to(device)
         params = sum(p.numel() for p in models[name].parameters())
-        result = Measurement(name, backend, params)
+        result = Measurement(name, backend, params, count_macs(models[name], images[:1]))
         if mode == 'infer':
             run, result.error = _inference(models[name].eval(), backend, images, dtype)
         else:
@@ -167,6 +169,7 @@ def measure(
     for number in range(rounds):
         progress(f'round {number + 1} of {rounds}')
         for run, result in zip(runs, found, strict=True):
+            run()  # else allocator and caches are as the network before left them
             result.seconds.append(_timed(run, images.device))
         for result in found:
             result.ratios.append(found[0].seconds[-1] / result.seconds[-1])
@@ -247,6 +250,15 @@ def _training(model: nn.Module, backend: str, images: Tensor, dtype: torch.dtype
     return run, saved_bytes(model, images) // len(images)
 
 
+def count_macs(model: nn.Module, images: Tensor) -> int:
+    """Multiply-adds of a forward pass in eval mode."""
+    training = model.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(images)
+    model.train(training)
+    return counter.get_total_flops() // 2
+
+
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
     """Memory that a forward pass keeps for the backward pass, without the parameters; storage is counted once."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
@@ -263,6 +275,80 @@ def saved_bytes(model: nn.Module, images: Tensor) -> int:
     total = sum(storage.nbytes() for storage in storages.values())
     del loss
     return total
+
+
+def measure_growth(
+    name: str,
+    backend: str = 'eager',
+    sizes: Sequence[int] = (112, 224, 336, 448),
+    batch_sizes: Sequence[int] = (1, 2, 4, 8),
+    size: int = 224,
+    batch_size: int = 1,
+    mode: str = 'infer',
+    rounds: int = 11,
+    device: str = 'cpu',
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict:
+    """How time grows with the pixels of an image and with the images of a batch.
+
+    Args:
+        name, backend, mode, rounds, device, dtype, progress: See :func:`measure`.
+        sizes: Heights of square images, in batches of ``batch_size``.
+        batch_sizes: Batches of images of height ``size``.
+        size, batch_size: See there.
+
+    Returns:
+        ``pixels`` and ``batch``: a list each of dicts with ``size``, ``batch_size``, ``pixels`` (of the whole batch),
+        ``ms`` (median) and ``quartiles``.
+    """
+    found = {}
+    for key, cases in (
+        ('pixels', [(height, batch_size) for height in sizes]),
+        ('batch', [(size, images) for images in batch_sizes]),
+    ):
+        found[key] = []
+        for height, images in cases:
+            (result,) = measure([(name, backend)], (3, height, height), images, mode, rounds, device, dtype, progress)
+            milliseconds = [1e3 * seconds for seconds in result.seconds]
+            quartiles = statistics.quantiles(milliseconds, n=4) if rounds > 1 else milliseconds * 3
+            found[key].append(
+                {
+                    'size': height,
+                    'batch_size': images,
+                    'pixels': height * height * images,
+                    'ms': statistics.median(milliseconds),
+                    'quartiles': [quartiles[0], quartiles[2]],
+                }
+            )
+    return found
+
+
+def draw_growth(report: dict, path: str | Path) -> None:
+    """Time over pixels, growing by size and by batch, each with a line through the origin and its largest case.
+
+    Args:
+        report: ``growth`` as of :func:`measure_growth`, and ``mode``, ``machine``, ``network``, ``backend``.
+        path: PNG file to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout='constrained')
+    titles = {'pixels': 'larger images', 'batch': 'more images'}
+    for axis, (key, rows) in zip(figure.subplots(1, 2), report['growth'].items(), strict=True):
+        pixels, times = [row['pixels'] / 1e6 for row in rows], [row['ms'] for row in rows]
+        spreads = [
+            [max(row['ms'] - row['quartiles'][0], 0) for row in rows],
+            [max(row['quartiles'][1] - row['ms'], 0) for row in rows],
+        ]
+        axis.plot([0, pixels[-1]], [0, times[-1]], color='grey', linewidth=0.8, label='in proportion')
+        axis.errorbar(pixels, times, yerr=spreads, marker='o', color='#4477aa', capsize=3, label='measured, quartiles')
+        for row, x, y in zip(rows, pixels, times, strict=True):
+            axis.annotate(f'{row["batch_size"]} x {row["size"]} px', (x, y), (4, -12), textcoords='offset points')
+        axis.set(title=titles[key], xlabel='megapixels in the batch', ylabel='ms', xlim=(0, None), ylim=(0, None))
+        axis.legend()
+    figure.suptitle(f'{report["network"]} ({report["backend"]}), {report["mode"]}; {report["machine"]}', fontsize=9)
+    figure.savefig(path, dpi=120)
 
 
 def describe_machine(device: str) -> str:

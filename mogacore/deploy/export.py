@@ -10,13 +10,53 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from mogacore.checkpoint import load_into
+from mogacore.engine.config import build_model, load_config
 from mogacore.errors import UserError
+from mogacore.models.factory import create_model
 
 from .fuse import fuse
 
 PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('openvino',)}
 SUFFIXES = {'.onnx': 'onnx', '.xml': 'openvino'}
+
+
+class TensorOutputs(nn.Module):
+    """A model of an OpenMMLab toolbox as a function of tensors alone.
+
+    Args:
+        model: One that knows ``mode='tensor'``.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What the model gives for normalised images (B, C, H, W) in mode 'tensor', nested lists laid flat."""
+        return tuple(tree_leaves(self.model(images, mode='tensor')))
+
+
+def load_network(source: str, checkpoint: str) -> tuple[nn.Module, tuple[int, int, int]]:
+    """A trained network in eval mode, and the (C, H, W) of its images.
+
+    Args:
+        source: Config file, or a name of :func:`mogacore.create_model`.
+        checkpoint: Weight file; it must fit whole.
+
+    Raises:
+        UserError: If there is no such network, or the weights do not fit.
+    """
+    if not source.endswith('.py'):
+        return create_model(source, checkpoint=checkpoint).eval(), (3, 224, 224)
+    cfg = load_config(source)
+    model = build_model(cfg)
+    if hasattr(model, 'rpn_head'):
+        raise UserError(f'{source} cannot be exported: a two-stage detector is no function of tensors alone')
+    load_into(model, checkpoint)
+    return TensorOutputs(model).eval(), tuple(cfg.get('input_shape', (3, 224, 224)))
 
 
 def export(model: nn.Module, path: str | Path, images: Tensor, tolerance: float = 1e-4) -> float:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mogacore.errors import UserError
-from mogacore.models.layers import MogaBlock, PatchEmbed
+from mogacore.models.functions import ChannelAggregation, depthwise_conv, is_exported
+from mogacore.models.layers import MogaBlock, PatchEmbed, cast_as_autocast
 from mogacore.models.moganet import MogaNet
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -71,15 +72,26 @@ class FusedBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
         s = F.silu(self.proj(x) + self.proj_mean(x.mean((2, 3), keepdim=True)))
-        low, middle, high = self.dw0(s).split(self.split_dims, dim=1)
-        gate, value = self.gate(s), self.value(torch.cat((low, self.dw1(middle), self.dw2(high)), dim=1))
+        low, middle, high = self._context(self.dw0, s).split(self.split_dims, dim=1)
+        orders = (low, self._context(self.dw1, middle), self._context(self.dw2, high))
+        gate, value = self.gate(s), self.value(torch.cat(orders, dim=1))
         if self.attn_force_fp32:
             gate, value = F.silu(gate), F.silu(value)
         x = torch.addcmul(self.proj_out(F.silu(gate) * F.silu(value)), x, self.skip)
 
-        h = F.gelu(self.dwconv(self.fc1(x)))
-        branch = self.fc2(h) + self.common(F.gelu(self.decompose(h)))
+        if is_exported():
+            h = F.gelu(self.dwconv(self.fc1(x)))
+            branch = self.fc2(h) + self.common(F.gelu(self.decompose(h)))
+        else:
+            layers = (self.fc1, self.dwconv, self.fc2, self.decompose)
+            parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
+            common_weight = -self.common.weight.view(1, -1, 1, 1)
+            branch = ChannelAggregation.apply(*cast_as_autocast(x, *parameters, common_weight))
         return x + branch if self.end_scale is None else torch.addcmul(branch, x, self.end_scale)
+
+    @staticmethod
+    def _context(conv: nn.Conv2d, x: Tensor) -> Tensor:
+        return depthwise_conv(*cast_as_autocast(x, conv.weight, conv.bias), conv.dilation[0])
 
 
 def fuse(model: nn.Module) -> nn.Module:

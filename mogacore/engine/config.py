@@ -7,9 +7,12 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
 from mogacore.datasets.checks import check_dataset
 from mogacore.errors import UserError
+from mogacore.registry import import_quietly
 
 DATALOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
@@ -35,6 +38,17 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
     except (KeyError, TypeError) as error:
         raise UserError(f'--cfg-options {cfg_options} does not fit the config: {error}') from error
     return cfg
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model of a config in training mode, with the library it is written for imported and its names in scope."""
+    scope = cfg.get('default_scope', 'mmengine')
+    import_quietly(scope)
+    init_default_scope(scope)
+    model = cfg.model.copy()
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return MODELS.build(model)
 
 
 def prepare_for_device(cfg: Config, amp: bool = False) -> None:

@@ -14,15 +14,14 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate, pseudo_collate
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, METRICS, MODELS, TRANSFORMS, init_default_scope
+from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mogacore.checkpoint import load_into, read
 from mogacore.errors import UserError
-from mogacore.registry import import_quietly
 
-from .config import leaf_datasets, load_config, locate_data
+from .config import build_model, leaf_datasets, load_config, locate_data
 from .drawing import TASKS, draw_overview, write_png
 from .filmstrips import draw_strip, sequence_rows, stack_pictures, write_animation
 from .inputs import (
@@ -117,13 +116,7 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
     """
     if not Path(checkpoint).is_file():
         raise UserError(f'checkpoint {checkpoint} is not there: give the path of a weight file')
-    scope = cfg.get('default_scope', 'mmengine')
-    import_quietly(scope)
-    init_default_scope(scope)
-    model = cfg.model.copy()
-    if 'data_preprocessor' in cfg:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = revert_sync_batchnorm(MODELS.build(model))  # torch has SyncBN for GPUs alone
+    model = revert_sync_batchnorm(build_model(cfg))  # torch has SyncBN for GPUs alone
     container = read(checkpoint)
     load_into(model, container)
     return model.to(device or get_device()).eval(), container

@@ -11,8 +11,8 @@ layer scales are per-channel vectors, W is a 1x1 convolution):
 * channel aggregation: ``W (h + sigma * (h - a)) + b`` with ``a`` one channel wide is
   ``(W diag(1 + sigma)) h + b - (W sigma) a``: the hidden tensor, 4 to 8 times wider than the block, is read once.
 
-Layer scales act on the weights of the last convolution of their branch instead of on its map. In training activations
-are computed again in the backward pass instead of being kept (functions.py).
+Layer scales act on the weights of the last convolution of their branch instead of on its map. Outside of compilers the
+steps run by functions.py, which moves and keeps less memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .functions import ChannelAggregation, GateAndContext, GatedProjection
+from .functions import ChannelAggregation, DepthwiseConv, GateAndContext, GatedProjection, depthwise_conv, is_traced
 
 NORM_LAYERS = {'BN': nn.BatchNorm2d, 'BN2d': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm, 'GN': nn.GroupNorm}
 
@@ -51,15 +51,10 @@ def build_norm(num_channels: int, norm_cfg: dict | None = None) -> nn.Module:
     return norm.requires_grad_(requires_grad)
 
 
-def keeps_activations() -> bool:
-    """Whether activations are kept as autograd likes: without gradients nothing is, and a compiler decides itself."""
-    return torch.compiler.is_compiling() or not torch.is_grad_enabled()
-
-
 def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in the type in which autocast, if it is on, would run a convolution of them."""
     device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if device == 'meta' or not torch.is_autocast_enabled(device):
         return tensors
     return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 
@@ -126,20 +121,19 @@ class ChannelAggregationFFN(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """(B, C, H, W) to the same shape, times ``scale`` (1, C, 1, 1) if given."""
-        z = self.dwconv(self.fc1(x))
         sigma, weight, bias = self.sigma.scale, self.fc2.weight, self.fc2.bias
         if scale is not None:
             weight, bias = weight * scale.view(-1, 1, 1, 1), bias * scale.flatten()
         common_weight = (weight * sigma).sum(1).view(1, -1, 1, 1)
         weight = weight * (1 + sigma)
-        if keeps_activations() or (self.training and self.drop.p > 0):
-            h = self.drop(self.act(z))
+        if is_traced() or (self.training and self.drop.p > 0):
+            h = self.drop(self.act(self.dwconv(self.fc1(x))))
             common = self.act(self.decompose(h))  # (B, 1, H, W)
             out = F.conv2d(h, weight, bias)
             return self.drop(torch.addcmul(out, common, common_weight.to(out.dtype), value=-1))
-        return ChannelAggregation.apply(
-            *cast_as_autocast(z, weight, bias, self.decompose.weight, self.decompose.bias, common_weight)
-        )
+        parameters = [p for layer in (self.fc1, self.dwconv) for p in (layer.weight, layer.bias)]
+        parameters += [weight, bias, self.decompose.weight, self.decompose.bias, common_weight]
+        return ChannelAggregation.apply(*cast_as_autocast(x, *parameters))
 
 
 class MultiOrderDWConv(nn.Module):
@@ -182,12 +176,19 @@ class MultiOrderDWConv(nn.Module):
         return nn.Conv2d(channels, channels, kernel_size, padding=padding, dilation=dilation, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mix(self.DW_conv0(x))
+        return self.mix(self._context(self.DW_conv0, x))
 
     def mix(self, context: Tensor) -> Tensor:
         """What follows on the first depth-wise convolution, (B, C, H, W)."""
         low, middle, high = context.split(self.split_dims, dim=1)
-        return self.PW_conv(torch.cat((low, self.DW_conv1(middle), self.DW_conv2(high)), dim=1))
+        orders = (low, self._context(self.DW_conv1, middle), self._context(self.DW_conv2, high))
+        return self.PW_conv(torch.cat(orders, dim=1))
+
+    @staticmethod
+    def _context(conv: nn.Conv2d, x: Tensor) -> Tensor:
+        if is_traced():
+            return depthwise_conv(x, conv.weight, conv.bias, conv.dilation[0])
+        return DepthwiseConv.apply(*cast_as_autocast(x, conv.weight, conv.bias), conv.dilation[0])
 
 
 class MultiOrderGatedAggregation(nn.Module):
@@ -229,7 +230,7 @@ class MultiOrderGatedAggregation(nn.Module):
         """What is added to ``x``, (B, C, H, W), times ``scale`` (1, C, 1, 1) if given."""
         p = self.decompose(x)
         first = self.value.DW_conv0
-        if keeps_activations():
+        if is_traced():
             s = F.silu(p)
             gate, context = self.gate(s), first(s)
         else:
@@ -255,7 +256,7 @@ class MultiOrderGatedAggregation(nn.Module):
             with torch.autocast(gate.device.type, enabled=False):
                 gated = F.silu(gate.float()) * F.silu(value.float())
                 return F.conv2d(gated.to(weight.dtype), weight, bias)
-        if keeps_activations():
+        if is_traced():
             return F.conv2d(F.silu(gate) * F.silu(value), weight, bias)
         return GatedProjection.apply(*cast_as_autocast(gate, value, weight, bias))
 

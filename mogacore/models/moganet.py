@@ -107,6 +107,9 @@ class MogaNet(BaseModule):
         norm_eval: Keep BatchNorm in eval mode while training (running statistics fixed).
         frozen_stages: Stages 0..frozen_stages (embedding, blocks, norm) get no gradient and stay in eval mode;
             -1 freezes none.
+        channels_last_out: Return maps of torch.channels_last layout, as they are computed, which saves a copy and suits
+            the convolutions of necks and heads. Operators that read memory as it lies must not get them: mmcv's
+            RoIAlign then gives wrong values and no error, unless told ``use_torchvision=True``.
         with_cp: Recompute the blocks in the backward pass instead of storing them: less memory, about a third slower.
         init_cfg: mmengine's initialisation config, e.g. ``dict(type='Pretrained', checkpoint=...)``; None initialises
             as the published classification code: fan-out normal convolutions, zero biases.
@@ -132,6 +135,7 @@ class MogaNet(BaseModule):
         norm_cfg: dict | None = None,
         norm_eval: bool = False,
         frozen_stages: int = -1,
+        channels_last_out: bool = False,
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
     ):
@@ -150,6 +154,7 @@ class MogaNet(BaseModule):
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
+        self.channels_last_out = channels_last_out
         self.with_cp = with_cp
 
         drop_path_rates = iter(torch.linspace(0, drop_path_rate, sum(self.depths), device='cpu').tolist())
@@ -217,7 +222,8 @@ class MogaNet(BaseModule):
             x: Images (B, in_channels, H, W).
 
         Returns:
-            One contiguous (B, embed_dims[i], H / 2**(i+2), W / 2**(i+2)) map per index, odd sizes rounded up.
+            One (B, embed_dims[i], H / 2**(i+2), W / 2**(i+2)) map per index, odd sizes rounded up; contiguous, or
+            channels_last if ``channels_last_out``.
         """
         # The depth-wise and 1x1 convolutions of the blocks are fastest on this layout.
         x = x.contiguous(memory_format=torch.channels_last)
@@ -228,8 +234,7 @@ class MogaNet(BaseModule):
                 x = self._recomputed(block, x) if self.with_cp and x.requires_grad else block(x)
             x = getattr(self, f'norm{i + 1}')(x)
             if i in self.out_indices:
-                # mmcv's operators, RoIAlign among them, read other layouts wrongly and do not say so.
-                outs.append(x.contiguous())
+                outs.append(x if self.channels_last_out else x.contiguous())
         return tuple(outs)
 
     @staticmethod

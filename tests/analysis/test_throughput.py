@@ -1,6 +1,7 @@
 import json
 import runpy
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from torch import nn
 from mogacore import create_model
 from mogacore.analysis import throughput
 from mogacore.analysis.plain import PlainMogaNet
-from mogacore.analysis.throughput import build, measure, saved_bytes
+from mogacore.analysis.throughput import build, draw_growth, measure, measure_growth, saved_bytes
 from mogacore.errors import UserError
-from mogacore.models import MogaNet
+from mogacore.models import MogaNet, MogaNetClassifier
 
 
 def test_saved_bytes_by_hand():
@@ -114,5 +115,42 @@ def test_tool_writes_json_and_a_picture(tmp_path, monkeypatch, capsys):
     report = json.loads((tmp_path / 'b.json').read_text())
     assert [row['backend'] for row in report['measurements']] == ['eager', 'fused']
     assert report['measurements'][0]['params'] == 2_956_066
+    assert report['measurements'][0]['macs'] / 1e9 == pytest.approx(0.79 / 49, rel=0.05)
     assert 'fused' in capsys.readouterr().out
     assert (tmp_path / 'b.png').stat().st_size > 5000
+
+
+def test_growth_is_told_by_size_and_by_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(throughput, 'build', lambda name: MogaNet(TINY_ARCH))
+    growth = measure_growth('a', 'eager', (32, 64), (1, 2, 3), 32, 2, rounds=2)
+    cases = {key: [(row['size'], row['batch_size'], row['pixels']) for row in rows] for key, rows in growth.items()}
+    assert cases == {
+        'pixels': [(32, 2, 2048), (64, 2, 8192)],
+        'batch': [(32, 1, 1024), (32, 2, 2048), (32, 3, 3072)],
+    }
+    assert all(row['quartiles'][0] <= row['ms'] <= row['quartiles'][1] for rows in growth.values() for row in rows)
+    report = {'growth': growth, 'mode': 'infer', 'machine': 'm', 'network': 'a', 'backend': 'eager'}
+    draw_growth(report, tmp_path / 'growth.png')
+    assert (tmp_path / 'growth.png').stat().st_size > 5000
+
+
+def test_training_follows_the_plain_network():
+    """Fifty steps on seeded images, side by side: the same losses to a thousandth."""
+    fast = MogaNetClassifier(num_classes=5, arch=TINY_ARCH, layer_scale_init=0.1)
+    plain = PlainMogaNet(deepcopy(fast))
+    curves = []
+    for network in (fast, plain):
+        torch.manual_seed(1)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+        losses = []
+        for _ in range(50):
+            images, labels = torch.randn(8, 3, 32, 32), torch.randint(5, (8,))
+            images += labels.view(-1, 1, 1, 1)
+            loss = nn.functional.cross_entropy(network(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        curves.append(torch.tensor(losses))
+    assert curves[1][-5:].mean() < 0.8 * curves[1][:5].mean()
+    torch.testing.assert_close(*curves, rtol=0, atol=1e-3)

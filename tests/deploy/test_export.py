@@ -1,11 +1,14 @@
+import runpy
 from importlib.util import find_spec
 
 import pytest
 import torch
-from conftest import TINY_ARCH, fill_by_name
+from conftest import ROOT, TINY_ARCH, fill_by_name
+from mmengine.config import Config
 
 from mogacore.deploy import export as export_module
-from mogacore.deploy.export import PACKAGES, READERS, export, load_runtime
+from mogacore.deploy.export import PACKAGES, READERS, export, load_network, load_runtime
+from mogacore.engine.config import build_model
 from mogacore.errors import UserError
 from mogacore.models import MogaNet
 
@@ -46,3 +49,43 @@ def test_other_suffixes_and_missing_packages_are_told(model, tmp_path, monkeypat
     assert find_spec('no_such_package') is None
     with pytest.raises(UserError, match='onnx needs no_such_package: run pip install no_such_package'):
         export(model, tmp_path / 'net.onnx', torch.randn(1, 3, 32, 32))
+
+
+@pytest.fixture
+def segmentor(tmp_path):
+    """A config file of a small segmentor, and a weight file."""
+    pytest.importorskip('mmseg')
+    base = ROOT / 'configs' / 'segmentation' / 'semantic-fpn_moganet-xtiny_digits.py'
+    path = tmp_path / 'small.py'
+    path.write_text(
+        f"_base_ = '{base}'\n"
+        f'model = dict(backbone=dict(_delete_=True, type="MogaNet", arch={TINY_ARCH}),'
+        f'neck=dict(in_channels={list(TINY_ARCH["embed_dims"])}))\n'
+    )
+    torch.save(build_model(Config.fromfile(path)).state_dict(), tmp_path / 'small.pth')
+    return path, tmp_path / 'small.pth'
+
+
+def test_whole_model_of_a_config_is_exported_by_the_tool(segmentor, tmp_path, monkeypatch, capsys):
+    for package in PACKAGES['onnx']:
+        pytest.importorskip(package)
+    config, weights = map(str, segmentor)
+    out = tmp_path / 'out' / 'net.onnx'
+    monkeypatch.setattr('sys.argv', ['export.py', config, weights, str(out), '--shape', '3', '64', '64'])
+    with pytest.raises(SystemExit) as leave:
+        runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
+    assert not leave.value.code
+    assert 'images (any, 3, 64, 64), differs from PyTorch by' in capsys.readouterr().out
+    network, shape = load_network(config, weights)
+    assert shape == (3, 128, 128)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        (expected,) = network(images)
+    assert expected.shape == (2, 11, 16, 16)
+    torch.testing.assert_close(READERS['onnx'](out)(images)[0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_two_stage_detectors_are_refused(tmp_path):
+    pytest.importorskip('mmdet')
+    with pytest.raises(UserError, match='a two-stage detector is no function of tensors alone'):
+        load_network(str(ROOT / 'configs' / 'detection' / 'mask-rcnn_moganet-xtiny_fpn_digits.py'), 'weights.pth')

@@ -1,11 +1,19 @@
-"""Values and gradients against what autograd makes of the formulas, in double precision."""
+"""Values and gradients against what autograd makes of the formulas."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from mogacore.models.functions import ChannelAggregation, GateAndContext, GatedProjection
+from mogacore.models import functions
+from mogacore.models.functions import (
+    ChannelAggregation,
+    DepthwiseConv,
+    GateAndContext,
+    GatedProjection,
+    depthwise_conv,
+    images_at_a_time,
+)
 
 
 def leaves(shapes):
@@ -16,31 +24,41 @@ def leaves(shapes):
     ]
 
 
+def plain_depthwise(x, weight, bias, dilation=1):
+    padding = dilation * (weight.shape[-1] // 2)
+    return F.conv2d(x, weight, bias, padding=padding, dilation=dilation, groups=len(weight))
+
+
 def gated_projection(gate, value, weight, bias):
     return F.conv2d(F.silu(gate) * F.silu(value), weight, bias)
 
 
 def gate_and_context(p, gate_weight, gate_bias, dw_weight, dw_bias, dilation):
     s = F.silu(p)
-    context = F.conv2d(s, dw_weight, dw_bias, padding=2 * dilation, dilation=dilation, groups=len(dw_weight))
-    return F.conv2d(s, gate_weight, gate_bias), context
+    return F.conv2d(s, gate_weight, gate_bias), plain_depthwise(s, dw_weight, dw_bias, dilation)
 
 
-def channel_aggregation(z, weight, bias, decompose_weight, decompose_bias, common_weight):
-    h = F.gelu(z)
+def channel_aggregation(
+    x, fc1_weight, fc1_bias, dw_weight, dw_bias, weight, bias, decompose_weight, decompose_bias, common_weight
+):
+    h = F.gelu(plain_depthwise(F.conv2d(x, fc1_weight, fc1_bias), dw_weight, dw_bias))
     return F.conv2d(h, weight, bias) - common_weight * F.gelu(F.conv2d(h, decompose_weight, decompose_bias))
 
 
+FFN_SHAPES = [
+    (2, 3, 4, 5), (6, 3, 1, 1), (6,), (6, 1, 3, 3), (6,), (3, 6, 1, 1), (3,), (1, 6, 1, 1), (1,), (1, 3, 1, 1),
+]  # fmt: skip
 CASES = {
+    'depth-wise': (DepthwiseConv, plain_depthwise, [(2, 3, 5, 4), (3, 1, 5, 5), (3,), 1]),
+    'depth-wise, dilation 2': (DepthwiseConv, plain_depthwise, [(2, 3, 5, 4), (3, 1, 5, 5), (3,), 2]),
+    'depth-wise, dilation 3': (DepthwiseConv, plain_depthwise, [(2, 3, 5, 4), (3, 1, 7, 7), (3,), 3]),
     'gated projection': (
         GatedProjection, gated_projection, [(2, 3, 4, 5), (2, 3, 4, 5), (6, 3, 1, 1), (6,)],
     ),
     'gate and context': (
         GateAndContext, gate_and_context, [(2, 3, 4, 5), (6, 3, 1, 1), (6,), (3, 1, 5, 5), (3,), 2],
     ),
-    'channel aggregation': (
-        ChannelAggregation, channel_aggregation, [(2, 6, 4, 5), (3, 6, 1, 1), (3,), (1, 6, 1, 1), (1,), (1, 3, 1, 1)],
-    ),
+    'channel aggregation': (ChannelAggregation, channel_aggregation, FFN_SHAPES),
 }  # fmt: skip
 
 
@@ -65,12 +83,63 @@ def test_values_and_gradients_are_those_of_the_formula(name, memory_format):
 
 @pytest.mark.parametrize('name', CASES)
 def test_only_what_is_needed_is_kept(name):
-    """No map is kept besides the inputs, apart from the one-channel map of the channel aggregation."""
+    """No map is kept besides the inputs, apart from the maps of the channel aggregation around its convolution."""
     function, _, shapes = CASES[name]
     inputs = leaves(shapes)
     own = {x.data_ptr() for x in inputs if torch.is_tensor(x)}
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
         function.apply(*inputs)
-    others = [x for x in kept if x.data_ptr() not in own]
-    assert all(x.shape[1] == 1 for x in others) and len(others) <= 1
+    others = [tuple(x.shape) for x in kept if x.data_ptr() not in own]
+    assert others == ([(2, 1, 4, 5), (2, 6, 4, 5), (2, 6, 4, 5)] if function is ChannelAggregation else [])
+
+
+@pytest.mark.parametrize('images, parts', [(5, [2, 2, 1]), (2, [2]), (1, [1])])
+def test_wide_maps_in_parts_are_the_same_function(images, parts, monkeypatch):
+    monkeypatch.setattr(functions, 'CACHED_ELEMENTS', 2 * 6 * 4 * 5)
+    inputs = leaves([(images, 3, 4, 5), *FFN_SHAPES[1:]])
+    assert [len(part) for part in inputs[0].split(images_at_a_time(inputs[0], 6))] == parts
+    found, expected = ChannelAggregation.apply(*inputs), channel_aggregation(*inputs)
+    torch.testing.assert_close(found, expected)
+    upstream = torch.randn_like(expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, inputs, upstream), torch.autograd.grad(expected, inputs, upstream)
+    )
+
+
+def test_maps_in_parts_are_not_kept(monkeypatch):
+    monkeypatch.setattr(functions, 'CACHED_ELEMENTS', 1)
+    inputs, kept = leaves(FFN_SHAPES), []
+    own = {x.data_ptr() for x in inputs}
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        ChannelAggregation.apply(*inputs)
+    assert [tuple(x.shape) for x in kept if x.data_ptr() not in own] == [(2, 1, 4, 5)]
+
+
+@pytest.mark.parametrize('size, dilation', [(3, 1), (5, 1), (5, 2), (7, 3), (7, 4)])
+@pytest.mark.parametrize('height, width', [(14, 14), (7, 9), (2, 3), (5, 70)])
+def test_depthwise_convolution_in_single_precision(size, dilation, height, width):
+    """The ways that oneDNN is fast at, and those for maps too large for them, against double precision."""
+    x = torch.randn(3, 8, height, width).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight, bias = torch.randn(8, 1, size, size, requires_grad=True), torch.randn(8, requires_grad=True)
+    inputs = (x, weight, bias)
+    doubles = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    found, expected = DepthwiseConv.apply(*inputs, dilation), plain_depthwise(*doubles, dilation)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    upstream = torch.randn_like(found)
+    for ours, theirs in zip(
+        (found, *torch.autograd.grad(found, inputs, upstream)),
+        (expected, *torch.autograd.grad(expected, doubles, upstream.double())),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_exported_depthwise_convolution_is_one_convolution():
+    class Net(torch.nn.Module):
+        def forward(self, x, weight):
+            return depthwise_conv(x, weight, None, 3)
+
+    program = torch.export.export(Net(), (torch.randn(1, 4, 6, 6), torch.randn(4, 1, 7, 7)))
+    calls = [node.target for node in program.graph.nodes if node.op == 'call_function']
+    assert calls == [torch.ops.aten.conv2d.default]

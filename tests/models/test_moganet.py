@@ -97,17 +97,19 @@ def test_out_indices_choose_the_maps(out_indices):
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
-def test_maps_have_the_layout_that_operators_of_mmcv_need(memory_format):
-    """mmcv's RoIAlign reads channels_last memory as if it were contiguous."""
+@pytest.mark.parametrize('channels_last_out', [False, True])
+def test_maps_have_the_layout_that_operators_of_mmcv_need(memory_format, channels_last_out):
+    """mmcv's RoIAlign reads channels_last memory as if it were contiguous, but can call torchvision's."""
     ops = pytest.importorskip('mmcv.ops')
     torchvision_ops = pytest.importorskip('torchvision.ops')
     images = torch.randn(2, 3, 64, 64).contiguous(memory_format=memory_format)
     rois = torch.tensor([[0, 3.0, 4.0, 40.0, 30.0], [1, 5.0, 5.0, 40.0, 60.0]])
     with torch.no_grad():
-        stage_map, *_ = MogaNet(TINY_ARCH).eval()(images)
-    assert stage_map.is_contiguous()
-    expected = torchvision_ops.roi_align(stage_map, rois, 7, spatial_scale=0.25, aligned=True)
-    torch.testing.assert_close(ops.RoIAlign(7, 0.25, 0)(stage_map, rois), expected)
+        stage_map, *_ = MogaNet(TINY_ARCH, channels_last_out=channels_last_out).eval()(images)
+    assert stage_map.is_contiguous(memory_format=torch.channels_last if channels_last_out else torch.contiguous_format)
+    expected = torchvision_ops.roi_align(stage_map.contiguous(), rois, 7, spatial_scale=0.25, aligned=True)
+    roi_align = ops.RoIAlign(7, 0.25, 0, use_torchvision=channels_last_out)
+    torch.testing.assert_close(roi_align(stage_map, rois), expected)
 
 
 def test_stem_strides_set_the_first_stride():
@@ -291,6 +293,14 @@ def test_classifier_without_classes_gives_pooled_features():
     model = MogaNetClassifier(num_classes=0, arch=TINY_ARCH).eval()
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model(images), MogaNet.forward(model, images)[-1].mean((2, 3)))
+
+
+def test_shapes_alone_pass_on_the_meta_device():
+    model = MogaNet(TINY_ARCH).to('meta').eval()
+    images = torch.empty(1, 3, 64, 64, device='meta')
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            assert [tuple(out.shape[1:]) for out in model(images)] == [(8, 16, 16), (16, 8, 8), (24, 4, 4), (32, 2, 2)]
 
 
 def test_compiles_without_graph_breaks_and_exports():

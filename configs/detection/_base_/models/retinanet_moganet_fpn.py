@@ -7,7 +7,7 @@ model = dict(
         bgr_to_rgb=True,
         pad_size_divisor=32,
     ),
-    backbone=dict(type='MogaNet'),
+    backbone=dict(type='MogaNet', channels_last_out=True),
     neck=dict(type='FPN', out_channels=256, start_level=1, add_extra_convs='on_input', num_outs=5),
     bbox_head=dict(
         type='RetinaHead',

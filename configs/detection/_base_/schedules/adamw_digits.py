@@ -6,12 +6,12 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(no_decay_vectors=True),
 )
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
-    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=3, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
 ]
 # From scratch, necks and heads need norms; the published ones, which start from ImageNet weights, have none.
 head_norm = dict(type='GN', num_groups=16)

@@ -4,7 +4,7 @@ model = dict(
     data_preprocessor=dict(
         type='PoseDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
     ),
-    backbone=dict(type='MogaNet', out_indices=(3,)),
+    backbone=dict(type='MogaNet', channels_last_out=True, out_indices=(3,)),
     head=dict(
         type='HeatmapHead',
         out_channels=17,

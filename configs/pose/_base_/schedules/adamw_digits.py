@@ -6,10 +6,10 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(no_decay_vectors=True),
 )
-train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)
+train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=3, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
 ]

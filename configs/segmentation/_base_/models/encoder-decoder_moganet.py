@@ -10,7 +10,7 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
     ),
-    backbone=dict(type='MogaNet'),
+    backbone=dict(type='MogaNet', channels_last_out=True),
     decode_head=dict(
         in_index=[0, 1, 2, 3],
         num_classes=150,
