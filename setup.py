@@ -27,6 +27,7 @@ EXTRAS = {
     'det': ['pycocotools', 'scipy', 'shapely', 'terminaltables', 'tqdm'],
     'seg': ['ftfy', 'prettytable', 'regex', 'scipy'],
     'pose': ['json-tricks', 'munkres', 'numpy<2', 'scipy', 'xtcocotools'],
+    'video': ['hickle', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
     'data': ['scikit-learn'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'dev': ['pre-commit', 'pytest', 'ruff'],

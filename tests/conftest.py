@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import gzip
 import zlib
 from pathlib import Path
 
@@ -17,29 +18,52 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+def value_by_name(name, shape):
+    """The numbers of a tensor by the rule of the golden outputs (tests/data/README.md), from its key name."""
+    z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+    if name.endswith('num_batches_tracked'):
+        z = np.zeros(shape)
+    elif name.endswith('running_var'):
+        z = 0.5 + np.abs(z)
+    elif name.endswith(('running_mean', 'bias')):
+        z = 0.1 * z
+    elif name.endswith(('sigma.scale', 'sigma')):
+        z = 0.5 * z
+    elif 'layer_scale_' in name:
+        z = 0.05 * z
+    elif len(shape) == 1:
+        z = 1 + 0.1 * z
+    else:
+        z = z / np.sqrt(np.prod(shape[1:]))
+    return np.asarray(z, np.float32)
+
+
 def fill_by_name(model):
-    """Fill every tensor from its own key name, by the rule of the golden outputs (tests/data/README.md)."""
+    """Fill every tensor from its own key name."""
     for name, tensor in model.state_dict().items():
-        shape = tuple(tensor.shape)
-        z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
-        if name.endswith('num_batches_tracked'):
-            z = np.zeros(shape)
-        elif name.endswith('running_var'):
-            z = 0.5 + np.abs(z)
-        elif name.endswith(('running_mean', 'bias')):
-            z = 0.1 * z
-        elif name.endswith(('sigma.scale', 'sigma')):
-            z = 0.5 * z
-        elif 'layer_scale_' in name:
-            z = 0.05 * z
-        elif len(shape) == 1:
-            z = 1 + 0.1 * z
-        else:
-            z = z / np.sqrt(np.prod(shape[1:]))
-        tensor.copy_(torch.from_numpy(np.asarray(z, np.float32)))
+        tensor.copy_(torch.from_numpy(value_by_name(name, tuple(tensor.shape))))
     return model
 
 
 def golden_input(height, width):
     """The (2, 3, height, width) images of the golden outputs."""
     return torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, height, width)).astype(np.float32))
+
+
+def write_idx(path, array):
+    """Write bytes in MNIST's format; gzipped if the suffix says so."""
+    content = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, '>u4').tobytes() + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == '.gz' else content)
+
+
+def write_netcdf(path, name, values, levels=()):
+    """Write a classic netCDF file as WeatherBench lays out its own: time, level if any, latitude, longitude."""
+    from scipy.io import netcdf_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with netcdf_file(path, 'w') as file:
+        dims = ['time', *(['level'] if levels else []), 'lat', 'lon']
+        for dim, size in zip(dims, values.shape, strict=True):
+            file.createDimension(dim, size)
+            file.createVariable(dim, 'f8', (dim,))[:] = levels if dim == 'level' else np.arange(size)
+        file.createVariable(name, 'f4', dims)[:] = values

@@ -36,7 +36,7 @@ def test_leaf_is_short_and_loads_without_a_task_library(path):
     # The digit scenes shrink neck and heads as well.
     assert len(code) <= (20 if path.stem.endswith('_digits') else 15)
     cfg = Config.fromfile(path, import_custom_modules=False)
-    assert cfg.model.type and cfg.default_scope in ('mmpretrain', 'mmdet', 'mmseg', 'mmpose', 'mogacore')
+    assert cfg.model.type and cfg.default_scope in ('mmpretrain', 'mmdet', 'mmseg', 'mmpose', 'mmengine')
 
 
 @pytest.mark.parametrize('path', [path for path in CLASSIFICATION if path.name.startswith('moganet-')], ids=named)

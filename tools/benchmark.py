@@ -1,8 +1,9 @@
 """Time networks side by side, interleaved in one run: latency, training step, memory.
 
-Networks are names of create_model, plain:NAME (the paper's network written out), timm:NAME, torchvision:NAME, or config
-files, whose backbones are taken. The first, in the first backend, is what the ratios are against. With --sizes or
---batch-sizes the first alone is timed at all of them, to see how its cost grows.
+Networks are names of create_model, timm:NAME, torchvision:NAME, config files, whose backbones are taken (of a video
+predictor the whole), or plain:NAME and plain:CONFIG, the network of the paper written out. The first, in the first
+backend, is what the ratios are against. With --sizes or --batch-sizes the first alone is timed at all of them, to see
+how its cost grows.
 """
 
 import argparse
@@ -18,7 +19,7 @@ def parse_args(argv=None):
         '--backends', nargs='+', default=['eager'], help='eager, compiled, fused, fused+compiled, onnx, openvino'
     )
     parser.add_argument('--mode', default='infer', help='infer, or train for a step forward and backward')
-    parser.add_argument('--shape', nargs=3, type=int, default=(3, 224, 224), metavar=('C', 'H', 'W'))
+    parser.add_argument('--shape', nargs='+', type=int, default=(3, 224, 224), metavar='N', help='C H W, or T C H W')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--sizes', nargs='+', type=int, metavar='H', default=[], help='heights of square images')
     parser.add_argument('--batch-sizes', nargs='+', type=int, metavar='B', default=[], help='numbers of images')

@@ -9,7 +9,13 @@ from mogacore.cli import run
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', nargs='+', help='config file; several with --markdown')
-    parser.add_argument('--shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="default: the config's input_shape")
+    parser.add_argument(
+        '--shape',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help="C H W, or T C H W of a video; default: the config's input_shape",
+    )
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument('--markdown', action='store_true', help='one row a config, beside the published figures')
     args = parser.parse_args(argv)

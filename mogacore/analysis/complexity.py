@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mogacore.engine.config import build_model, load_config, project_root
 from mogacore.errors import UserError
+from mogacore.models.simvp import SimVP
 from mogacore.zoo import published_complexity
 
 # Regions that the second stage of a detector is counted for, as in the published figures (mmdet 2.x).
@@ -42,24 +43,33 @@ class Part:
     macs: int
 
 
-def complexity(config: str | Path | Config, shape: tuple[int, int, int] | None = None) -> list[Part]:
+@torch.no_grad()
+def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None) -> list[Part]:
     """Parameters and multiply-adds of each part of a config's model.
 
     Args:
         config: Config file, or a loaded config.
-        shape: (C, H, W) of the image; None is the config's ``input_shape``, for which its figures are published.
+        shape: (C, H, W) of the image, (T, C, H, W) of the frames that a SimVP takes; None is the config's
+            ``input_shape``, for which its figures are published.
 
     Returns:
-        The parts that the model has, in the order of :data:`PARTS`.
+        The parts that the model has, in the order of :data:`PARTS`; of a SimVP encoder, translator and decoder, for one
+        pass.
 
     Raises:
-        UserError: If the config cannot be read, has no ``input_shape`` and none is given, or the model has no backbone.
+        UserError: If the config cannot be read, has no ``input_shape`` and none is given, the shape has another number
+            of axes than the model takes, or the model has no backbone.
     """
     cfg = config if isinstance(config, Config) else load_config(config)
     shape = shape or cfg.get('input_shape')
     if shape is None:
         raise UserError(f'config {cfg.filename} has no input_shape: give --shape C H W')
     model = build_on_meta(cfg)
+    axes = 'T C H W' if isinstance(model, SimVP) else 'C H W'
+    if len(shape) != len(axes.split()):
+        raise UserError(f'shape {" ".join(map(str, shape))} does not fit a {type(model).__name__}: give {axes}')
+    if isinstance(model, SimVP):
+        return _parts_of_simvp(model, torch.empty(1, *shape, device='meta'))
     if not hasattr(model, 'backbone'):
         raise UserError(f'a {type(model).__name__} has no backbone: parts are {", ".join(PARTS)}')
     macs = dict(_macs_of_parts(model, torch.empty(1, *shape, device='meta')))
@@ -118,6 +128,17 @@ def _macs_of_parts(model: nn.Module, image: Tensor) -> Iterator[tuple[str, int]]
             yield name, count_macs(getattr(model, name), features)
 
 
+def _parts_of_simvp(model: SimVP, video: Tensor) -> list[Part]:
+    model.check_frames(video)
+    frames = video.flatten(0, 1)
+    maps, skip = model.enc(frames)
+    inputs = {'enc': (frames,), 'hid': (maps.flatten(0, 1)[None],), 'dec': (maps, skip)}
+    return [
+        Part(name, sum(p.numel() for p in getattr(model, name).parameters()), count_macs(getattr(model, name), *args))
+        for name, args in inputs.items()
+    ]
+
+
 def _roi_head_macs(roi_head: nn.Module) -> int:
     """Every box head sees all proposals, every mask head the first of them; pooling is not counted."""
     return sum(
@@ -153,7 +174,7 @@ def compare(configs: list[str | Path]) -> str:
         name = Path(path).resolve().relative_to(project_root(cfg) / 'configs').as_posix()
         params, macs = (f'{value:g}' for value in published[name]) if name in published else ('', '')
         lines.append(
-            f'| {name.removesuffix(".py")} | {" x ".join(map(str, cfg.input_shape[1:]))} '
+            f'| {name.removesuffix(".py")} | {" x ".join(map(str, cfg.input_shape[-2:]))} '
             f'| {sum(part.params for part in parts) / 1e6:.2f} | {params} '
             f'| {sum(part.macs for part in parts) / 1e9:.2f} | {macs} |'
         )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mogacore.models.layers import ChannelAggregationFFN, MogaBlock, MultiOrderDWConv, MultiOrderGatedAggregation
 from mogacore.models.moganet import MogaNet
+from mogacore.models.simvp import SimVP
 
 
 def plain_channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor) -> Tensor:
@@ -62,3 +63,29 @@ class PlainMogaNet(nn.Module):
             if i - 1 in self.network.out_indices:
                 outs.append(x)
         return self.network.head(outs[-1].mean((2, 3))) if hasattr(self.network, 'head') else tuple(outs)
+
+
+class PlainSimVP(nn.Module):
+    """A SimVP of Moga blocks that computes as the published code does: contiguous maps, the blocks above.
+
+    Args:
+        network: The fast network; its parameters are shared.
+    """
+
+    def __init__(self, network: SimVP):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Frames (B, T, C, H, W) to the T that follow."""
+        num_samples, num_frames = x.shape[:2]
+        maps, skip = self.network.enc(x.flatten(0, 1))
+        stacked = maps.reshape(num_samples, -1, *maps.shape[2:])  # (B, T * D, h, w)
+        for stage in self.network.hid.enc:
+            stacked = stage.reduction(plain_block(stage.block, stacked))
+        return self.network.dec(stacked.reshape(maps.shape), skip).unflatten(0, (num_samples, num_frames))
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """The written-out form of a MogaNet, classifier or SimVP; its parameters are shared."""
+    return (PlainSimVP if isinstance(network, SimVP) else PlainMogaNet)(network)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mogacore.analysis.plain import PlainMogaNet
+from mogacore.analysis.plain import PlainMogaNet, PlainSimVP, plain
 from mogacore.deploy import fuse
 from mogacore.errors import UserError
 from mogacore.models.factory import create_model, list_models
@@ -75,15 +75,16 @@ def build(name: str) -> nn.Module:
     """A network by name.
 
     Args:
-        name: A name of ``create_model``; ``plain:`` and such a name for the written-out network of the paper;
-            ``timm:`` or ``torchvision:`` and a name of that library; or a config file, of which the backbone is taken.
+        name: A name of ``create_model``; ``timm:`` or ``torchvision:`` and a name of that library; a config file, of
+            which the backbone is taken, or the whole of a SimVP; or ``plain:`` and a name or config of ours, for the
+            written-out network of the paper.
 
     Raises:
         UserError: If there is none of that name, or its library is not installed.
     """
     source, _, rest = name.rpartition(':')
     if source == 'plain':
-        return PlainMogaNet(build(rest))
+        return plain(build(rest))
     if source in ('timm', 'torchvision'):
         return _build_peer(source, rest)
     if name in list_models():
@@ -92,8 +93,10 @@ def build(name: str) -> nn.Module:
         from mogacore.engine.config import build_model, load_config
 
         cfg = load_config(name)
-        cfg.model.backbone.init_cfg = None  # speed needs no trained weights
-        return build_model(cfg).backbone
+        part = cfg.model.get('backbone', cfg.model)
+        part.init_cfg = None  # speed needs no trained weights
+        model = build_model(cfg)
+        return getattr(model, 'backbone', model)
     raise UserError(
         f'network {name!r} is unknown: choose from {", ".join(list_models())}, plain:NAME, timm:NAME, '
         'torchvision:NAME, or give a config file'
@@ -115,7 +118,7 @@ def _build_peer(library: str, name: str) -> nn.Module:
 
 def measure(
     networks: list[tuple[str, str]],
-    shape: tuple[int, int, int] = (3, 224, 224),
+    shape: tuple[int, ...] = (3, 224, 224),
     batch_size: int = 8,
     mode: str = 'infer',
     rounds: int = 11,
@@ -127,8 +130,8 @@ def measure(
 
     Args:
         networks: (name, backend) pairs; the ratios are against the first.
-        shape: (C, H, W) of an image.
-        batch_size: Images a batch.
+        shape: (C, H, W) of an image, or (T, C, H, W) of the frames that a SimVP takes.
+        batch_size: Images or sequences a batch.
         mode: 'infer', or 'train' for forward, backward and an SGD step.
         rounds: Timed rounds.
         device: torch device.
@@ -215,7 +218,7 @@ def prepare(model: nn.Module, backend: str, images: Tensor) -> Callable[[Tensor]
     """
     if backend not in BACKENDS:
         raise UserError(f'backend {backend!r} is unknown: choose from {", ".join(BACKENDS)}')
-    if isinstance(model, PlainMogaNet) and backend not in ('eager', 'compiled'):
+    if isinstance(model, (PlainMogaNet, PlainSimVP)) and backend not in ('eager', 'compiled'):
         raise UserError(f'a plain network has no {backend} form: write plain:NAME@eager')
     if backend in ('onnx', 'openvino'):
         from mogacore.deploy.export import load_runtime

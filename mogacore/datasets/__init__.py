@@ -1,5 +1,18 @@
 """Data sets that no task library has."""
 
 from .idx import FashionMNISTFiles
+from .moving import MovingDigits, MovingMNIST
+from .sequences import KTH, FrameFolders, KittiCaltech, SequenceFile, TaxiBJ
+from .weather import WeatherBench
 
-__all__ = ['FashionMNISTFiles']
+__all__ = [
+    'KTH',
+    'FashionMNISTFiles',
+    'FrameFolders',
+    'KittiCaltech',
+    'MovingDigits',
+    'MovingMNIST',
+    'SequenceFile',
+    'TaxiBJ',
+    'WeatherBench',
+]

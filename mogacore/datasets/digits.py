@@ -195,7 +195,14 @@ def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
     return {'counts': [0, *runs] if flat[0] else runs, 'size': list(mask.shape)}
 
 
-def moving_sequence(rng: np.random.Generator, digits: np.ndarray, num_frames: int = 20, canvas: int = 64) -> np.ndarray:
+def moving_sequence(
+    rng: np.random.Generator,
+    digits: np.ndarray,
+    num_frames: int = 20,
+    canvas: int = 64,
+    velocity_noise: float = 0.0,
+    num_noisy: int = 0,
+) -> np.ndarray:
     """A sequence of Moving MNIST: two digits at constant speed that bounce off the four sides.
 
     Args:
@@ -203,6 +210,9 @@ def moving_sequence(rng: np.random.Generator, digits: np.ndarray, num_frames: in
         digits: Digits to draw from, (K, S, S) uint8; 28 px in the real set.
         num_frames: Length of the sequence.
         canvas: Height and width of a frame in pixels, at least S.
+        velocity_noise: Standard deviation of what is added to both components of the velocity, a unit vector, anew
+            before each of the first ``num_noisy`` frames.
+        num_noisy: See ``velocity_noise``.
 
     Returns:
         (num_frames, canvas, canvas) uint8, 0..255; where the digits meet the brighter one shows.
@@ -221,9 +231,10 @@ def moving_sequence(rng: np.random.Generator, digits: np.ndarray, num_frames: in
         angle = rng.random() * 2 * math.pi
         step = [0.1 * math.cos(angle), 0.1 * math.sin(angle)]
         digit = digits[rng.integers(len(digits))]
-        for frame in frames:
+        for index, frame in enumerate(frames):
+            noise = 0.1 * rng.normal(0, velocity_noise, 2) if velocity_noise and index < num_noisy else (0.0, 0.0)
             for axis in range(2):
-                position[axis] += step[axis]
+                position[axis] += step[axis] + noise[axis]
                 if not 0 < position[axis] < 1:
                     position[axis] = min(max(position[axis], 0.0), 1.0)
                     step[axis] = -step[axis]

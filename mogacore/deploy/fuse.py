@@ -95,35 +95,42 @@ class FusedBlock(nn.Module):
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """An equal network for inference: every MogaNet in ``model`` folded, and convolutions followed by BatchNorm.
+    """An equal network for inference: every Moga block in ``model`` folded, and convolutions followed by BatchNorm.
 
     Args:
-        model: A backbone, classifier, detector, segmentor or pose model; it is left as it is.
+        model: A backbone, classifier, detector, segmentor, pose model or video predictor; it is left as it is.
 
     Returns:
         A copy in eval mode. It cannot be trained, and its state dict has other keys.
 
     Raises:
-        UserError: If a MogaNet has another norm than BatchNorm.
+        UserError: If a Moga block has another norm than BatchNorm.
     """
     model = deepcopy(model).eval().requires_grad_(False)
     for module in model.modules():
         if isinstance(module, MogaNet):
             _fuse_backbone(module)
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, MogaBlock):  # of a video predictor; a backbone's are folded with its norms
+                setattr(module, name, _fuse_block(child))
     for module in model.modules():
         _fuse_children(module)
     return model
 
 
 @torch.no_grad()
-def _fuse_backbone(backbone: MogaNet) -> None:
-    norms = [m for m in backbone.modules() if isinstance(m, nn.GroupNorm)]
-    if norms:
+def _fuse_block(block: MogaBlock, norm: nn.Module | None = None) -> FusedBlock:
+    if any(isinstance(m, nn.GroupNorm) for m in (block.norm1, block.norm2, norm)):
         raise UserError('a MogaNet with GroupNorm cannot be fused: its statistics differ from image to image')
+    return FusedBlock(block, norm)
+
+
+def _fuse_backbone(backbone: MogaNet) -> None:
     for i in range(1, backbone.num_stages + 1):
         blocks, norm = getattr(backbone, f'blocks{i}'), getattr(backbone, f'norm{i}')
         last = len(blocks) - 1
-        fused = [FusedBlock(block, norm if j == last else None) for j, block in enumerate(blocks)]
+        fused = [_fuse_block(block, norm if j == last else None) for j, block in enumerate(blocks)]
         setattr(backbone, f'blocks{i}', nn.ModuleList(fused))
         setattr(backbone, f'norm{i}', nn.Identity())
 

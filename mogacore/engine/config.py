@@ -167,6 +167,7 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
         'DetVisualizationHook': dict(draw=True, interval=1, test_out_dir=show_dir),
         'SegVisualizationHook': dict(draw=True, interval=1),
         'PoseVisualizationHook': dict(enable=True, interval=1, out_dir=show_dir),
+        'SequenceVisualizationHook': dict(enable=True, interval=1, out_dir=show_dir),
     }
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None or hook.type not in settings:

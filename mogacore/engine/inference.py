@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import Compose, default_collate, pseudo_collate
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, TRANSFORMS
+from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 from mmengine.structures import BaseDataElement
+from torch import nn
 
 from mogacore.checkpoint import load_into, read
 from mogacore.errors import UserError
 
-from .config import build_model, leaf_datasets, load_config
+from .config import build_model, leaf_datasets, load_config, locate_data
 from .drawing import TASKS, draw_overview, write_png
-from .inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, create_video, find_inputs, open_video, output_names
+from .filmstrips import draw_strip, sequence_rows, stack_pictures, write_animation
+from .inputs import (
+    VIDEO_SUFFIXES,
+    Boxes,
+    UnreadableError,
+    create_video,
+    find_inputs,
+    open_video,
+    output_names,
+    sequences_of_videos,
+)
+
+OVERVIEW_SEQUENCES = 4
 
 
 class Predictor:
@@ -44,12 +58,7 @@ class Predictor:
             raise UserError(f'pictures of {scope} models cannot be drawn: choose a config of {", ".join(TASKS)}')
         if scope == 'mmpose' and cfg.model.type != 'TopdownPoseEstimator':
             raise UserError(f'{cfg.model.type} takes no boxes: choose a config of a TopdownPoseEstimator')
-        if not Path(checkpoint).is_file():
-            raise UserError(f'checkpoint {checkpoint} is not there: give the path of a weight file')
-        self.model = revert_sync_batchnorm(build_model(cfg))  # torch has SyncBN for GPUs alone
-        container = read(checkpoint)
-        load_into(self.model, container)
-        self.model.to(device or get_device()).eval()
+        self.model, container = load_trained(cfg, checkpoint, device)
         self.task = TASKS[scope](cfg.get('visualizer'), dataset_meta(cfg, container), score_thr)
 
         # Without annotations: there are none.
@@ -94,6 +103,25 @@ class Predictor:
         return self.task.join(self.model.test_step(pseudo_collate(data)) if data else [])
 
 
+def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tuple[nn.Module, dict]:
+    """The model of a config with the weights of a file, in eval mode, and all that the file holds.
+
+    Args:
+        cfg: Loaded config.
+        checkpoint: Weight file; it must fit the model whole.
+        device: torch device; None takes a GPU if there is one.
+
+    Raises:
+        UserError: If the file is not there, or does not fit.
+    """
+    if not Path(checkpoint).is_file():
+        raise UserError(f'checkpoint {checkpoint} is not there: give the path of a weight file')
+    model = revert_sync_batchnorm(build_model(cfg))  # torch has SyncBN for GPUs alone
+    container = read(checkpoint)
+    load_into(model, container)
+    return model.to(device or get_device()).eval(), container
+
+
 def dataset_meta(cfg: Config, container: dict) -> dict:
     """Meta of the data that a model was trained on: from its checkpoint, else of the config's test data."""
     meta = container.get('meta')
@@ -108,29 +136,32 @@ def dataset_meta(cfg: Config, container: dict) -> dict:
 def infer(
     config: str,
     checkpoint: str,
-    source: str,
+    source: str | None,
     out_dir: str,
     boxes: str | None = None,
     box_class: str | None = None,
     score_thr: float = 0.3,
     cfg_options: dict | None = None,
     device: str | None = None,
+    num_sequences: int = 8,
 ) -> list[dict]:
-    """Predict pictures and videos; write ``predictions.json`` and drawings into ``out_dir``.
+    """Predict pictures and videos, or what follows in videos; write ``predictions.json`` and drawings to ``out_dir``.
 
     Args:
         config: Config file.
         checkpoint: Weight file.
-        source: A picture, a video, or a folder of them.
+        source: A picture, a video, or a folder of them. For a video predictor a video or a folder of videos; None takes
+            sequences of the config's test set.
         out_dir: Folder to write to; made if need be.
         boxes: File of :class:`mogacore.engine.inputs.Boxes`, for poses; None takes each whole picture for one object.
         box_class: Take the boxes of this class alone.
         score_thr: Score from which instances are told, and keypoints drawn.
         cfg_options: Settings over the config's.
         device: torch device; None takes a GPU if there is one.
+        num_sequences: At most so many sequences are predicted, for a video predictor.
 
     Returns:
-        One record a picture or frame, as written to the JSON file.
+        One record a picture, frame or sequence, as written to the JSON file.
 
     Raises:
         UserError: If something the user gave is not there or does not fit.
@@ -139,19 +170,23 @@ def infer(
 
     if not 0 <= score_thr <= 1:
         raise UserError(f'--score-thr {score_thr} is out of range: give 0 to 1')
-    inputs = find_inputs(source, out_dir)
+    inputs = [] if source is None else find_inputs(source, out_dir)
     cfg = load_config(config, cfg_options)
+    if cfg.model.type == 'SimVP':
+        if boxes is not None:
+            raise UserError(f'--boxes {boxes} is for poses alone: leave it out')
+        records = infer_sequences(cfg, checkpoint, inputs, make_folder(out_dir), num_sequences, device)
+        _write_report(out_dir, {'config': str(config), 'checkpoint': str(checkpoint), 'predictions': records})
+        return records
+    if source is None:
+        raise UserError('the input is missing: give a picture, a video, or a folder of them')
     if boxes is not None:
         if cfg.get('default_scope') != 'mmpose':
             raise UserError(f'--boxes {boxes} is for poses alone: leave it out')
         boxes = Boxes(boxes, box_class)
         boxes.check(inputs)
     predictor = Predictor(cfg, checkpoint, device, score_thr)
-    out_dir = Path(out_dir)
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'{out_dir} cannot be made a folder ({error.strerror}): choose another') from None
+    out_dir = make_folder(out_dir)
 
     records, unreadable = [], []
     with Progress() as progress:
@@ -173,15 +208,77 @@ def infer(
     report = {'config': str(config), 'checkpoint': str(checkpoint), **predictor.task.report(), 'predictions': records}
     if unreadable:
         report['unreadable'] = unreadable
-    text = re.sub(
-        r'\[\n([\s\d.eE,+-]+)\]', lambda match: f'[{" ".join(match[1].split())}]', json.dumps(report, indent=2)
-    )
-    (out_dir / 'predictions.json').write_text(text + '\n')  # a list of numbers is one line
+    _write_report(out_dir, report)
     pictures = [record for record in records if 'image' in record]
     if pictures:
         files = [out_dir / record['drawn'] if 'drawn' in record else Path(record['image']) for record in pictures]
         task = predictor.task
         draw_overview(out_dir / 'predictions.png', files, task.titles(pictures), task.cell_inches)
+    return records
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder, made if need be; UserError if it cannot be."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'{path} cannot be made a folder ({error.strerror}): choose another') from None
+    return path
+
+
+def _write_report(out_dir: str | Path, report: dict) -> None:
+    text = re.sub(
+        r'\[\n([\s\d.eE,+-]+)\]', lambda match: f'[{" ".join(match[1].split())}]', json.dumps(report, indent=2)
+    )
+    (Path(out_dir) / 'predictions.json').write_text(text + '\n')  # a list of numbers is one line
+
+
+def infer_sequences(
+    cfg: Config, checkpoint: str, videos: list[Path], out_dir: Path, num_sequences: int, device: str | None
+) -> list[dict]:
+    """Predict what follows in sequences; draw each to ``drawn/NNNNN.png`` and ``.gif``, some to ``predictions.png``.
+
+    Args:
+        cfg: Config of a video predictor.
+        checkpoint: Weight file.
+        videos: Files to take sequences from; empty takes those of the config's test set, an even choice.
+        out_dir: Folder to write to.
+        num_sequences: At most so many sequences are predicted.
+        device: torch device; None takes a GPU if there is one.
+
+    Returns:
+        A record a sequence: ``sequence`` tells which it is, ``metrics`` are those of the config's evaluator, and of
+        repeating the last frame; None where a video has too few frames to tell.
+    """
+    if num_sequences < 1:
+        raise UserError(f'--num-sequences {num_sequences} is too few: give 1 or more')
+    model, _ = load_trained(cfg, checkpoint, device)
+    evaluator = dict(cfg.test_evaluator, copy_last=True)
+    if videos:
+        items, meta = list(islice(sequences_of_videos(videos, cfg), num_sequences)), {}
+    else:
+        locate_data(cfg, 'test')
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        chosen = np.unique(np.linspace(0, len(dataset) - 1, num_sequences).round().astype(int))
+        items, meta = (dataset[int(i)] for i in chosen), dataset.metainfo
+    records, strips = [], []
+    for number, item in enumerate(items):
+        batch = default_collate([item])
+        with torch.no_grad():
+            sample = model.test_step(batch)[0].to('cpu')
+        rows = sequence_rows(item['inputs'], sample, is_picture='mean' not in meta or meta['mean'] == 0)
+        strips.append(draw_strip(rows))
+        drawn = f'drawn/{number:05}'
+        write_png(out_dir / f'{drawn}.png', strips[-1])
+        write_animation(out_dir / f'{drawn}.gif', rows)
+        records.append({'sequence': sample.name, 'drawn': f'{drawn}.png', 'animation': f'{drawn}.gif', 'metrics': None})
+        if len(sample.gt_frames) == len(sample.pred_frames):
+            metric = METRICS.build(evaluator)
+            metric.dataset_meta = meta
+            metric.process(batch, [sample.to_dict()])
+            records[-1]['metrics'] = metric.compute_metrics(metric.results)
+    write_png(out_dir / 'predictions.png', stack_pictures(strips[:OVERVIEW_SEQUENCES]))
     return records
 
 

@@ -6,10 +6,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.structures import BaseDataElement
 
 from mogacore.errors import UserError
 
@@ -162,6 +166,48 @@ def open_video(path: Path) -> tuple[float, int | None, Iterator[np.ndarray]]:
 
     num_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     return capture.get(cv2.CAP_PROP_FPS) or 25.0, num_frames if num_frames > 0 else None, frames()
+
+
+def sequences_of_videos(paths: list[Path], cfg: Config) -> Iterator[dict]:
+    """Sequences that follow each other in videos, as the data sets of video prediction give them.
+
+    The last sequence of a video may lack some or all of the frames to predict.
+
+    Args:
+        paths: Video files; pictures are refused.
+        cfg: Config of a video predictor: ``input_shape`` (T, C, H, W) and ``model.num_targets``.
+
+    Raises:
+        UserError: If the network does not predict pictures, or a file is none of a video or too short.
+    """
+    num_inputs, channels, height, width = cfg.input_shape
+    num_frames = num_inputs + (cfg.model.get('num_targets') or num_inputs)
+    if channels not in (1, 3) or cfg.test_dataloader.dataset.type in ('TaxiBJ', 'WeatherBench'):
+        raise UserError('this network predicts no pictures: leave the input out to predict sequences of its test set')
+    for path in paths:
+        if path.suffix.lower() not in VIDEO_SUFFIXES:
+            raise UserError(f'input {path} is no video: give one ({", ".join(VIDEO_SUFFIXES)}), or leave the input out')
+        *_, frames = open_video(path)
+        for start in count(step=num_frames):
+            taken = [_resized(frame, channels, height, width) for frame in islice(frames, num_frames)]
+            if start == 0 and len(taken) < num_inputs:
+                raise UserError(
+                    f'video {path} has {len(taken)} frames, the network needs {num_inputs}: give a longer one'
+                )
+            if len(taken) < num_inputs:
+                break
+            sequence = torch.from_numpy(np.stack(taken))
+            sample = BaseDataElement(
+                gt_frames=sequence[num_inputs:], metainfo=dict(name=f'{path}, from frame {start}', sample_idx=start)
+            )
+            yield dict(inputs=sequence[:num_inputs], data_samples=sample)
+
+
+def _resized(frame: np.ndarray, channels: int, height: int, width: int) -> np.ndarray:
+    """A frame (H, W, 3) BGR as (channels, height, width) float32 0..1, grey or RGB."""
+    frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)[..., None] if channels == 1 else frame[..., ::-1]
+    frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, channels)
+    return frame.transpose(2, 0, 1).astype(np.float32) / 255
 
 
 def create_video(path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:

@@ -12,7 +12,8 @@ def published_complexity() -> dict[str, tuple[float, float]]:
     Returns:
         Config path below ``configs/`` to (parameters in M, GMACs).
 
-    Source: the tables of Westlake-AI/MogaNet README.md, as printed; the second row of Mask R-CNN L repeats B's figures.
+    Source: the tables of Westlake-AI/MogaNet, and of OpenSTL for the video sets that it adds, as printed; the second
+        row of Mask R-CNN L repeats the figures of B.
     """
     with (files(__package__) / 'complexity.csv').open(newline='') as file:
         return {row['config']: (float(row['params_M']), float(row['gmacs'])) for row in csv.DictReader(file)}

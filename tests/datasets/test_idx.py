@@ -1,17 +1,10 @@
-import gzip
-
 import numpy as np
 import pytest
+from conftest import write_idx
 
 from mogacore.datasets import FashionMNISTFiles
 from mogacore.datasets.idx import read_idx
 from mogacore.errors import UserError
-
-
-def write_idx(path, array):
-    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, '>u4').tobytes()
-    content = header + array.astype(np.uint8).tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == '.gz' else content)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from mogacore import create_model
 from mogacore.deploy import fuse
 from mogacore.deploy.fuse import FusedBlock
 from mogacore.errors import UserError
-from mogacore.models import MogaNet
+from mogacore.models import MogaNet, SimVP
 from mogacore.models.layers import MogaBlock
 from mogacore.registry import import_quietly
 
@@ -102,3 +102,14 @@ def test_fused_network_exports_and_compiles_without_breaks():
     exported = torch.export.export(fused, (images,)).module()
     for ours, theirs in zip(exported(images), fused(images), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize('translator', ['MogaNet', 'gSTA'])
+def test_video_predictor_is_equal(translator):
+    model = filled(SimVP(4, spatial_dims=8, temporal_dims=16, temporal_depth=3, num_targets=6, translator=translator))
+    fused = fuse(model)
+    has_norms = any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
+    assert has_norms == (translator == 'gSTA')
+    video = torch.rand(2, 4, 1, 16, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(video), model(video), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,24 @@
+# KITTI for training, Caltech Pedestrian for the test, 128 x 160 RGB, ten frames to one.
+data_help = 'put the arrays of KITTI and Caltech Pedestrian there, see docs/video_prediction.md'
+input_shape = (10, 3, 128, 160)
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='KittiCaltech', data_root='data/kitticaltech', split='train'),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='KittiCaltech', data_root='data/kitticaltech', split='test'),
+)
+test_dataloader = val_dataloader
+# Each epoch is held against the test set, as published; the slow metrics are left to the test.
+val_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae'))
+test_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae', 'ssim', 'psnr'))

@@ -1,0 +1,25 @@
+# Moving MNIST (arXiv 1502.04681), 64 x 64 grey, ten frames to ten: 10,000 sequences an epoch are made from MNIST's
+# training images while they are read, the 10,000 of the test are fixed.
+data_help = 'put train-images-idx3-ubyte.gz of MNIST and mnist_test_seq.npy there, see docs/video_prediction.md'
+input_shape = (10, 1, 64, 64)
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='MovingMNIST', data_root='data/moving_mnist'),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='SequenceFile', data_root='data/moving_mnist', file='mnist_test_seq.npy'),
+)
+test_dataloader = val_dataloader
+# Each epoch is held against the test set, as published; the slow metrics are left to the test.
+val_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae'))
+test_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae', 'ssim', 'psnr'))

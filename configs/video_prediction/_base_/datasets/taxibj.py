@@ -1,0 +1,24 @@
+# TaxiBJ, flow of taxis into and out of 32 x 32 cells, four half hours to four.
+data_help = 'put dataset.npz of TaxiBJ there, see docs/video_prediction.md'
+input_shape = (4, 2, 32, 32)
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='TaxiBJ', data_root='data/taxibj', split='train'),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='TaxiBJ', data_root='data/taxibj', split='test'),
+)
+test_dataloader = val_dataloader
+# Each epoch is held against the test set, as published; the slow metrics are left to the test.
+val_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae'))
+test_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae', 'ssim', 'psnr'))

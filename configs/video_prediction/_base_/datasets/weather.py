@@ -1,0 +1,25 @@
+# WeatherBench (arXiv 2002.00469): temperature at 2 m on a grid of 5.625 degrees, twelve hours to twelve. Errors are in
+# physical units, the ordinary mean over the grid.
+data_help = 'put the folders of the variables of WeatherBench there, see docs/video_prediction.md'
+input_shape = (12, 1, 32, 64)
+weather = dict(type='WeatherBench', data_root='data/weather/5.625deg', variables=('2m_temperature',))
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(**weather, years=(2010, 2015)),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(**weather, years=(2017, 2018)),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae', 'rmse'), spatial_norm=True)
+test_evaluator = val_evaluator

@@ -1,0 +1,3 @@
+# The peer of simvp_moganet_100e_kth.py: only the translator's block differs.
+_base_ = './simvp_moganet_100e_kth.py'
+model = dict(translator='gSTA')

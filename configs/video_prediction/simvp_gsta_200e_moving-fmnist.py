@@ -1,0 +1,3 @@
+# The peer of simvp_moganet_200e_moving-fmnist.py: only the translator's block differs.
+_base_ = './simvp_moganet_200e_moving-fmnist.py'
+model = dict(translator='gSTA')

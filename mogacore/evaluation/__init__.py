@@ -1,0 +1,5 @@
+"""Metrics that no task library has."""
+
+from .video import VideoPredictionMetric
+
+__all__ = ['VideoPredictionMetric']

@@ -1,0 +1,142 @@
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_netcdf
+
+from mogacore.datasets import WeatherBench
+from mogacore.datasets.weather import channel_statistics, read_field
+from mogacore.errors import UserError
+
+LEVELS = (150, 500, 850, 1000)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two variables of 2014 to 2016, 30 hours each, on 4 x 6 points; and their values."""
+    channel_statistics.cache_clear()
+    rng = np.random.default_rng(0)
+    values = {}
+    for year in (2014, 2015, 2016):
+        values['2m_temperature', year] = rng.normal(280, 10, (30, 4, 6)).astype(np.float32)
+        values['relative_humidity', year] = rng.normal(60, 20, (30, 4, 4, 6)).astype(np.float32)
+        write_netcdf(
+            tmp_path / f'2m_temperature/2m_temperature_{year}_5.625deg.nc', 't2m', values['2m_temperature', year]
+        )
+        write_netcdf(
+            tmp_path / f'relative_humidity/relative_humidity_{year}_5.625deg.nc', 'r',
+            values['relative_humidity', year], LEVELS,
+        )  # fmt: skip
+    return tmp_path, values
+
+
+def build(folder, variables=('2m_temperature',), **settings):
+    return WeatherBench(str(folder), variables, **{'train_years': (2014, 2015), 'years': (2016, 2016), **settings})
+
+
+def frames_of(item):
+    return torch.cat([item['inputs'], item['data_samples'].gt_frames]).numpy()
+
+
+def test_hours_follow_each_other_in_deviations_of_the_training_years(folder):
+    root, values = folder
+    dataset = build(root)
+    assert len(dataset) == 30 - 23
+    training = np.concatenate([values['2m_temperature', year] for year in (2014, 2015)]).astype(np.float64)
+    np.testing.assert_allclose(dataset.metainfo['mean'], [training.mean()], rtol=1e-6)
+    np.testing.assert_allclose(dataset.metainfo['std'], [training.std()], rtol=1e-6)
+    expected = (values['2m_temperature', 2016][3:27] - training.mean()) / training.std()
+    np.testing.assert_allclose(frames_of(dataset[3])[:, 0], expected, atol=1e-4)
+    assert dataset[3]['inputs'].shape == (12, 1, 4, 6)
+
+
+def test_without_levels_the_last_one_is_taken(folder):
+    root, values = folder
+    dataset = build(root, ('relative_humidity',))
+    mean, std = dataset.metainfo['mean'][0], dataset.metainfo['std'][0]
+    np.testing.assert_allclose(
+        frames_of(dataset[0])[:, 0] * std + mean, values['relative_humidity', 2016][:24, 3], rtol=1e-4, atol=1e-3
+    )
+
+
+def test_variables_and_levels_are_channels_in_order_and_steps_are_hours(folder):
+    root, values = folder
+    dataset = build(
+        root, ('relative_humidity', '2m_temperature'), levels=(850, 150), step=6, num_inputs=2, num_targets=2
+    )  # fmt: skip
+    assert len(dataset) == 30 - 18 and len(dataset.metainfo['std']) == 3
+    frames = frames_of(dataset[5])
+    scale = np.array([dataset.metainfo[key] for key in ('std', 'mean')])[..., None, None]
+    physical = frames * scale[0] + scale[1]
+    humidity, temperature = (values[name, 2016][5:24:6] for name in ('relative_humidity', '2m_temperature'))
+    np.testing.assert_allclose(physical[:, 0], humidity[:, 2], atol=1e-3)
+    np.testing.assert_allclose(physical[:, 1], humidity[:, 0], atol=1e-3)
+    np.testing.assert_allclose(physical[:, 2], temperature, atol=2e-3)
+
+
+def test_years_follow_each_other(folder):
+    root, _ = folder
+    assert len(build(root, years=(2014, 2016))) == 90 - 23
+
+
+def test_files_of_version_4_are_read_by_netcdf4(folder, monkeypatch):
+    root, values = folder
+    path = root / '2m_temperature' / '2m_temperature_2016_5.625deg.nc'
+    path.write_bytes(b'\x89HDF\r\n\x1a\n')
+
+    class Dataset:
+        def __init__(self, path):
+            self.variables = {'time': np.arange(30), 'lat': np.arange(4), 't2m': values['2m_temperature', 2016]}
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            return False
+
+    library = ModuleType('netCDF4')
+    library.Dataset = Dataset
+    monkeypatch.setitem(sys.modules, 'netCDF4', library)
+    np.testing.assert_array_equal(read_field(path, None)[..., 0], values['2m_temperature', 2016])
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (dict(years=(2016, 2017)), r'2m_temperature_2017_\*\.nc is missing: see docs/video_prediction\.md'),
+        (dict(variables=('snow',)), r'snow_2014_\*\.nc is missing'),
+        (
+            dict(variables=('relative_humidity',), levels=(300,)),
+            r'has no level 300 hPa: choose from 150, 500, 850, 1000',
+        ),
+        (dict(num_targets=40), 'has 30 hours in .* too few for sequences of 52'),
+        (dict(years=(2016, 2015)), r'years \(2016, 2015\)'),
+        (dict(step=0), 'step 0'),
+    ],
+)
+def test_mistakes_are_told(settings, message, folder):
+    with pytest.raises(UserError, match=message) as raised:
+        build(folder[0], **settings)
+    assert '\n' not in str(raised.value)
+
+
+def test_broken_files_are_told(folder):
+    root, _ = folder
+    path = root / '2m_temperature' / '2m_temperature_2016_5.625deg.nc'
+    whole = path.read_bytes()
+    for content, message in (
+        (whole[:200], r'2016_5\.625deg\.nc is truncated or no file for scipy'),
+        (b'\x89HDF\r\n\x1a\n', r'2016_5\.625deg\.nc (needs the package netCDF4|is truncated or no file for netCDF4)'),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=message) as raised:
+            build(root)
+        assert '\n' not in str(raised.value)
+    write_netcdf(path, 't2m', np.zeros((30, 5, 6), np.float32))
+    with pytest.raises(UserError, match='different grids'):
+        build(root, years=(2015, 2016))
+    write_netcdf(path, 't2m', np.zeros((30, 4, 6), np.float32))
+    with pytest.raises(UserError, match='is constant'):
+        build(root, train_years=(2016, 2016))
