@@ -134,7 +134,7 @@ def test_recipe_is_the_published_one(path):
         assert schedulers == {'CosineAnnealingLR': dict(eta_min=1e-6, by_epoch=True)}
     weather = data_of(path).startswith('weather')
     assert cfg.test_evaluator.get('spatial_norm', False) == weather
-    assert tuple(cfg.test_evaluator.metrics) == (('mse', 'mae', 'rmse') if weather else ('mse', 'mae', 'ssim', 'psnr'))
+    assert tuple(cfg.test_evaluator.metric) == (('mse', 'mae', 'rmse') if weather else ('mse', 'mae', 'ssim', 'psnr'))
     if data_of(path) == 'weather-mv':
         years, groups = cfg.train_dataloader.dataset.years, cfg.test_evaluator.groups
         assert tuple(years) == tuple(cfg.test_dataloader.dataset.train_years) == (1979, 2015)

@@ -8,9 +8,7 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
-from mmengine.dist import get_rank
 from mmengine.registry import DATASETS
-from torch.utils.data import get_worker_info
 
 from mogacore.errors import UserError
 
@@ -62,7 +60,6 @@ class MovingMNIST(SequenceDataset):
             raise UserError(f'noise {noise!r} is unknown: choose from dynamic, {", ".join(NOISES)}, or None')
         self.images, self.num_sequences, self.seed = images, num_sequences, seed
         self.noise, self.backgrounds, self.canvas = noise, backgrounds, canvas
-        self._stream: tuple[object, np.random.Generator] | None = None
         super().__init__(data_root=data_root, **kwargs)
 
     def load_images(self) -> np.ndarray:
@@ -82,19 +79,12 @@ class MovingMNIST(SequenceDataset):
         return [dict(index=index) for index in range(self.num_sequences)]
 
     def random_stream(self, index: int) -> np.random.Generator:
-        """Source of the randomness of an item: its own with a seed, else one that goes on from item to item.
+        """Source of the randomness of an item: its own with a seed, else one that numpy's generator begins.
 
-        Without a seed each loader process of each rank has a stream of its own, new whenever the process is started.
+        That is the generator which torch, mmengine and :mod:`mogacore.engine.resume` seed for each process or sample.
         """
-        if self.seed is not None:
-            return np.random.default_rng([self.seed, index])
-        worker = get_worker_info()
-        owner = None if worker is None else worker.seed
-        if self._stream is None or self._stream[0] != owner:
-            # In the main process numpy's own generator is the one that mmengine seeds.
-            entropy = np.random.randint(2**31) if owner is None else owner
-            self._stream = owner, np.random.default_rng([entropy, get_rank()])
-        return self._stream[1]
+        entropy = np.random.randint(2**32, size=4, dtype=np.uint32) if self.seed is None else [self.seed, index]
+        return np.random.default_rng(entropy)
 
     def read_frames(self, record):
         rng = self.random_stream(record['index'])

@@ -26,15 +26,17 @@ def sequence_rows(inputs: Tensor, sample: BaseDataElement, is_picture: bool = Tr
         is_picture: Whether values are 0..1; else the range of input and truth is shown.
 
     Returns:
-        'input', 'truth', 'prediction' and 'difference', the last the absolute one, (frames, H, W, 3) uint8 RGB each.
+        'input', 'truth', 'prediction' and 'difference', the last the absolute one of what is shown, (frames, H, W, 3)
+        uint8 RGB each.
     """
     predicted, target = sample.pred_frames.cpu().float(), sample.gt_frames.cpu().float()
-    difference = (predicted[: len(target)] - target).abs()
     low, high = 0.0, 1.0
     if not is_picture:
         known = torch.cat([inputs, target])[:, : 3 if inputs.shape[1] == 3 else 1]
         low, high = known.min().item(), max(known.max().item(), known.min().item() + 1e-6)
-    rows = {'input': inputs, 'truth': target, 'prediction': predicted}
+    shown = predicted.clamp(low, high)
+    difference = (shown[: len(target)] - target).abs()
+    rows = {'input': inputs, 'truth': target, 'prediction': shown}
     pictures = {name: _pictures((frames - low) / (high - low)) for name, frames in rows.items()}
     return pictures | {'difference': _pictures(difference / (high - low))}
 

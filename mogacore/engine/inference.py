@@ -277,7 +277,7 @@ def infer_sequences(
             metric = METRICS.build(evaluator)
             metric.dataset_meta = meta
             metric.process(batch, [sample.to_dict()])
-            records[-1]['metrics'] = metric.compute_metrics(metric.results)
+            records[-1]['metrics'] = metric.evaluate(size=1)
     write_png(out_dir / 'predictions.png', stack_pictures(strips[:OVERVIEW_SEQUENCES]))
     return records
 

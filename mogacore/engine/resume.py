@@ -337,7 +337,7 @@ def make_resumable(cfg: Config) -> None:
         checkpoint.type = 'SafeCheckpointHook'
     for name in ('train_dataloader', 'val_dataloader'):
         if cfg.get(name):
-            cfg[name].setdefault('worker_init_fn', dict(type='survive_stop_signals'))
+            cfg[name].setdefault('worker_init_fn', dict(type='live_with_parent'))
     hooks = [dict(type='ExactResumeHook'), dict(type='StopOnSignalHook')]
     if loop.type in ours.values():
         hooks.append(dict(type='MissedValidationHook'))

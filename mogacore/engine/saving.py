@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 from mmengine.dist import all_reduce, is_main_process
@@ -93,6 +94,17 @@ def pending_gradients(model: nn.Module, optim_wrapper: OptimWrapper) -> dict[str
     return gradients
 
 
+def drop_functions(schedulers: list[dict] | dict[str, list[dict]]) -> None:
+    """Take the functions out of states of schedulers, in place: only pickle could save them.
+
+    A resumed scheduler has its own; mmengine's OneCycleParamScheduler names one in its state.
+    """
+    lists = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+    for state in chain.from_iterable(lists):
+        for name in [name for name, value in state.items() if callable(value)]:
+            del state[name]
+
+
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, which removes an old checkpoint only after the new one is whole.
@@ -118,6 +130,7 @@ class SafeCheckpointHook(CheckpointHook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         if gradients := getattr(self, 'gradients', None):
             checkpoint['gradients'] = gradients
+        drop_functions(checkpoint.get('param_schedulers') or [])
 
     def save_interrupted(self, runner) -> str:
         """Save the state after the iteration that is just done; every process must call this.

@@ -15,6 +15,7 @@ import torch
 from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS, HOOKS
+from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
 from .saving import SafeCheckpointHook
 
@@ -57,11 +58,13 @@ def _note(number: int, frame) -> None:
 
 
 @FUNCTIONS.register_module()
-def survive_stop_signals(worker_id: int, **kwargs) -> None:
-    """Let a worker of a data loader live on for some seconds after SIGTERM, as long as a step may still need it.
+def live_with_parent(worker_id: int, **kwargs) -> None:
+    """Let a worker of a data loader live on for some seconds after SIGTERM, and not beyond the end of its process.
 
     Slurm signals every process of a job. torch makes its workers die at once, and the training with them, unsaved.
+    Those of a killed process (out of memory, say) may in turn hang for ever, on batches that nobody fetches.
     """
+    _prctl_pr_set_pdeathsig(signal.SIGKILL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(WORKER_GRACE_S))
 

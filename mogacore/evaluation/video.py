@@ -73,7 +73,7 @@ class VideoPredictionMetric(BaseMetric):
     unit of the data by ``mean`` and ``std`` of the data set's meta.
 
     Args:
-        metrics: Names of the metrics, of ``mse, mae, rmse, ssim, psnr``.
+        metric: Names of the metrics, of ``mse, mae, rmse, ssim, psnr``.
         spatial_norm: Divide the sums by the number of pixels and channels: the ordinary mean, as for weather.
         groups: Number of channels of each variable, in order. Each metric is told for each variable, and the plain name
             is the mean of the variables. Not for ``ssim`` and ``psnr``.
@@ -89,20 +89,20 @@ class VideoPredictionMetric(BaseMetric):
 
     def __init__(
         self,
-        metrics: Sequence[str] = ('mse', 'mae', 'ssim', 'psnr'),
+        metric: Sequence[str] = ('mse', 'mae', 'ssim', 'psnr'),
         spatial_norm: bool = False,
         groups: Mapping[str, int] | None = None,
         copy_last: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        unknown = [name for name in metrics if name not in NAMES]
-        if unknown or not metrics:
-            found = f'metric {unknown[0]!r} is unknown' if unknown else 'metrics is empty'
+        unknown = [name for name in metric if name not in NAMES]
+        if unknown or not metric:
+            found = f'metric {unknown[0]!r} is unknown' if unknown else 'metric is empty'
             raise UserError(f'{found}: choose from {", ".join(NAMES)}')
-        if groups and {'ssim', 'psnr'} & set(metrics):
+        if groups and {'ssim', 'psnr'} & set(metric):
             raise UserError('ssim and psnr are of whole frames: leave them or groups out')
-        self.metrics, self.spatial_norm = tuple(metrics), spatial_norm
+        self.metrics, self.spatial_norm = tuple(metric), spatial_norm
         self.groups, self.copy_last = dict(groups or {}), copy_last
 
     def process(self, data_batch: Mapping, data_samples: Sequence[Mapping]) -> None:

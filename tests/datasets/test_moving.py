@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_idx
-from mmengine.dataset import default_collate, worker_init_fn
+from mmengine.dataset import default_collate
 from torch.utils.data import DataLoader
 
 from mogacore.datasets import MovingDigits, MovingMNIST
 from mogacore.datasets.digits import glyph, load_digits
 from mogacore.datasets.moving import read_cifar10
+from mogacore.engine.resume import ResumableSampler, SeededDataset
 from mogacore.errors import UserError
 
 
@@ -86,18 +87,17 @@ def test_without_a_seed_every_reading_is_new(folder):
     np.testing.assert_array_equal(whole(MovingMNIST(folder, num_sequences=3)[0]), one)
 
 
-def seeded_worker(worker_id):
-    worker_init_fn(worker_id, num_workers=2, rank=0, seed=0)
-
-
-def test_loader_processes_and_epochs_draw_different_sequences(folder):
-    """mmengine seeds the processes of every epoch alike; sequences must not repeat for that."""
-    dataset = MovingMNIST(folder, num_sequences=4)
-    loader = DataLoader(
-        dataset, batch_size=1, num_workers=2, worker_init_fn=seeded_worker, collate_fn=default_collate
-    )  # fmt: skip
-    seen = {batch['inputs'].numpy().tobytes() for _ in range(2) for batch in loader}
-    assert len(seen) == 8
+def test_every_item_and_epoch_of_a_training_differs_and_the_number_of_workers_changes_nothing(folder):
+    dataset = SeededDataset(dict(type='MovingMNIST', data_root=str(folder), num_sequences=4))
+    seen = {}
+    for num_workers in (0, 2):
+        sampler = ResumableSampler(dict(type='DefaultSampler', shuffle=True), dataset, seed=0)
+        loader = DataLoader(dataset, sampler=sampler, num_workers=num_workers, collate_fn=default_collate)
+        seen[num_workers] = []
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            seen[num_workers] += [batch['inputs'].numpy().tobytes() for batch in loader]
+    assert seen[0] == seen[2] and len(set(seen[0])) == 8
 
 
 def test_dynamic_noise_moves_the_input_frames_alone(folder):

@@ -119,6 +119,18 @@ CONFIGS = {
             default_hooks=dict(checkpoint=dict(by_epoch=False, interval=3)),
         ),
     ),
+    # Sequences made while they are read; a rate and a momentum that cycle with the step.
+    'video_prediction': dict(
+        base='simvp_moganet_moving-digits.py',
+        library='mmengine',
+        settings=dict(
+            model=dict(spatial_dims=4, temporal_dims=8, temporal_depth=2, drop_path_rate=0.3),
+            train_dataloader=dict(batch_size=2, dataset=dict(num_sequences=8)),
+            val_dataloader=dict(batch_size=2),
+            train_cfg=dict(max_epochs=3),
+            default_hooks=dict(checkpoint=dict(by_epoch=False, interval=3)),
+        ),
+    ),
 }
 
 
@@ -185,8 +197,8 @@ def difference(path, reference):
 def main(task, folder):
     spec = CONFIGS[task]
     os.chdir(folder)
-    part = 'classification' if task == 'classification' else 'scenes'
-    write_digits(Path('data/digits'), parts=(part,), num_train_scenes=12, num_val_scenes=2)
+    part = {'classification': 'classification', 'video_prediction': 'moving'}.get(task, 'scenes')
+    write_digits(Path('data/digits'), parts=(part,), num_train_scenes=12, num_val_scenes=2, num_sequences=2)
     base = ROOT / 'configs' / task / spec['base']
     lines = [f'{key} = {value!r}' for key, value in spec['settings'].items()]
     Path('config.py').write_text(f"_base_ = '{base}'\n" + '\n'.join(lines) + '\n')

@@ -33,7 +33,13 @@ from mogacore.engine.resume import (
 )
 from mogacore.errors import UserError
 
-LIBRARIES = {'classification': 'mmpretrain', 'detection': 'mmdet', 'segmentation': 'mmseg', 'pose': 'mmpose'}
+LIBRARIES = {
+    'classification': 'mmpretrain',
+    'detection': 'mmdet',
+    'segmentation': 'mmseg',
+    'pose': 'mmpose',
+    'video_prediction': 'mmengine',
+}
 
 
 @pytest.mark.parametrize('task', LIBRARIES)

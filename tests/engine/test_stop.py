@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from mmengine.hooks import Hook
 from torch.utils.data import DataLoader, Dataset
 
 from mogacore.engine.saving import SafeCheckpointHook
-from mogacore.engine.stop import EXIT_STOPPED, StopOnSignalHook, Stopped, stop_signals, survive_stop_signals
+from mogacore.engine.stop import EXIT_STOPPED, StopOnSignalHook, Stopped, live_with_parent, stop_signals
 
 
 class RecordingHook(SafeCheckpointHook):
@@ -88,9 +89,46 @@ class SlowDataset(Dataset):
 
 
 def test_workers_serve_on_after_the_signal():
-    loader = DataLoader(SlowDataset(), num_workers=1, worker_init_fn=survive_stop_signals)
+    loader = DataLoader(SlowDataset(), num_workers=1, worker_init_fn=live_with_parent)
     batches = iter(loader)
     worker = next(batches).item()
     os.kill(worker, signal.SIGTERM)
     os.kill(worker, signal.SIGUSR1)
     assert [next(batches).item() for _ in range(20)] == [worker] * 20
+
+
+class BigDataset(Dataset):
+    """More samples of many small tensors than a pipe holds; each tells the process that loads it."""
+
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, index):
+        return os.getpid(), [bytes(1000) for _ in range(200)]
+
+
+def load_and_die(queue):
+    loader = DataLoader(BigDataset(), num_workers=1, worker_init_fn=live_with_parent, collate_fn=list)
+    batches = iter(loader)
+    queue.put(next(batches)[0][0])
+    queue.close()
+    queue.join_thread()
+    time.sleep(0.5)  # until the worker waits for room in the pipe
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_of_a_killed_process_die_with_it():
+    context = mp.get_context('fork')
+    queue = context.Queue()
+    trainer = context.Process(target=load_and_die, args=(queue,))
+    trainer.start()
+    worker = queue.get(timeout=60)
+    trainer.join()
+    assert trainer.exitcode == -signal.SIGKILL
+    for _ in range(100):
+        if not os.path.exists(f'/proc/{worker}') or 'State:\tZ' in Path(f'/proc/{worker}/status').read_text():
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(worker, signal.SIGKILL)
+        raise AssertionError(f'worker {worker} lives on')

@@ -48,7 +48,7 @@ def ssim_written_out(x, y, data_range):
 
 def test_all_metrics_agree_with_their_formulas(frames):
     predicted, target = (array.astype(np.float64) for array in frames)
-    found = evaluate(*frames, metrics=('mse', 'mae', 'rmse', 'ssim', 'psnr'))
+    found = evaluate(*frames, metric=('mse', 'mae', 'rmse', 'ssim', 'psnr'))
     difference = predicted - target
     mse = (difference**2).sum((2, 3, 4)).mean()
     clipped = predicted.clip(0, 1)
@@ -71,9 +71,9 @@ def test_all_metrics_agree_with_their_formulas(frames):
 def test_a_constant_error_has_the_square_of_each_pixel():
     target = np.full((2, *SHAPE), 0.5, np.float32)
     predicted = target + np.float32(0.25)
-    found = evaluate(predicted, target, metrics=('mse', 'mae', 'rmse'))
+    found = evaluate(predicted, target, metric=('mse', 'mae', 'rmse'))
     assert found == pytest.approx({'video/mse': 2 * 12 * 14 / 16, 'video/mae': 2 * 12 * 14 / 4, 'video/rmse': 21**0.5})
-    found = evaluate(predicted, target, metrics=('mse', 'mae', 'rmse'), spatial_norm=True)
+    found = evaluate(predicted, target, metric=('mse', 'mae', 'rmse'), spatial_norm=True)
     assert found == pytest.approx({'video/mse': 1 / 16, 'video/mae': 1 / 4, 'video/rmse': 1 / 4})
 
 
@@ -91,7 +91,7 @@ def test_frames_predicted_to_the_bit_have_infinite_psnr(frames):
 def test_weather_is_told_in_its_unit_by_variable_and_as_their_mean(frames):
     predicted, target = frames
     meta = dict(mean=[270.0, 5.0], std=[10.0, 2.0])
-    found = evaluate(*frames, meta, metrics=('mse', 'mae', 'rmse'), spatial_norm=True, groups=dict(t=1, u=1))
+    found = evaluate(*frames, meta, metric=('mse', 'mae', 'rmse'), spatial_norm=True, groups=dict(t=1, u=1))
     errors = (predicted - target).astype(np.float64) * np.array([10.0, 2.0]).reshape(-1, 1, 1)
     for channel, name in enumerate('tu'):
         mse = (errors[:, :, channel] ** 2).mean()
@@ -106,17 +106,17 @@ def test_weather_is_told_in_its_unit_by_variable_and_as_their_mean(frames):
 def test_repeating_the_last_frame_is_told_beside(frames):
     _, target = frames
     inputs = torch.rand(5, 4, *SHAPE[1:])
-    found = evaluate(*frames, inputs=inputs, metrics=('mse',), copy_last=True)
+    found = evaluate(*frames, inputs=inputs, metric=('mse',), copy_last=True)
     last = inputs[:, -1:].numpy().astype(np.float64)
     assert found['video/copy_last_mse'] == pytest.approx(((last - target) ** 2).sum((2, 3, 4)).mean())
-    assert found['video/mse'] == evaluate(*frames, metrics=('mse',))['video/mse']
+    assert found['video/mse'] == evaluate(*frames, metric=('mse',))['video/mse']
 
 
 @pytest.mark.parametrize(
     'settings, message',
     [
-        (dict(metrics=('lpips',)), "metric 'lpips' is unknown: choose from mse, mae"),
-        (dict(metrics=()), 'metrics is empty'),
+        (dict(metric=('lpips',)), "metric 'lpips' is unknown: choose from mse, mae"),
+        (dict(metric=()), 'metric is empty'),
         (dict(groups=dict(t=2)), 'ssim and psnr are of whole frames'),
     ],
 )
@@ -127,4 +127,4 @@ def test_wrong_settings_are_told(settings, message):
 
 def test_groups_that_do_not_add_up_are_told(frames):
     with pytest.raises(UserError, match='do not fit 2 channels'):
-        evaluate(*frames, metrics=('mse',), groups=dict(t=3))
+        evaluate(*frames, metric=('mse',), groups=dict(t=3))

@@ -20,5 +20,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 # Each epoch is held against the test set, as published; the slow metrics are left to the test.
-val_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae'))
-test_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae', 'ssim', 'psnr'))
+val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae'))
+test_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'ssim', 'psnr'))

@@ -20,5 +20,5 @@ val_dataloader = dict(
     dataset=dict(type='SequenceFile', data_root='data/digits/moving', file='mnist_test_seq.npy'),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae'))
-test_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae', 'ssim', 'psnr'), copy_last=True)
+val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae'))
+test_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'ssim', 'psnr'), copy_last=True)

@@ -21,5 +21,5 @@ val_dataloader = dict(
     dataset=dict(**fashion, images='t10k-images-idx3-ubyte', num_sequences=200, seed=0),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae'))
-test_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae', 'ssim', 'psnr'), copy_last=True)
+val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae'))
+test_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'ssim', 'psnr'), copy_last=True)

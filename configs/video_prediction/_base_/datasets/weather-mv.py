@@ -33,7 +33,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(
     type='VideoPredictionMetric',
-    metrics=('mse', 'mae', 'rmse'),
+    metric=('mse', 'mae', 'rmse'),
     spatial_norm=True,
     groups=dict(r=3, t=3, u=3, v=3),
 )

@@ -21,5 +21,5 @@ val_dataloader = dict(
     dataset=dict(**weather, years=(2017, 2018)),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='VideoPredictionMetric', metrics=('mse', 'mae', 'rmse'), spatial_norm=True)
+val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'rmse'), spatial_norm=True)
 test_evaluator = val_evaluator
