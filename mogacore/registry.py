@@ -14,7 +14,7 @@ from io import StringIO
 # Imported for their registration in mmengine's registries.
 from . import datasets, evaluation  # noqa: F401
 from .checkpoint import register_safe_loader
-from .engine import amp, ema, hooks, optim, resume, saving, schedules, stop, tta  # noqa: F401
+from .engine import amp, ema, hooks, optim, resume, saving, schedules, sharding, stop, tta  # noqa: F401
 from .errors import UserError
 from .models import MogaNet
 

@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import gzip
+import socket
 import zlib
 from pathlib import Path
 
@@ -67,3 +68,15 @@ def write_netcdf(path, name, values, levels=()):
             file.createDimension(dim, size)
             file.createVariable(dim, 'f8', (dim,))[:] = levels if dim == 'level' else np.arange(size)
         file.createVariable(name, 'f4', dims)[:] = values
+
+
+def free_ports(number):
+    """Ports of the loopback that nobody listens at, all different."""
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for one in sockets:
+            one.bind(('127.0.0.1', 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()

@@ -15,8 +15,11 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, FlexibleRunner
 from mmengine.runner import Runner as MMEngineRunner
+from torch import nn
+from torch.distributed.fsdp import FullStateDictConfig, StateDictType
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from mogacore.checkpoint import CheckpointError, load_into, read
 from mogacore.datasets.checks import explain
@@ -44,27 +47,42 @@ class Runner(MMEngineRunner):
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> dict:
         """Load a file into the model, whole or with an error, and return its container for :meth:`resume`."""
-        container = CheckpointLoader.load_checkpoint(filename, map_location='cpu')  # reads safely, URLs too
-        if self._resume and not {'epoch', 'iter'} <= set(container.get('meta', {})):
-            raise UserError(f'{filename} holds weights alone and no state of a training: start from it with load_from')
-        self.call_hook('after_load_checkpoint', checkpoint=container)
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        try:
-            load_into(
-                model,
-                container,
-                allow_missing=self.cfg.get('load_allow_missing', ()),
-                allow_unexpected=self.cfg.get('load_allow_unexpected', ()),
-            )
-        except CheckpointError as error:
-            raise CheckpointError(f'{filename}: {error}') from None
+        container = _load_whole(self, model, filename)
         self._has_loaded = True
-        self.logger.info(f'Load checkpoint from {filename}')
         # mmengine would run this text as Python, only to look for a setting of its 1.x days.
         container.get('meta', {}).pop('config', None)
         return container
+
+
+@RUNNERS.register_module(name='mogacore.ShardedRunner')
+class ShardedRunner(FlexibleRunner):
+    """mmengine's runner of strategies, as loud about weights as :class:`Runner`."""
+
+    def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> None:
+        """Load a file into the model, whole or with an error; every process must call this."""
+        with FSDP.state_dict_type(self.model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()):
+            _load_whole(self, self.model, filename)
+
+
+def _load_whole(runner: Runner | ShardedRunner, model: nn.Module, filename: str) -> dict:
+    container = CheckpointLoader.load_checkpoint(filename, map_location='cpu')  # reads safely, URLs too
+    if runner._resume and not {'epoch', 'iter'} <= set(container.get('meta', {})):
+        raise UserError(f'{filename} holds weights alone and no state of a training: start from it with load_from')
+    runner.call_hook('after_load_checkpoint', checkpoint=container)
+    try:
+        load_into(
+            model,
+            container,
+            allow_missing=runner.cfg.get('load_allow_missing', ()),
+            allow_unexpected=runner.cfg.get('load_allow_unexpected', ()),
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f'{filename}: {error}') from None
+    runner.logger.info(f'Load checkpoint from {filename}')
+    return container
 
 
 def train(
@@ -128,6 +146,8 @@ def _train(
     locate_data(cfg, 'train')
     if launcher == 'none' or process_environment(launcher, os.environ)['RANK'] == '0':
         check_data(cfg)
+    if 'strategy' in cfg:
+        _check_sharding(cfg, launcher)
     make_resumable(cfg)
     _init_process_group(cfg, launcher)
     if resume is not None:
@@ -146,6 +166,17 @@ def _train(
 def _init_process_group(cfg: Config, launcher: str) -> None:
     settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
     init_process_group(launcher, settings.get('backend', 'nccl'), settings.get('timeout', COLLECTIVE_TIMEOUT_S))
+
+
+def _check_sharding(cfg: Config, launcher: str) -> None:
+    if launcher == 'none':
+        raise UserError('strategy divides a model among processes: start them with tools/dist_train.sh or Slurm')
+    averaging = [hook.type for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
+    if averaging:
+        raise UserError(
+            'strategy leaves no whole model of which EMAHook could average the weights: pass --cfg-options '
+            "custom_hooks='[]', or train without strategy"
+        )
 
 
 def _resume_from(cfg: Config, resume: str) -> None:
@@ -192,7 +223,7 @@ def test(
     cfg.work_dir = _work_dir(cfg, work_dir)
     cfg.load_from, cfg.resume = checkpoint, False
     # Only the test half of the config is built: no training data is needed to test.
-    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'strategy'):
         cfg.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
         cfg.pop(key, None)
@@ -248,4 +279,4 @@ def _build_runner(cfg: Config, launcher: str) -> Runner:
     if launcher != 'none':
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='ReduceLossHook')]
     import_quietly(cfg.get('default_scope', 'mmengine'))
-    return Runner.from_cfg(cfg)
+    return (ShardedRunner if 'strategy' in cfg else Runner).from_cfg(cfg)

@@ -14,6 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from mogacore.checkpoint import read
 from mogacore.errors import UserError
@@ -81,10 +82,11 @@ def is_whole(path: str | Path) -> bool:
 def pending_gradients(model: nn.Module, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
     """Gradients that wait for more batches before the optimizer takes its step, averaged over the processes.
 
-    Every process must call this. Empty unless gradients are accumulated and the step is not due yet.
+    Every process must call this. Empty unless gradients are accumulated and the step is not due yet. Empty also where
+    the model is divided among the processes (FSDP), whose waiting gradients fit no parameter.
     """
     counts = getattr(optim_wrapper, '_accumulative_counts', 1)
-    if counts == 1 or optim_wrapper.should_update():
+    if counts == 1 or optim_wrapper.should_update() or isinstance(model, FSDP):
         return {}
     gradients = {}
     for name, param in (model.module if is_model_wrapper(model) else model).named_parameters():

@@ -66,7 +66,8 @@ def test_table_in_the_documents_is_what_the_tool_prints():
     """Row names alone here: tests/test_dense_configs.py holds the figures themselves."""
     rows = (ROOT / 'docs' / 'complexity.md').read_text().splitlines()
     names = [row.split('|')[1].strip() for row in rows if row.startswith('|')][2:]
-    assert names == sorted(p.relative_to(ROOT / 'configs').as_posix()[:-3] for p in (ROOT / 'configs').glob('*/*.py'))
+    configs = sorted(path.relative_to(ROOT / 'configs').as_posix() for path in (ROOT / 'configs').glob('*/*.py'))
+    assert names == [config.removesuffix('.py') for config in configs]
 
 
 def test_tool_prints_json(capsys, monkeypatch):

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 import torch.distributed as dist
+from conftest import free_ports
 
 from mogacore.engine.launch import EXIT_PEER_LOST, PeerWatch, init_process_group, process_environment
 from mogacore.errors import UserError
@@ -87,9 +88,7 @@ def test_mpi_on_several_machines_needs_the_address_of_rank_0():
 def torch_environ(monkeypatch):
     """Environment of rank 0 of two that never comes together, on a free port."""
     monkeypatch.delenv('TORCHELASTIC_USE_AGENT_STORE', raising=False)
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = str(free.getsockname()[1])
+    port = str(*free_ports(1))
     for name, value in dict(
         RANK='0', WORLD_SIZE='2', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT=port
     ).items():

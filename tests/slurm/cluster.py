@@ -13,6 +13,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from conftest import free_ports
+
 PROGRAMS = ('slurmctld', 'slurmd', 'munged', 'srun', 'sbatch', 'scontrol', 'unshare')
 # JobRequeue, cred_expire and SlurmdTimeout make what takes minutes on a real cluster take seconds.
 SETTINGS = """
@@ -188,15 +190,3 @@ class Cluster:
     def _environment(pid):
         path = Path('/proc') / str(pid) / 'environ'
         return path.read_bytes().replace(b'\0', b' ').decode() if path.exists() else ''
-
-
-def free_ports(number):
-    """Ports of the loopback that nobody listens at, all different."""
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for one in sockets:
-            one.bind(('127.0.0.1', 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

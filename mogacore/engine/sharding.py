@@ -1,0 +1,56 @@
+"""Training with weights, gradients and optimizer states divided among the processes (FSDP), by mmengine's strategy."""
+
+from __future__ import annotations
+
+import torch
+from mmengine._strategy import FSDPStrategy
+from mmengine.optim import BaseOptimWrapper
+from mmengine.registry import STRATEGIES
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+from mogacore.models.layers import MogaBlock
+
+
+@STRATEGIES.register_module()
+class ShardedStrategy(FSDPStrategy):
+    """mmengine's FSDPStrategy with what it lacks: our blocks, CPUs, today's torch, the norm of all gradients.
+
+    Each of a MogaNet's blocks is gathered for its own turn, the rest of the model in one piece. A checkpoint holds the
+    whole model, as that of one process does, and the optimizer's state by the names of the parameters.
+
+    Args:
+        model_wrapper: Settings of mmengine's MMFullyShardedDataParallel, such as ``sharding_strategy`` ('SHARD_GRAD_OP'
+            keeps the weights gathered between the passes: faster, more memory) or ``mixed_precision``.
+        **kwargs: As of mmengine's FSDPStrategy.
+    """
+
+    def __init__(self, model_wrapper: dict | None = None, **kwargs):
+        has_gpu = torch.cuda.is_available()
+        device = torch.device('cuda', torch.cuda.current_device()) if has_gpu else torch.device('cpu')
+        defaults = dict(auto_wrap_policy=ModuleWrapPolicy({MogaBlock}), device_id=device)
+        # Where torch 2.11 is to move to the CPU what is there already, it crashes, or makes all states the last one.
+        on_cpu = dict(
+            state_dict_type='FULL_STATE_DICT',
+            state_dict_config=dict(type='FullStateDictConfig'),
+            optim_state_dict_config=dict(type='FullOptimStateDictConfig', offload_to_cpu=False),
+        )
+        kwargs.setdefault('state_dict_cfg', 'full' if has_gpu else on_cpu)
+        super().__init__(model_wrapper=defaults | (model_wrapper or {}), **kwargs)
+
+    def build_optim_wrapper(
+        self, optim_wrapper: BaseOptimWrapper | dict, model: nn.Module | None = None
+    ) -> BaseOptimWrapper:
+        wrapper = super().build_optim_wrapper(optim_wrapper, model)
+        if getattr(wrapper, 'clip_func', None) is torch.nn.utils.clip_grad_norm_:
+            # torch's function sees this process's part of the gradients alone.
+            wrapper.clip_func = lambda _, **settings: model.clip_grad_norm_(**settings)
+        return wrapper
+
+    def load_model_state_dict(self, state_dict: dict, **kwargs) -> None:
+        self.model.load_state_dict(state_dict)
+
+    def load_optim_state_dict(self, state_dict: dict) -> None:
+        optimizer = self.optim_wrapper.optimizer
+        self.optim_wrapper.load_state_dict(FSDP.optim_state_dict_to_load(self.model, optimizer, state_dict))
