@@ -27,11 +27,12 @@ from mogacore.errors import UserError
 from mogacore.files import write_whole
 from mogacore.registry import import_quietly
 
+from .allocator import keep_freed_memory
 from .config import check_data, enable_tta, load_config, locate_data, prepare_for_device, show_predictions
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
 from .resume import make_resumable
 from .saving import newest_whole_checkpoint
-from .stop import Stopped, stop_signals
+from .stop import Stopped, end_workers, stop_signals
 
 # Hooks that act on the training data or on weights in training: a test builds neither.
 TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'AveragePreciseBNHook')
@@ -112,6 +113,8 @@ def train(
         UserError: If something the user gave is not there or does not fit, or the disk is full.
         Stopped: On a signal to stop, with the state saved; see :mod:`mogacore.engine.stop`.
     """
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     with stop_signals():
         return _train(config, work_dir, resume, amp, auto_scale_lr, seed, cfg_options, launcher)
 
@@ -157,8 +160,10 @@ def _train(
             runner = _build_runner(cfg, launcher)
             runner.train()
     except Stopped:
+        end_workers(runner)
         close_process_group()
         raise
+    end_workers(runner)
     close_process_group()
     return runner
 

@@ -15,6 +15,7 @@ import torch
 from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS, HOOKS
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
 from .saving import SafeCheckpointHook
@@ -65,8 +66,18 @@ def live_with_parent(worker_id: int, **kwargs) -> None:
     Those of a killed process (out of memory, say) may in turn hang for ever, on batches that nobody fetches.
     """
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
+    signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(WORKER_GRACE_S))
+
+
+def end_workers(runner: Runner) -> None:
+    """End the workers of the loaders of a training that is over; the end of the process would wait out their grace."""
+    for loop in (runner.train_loop, runner.val_loop):
+        if loop is not None:
+            loop.dataloader._iterator = None  # of persistent workers
+    if isinstance(runner.train_loop, IterBasedTrainLoop):
+        runner.train_loop.dataloader_iterator = None
 
 
 @HOOKS.register_module()
