@@ -203,6 +203,7 @@ def main(task, folder):
     lines = [f'{key} = {value!r}' for key, value in spec['settings'].items()]
     Path('config.py').write_text(f"_base_ = '{base}'\n" + '\n'.join(lines) + '\n')
     import_quietly(spec['library'])
+    torch.set_num_threads(1)  # a fork of a process that has computed in several threads waits for ever for the others
 
     def run(work_dir, workers=(0, False), resume=None, kill=None):
         options = {
