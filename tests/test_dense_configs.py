@@ -250,6 +250,11 @@ def test_config_trains_a_step_and_predicts(path, scope, sets):
                     step.input_size = small['input_size']
                 if step.type == 'GenerateTarget':
                     step.encoder.update(small)
+    if 'roi_head' in cfg.model:  # the heads take most of the time
+        train, test = cfg.model.train_cfg, cfg.model.test_cfg
+        train.rpn_proposal.max_per_img = test.rpn.max_per_img = 32
+        for stage in train.rcnn if isinstance(train.rcnn, list) else [train.rcnn]:
+            stage.sampler.num = 16
     model = MODELS.build(cfg.model).train()
     wrapper = deepcopy(cfg.optim_wrapper)
     wrapper.type = 'OptimWrapper'
