@@ -5,5 +5,5 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 model = dict(spatial_dims=16, temporal_dims=128, temporal_depth=4)
-train_cfg = dict(max_epochs=10)
+train_cfg = dict(max_epochs=2)
 default_hooks = dict(logger=dict(interval=50))
