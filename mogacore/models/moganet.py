@@ -16,7 +16,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mogacore.checkpoint import load, load_into
+from mogacore.checkpoint import SCHEME, load, load_into
 from mogacore.errors import UserError
 
 from .layers import FrozenRunningStats, MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
@@ -141,6 +141,7 @@ class MogaNet(BaseModule):
     ):
         super().__init__(init_cfg)
         settings = parse_arch(arch, attn_channel_split)
+        self.arch_name = ALIASES.get(arch.lower(), arch.lower()) if isinstance(arch, str) else None
         self.embed_dims, self.depths = settings['embed_dims'], settings['depths']
         self.num_stages = len(self.depths)
         if not out_indices or any(i not in range(self.num_stages) for i in out_indices):
@@ -201,14 +202,20 @@ class MogaNet(BaseModule):
         """Initialise from ``init_cfg``; without one the network keeps what its constructor drew.
 
         ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads the trunk of any published file, whole or with
-        an error; ``prefix`` picks the part of a larger model's file whose names begin so.
+        an error; 'official' is ``mogacore://moganet_tiny`` for the size tiny, the file that the published detectors,
+        segmentors and pose models started from. ``prefix`` picks the part of a larger model's file whose names begin so.
 
         Raises:
             CheckpointError: If the weights do not fit.
         """
         init_cfg = self.init_cfg
         if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-            weights = load(CheckpointLoader.load_checkpoint(init_cfg['checkpoint'], map_location='cpu'))
+            checkpoint = init_cfg['checkpoint']
+            if checkpoint == 'official':
+                if self.arch_name is None:
+                    raise UserError("init_cfg checkpoint 'official' needs a published size: give arch by name")
+                checkpoint = f'{SCHEME}moganet_{self.arch_name}'
+            weights = load(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
             if prefix := init_cfg.get('prefix'):
                 weights = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
             load_into(self, weights)
