@@ -243,7 +243,7 @@ class WeightSets:
         return WeightSets(self.kind, self.other, not self.is_ema, self.state_dict)
 
     def choose_published(self, weight_set: str) -> WeightSets:
-        """The set that a published figure belongs to: 'ema' or 'raw' where there are two, else the only one; '' as it is.
+        """The set that a published figure belongs to: of two 'ema' or 'raw', '' for the plain one; else the only one.
 
         A release may hold the average under the plain names alone, and does not say so.
         """
@@ -605,8 +605,20 @@ def load_from_local(filename: str, map_location=None) -> dict:
 
 
 def load_from_http(filename: str, map_location=None, model_dir: str | None = None) -> dict:
-    """Download into torch's own cache, the main process first, then :func:`read`."""
-    return read(_fetch_once(filename, model_dir), map_location or 'cpu')
+    """Download into torch's own cache, the main process first, then :func:`read`.
+
+    A published classification file comes as the libraries' own loaders want it, which map no names: under the names of
+    OpenMMLab, the set of weights that its figure belongs to.
+    """
+    from .zoo import result_of_weights
+
+    path = _fetch_once(filename, model_dir)
+    container = read(path, map_location or 'cpu')
+    results = result_of_weights(path.name)
+    if results and results[0].task == 'classification':
+        sets = weight_sets(container).choose_published(results[0].weight_set)
+        return {'meta': {}, 'state_dict': to_layout(sets.state_dict, 'backbone-prefixed')}
+    return container
 
 
 def _fetch_once(url: str, folder: str | None = None) -> Path:

@@ -59,7 +59,9 @@ def fetch(url: str, folder: str | Path | None = None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             _download(url, path)
         except urllib.error.HTTPError as error:
-            raise UserError(f'{url} cannot be fetched (the server says {error.code} {error.reason}): {by_hand}') from None
+            raise UserError(
+                f'{url} cannot be fetched (the server says {error.code} {error.reason}): {by_hand}'
+            ) from None
         except (OSError, HTTPException) as error:
             reason = getattr(error, 'reason', None) or error
             raise UserError(f'{url} cannot be fetched ({reason}): is there a network? Else {by_hand}') from None
@@ -81,7 +83,7 @@ def check(path: Path) -> str:
             return found  # a folder of others, which is not ours to write in
     elif known != found:
         raise UserError(
-            f'{path} has changed since it was first used (sha256 {found[:12]}..., was {known[:12]}...): delete it to fetch '
+            f'{path} has changed since its first use (sha256 {found[:12]}..., was {known[:12]}...): delete it to fetch '
             f'it again, or {_record(path).name} if you replaced it on purpose'
         )
     return found
@@ -175,7 +177,13 @@ def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(name, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mogacore.cli import run
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'classification'
-EPOCHS = {'digits': 6, 'fashion-mnist': 10}
+EPOCHS = {'digits': 4, 'fashion-mnist': 10}
 
 
 def parse_args(argv=None):

@@ -27,8 +27,8 @@ def create_model(
         num_classes: Length of the logits; 0 returns the pooled features.
         checkpoint: Weight file to load, see :func:`mogacore.checkpoint.load_into`; it must fit whole. 'official' is the
             paper's file of this size, ``mogacore://NAME`` any that was published: fetched at the first use, and of the
-            raw and averaged weights in it those that the published figure belongs to. To give a trained trunk a new classifier, call ``load_into(model, path, allow_missing=['head.*'],
-            allow_unexpected=['head.*'])`` yourself.
+            raw and averaged weights in it those that the published figure belongs to. To give a trained trunk a new
+            classifier, call ``load_into(model, path, allow_missing=['head.*'], allow_unexpected=['head.*'])`` yourself.
         features_only: Leave the classifier out and return the tuple of normed stage maps.
         **kwargs: Further settings of :class:`MogaNet`, e.g. ``drop_path_rate`` or ``attn_force_fp32``.
 

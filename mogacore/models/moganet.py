@@ -203,7 +203,8 @@ class MogaNet(BaseModule):
 
         ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads the trunk of any published file, whole or with
         an error; 'official' is ``mogacore://moganet_tiny`` for the size tiny, the file that the published detectors,
-        segmentors and pose models started from. ``prefix`` picks the part of a larger model's file whose names begin so.
+        segmentors and pose models started from. ``prefix`` picks the part of a larger model's file whose names begin
+        so.
 
         Raises:
             CheckpointError: If the weights do not fit.

@@ -1,8 +1,8 @@
 """Backbones side by side from scratch on a small data set: the same data, length and optimizer, an equal search.
 
-Each network first tries every learning rate on four fifths of the training set and is scored on the fifth left out; with
-the best rate it is then trained on the whole of it with each seed, and tested once, at the end. The test set chooses
-nothing. A run that has ended is not run again, so that a comparison can be stopped and gone on with.
+Each network first tries every learning rate on four fifths of the training set and is scored on the fifth left out;
+with the best rate it is then trained on the whole of it with each seed, and tested once, at the end. The test set
+chooses nothing. A run that has ended is not run again, so that a comparison can be stopped and gone on with.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
 from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
@@ -137,9 +139,7 @@ def compare(
 
     searches = [Run(str(c), rate, seeds[0], epochs, True, threads) for c in configs for rate in rates]
     found = [result['accuracy'] for result in run_all(searches)]
-    by_config = [
-        dict(zip(rates, found[i : i + len(rates)], strict=True)) for i in range(0, len(found), len(rates))
-    ]
+    by_config = [dict(zip(rates, found[i : i + len(rates)], strict=True)) for i in range(0, len(found), len(rates))]
     best = [max(scores, key=scores.get) for scores in by_config]
     finals = [
         Run(str(c), rate, seed, epochs, False, threads) for c, rate in zip(configs, best, strict=True) for seed in seeds
@@ -227,6 +227,7 @@ def _trained(runs: list[Run], work_dir: Path, jobs: int) -> Iterator[Run]:
 
 
 def _train(run: Run, folder: Path) -> None:
+    _prctl_pr_set_pdeathsig(signal.SIGKILL)  # a run does not outlive the comparison
     with (folder / 'output.txt').open('w') as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
@@ -248,7 +249,7 @@ def _train(run: Run, folder: Path) -> None:
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a table of Markdown, best first."""
     lines = [
-        '| backbone | parameters (M) | MMACs | learning rate | top-1, mean of the seeds | spread | least to most | seconds |',
+        '| backbone | parameters (M) | MMACs | learning rate | top-1, mean | spread | least to most | seconds |',
         '|---|---|---|---|---|---|---|---|',
     ]
     for row in sorted(rows, key=lambda row: -row.mean):

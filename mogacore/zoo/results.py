@@ -110,7 +110,11 @@ def load_results() -> tuple[Result, ...]:
 def _result(row: dict[str, str]) -> Result:
     metrics = dict(entry.split('=') for entry in row.pop('metrics').split())
     return Result(
-        is_moganet=row.pop('moganet') == 'yes', params_m=row.pop('params_M'), gmacs=row.pop('gmacs'), metrics=metrics, **row
+        is_moganet=row.pop('moganet') == 'yes',
+        params_m=row.pop('params_M'),
+        gmacs=row.pop('gmacs'),
+        metrics=metrics,
+        **row,
     )
 
 
