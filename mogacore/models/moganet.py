@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from mogacore.checkpoint import SCHEME, load, load_into
 from mogacore.errors import UserError
 
-from .layers import FrozenRunningStats, MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
+from .layers import CONTEXTS, FFN_MIXERS, FrozenRunningStats, MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
 
 # Paper table A1; drop_path_rate: the rate of the ImageNet-1K training.
 ARCHS = {
@@ -103,6 +103,11 @@ class MogaNet(BaseModule):
         attn_force_fp32: The published option: **another function** (gate and value activated twice, in fp32). True
             for OpenMixup's weights, False for those of the MogaNet release.
         gate_fp32: The gate in fp32 under AMP, function unchanged; use it where fp16 training goes NaN.
+        attn_gate: False leaves the gate out. This and the next three are the paper's ablations, by default the whole
+            network; see :class:`mogacore.models.layers.MogaBlock`.
+        attn_context: Depth-wise convolution: 'multi-order', '5x5' or '7x7'.
+        attn_decompose: False leaves the feature decomposition out.
+        ffn_mixer: Channel mixer: 'ca' (channel aggregation), 'se' (squeeze and excitation) or 'plain'.
         norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN')`` for all norms; None is BN.
         norm_eval: Keep BatchNorm in eval mode while training (running statistics fixed).
         frozen_stages: Stages 0..frozen_stages (embedding, blocks, norm) get no gradient and stay in eval mode;
@@ -132,6 +137,10 @@ class MogaNet(BaseModule):
         attn_final_dilation: bool = True,
         attn_force_fp32: bool = False,
         gate_fp32: bool = False,
+        attn_gate: bool = True,
+        attn_context: str = 'multi-order',
+        attn_decompose: bool = True,
+        ffn_mixer: str = 'ca',
         norm_cfg: dict | None = None,
         norm_eval: bool = False,
         frozen_stages: int = -1,
@@ -152,6 +161,12 @@ class MogaNet(BaseModule):
             drop_path_rate = settings['drop_path_rate']
         if not 0 <= drop_path_rate < 1:
             raise UserError(f'drop_path_rate {drop_path_rate} does not fit: choose from 0 up to, but not, 1')
+        for name, value, allowed in (
+            ('attn_context', attn_context, CONTEXTS),
+            ('ffn_mixer', ffn_mixer, FFN_MIXERS),
+        ):
+            if value not in allowed:
+                raise UserError(f'{name} {value!r} is unknown: choose from {", ".join(allowed)}')
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -181,6 +196,10 @@ class MogaNet(BaseModule):
                     attn_channel_split=attn_channel_split,
                     attn_force_fp32=attn_force_fp32,
                     gate_fp32=gate_fp32,
+                    attn_gate=attn_gate,
+                    attn_context=attn_context,
+                    attn_decompose=attn_decompose,
+                    ffn_mixer=ffn_mixer,
                 )
                 for _ in range(depth)
             )
