@@ -18,6 +18,7 @@ steps run by functions.py, which moves and keeps less memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +58,11 @@ def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     if device == 'meta' or not torch.is_autocast_enabled(device):
         return tensors
     return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
+
+
+def without_autocast(device_type: str) -> AbstractContextManager:
+    """Inside, autocast is off; the meta device knows none."""
+    return nullcontext() if device_type == 'meta' else torch.autocast(device_type, enabled=False)
 
 
 class DropPath(nn.Module):
@@ -329,7 +335,7 @@ class MultiOrderGatedAggregation(nn.Module):
         if self.attn_force_fp32 or self.gate_fp32:
             if self.attn_force_fp32:
                 gate, value = F.silu(gate), F.silu(value)
-            with torch.autocast(gate.device.type, enabled=False):
+            with without_autocast(gate.device.type):
                 gated = F.silu(gate.float()) * F.silu(value.float())
                 return F.conv2d(gated.to(weight.dtype), weight, bias)
         if is_traced():
