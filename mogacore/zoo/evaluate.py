@@ -118,6 +118,7 @@ def _evaluate(trial: Trial, work_dirs: Path, options: dict, say: Callable[[str],
     )
     report = {'result': result.id, 'config': trial.config.name, 'checkpoint': str(trial.checkpoint), 'sha256': digest}
     report |= {'ema': trial.ema, 'options': trial.options, 'metrics': metrics}
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, (json.dumps(report, indent=2, default=float) + '\n').encode())
     for name, value in result.metrics.items():
         key, factor = OUR_METRICS.get(name, (None, 1))
