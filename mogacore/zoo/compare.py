@@ -228,10 +228,9 @@ def _trained(runs: list[Run], work_dir: Path, jobs: int) -> Iterator[Run]:
 
 def _train(run: Run, folder: Path) -> None:
     _prctl_pr_set_pdeathsig(signal.SIGKILL)  # a run does not outlive the comparison
-    with (folder / 'output.txt').open('w') as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
-    sys.stdout.flush()
+    sys.stdout = sys.stderr = (folder / 'output.txt').open('w', buffering=1)
+    os.dup2(sys.stdout.fileno(), 1)
+    os.dup2(sys.stdout.fileno(), 2)
     torch.set_num_threads(run.threads)
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     config = folder / 'config.py'
