@@ -8,15 +8,14 @@ from __future__ import annotations
 import argparse
 import io
 import re
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from pickle import UnpicklingError
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import Tensor, nn
 
+from .download import fetch
 from .errors import UserError
 from .files import write_whole
 
@@ -153,7 +153,8 @@ def read(path: str | Path, map_location='cpu', mmap: bool = False) -> dict:
     """The whole container in a weight file; never runs code from it.
 
     Args:
-        path: A file of torch.save, old format or new, or a ``.safetensors`` file.
+        path: A file of torch.save, old format or new, or a ``.safetensors`` file; a name such as
+            ``mogacore://moganet_tiny`` or an address is fetched first.
         map_location: As of :func:`torch.load`.
         mmap: Leave the tensors on the disk until they are used; without effect on torch.save's old format.
 
@@ -163,7 +164,7 @@ def read(path: str | Path, map_location='cpu', mmap: bool = False) -> dict:
     Raises:
         UserError: If the file is not there, is cut off or damaged, is no weight file, or holds pickled code.
     """
-    path = Path(path).expanduser()
+    path = local_file(path)
     try:
         with path.open('rb') as file:
             head = file.read(16)
@@ -230,6 +231,8 @@ class WeightSets:
     def choose(self, ema: bool | None = None) -> WeightSets:
         """The sets with the one asked for first: None is the plain one, True the EMA, False the raw or only one.
 
+        See :meth:`choose_published` for files whose content is not known beforehand.
+
         Raises:
             UserError: If the EMA is asked for and there is none.
         """
@@ -238,6 +241,13 @@ class WeightSets:
         if self.other is None or ema in (None, self.is_ema):
             return self
         return WeightSets(self.kind, self.other, not self.is_ema, self.state_dict)
+
+    def choose_published(self, weight_set: str) -> WeightSets:
+        """The set that a published figure belongs to: of two 'ema' or 'raw', '' for the plain one; else the only one.
+
+        A release may hold the average under the plain names alone, and does not say so.
+        """
+        return self if self.other is None or not weight_set else self.choose(weight_set == 'ema')
 
 
 def weight_sets(container: dict) -> WeightSets:
@@ -595,21 +605,30 @@ def load_from_local(filename: str, map_location=None) -> dict:
 
 
 def load_from_http(filename: str, map_location=None, model_dir: str | None = None) -> dict:
-    """Download into torch's own cache, the main process first, then :func:`read`."""
-    path = Path(model_dir or Path(torch.hub.get_dir()) / 'checkpoints') / Path(urlparse(filename).path).name
+    """Download into torch's own cache, the main process first, then :func:`read`.
+
+    A published classification file comes as the libraries' own loaders want it, which map no names: under the names of
+    OpenMMLab, the set of weights that its figure belongs to.
+    """
+    from .zoo import result_of_weights
+
+    path = _fetch_once(filename, model_dir)
+    container = read(path, map_location or 'cpu')
+    results = result_of_weights(path.name)
+    if results and results[0].task == 'classification':
+        sets = weight_sets(container).choose_published(results[0].weight_set)
+        return {'meta': {}, 'state_dict': to_layout(sets.state_dict, 'backbone-prefixed')}
+    return container
+
+
+def _fetch_once(url: str, folder: str | None = None) -> Path:
+    """:func:`mogacore.download.fetch` by the main process, and then by the others, who find the file."""
     if not is_main_process():
         barrier()
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(filename, str(path), progress=sys.stderr.isatty())
-        except OSError as error:
-            raise UserError(
-                f'{filename} cannot be fetched ({error}): check address and network, or put the file at {path}'
-            ) from None
+    path = fetch(url, folder)
     if is_main_process():
         barrier()
-    return read(path, map_location or 'cpu')
+    return path
 
 
 def load_from_openmmlab(filename: str, map_location=None) -> dict:
@@ -624,24 +643,66 @@ def load_from_openmmlab(filename: str, map_location=None) -> dict:
     return read(Path(mmengine_checkpoint._get_mmengine_home()) / target, map_location or 'cpu')
 
 
-# ImageNet-1K weights of the paper's release, by the names that create_model knows.
-RELEASE = 'https://github.com/Westlake-AI/MogaNet/releases/download/moganet-in1k-weights/'
-PUBLISHED_WEIGHTS = {
-    'moganet_xtiny': RELEASE + 'moganet_xtiny_sz224_8xbs128_ep300.pth.tar',
-    'moganet_tiny': RELEASE + 'moganet_tiny_sz224_8xbs128_ep300.pth.tar',
-    'moganet_small': RELEASE + 'moganet_small_sz224_8xbs128_ep300.pth.tar',
-    'moganet_base': RELEASE + 'moganet_base_sz224_8xbs128_ep300.pth.tar',
-    'moganet_large': RELEASE + 'moganet_large_sz224_8xbs64_ep300.pth.tar',
-    'moganet_xlarge': RELEASE + 'moganet_xlarge_sz224_8xbs64_ep300.pth.tar',
-}
+SCHEME = 'mogacore://'
+
+
+def official_address(name: str) -> str:
+    """Address of a published weight file by its name, see :func:`mogacore.zoo.official_weights`.
+
+    Raises:
+        UserError: If the name is unknown.
+    """
+    from .zoo import official_weights  # the data is read only when a name is given
+
+    addresses = official_weights()
+    name = name.removeprefix(SCHEME)
+    if name not in addresses:
+        near = get_close_matches(name, addresses, n=4, cutoff=0.4) or list(addresses)[:6]
+        raise UserError(
+            f'{SCHEME}{name} is not among the published weights: did you mean {", ".join(near)}? '
+            'tools/weights.py lists all names'
+        )
+    return addresses[name]
+
+
+def local_file(source: str | Path) -> Path:
+    """The path of a weight file; one that is named by ``mogacore://`` or an address is fetched if it is not there.
+
+    Raises:
+        UserError: If the name is unknown or the file cannot be fetched.
+    """
+    if isinstance(source, str) and source.startswith(SCHEME):
+        source = official_address(source)
+    if isinstance(source, str) and source.startswith(('http://', 'https://')):
+        return _fetch_once(source)
+    return Path(source).expanduser()
+
+
+def load_official(model: nn.Module, name: str) -> LoadReport:
+    """Load a published file by its name into a classifier or trunk, with the set of weights that its figure belongs to.
+
+    Args:
+        model: See :func:`load_into`.
+        name: See :func:`official_address`.
+
+    Raises:
+        UserError: As :func:`official_address` and :func:`load_into`; if the weights were trained with the other gate
+            function than the model has.
+    """
+    from .zoo import result_of_weights
+
+    path = local_file(f'{SCHEME}{name.removeprefix(SCHEME)}')
+    result = result_of_weights(path.name)[0]
+    gates = {module.attn_force_fp32 for module in model.modules() if hasattr(module, 'attn_force_fp32')}
+    if result.attn_force_fp32 is not None and gates != {result.attn_force_fp32}:
+        raise UserError(f'{path.name} was trained with attn_force_fp32={result.attn_force_fp32}: create the model so')
+    sets = weight_sets(read(path)).choose_published(result.weight_set)
+    return load_into(model, sets.state_dict)
 
 
 def load_from_mogacore(filename: str, map_location=None) -> dict:
-    """A name of :data:`PUBLISHED_WEIGHTS`, as in ``mogacore://moganet_tiny``, by :func:`load_from_http`."""
-    name = filename.partition('://')[2]
-    if name not in PUBLISHED_WEIGHTS:
-        raise UserError(f'{filename} is not among the published weights: choose from {", ".join(PUBLISHED_WEIGHTS)}')
-    return load_from_http(PUBLISHED_WEIGHTS[name], map_location)
+    """A name of :func:`mogacore.zoo.official_weights`, as in ``mogacore://moganet_tiny``."""
+    return read(filename, map_location or 'cpu')
 
 
 def load_from_refused(filename: str, map_location=None) -> dict:

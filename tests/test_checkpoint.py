@@ -530,13 +530,13 @@ class TestMMEngine:
         mark = tmp_path / 'mark'
         fetched = []
 
-        def fetch(url, path, progress):
+        def fetch(url, path):
             fetched.append(url)
             torch.save({'state_dict': Toy().state_dict(), 'x': Payload(mark)}, path)
 
         for table in ('get_torchvision_models', 'get_external_models', 'get_mmcls_models'):
             monkeypatch.setattr(mmengine_checkpoint, table, lambda: {'toy': 'https://host/w.pth'})
-        monkeypatch.setattr(torch.hub, 'download_url_to_file', fetch)
+        monkeypatch.setattr('mogacore.download._download', fetch)
         monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
         with pytest.raises(UserError, match='refused'):
             CheckpointLoader.load_checkpoint(name)

@@ -6,12 +6,17 @@
 # stops; the job is queued again and resumes from the newest whole checkpoint, until the training is done.
 # A sweep is a job array: CONFIG may be several ("a.py b.py"), and SEEDS may name seeds. Each run then works in
 # WORK_DIR/CONFIG_NAME or WORK_DIR/CONFIG_NAME/seed_S. The log of each run is slurm-JOBID.log in WORK_DIR.
+# With --dry-run among the arguments nothing is queued: each config is tried here, without data, GPU or Slurm.
 set -euo pipefail
 if [ $# -lt 4 ]; then
     echo "usage: $0 PARTITION JOB CONFIG WORK_DIR [arguments of tools/train.py]" >&2
     exit 2
 fi
-if ! command -v sbatch >/dev/null; then
+dry_run=
+for argument in "${@:5}"; do
+    if [ "$argument" = --dry-run ]; then dry_run=1; fi
+done
+if [ -z "$dry_run" ] && ! command -v sbatch >/dev/null; then
     echo "error: sbatch is not here: call this on a machine of a Slurm cluster, or use tools/dist_train.sh" >&2
     exit 2
 fi
@@ -38,6 +43,13 @@ runs=$((${#configs[@]} * (${#seeds[@]} > 0 ? ${#seeds[@]} : 1)))
 options=(--output="$work_dir/slurm-%j.log")
 if [ "$runs" -gt 1 ]; then
     options=(--array="0-$((runs - 1))" --output="$work_dir/slurm-%A_%a.log")
+fi
+if [ -n "$dry_run" ]; then
+    for config in "${configs[@]}"; do
+        "${PYTHON:-python}" "$tools/train.py" "$config" --work-dir "$work_dir" --resume "$@"
+    done
+    echo "would queue $runs run(s) of $gpus processes in partition $partition, $gpus_per_node GPUs a node"
+    exit 0
 fi
 mkdir -p "$work_dir"
 # One list for all: the lengths of its parts go first. SBATCH_ARGS is a list of words.

@@ -3,7 +3,7 @@
 import argparse
 
 from mogacore.cli import add_run_arguments, run
-from mogacore.engine.runner import train
+from mogacore.engine.runner import dry_run, train
 
 
 def parse_args(argv=None):
@@ -21,12 +21,17 @@ def parse_args(argv=None):
         '--auto-scale-lr', action='store_true', help='scale the learning rate from the recipe batch to the real one'
     )
     parser.add_argument('--seed', type=int, help="seed of the run; default: the config's randomness.seed")
+    parser.add_argument('--dry-run', action='store_true', help='check config, flags and model, and stop: needs no data')
     add_run_arguments(parser)
     return parser.parse_args(argv)
 
 
 def main(argv=None):
-    train(**vars(parse_args(argv)))
+    args = vars(parse_args(argv))
+    if args.pop('dry_run'):
+        print(dry_run(**args))
+    else:
+        train(**args)
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mogacore.engine.config import build_model, load_config, project_root
+from mogacore.engine.config import build_on_meta, load_config, project_root
 from mogacore.errors import UserError
 from mogacore.models.simvp import SimVP
 from mogacore.zoo import published_complexity
@@ -78,16 +78,6 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
         for name in PARTS
         if _has(model, name)
     ]
-
-
-def build_on_meta(cfg: Config) -> nn.Module:
-    """The config's model in eval mode on the meta device: shapes and names, no numbers."""
-    try:
-        with torch.device('meta'):
-            model = build_model(cfg)
-    except RuntimeError:  # some libraries' constructors read values of tensors, which the meta device has none of
-        model = build_model(cfg).to('meta')
-    return model.eval().requires_grad_(False)
 
 
 def count_macs(module: nn.Module, *inputs) -> int:

@@ -9,29 +9,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mogacore.models.layers import ChannelAggregationFFN, MogaBlock, MultiOrderDWConv, MultiOrderGatedAggregation
+from mogacore.models.layers import (
+    ChannelAggregationFFN,
+    FeedForward,
+    MogaBlock,
+    MultiOrderDWConv,
+    MultiOrderGatedAggregation,
+    SingleOrderDWConv,
+    SqueezeExcitationFFN,
+)
 from mogacore.models.moganet import MogaNet
 from mogacore.models.simvp import SimVP
 
 
-def plain_channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor) -> Tensor:
+def plain_channel_aggregation(mlp: FeedForward, x: Tensor) -> Tensor:
     h = F.gelu(mlp.dwconv(mlp.fc1(x)))
-    h = h + mlp.sigma.scale * (h - F.gelu(mlp.decompose(h)))
+    if isinstance(mlp, ChannelAggregationFFN):
+        h = h + mlp.sigma.scale * (h - F.gelu(mlp.decompose(h)))
+    elif isinstance(mlp, SqueezeExcitationFFN):
+        h = h * torch.sigmoid(mlp.excite(F.relu(mlp.squeeze(h.mean((2, 3), keepdim=True)))))
     return mlp.fc2(h)
 
 
 def plain_gated_aggregation(attn: MultiOrderGatedAggregation, x: Tensor) -> Tensor:
     p = attn.proj_1(x)
-    p = p + attn.sigma.scale * (p - p.mean((2, 3), keepdim=True))
+    if attn.sigma is not None:
+        p = p + attn.sigma.scale * (p - p.mean((2, 3), keepdim=True))
     s = F.silu(p)
-    gate, value = attn.gate(s), plain_multi_order(attn.value, s)
+    value = plain_multi_order(attn.value, s)
+    if attn.gate is None:
+        return attn.proj_2(F.silu(value)) + x
+    gate = attn.gate(s)
     gate, value = F.silu(gate), F.silu(value)
     if attn.attn_force_fp32:
         gate, value = F.silu(gate), F.silu(value)
     return attn.proj_2(gate * value) + x
 
 
-def plain_multi_order(value: MultiOrderDWConv, x: Tensor) -> Tensor:
+def plain_multi_order(value: MultiOrderDWConv | SingleOrderDWConv, x: Tensor) -> Tensor:
+    if isinstance(value, SingleOrderDWConv):
+        return value.PW_conv(value.DW_conv0(x))
     low, middle, high = torch.split(value.DW_conv0(x), value.split_dims, dim=1)
     return value.PW_conv(torch.cat([low, value.DW_conv1(middle), value.DW_conv2(high)], dim=1))
 

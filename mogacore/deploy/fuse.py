@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mogacore.errors import UserError
 from mogacore.models.functions import ChannelAggregation, depthwise_conv, is_exported
-from mogacore.models.layers import MogaBlock, PatchEmbed, cast_as_autocast
+from mogacore.models.layers import ChannelAggregationFFN, MogaBlock, MultiOrderDWConv, PatchEmbed, cast_as_autocast
 from mogacore.models.moganet import MogaNet
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -104,7 +104,7 @@ def fuse(model: nn.Module) -> nn.Module:
         A copy in eval mode. It cannot be trained, and its state dict has other keys.
 
     Raises:
-        UserError: If a Moga block has another norm than BatchNorm.
+        UserError: If a Moga block has another norm than BatchNorm, or is one of the paper's ablations.
     """
     model = deepcopy(model).eval().requires_grad_(False)
     for module in model.modules():
@@ -123,6 +123,9 @@ def fuse(model: nn.Module) -> nn.Module:
 def _fuse_block(block: MogaBlock, norm: nn.Module | None = None) -> FusedBlock:
     if any(isinstance(m, nn.GroupNorm) for m in (block.norm1, block.norm2, norm)):
         raise UserError('a MogaNet with GroupNorm cannot be fused: its statistics differ from image to image')
+    is_whole = isinstance(block.attn.value, MultiOrderDWConv) and isinstance(block.mlp, ChannelAggregationFFN)
+    if not is_whole or block.attn.gate is None or block.attn.sigma is None:
+        raise UserError('an ablation of MogaNet cannot be fused, nor need be: it is no network to deploy')
     return FusedBlock(block, norm)
 
 

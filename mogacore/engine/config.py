@@ -51,6 +51,16 @@ def build_model(cfg: Config) -> nn.Module:
     return MODELS.build(model)
 
 
+def build_on_meta(cfg: Config) -> nn.Module:
+    """The config's model in eval mode on the meta device: shapes and names, no numbers."""
+    try:
+        with torch.device('meta'):
+            model = build_model(cfg)
+    except RuntimeError:  # some libraries' constructors read values of tensors, which the meta device has none of
+        model = build_model(cfg).to('meta')
+    return model.eval().requires_grad_(False)
+
+
 def prepare_for_device(cfg: Config, amp: bool = False) -> None:
     """Turn on mixed precision if asked for, and make the optimizer wrapper one that runs on this device.
 

@@ -28,7 +28,15 @@ from mogacore.files import write_whole
 from mogacore.registry import import_quietly
 
 from .allocator import keep_freed_memory
-from .config import check_data, enable_tta, load_config, locate_data, prepare_for_device, show_predictions
+from .config import (
+    build_on_meta,
+    check_data,
+    enable_tta,
+    load_config,
+    locate_data,
+    prepare_for_device,
+    show_predictions,
+)
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
 from .resume import make_resumable
 from .saving import newest_whole_checkpoint
@@ -43,7 +51,8 @@ class Runner(MMEngineRunner):
     """mmengine's Runner, which reads weight files safely and passes over no key in silence.
 
     A config sets ``load_allow_missing`` and ``load_allow_unexpected`` (lists of patterns such as ``head.*``) for what
-    the file of ``load_from`` may lack or have too many of; see :func:`mogacore.checkpoint.load_into`.
+    the file of ``load_from`` may lack or have too many of, and ``load_ema`` to choose between its raw and averaged
+    weights; see :func:`mogacore.checkpoint.load_into`.
     """
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> dict:
@@ -79,6 +88,7 @@ def _load_whole(runner: Runner | ShardedRunner, model: nn.Module, filename: str)
             container,
             allow_missing=runner.cfg.get('load_allow_missing', ()),
             allow_unexpected=runner.cfg.get('load_allow_unexpected', ()),
+            ema=runner.cfg.get('load_ema'),
         )
     except CheckpointError as error:
         raise CheckpointError(f'{filename}: {error}') from None
@@ -129,23 +139,7 @@ def _train(
     cfg_options: dict | None,
     launcher: str,
 ) -> Runner:
-    cfg = load_config(config, cfg_options)
-    if resume not in (None, 'auto') and not Path(resume).is_file():
-        raise UserError(f'checkpoint {resume} is not there: pass --resume alone to take the newest of the work dir')
-    cfg.work_dir = _work_dir(cfg, work_dir)
-    if resume is None and any(Path(cfg.work_dir).glob('*.pth')):
-        raise UserError(
-            f'work dir {cfg.work_dir} already holds checkpoints: go on with --resume, or choose another --work-dir'
-        )
-    if auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise UserError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {config} does not say')
-        cfg.auto_scale_lr.enable = True
-    if seed is not None:
-        if seed < 0:
-            raise UserError(f'seed {seed} does not fit: give a whole number from 0')
-        cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
-    prepare_for_device(cfg, amp)
+    cfg = _training_config(config, work_dir, resume, amp, auto_scale_lr, seed, cfg_options)
     locate_data(cfg, 'train')
     if launcher == 'none' or process_environment(launcher, os.environ)['RANK'] == '0':
         check_data(cfg)
@@ -166,6 +160,69 @@ def _train(
     end_workers(runner)
     close_process_group()
     return runner
+
+
+def _training_config(
+    config: str,
+    work_dir: str | None,
+    resume: str | None,
+    amp: bool,
+    auto_scale_lr: bool,
+    seed: int | None,
+    cfg_options: dict | None,
+) -> Config:
+    """The config of a training with the user's flags laid over it; arguments as of :func:`train`."""
+    cfg = load_config(config, cfg_options)
+    if resume not in (None, 'auto') and not Path(resume).is_file():
+        raise UserError(f'checkpoint {resume} is not there: pass --resume alone to take the newest of the work dir')
+    cfg.work_dir = _work_dir(cfg, work_dir)
+    if resume is None and any(Path(cfg.work_dir).glob('*.pth')):
+        raise UserError(
+            f'work dir {cfg.work_dir} already holds checkpoints: go on with --resume, or choose another --work-dir'
+        )
+    if auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {config} does not say')
+        cfg.auto_scale_lr.enable = True
+    if seed is not None:
+        if seed < 0:
+            raise UserError(f'seed {seed} does not fit: give a whole number from 0')
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
+    prepare_for_device(cfg, amp)
+    return cfg
+
+
+def dry_run(
+    config: str,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    seed: int | None = None,
+    cfg_options: dict | None = None,
+    launcher: str = 'none',
+) -> str:
+    """What :func:`train` would do, found out without data, weights or a GPU: the config, the flags, and the model.
+
+    Returns:
+        A line for people.
+
+    Raises:
+        UserError: If something that the user gave does not fit; that data is missing is told in the line.
+    """
+    cfg = _training_config(config, work_dir, resume, amp, auto_scale_lr, seed, cfg_options)
+    model = build_on_meta(cfg)
+    length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
+    unit = 'epochs' if 'max_epochs' in cfg.train_cfg else 'iterations'
+    try:
+        locate_data(cfg, 'train')
+        data = 'the data is there'
+    except UserError as error:
+        data = f'before it can start: {error}'
+    return (
+        f'{config}: {type(model).__name__} of {sum(p.numel() for p in model.parameters()):,} parameters, '
+        f'{length} {unit}, {cfg.train_dataloader.batch_size} a process, into {cfg.work_dir}; {data}'
+    )
 
 
 def _init_process_group(cfg: Config, launcher: str) -> None:
@@ -223,7 +280,7 @@ def test(
         UserError: If something the user gave is not there or does not fit.
     """
     cfg = load_config(config, cfg_options)
-    if not Path(checkpoint).is_file():
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise UserError(f'checkpoint {checkpoint} is not there: give the path of a weight file')
     cfg.work_dir = _work_dir(cfg, work_dir)
     cfg.load_from, cfg.resume = checkpoint, False

@@ -18,6 +18,7 @@ steps run by functions.py, which moves and keeps less memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,11 @@ def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 
 
+def without_autocast(device_type: str) -> AbstractContextManager:
+    """Inside, autocast is off; the meta device knows none."""
+    return nullcontext() if device_type == 'meta' else torch.autocast(device_type, enabled=False)
+
+
 class DropPath(nn.Module):
     """Stochastic depth: in training each sample is zeroed with probability ``drop_prob``, survivors are rescaled.
 
@@ -91,10 +97,8 @@ class ElementScale(nn.Module):
         return x * self.scale
 
 
-class ChannelAggregationFFN(nn.Module):
-    """Feed-forward network with channel aggregation (paper section 4.3).
-
-    ``h = GELU(dwconv(fc1(x)))``, then ``fc2(h + sigma * (h - GELU(decompose(h))))``.
+class FeedForward(nn.Module):
+    """Feed-forward network with a depth-wise convolution between its two 1x1 ones: ``fc2(GELU(dwconv(fc1(x))))``.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -116,6 +120,45 @@ class ChannelAggregationFFN(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Conv2d(feedforward_channels, embed_dims, 1)
         self.drop = nn.Dropout(ffn_drop)
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) to the same shape, times ``scale`` (1, C, 1, 1) if given."""
+        out = self.drop(self.fc2(self.hidden(x)))
+        return out if scale is None else out * scale
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """The hidden map (B, H, height, width) that ``fc2`` reads."""
+        return self.drop(self.act(self.dwconv(self.fc1(x))))
+
+
+class SqueezeExcitationFFN(FeedForward):
+    """Feed-forward network whose hidden channels are weighted by squeeze and excitation (Hu et al., arXiv 1709.01507).
+
+    How wide the squeeze of the paper's ablation is was not published with its code; here it is C / 32, nearly as
+    narrow as the one channel of channel aggregation.
+    """
+
+    def __init__(self, embed_dims: int, feedforward_channels: int, kernel_size: int = 3, ffn_drop: float = 0.0):
+        super().__init__(embed_dims, feedforward_channels, kernel_size, ffn_drop)
+        squeezed = max(embed_dims // 32, 1)
+        self.squeeze = nn.Conv2d(feedforward_channels, squeezed, 1)
+        self.excite = nn.Conv2d(squeezed, feedforward_channels, 1)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        h = super().hidden(x)
+        weights = self.excite(F.relu(self.squeeze(h.mean((2, 3), keepdim=True))))
+        return h * weights.sigmoid()
+
+
+class ChannelAggregationFFN(FeedForward):
+    """Feed-forward network with channel aggregation (paper section 4.3).
+
+    ``h = GELU(dwconv(fc1(x)))``, then ``fc2(h + sigma * (h - GELU(decompose(h))))``. Arguments as of
+    :class:`FeedForward`.
+    """
+
+    def __init__(self, embed_dims: int, feedforward_channels: int, kernel_size: int = 3, ffn_drop: float = 0.0):
+        super().__init__(embed_dims, feedforward_channels, kernel_size, ffn_drop)
         self.decompose = nn.Conv2d(feedforward_channels, 1, 1)
         self.sigma = ElementScale(feedforward_channels, init_value=1e-5)
 
@@ -127,7 +170,7 @@ class ChannelAggregationFFN(nn.Module):
         common_weight = (weight * sigma).sum(1).view(1, -1, 1, 1)
         weight = weight * (1 + sigma)
         if is_traced() or (self.training and self.drop.p > 0):
-            h = self.drop(self.act(self.dwconv(self.fc1(x))))
+            h = self.hidden(x)
             common = self.act(self.decompose(h))  # (B, 1, H, W)
             out = F.conv2d(h, weight, bias)
             return self.drop(torch.addcmul(out, common, common_weight.to(out.dtype), value=-1))
@@ -191,6 +234,32 @@ class MultiOrderDWConv(nn.Module):
         return DepthwiseConv.apply(*cast_as_autocast(x, conv.weight, conv.bias), conv.dilation[0])
 
 
+class SingleOrderDWConv(nn.Module):
+    """One depth-wise convolution on all channels, mixed by a 1x1 convolution: what the multi-order one is ablated to.
+
+    Args:
+        embed_dims: Channels C.
+        kernel_size: Its kernel.
+    """
+
+    def __init__(self, embed_dims: int, kernel_size: int):
+        super().__init__()
+        self.DW_conv0 = nn.Conv2d(embed_dims, embed_dims, kernel_size, padding=kernel_size // 2, groups=embed_dims)
+        self.PW_conv = nn.Conv2d(embed_dims, embed_dims, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(self.DW_conv0(x))
+
+    def mix(self, context: Tensor) -> Tensor:
+        """What follows on the depth-wise convolution, (B, C, H, W)."""
+        return self.PW_conv(context)
+
+
+# What attn_context and ffn_mixer may be; the first is the published network, the others are ablations of it.
+CONTEXTS = {'multi-order': None, '5x5': 5, '7x7': 7}
+FFN_MIXERS = {'ca': ChannelAggregationFFN, 'se': SqueezeExcitationFFN, 'plain': FeedForward}
+
+
 class MultiOrderGatedAggregation(nn.Module):
     """Spatial aggregation: feature decomposition, then multi-order context behind a gate (paper section 4.2).
 
@@ -204,6 +273,9 @@ class MultiOrderGatedAggregation(nn.Module):
             and value pass SiLU twice, in fp32. Weights must be run with the function they were trained with.
         gate_fp32: Compute the gate product and ``proj_2`` in fp32 under autocast, the function unchanged: the product
             is the one place of the block where fp16 can overflow.
+        use_gate: False leaves the gate out, an ablation: ``proj_2(SiLU(value(s))) + x``.
+        context: Depth-wise convolution of the value: 'multi-order', or for ablations '5x5' or '7x7'.
+        use_decompose: False leaves the feature decomposition out, an ablation: ``s = SiLU(p)``.
     """
 
     def __init__(
@@ -213,22 +285,32 @@ class MultiOrderGatedAggregation(nn.Module):
         channel_split: Sequence[int] = (1, 3, 4),
         attn_force_fp32: bool = False,
         gate_fp32: bool = False,
+        use_gate: bool = True,
+        context: str = 'multi-order',
+        use_decompose: bool = True,
     ):
         super().__init__()
         self.attn_force_fp32 = attn_force_fp32
         self.gate_fp32 = gate_fp32
         self.proj_1 = nn.Conv2d(embed_dims, embed_dims, 1)
-        self.gate = nn.Conv2d(embed_dims, embed_dims, 1)
-        self.value = MultiOrderDWConv(embed_dims, dw_dilation, channel_split)
+        self.gate = nn.Conv2d(embed_dims, embed_dims, 1) if use_gate else None
+        kernel_size = CONTEXTS[context]
+        if kernel_size is None:
+            self.value = MultiOrderDWConv(embed_dims, dw_dilation, channel_split)
+        else:
+            self.value = SingleOrderDWConv(embed_dims, kernel_size)
         self.proj_2 = nn.Conv2d(embed_dims, embed_dims, 1)
-        self.sigma = ElementScale(embed_dims, init_value=1e-5)
+        self.sigma = ElementScale(embed_dims, init_value=1e-5) if use_decompose else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.branch(x) + x
 
     def branch(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """What is added to ``x``, (B, C, H, W), times ``scale`` (1, C, 1, 1) if given."""
-        p = self.decompose(x)
+        p = self.proj_1(x) if self.sigma is None else self.decompose(x)
+        if self.gate is None:
+            out = self.proj_2(F.silu(self.value(F.silu(p))))
+            return out if scale is None else out * scale
         first = self.value.DW_conv0
         if is_traced():
             s = F.silu(p)
@@ -253,7 +335,7 @@ class MultiOrderGatedAggregation(nn.Module):
         if self.attn_force_fp32 or self.gate_fp32:
             if self.attn_force_fp32:
                 gate, value = F.silu(gate), F.silu(value)
-            with torch.autocast(gate.device.type, enabled=False):
+            with without_autocast(gate.device.type):
                 gated = F.silu(gate.float()) * F.silu(value.float())
                 return F.conv2d(gated.to(weight.dtype), weight, bias)
         if is_traced():
@@ -277,6 +359,10 @@ class MogaBlock(nn.Module):
         attn_channel_split: See :class:`MultiOrderDWConv`.
         attn_force_fp32: See :class:`MultiOrderGatedAggregation`.
         gate_fp32: See :class:`MultiOrderGatedAggregation`.
+        attn_gate: Its ``use_gate``.
+        attn_context: Its ``context``.
+        attn_decompose: Its ``use_decompose``.
+        ffn_mixer: Feed-forward network: 'ca' (channel aggregation), or for ablations 'se' or 'plain'.
     """
 
     def __init__(
@@ -291,14 +377,25 @@ class MogaBlock(nn.Module):
         attn_channel_split: Sequence[int] = (1, 3, 4),
         attn_force_fp32: bool = False,
         gate_fp32: bool = False,
+        attn_gate: bool = True,
+        attn_context: str = 'multi-order',
+        attn_decompose: bool = True,
+        ffn_mixer: str = 'ca',
     ):
         super().__init__()
         self.norm1 = build_norm(embed_dims, norm_cfg)
         self.attn = MultiOrderGatedAggregation(
-            embed_dims, attn_dw_dilation, attn_channel_split, attn_force_fp32, gate_fp32
+            embed_dims,
+            attn_dw_dilation,
+            attn_channel_split,
+            attn_force_fp32,
+            gate_fp32,
+            attn_gate,
+            attn_context,
+            attn_decompose,
         )
         self.norm2 = build_norm(embed_dims, norm_cfg)
-        self.mlp = ChannelAggregationFFN(embed_dims, int(embed_dims * ffn_ratio), ffn_drop=drop_rate)
+        self.mlp = FFN_MIXERS[ffn_mixer](embed_dims, int(embed_dims * ffn_ratio), ffn_drop=drop_rate)
         self.drop_path = DropPath(drop_path_rate)
         self.layer_scale_1 = nn.Parameter(torch.full((1, embed_dims, 1, 1), layer_scale_init))
         self.layer_scale_2 = nn.Parameter(torch.full((1, embed_dims, 1, 1), layer_scale_init))

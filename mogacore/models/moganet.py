@@ -16,10 +16,10 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mogacore.checkpoint import load, load_into
+from mogacore.checkpoint import SCHEME, load, load_into
 from mogacore.errors import UserError
 
-from .layers import FrozenRunningStats, MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
+from .layers import CONTEXTS, FFN_MIXERS, FrozenRunningStats, MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
 
 # Paper table A1; drop_path_rate: the rate of the ImageNet-1K training.
 ARCHS = {
@@ -103,6 +103,11 @@ class MogaNet(BaseModule):
         attn_force_fp32: The published option: **another function** (gate and value activated twice, in fp32). True
             for OpenMixup's weights, False for those of the MogaNet release.
         gate_fp32: The gate in fp32 under AMP, function unchanged; use it where fp16 training goes NaN.
+        attn_gate: False leaves the gate out. This and the next three are the paper's ablations, by default the whole
+            network; see :class:`mogacore.models.layers.MogaBlock`.
+        attn_context: Depth-wise convolution: 'multi-order', '5x5' or '7x7'.
+        attn_decompose: False leaves the feature decomposition out.
+        ffn_mixer: Channel mixer: 'ca' (channel aggregation), 'se' (squeeze and excitation) or 'plain'.
         norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN')`` for all norms; None is BN.
         norm_eval: Keep BatchNorm in eval mode while training (running statistics fixed).
         frozen_stages: Stages 0..frozen_stages (embedding, blocks, norm) get no gradient and stay in eval mode;
@@ -132,6 +137,10 @@ class MogaNet(BaseModule):
         attn_final_dilation: bool = True,
         attn_force_fp32: bool = False,
         gate_fp32: bool = False,
+        attn_gate: bool = True,
+        attn_context: str = 'multi-order',
+        attn_decompose: bool = True,
+        ffn_mixer: str = 'ca',
         norm_cfg: dict | None = None,
         norm_eval: bool = False,
         frozen_stages: int = -1,
@@ -141,6 +150,7 @@ class MogaNet(BaseModule):
     ):
         super().__init__(init_cfg)
         settings = parse_arch(arch, attn_channel_split)
+        self.arch_name = ALIASES.get(arch.lower(), arch.lower()) if isinstance(arch, str) else None
         self.embed_dims, self.depths = settings['embed_dims'], settings['depths']
         self.num_stages = len(self.depths)
         if not out_indices or any(i not in range(self.num_stages) for i in out_indices):
@@ -151,6 +161,12 @@ class MogaNet(BaseModule):
             drop_path_rate = settings['drop_path_rate']
         if not 0 <= drop_path_rate < 1:
             raise UserError(f'drop_path_rate {drop_path_rate} does not fit: choose from 0 up to, but not, 1')
+        for name, value, allowed in (
+            ('attn_context', attn_context, CONTEXTS),
+            ('ffn_mixer', ffn_mixer, FFN_MIXERS),
+        ):
+            if value not in allowed:
+                raise UserError(f'{name} {value!r} is unknown: choose from {", ".join(allowed)}')
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -180,6 +196,10 @@ class MogaNet(BaseModule):
                     attn_channel_split=attn_channel_split,
                     attn_force_fp32=attn_force_fp32,
                     gate_fp32=gate_fp32,
+                    attn_gate=attn_gate,
+                    attn_context=attn_context,
+                    attn_decompose=attn_decompose,
+                    ffn_mixer=ffn_mixer,
                 )
                 for _ in range(depth)
             )
@@ -201,14 +221,21 @@ class MogaNet(BaseModule):
         """Initialise from ``init_cfg``; without one the network keeps what its constructor drew.
 
         ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads the trunk of any published file, whole or with
-        an error; ``prefix`` picks the part of a larger model's file whose names begin so.
+        an error; 'official' is ``mogacore://moganet_tiny`` for the size tiny, the file that the published detectors,
+        segmentors and pose models started from. ``prefix`` picks the part of a larger model's file whose names begin
+        so.
 
         Raises:
             CheckpointError: If the weights do not fit.
         """
         init_cfg = self.init_cfg
         if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-            weights = load(CheckpointLoader.load_checkpoint(init_cfg['checkpoint'], map_location='cpu'))
+            checkpoint = init_cfg['checkpoint']
+            if checkpoint == 'official':
+                if self.arch_name is None:
+                    raise UserError("init_cfg checkpoint 'official' needs a published size: give arch by name")
+                checkpoint = f'{SCHEME}moganet_{self.arch_name}'
+            weights = load(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
             if prefix := init_cfg.get('prefix'):
                 weights = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
             load_into(self, weights)

@@ -234,3 +234,36 @@ def test_job_that_meets_its_time_limit_saves_and_goes_on(cluster, limited, proje
     assert cluster.job(limited)['JobState'] == 'COMPLETED', log[-3000:]
     assert 'stopped by SIGUSR1' in log and 'is queued again' in log and 'start 2: ' in log
     assert largest_difference(weights(project, 'limited'), weights(project, 'requeued')) == 0
+
+
+def test_reproduce_queues_a_missing_row_and_finds_what_it_leaves(cluster, project):
+    """The paper's XT on ImageNet, with 16 digits standing in for its pictures."""
+    digits = project / 'data' / 'digits' / 'classification'
+    settings = [f'dataset.data_root={digits}', 'dataset.indices=16', 'batch_size=8', 'num_workers=0']
+    settings += ['persistent_workers=False', 'pin_memory=False']
+    options = [f'{loader}_dataloader.{setting}' for loader in ('train', 'val') for setting in settings]
+    options += ['train_cfg.max_epochs=1', 'custom_hooks=[]']
+
+    def reproduce(*args):
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', ROOT / 'tools' / 'reproduce.py', 'cls-001', *args], cwd=project,
+            capture_output=True, text=True, timeout=200,
+            env={**cluster.env, **ENV, 'PYTHONPATH': str(ROOT), 'SBATCH_ARGS': '--hold'},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    submission = ['--submit', '--partition', 'test', '--gpus', '1', '--cfg-options', *options]
+    said = reproduce(*submission)
+    name = 'moganet-xtiny_8xb128_in1k-224'
+    assert said.startswith(f'{name}: Submitted batch job')
+    job = said.split()[-1]
+    assert reproduce(*submission) == f'{name}: is queued already\n'
+    cluster.call('scontrol', 'release', job)
+    cluster.wait_for_state(job, ('COMPLETED', 'FAILED'), 200)
+    log = (project / 'work_dirs' / name / f'slurm-{job}.log').read_text()
+    assert cluster.job(job)['JobState'] == 'COMPLETED', log[-3000:]
+    reproduce('--json', 'rows.json')
+    (row,) = json.loads((project / 'rows.json').read_text())
+    assert 0 <= row['metrics']['top1'] <= row['metrics']['top5'] <= 100
+    assert reproduce(*submission) == ''  # measured: nothing to queue

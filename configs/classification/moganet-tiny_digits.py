@@ -1,0 +1,2 @@
+_base_ = './moganet-xtiny_digits.py'
+model = dict(backbone=dict(arch='tiny'), head=dict(in_channels=256))

@@ -1,0 +1,303 @@
+"""Backbones side by side from scratch on a small data set: the same data, length and optimizer, an equal search.
+
+Each network first tries every learning rate on four fifths of the training set and is scored on the fifth left out;
+with the best rate it is then trained on the whole of it with each seed, and tested once, at the end. The test set
+chooses nothing. A run that has ended is not run again, so that a comparison can be stopped and gone on with.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch.multiprocessing import _prctl_pr_set_pdeathsig
+
+from mogacore.analysis.complexity import complexity
+from mogacore.engine.config import leaf_datasets, load_config, locate_data
+from mogacore.engine.runner import train
+from mogacore.errors import UserError
+from mogacore.files import write_whole
+from mogacore.registry import import_quietly
+
+RATES = (5e-4, 2e-3, 8e-3)
+SEEDS = (0, 1, 2)
+FOLDS = 5  # one of them is left out in the search
+METRIC = 'accuracy/top1'
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a comparison.
+
+    Args:
+        config: Config file.
+        rate: Largest learning rate.
+        seed: Seed of all that is random.
+        epochs: Passes over the training set; the first warms up.
+        is_search: Train without one fold, which then is the test set.
+        threads: Threads of the process on a CPU.
+    """
+
+    config: str
+    rate: float
+    seed: int
+    epochs: int
+    is_search: bool
+    threads: int = 1
+
+    @property
+    def folder(self) -> str:
+        """Work dir below that of the comparison; another setting is another folder."""
+        kind = 'search' if self.is_search else 'final'
+        return f'{Path(self.config).stem}/{kind}_{self.epochs}e_lr{self.rate:g}_seed{self.seed}'
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came out for a network.
+
+    Args:
+        name: Config, without data set and suffix.
+        params: Number of parameters.
+        macs: Multiply-adds of one image.
+        rates: Learning rate to accuracy in the search, in per cent.
+        rate: The best of them.
+        accuracies: Of each seed on the test set, in per cent.
+        seconds: CPU time of a final training, or on a GPU its wall time; mean of the seeds.
+    """
+
+    name: str
+    params: int
+    macs: int
+    rates: dict[float, float]
+    rate: float
+    accuracies: list[float]
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy of the seeds."""
+        return statistics.mean(self.accuracies)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the seeds, by N - 1."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+
+
+def compare(
+    configs: Sequence[str | Path],
+    work_dir: str | Path,
+    epochs: int,
+    rates: Sequence[float] = RATES,
+    seeds: Sequence[int] = SEEDS,
+    jobs: int = 1,
+    threads: int = 1,
+    progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> list[Row]:
+    """Train what has not been trained yet, and sum up.
+
+    Args:
+        configs: Classification configs over one data set.
+        work_dir: Folder of the runs; what has ended there is taken as it is.
+        epochs: See :class:`Run`.
+        rates: Learning rates that each network tries.
+        seeds: Seeds of the final trainings; the first is that of the search.
+        jobs: Trainings at a time.
+        threads: Threads of each on a CPU.
+        progress: Called with the number of runs done and of all, and the last one's name.
+
+    Returns:
+        A row a config, in their order.
+
+    Raises:
+        UserError: If data is missing or a run fails.
+    """
+    for name in {str(load_config(config).get('default_scope', 'mmengine')) for config in configs}:
+        import_quietly(name)  # before the processes of the runs fork off, which then need not do so each
+    work_dir = Path(work_dir)
+    total, done = len(configs) * (len(rates) + len(seeds)), 0
+
+    def run_all(runs: list[Run]) -> list[dict]:
+        nonlocal done
+        for run in _trained(runs, work_dir, jobs):
+            done += 1
+            progress(done, total, run.folder)
+        return [json.loads(_result_file(run, work_dir).read_text()) for run in runs]
+
+    searches = [Run(str(c), rate, seeds[0], epochs, True, threads) for c in configs for rate in rates]
+    found = [result['accuracy'] for result in run_all(searches)]
+    by_config = [dict(zip(rates, found[i : i + len(rates)], strict=True)) for i in range(0, len(found), len(rates))]
+    best = [max(scores, key=scores.get) for scores in by_config]
+    finals = [
+        Run(str(c), rate, seed, epochs, False, threads) for c, rate in zip(configs, best, strict=True) for seed in seeds
+    ]
+    results = run_all(finals)
+    rows = []
+    for i, (config, scores, rate) in enumerate(zip(configs, by_config, best, strict=True)):
+        own = results[i * len(seeds) : (i + 1) * len(seeds)]
+        parts = complexity(config)
+        rows.append(
+            Row(
+                name=Path(config).stem.rpartition('_')[0],
+                params=sum(part.params for part in parts),
+                macs=sum(part.macs for part in parts),
+                rates=scores,
+                rate=rate,
+                accuracies=[result['accuracy'] for result in own],
+                seconds=statistics.mean(result['seconds'] for result in own),
+            )
+        )
+    return rows
+
+
+def derive(cfg: Config, run: Run) -> Config:
+    """The config of a run: its rate, length and part of the data over a config of ``configs/classification``.
+
+    Raises:
+        UserError: If the data is missing.
+    """
+    locate_data(cfg, 'train')
+    (train_set,) = (dataset for dataset in leaf_datasets(cfg, 'train') if dataset is not cfg.val_dataloader.dataset)
+    cfg.train_dataloader.dataset = train_set  # out of a wrapper that repeats it: an epoch is one pass
+    if run.is_search:
+        from mmengine.registry import DATASETS, init_default_scope
+
+        init_default_scope(cfg.default_scope)
+        everything = range(len(DATASETS.build(train_set)))
+        held_out = dict(train_set, pipeline=cfg.val_dataloader.dataset.pipeline, indices=list(everything[::FOLDS]))
+        cfg.val_dataloader.dataset = held_out
+        train_set.indices = [index for index in everything if index % FOLDS]
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.num_workers, loader.persistent_workers = 0, False
+    cfg.train_dataloader.drop_last = True  # BatchNorm of a 1 x 1 map fails on a batch that is one image
+    cfg.test_dataloader = cfg.val_dataloader
+    cfg.optim_wrapper.optimizer.lr = run.rate
+    cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = run.epochs
+    for scheduler in cfg.param_scheduler:
+        if scheduler.type == 'CosineAnnealingLR':
+            scheduler.end, scheduler.T_max = run.epochs, run.epochs - scheduler.begin
+    # The last weights are those that are tested; a long run leaves enough to go on from.
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=10, max_keep_ckpts=1, save_last=False)
+    return cfg
+
+
+def _result_file(run: Run, work_dir: Path) -> Path:
+    return work_dir / run.folder / 'result.json'
+
+
+def _trained(runs: list[Run], work_dir: Path, jobs: int) -> Iterator[Run]:
+    """Each run once it has ended, in a process of its own, ``jobs`` of them at a time."""
+    yield from (run for run in runs if _result_file(run, work_dir).exists())
+    pending = [run for run in runs if not _result_file(run, work_dir).exists()]
+    running = {}
+    try:
+        while pending or running:
+            while pending and len(running) < jobs:
+                run = pending.pop(0)
+                folder = work_dir / run.folder
+                folder.mkdir(parents=True, exist_ok=True)
+                process = multiprocessing.get_context('fork').Process(target=_train, args=(run, folder))
+                process.start()
+                running[process.sentinel] = run, process
+            for sentinel in wait(list(running)):
+                run, process = running.pop(sentinel)
+                process.join()
+                if process.exitcode:
+                    output = work_dir / run.folder / 'output.txt'
+                    said = [line for line in output.read_text().splitlines() if line.strip()]
+                    raise UserError(f'run {run.folder} failed, see {output}: {said[-1] if said else "no output"}')
+                yield run
+    finally:
+        for _, process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _train(run: Run, folder: Path) -> None:
+    _prctl_pr_set_pdeathsig(signal.SIGKILL)  # a run does not outlive the comparison
+    sys.stdout = sys.stderr = (folder / 'output.txt').open('w', buffering=1)
+    os.dup2(sys.stdout.fileno(), 1)
+    os.dup2(sys.stdout.fileno(), 2)
+    torch.set_num_threads(run.threads)
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    config = folder / 'config.py'
+    derive(load_config(run.config), run).dump(config)
+    start = clock()
+    runner = train(str(config), work_dir=str(folder), resume='auto', seed=run.seed)
+    seconds = clock() - start
+    accuracy = runner.message_hub.get_scalar(f'val/{METRIC}').current()
+    report = dict(asdict(run), accuracy=float(accuracy), seconds=seconds)
+    write_whole(folder / 'result.json', (json.dumps(report, indent=2) + '\n').encode())
+    for path in folder.glob('*.pth'):
+        path.unlink()
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table of Markdown, best first."""
+    lines = [
+        '| backbone | parameters (M) | MMACs | learning rate | top-1, mean | spread | least to most | seconds |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
+    for row in sorted(rows, key=lambda row: -row.mean):
+        lines.append(
+            f'| {row.name} | {row.params / 1e6:.2f} | {row.macs / 1e6:.1f} | {row.rate:g} | {row.mean:.2f} % '
+            f'| {row.spread:.2f} | {min(row.accuracies):.2f} to {max(row.accuracies):.2f} | {row.seconds:.0f} |'
+        )
+    return '\n'.join(lines)
+
+
+def report(rows: Sequence[Row], **facts) -> dict:
+    """The rows, the machine, and further ``facts``, as JSON can hold them."""
+    return dict(
+        facts,
+        machine=machine(),
+        date=time.strftime('%Y-%m-%d'),
+        rows=[dict(asdict(row), mean=row.mean, spread=row.spread) for row in rows],
+    )
+
+
+def machine() -> str:
+    """Processor or GPU and the versions that matter, in a line."""
+    from mogacore.analysis.throughput import describe_machine
+
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return f'{describe_machine(device)}, Python {platform.python_version()}'
+
+
+def draw(rows: Sequence[Row], title: str, path: str | Path) -> None:
+    """Draw accuracy with its spread over multiply-adds, the area of a point growing with its parameters.
+
+    Args:
+        rows: As of :func:`compare`.
+        title: What was compared, on what.
+        path: PNG file to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout='constrained')
+    axis = figure.subplots()
+    for row in rows:
+        colour = '#cc3311' if row.name.startswith('moganet') else '#4477aa'
+        x = row.macs / 1e6
+        axis.errorbar(x, row.mean, yerr=row.spread, color=colour, capsize=3)
+        axis.scatter(x, row.mean, s=20 * row.params / 1e6, color=colour, alpha=0.6)
+        axis.annotate(row.name, (x, row.mean), xytext=(6, 6), textcoords='offset points', fontsize=8)
+    axis.set_xscale('log')
+    axis.set_xlabel('multiply-adds of an image, M (area of a point: parameters)')
+    axis.set_ylabel('top-1 accuracy, %')
+    axis.set_title(title, fontsize=9)
+    axis.margins(x=0.15)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,126 @@
+"""Test published weight files, each with the config, gate function and set of weights that its figures belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mogacore.checkpoint import read, weight_sets
+from mogacore.download import sha256
+from mogacore.engine.config import load_config
+from mogacore.engine.runner import test
+from mogacore.errors import UserError
+from mogacore.files import write_whole
+
+from .reproduce import OUR_METRICS, cfg_options, published_test
+from .results import Result
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a weight file is to be tested.
+
+    Args:
+        result: Published result that it belongs to.
+        config: Config file.
+        checkpoint: The weight file.
+        ema: Set to take, as of :func:`mogacore.checkpoint.load`.
+        options: Settings over the config.
+        container: What the file is, for people.
+    """
+
+    result: Result
+    config: Path
+    checkpoint: Path
+    ema: bool | None
+    options: dict
+    container: str
+
+
+def trials(folder: Path, results: Iterable[Result], configs: Path) -> list[Trial]:
+    """A trial for each result whose weight file lies in ``folder`` under its published name.
+
+    Raises:
+        UserError: If a file is damaged or no weight file.
+    """
+    found = []
+    for result in results:
+        checkpoint = folder / result.weights_file
+        if not result.weights or not result.config or not checkpoint.is_file():
+            continue
+        config = configs / result.config
+        sets = weight_sets(read(checkpoint, mmap=True))
+        ema = sets.choose_published(result.weight_set).is_ema if sets.other is not None else None
+        found.append(Trial(result, config, checkpoint, ema, cfg_options(result, load_config(config)), sets.kind))
+    return found
+
+
+def evaluate_folder(
+    folder: Path,
+    results: Iterable[Result],
+    configs: Path,
+    work_dirs: Path,
+    options: dict,
+    say: Callable[[str], None],
+) -> int:
+    """Test every published weight file in a folder and write its metrics where the tables look for them.
+
+    Args:
+        folder: Folder of weight files, under their published names.
+        results: Results to look for.
+        configs: Folder of the configs.
+        work_dirs: Folder that gets ``published/ID.json``; a result that has one, of the same file, is not tested again.
+        options: Settings over every config.
+        say: Told about each file.
+
+    Returns:
+        Exit code: 0, or 1 if a file could not be tested.
+
+    Raises:
+        UserError: If the folder is not there or has no published weight file.
+    """
+    if not folder.is_dir():
+        raise UserError(f'folder {folder} is not there: give one with published weight files')
+    results = list(results)
+    names = {result.weights_file for result in results}
+    if not any((folder / name).is_file() for name in names if name):
+        raise UserError(f'{folder} has no published weight file under its name: tools/weights.py lists the names')
+    failed = 0
+    for result in results:
+        try:
+            for trial in trials(folder, [result], configs):
+                _evaluate(trial, work_dirs, options, say)
+        except UserError as error:
+            failed += 1
+            say(f'{result.id} {result.weights_file}: not tested: {error}')
+    for path in sorted(folder.glob('*.pth*')):
+        if path.name not in names and path.suffix in ('.pth', '.tar'):
+            say(f'{path.name}: is no published file of these rows')
+    return 1 if failed else 0
+
+
+def _evaluate(trial: Trial, work_dirs: Path, options: dict, say: Callable[[str], None]) -> None:
+    result, out = trial.result, published_test(trial.result, work_dirs)
+    digest = sha256(trial.checkpoint)
+    if out.exists() and json.loads(out.read_text()).get('sha256') == digest:
+        say(f'{result.id} {trial.checkpoint.name}: tested before, {out}')
+        return
+    chosen = {None: 'its only weights', True: 'the average (EMA)', False: 'the raw weights'}[trial.ema]
+    gate = f', {result.gate} gate' if result.gate else ''
+    say(f'{result.id} {trial.checkpoint.name} ({trial.container}): {chosen}{gate}, {trial.config.name}')
+    metrics = test(
+        str(trial.config),
+        str(trial.checkpoint),
+        work_dir=str(out.parent / result.id),
+        cfg_options={**trial.options, 'load_ema': trial.ema, **options},
+    )
+    report = {'result': result.id, 'config': trial.config.name, 'checkpoint': str(trial.checkpoint), 'sha256': digest}
+    report |= {'ema': trial.ema, 'options': trial.options, 'metrics': metrics}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, (json.dumps(report, indent=2, default=float) + '\n').encode())
+    for name, value in result.metrics.items():
+        key, factor = OUR_METRICS.get(name, (None, 1))
+        if key in metrics:
+            say(f'    {name} {factor * float(metrics[key]):.4g}, published {value}')

@@ -1,0 +1,255 @@
+"""What the missing rows of the tables need: config, data, weights, GPUs, hours, and the command that trains them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mogacore.checkpoint import SCHEME, official_address
+from mogacore.download import cached_path, recorded
+from mogacore.engine.config import leaf_datasets, load_config, locate_data
+from mogacore.errors import UserError
+
+from .reproduce import Sizes, cfg_options, find_measured, run_name
+from .results import Result
+
+# Training pictures or sequences by data root; of COCO those with boxes, for poses the persons with joints.
+TRAINING_ITEMS = {
+    'data/imagenet': 1_281_167,
+    'data/coco': 117_266,
+    'pose': 149_813,
+    'data/moving_mnist': 10_000,
+    'data/moving_fmnist': 10_000,
+}
+HINT = 'Put --dry-run behind a command to try it without data and cluster; data goes where docs/data.md says.'
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A training that one or several rows wait for.
+
+    Args:
+        name: Work dir and job.
+        rows: Ids of the results.
+        config: Config file.
+        data: Data set, and whether it is there.
+        weights: Lines about the weights that it starts from, and those published for comparison.
+        gpus: Number of GPUs.
+        hours: Estimate; None where the size of the data set is not known beforehand.
+        basis: What the estimate is based on.
+        words: Environment and command line.
+    """
+
+    name: str
+    rows: tuple[str, ...]
+    config: Path
+    data: str
+    weights: tuple[tuple[str, str], ...]
+    gpus: int
+    hours: float | None
+    basis: str
+    words: tuple[dict[str, str], list[str]]
+
+    @property
+    def command(self) -> str:
+        """The command line for a shell, with its environment before it."""
+        environment, words = self.words
+        return ' '.join([*(f'{key}={shlex.quote(value)}' for key, value in environment.items()), shlex.join(words)])
+
+    def needs(self) -> list[tuple[str, str]]:
+        """Label and text of each need."""
+        hours = f'{self.hours:,.0f} hours, {self.basis}' if self.hours is not None else f'hours unknown, {self.basis}'
+        return [
+            ('config', str(self.config)),
+            ('data', self.data),
+            *self.weights,
+            ('machine', f'{self.gpus} GPUs, {hours}'),
+        ]
+
+
+def missing_runs(
+    results: Iterable[Result],
+    root: Path,
+    work_dirs: Path,
+    partition: str,
+    gpus: int | None = None,
+    benchmark: Path | None = None,
+    options: dict | None = None,
+) -> list[PlannedRun]:
+    """The trainings of those results that have a config and no accuracy yet, each once.
+
+    Args:
+        results: As of :func:`mogacore.zoo.reproduce.select`.
+        root: Folder of ``configs/`` and ``tools/``.
+        work_dirs: Folder of the trainings.
+        partition: Partition of the cluster.
+        gpus: GPUs of each; None takes those of the recipe.
+        benchmark: JSON of ``tools/benchmark.py --mode train``; None takes the steps measured for this package.
+        options: Settings over every config.
+
+    Raises:
+        UserError: If the benchmark file cannot be used.
+    """
+    speed, sizes, found = Speed.load(benchmark), Sizes(root / 'configs'), {}
+    for result in results:
+        if not result.config or find_measured(result, root / 'configs', work_dirs):
+            continue
+        cfg = load_config(root / 'configs' / result.config)
+        found.setdefault(run_name(result, cfg), (cfg, []))[1].append(result)
+    return [
+        _plan(name, cfg, own, root, work_dirs, partition, gpus, speed, sizes, options or {})
+        for name, (cfg, own) in found.items()
+    ]
+
+
+def _plan(
+    name: str,
+    cfg: Config,
+    results: list[Result],
+    root: Path,
+    work_dirs: Path,
+    partition: str,
+    gpus: int | None,
+    speed: Speed,
+    sizes: Sizes,
+    options: dict,
+) -> PlannedRun:
+    recipe_gpus = max(1, _batch(cfg) // cfg.train_dataloader.batch_size)
+    count = gpus or recipe_gpus
+    settings = {**cfg_options(results[0], cfg), **options}
+    config, script = shown(cfg.filename), shown(root / 'tools' / 'sbatch_train.sh')
+    words = ['bash', script, partition, name, config, str(work_dirs / name)]
+    if count != recipe_gpus:
+        words.append('--auto-scale-lr')
+    if settings:
+        words += ['--cfg-options', *(f'{key}={value}' for key, value in settings.items())]
+    items = training_items(cfg)
+    hours = None
+    if items is not None:
+        # Sizes are those of the test; a training crop of other size costs in proportion to its pixels.
+        printed = next((float(result.gmacs) * 1e9 for result in results if result.gmacs and not result.exception), None)
+        macs = printed or sizes.of(results[0].config)[1]
+        hours = items * macs * _crop(cfg) / (speed.macs_per_s(cfg.model) * count) / 3600
+    return PlannedRun(
+        name=name,
+        rows=tuple(result.id for result in results),
+        config=Path(config),
+        data=_data(cfg),
+        weights=tuple(_weights(cfg, results)),
+        gpus=count,
+        hours=hours,
+        basis=f'as measured on: {speed.machine}'
+        if items is not None
+        else 'the size of the data set is not known before',
+        words=({'GPUS': str(count)}, words),
+    )
+
+
+def training_items(cfg: Config) -> int | None:
+    """Pictures or sequences that a whole training of a config sees; None if the size of its set is not known here."""
+    train_cfg = cfg.train_cfg
+    if 'max_iters' in train_cfg:
+        return train_cfg.max_iters * _batch(cfg)
+    root = next(iter(leaf_datasets(cfg, 'train'))).get('data_root')
+    images = TRAINING_ITEMS.get('pose' if cfg.default_scope == 'mmpose' else str(root))
+    return None if images is None else images * train_cfg.max_epochs
+
+
+def _batch(cfg: Config) -> int:
+    """Items of an iteration on all GPUs, by the recipe; a config that does not say is one for one GPU."""
+    return cfg.get('auto_scale_lr', {}).get('base_batch_size', cfg.train_dataloader.batch_size)
+
+
+def _crop(cfg: Config) -> float:
+    """Pixels of a training picture over those of ``input_shape``, where the pipeline says them."""
+    sides = [step.get('scale') if step.type == 'RandomResizedCrop' else step.get('crop_size')
+             for step in cfg.get('train_pipeline', []) if step.type in ('RandomResizedCrop', 'RandomCrop')]  # fmt: skip
+    side = next((side for side in sides if side), None)
+    if side is None or cfg.default_scope not in ('mmpretrain', 'mmseg'):
+        return 1.0
+    height, width = side if isinstance(side, (tuple, list)) else (side, side)
+    return height * width / (cfg.input_shape[-1] * cfg.input_shape[-2])
+
+
+def _data(cfg: Config) -> str:
+    roots = sorted({str(dataset.get('data_root')) for dataset in leaf_datasets(cfg, 'train')})
+    try:
+        locate_data(cfg.copy(), 'train')
+    except UserError as error:
+        return str(error)
+    return f'{", ".join(roots)}: is there'
+
+
+def _weights(cfg: Config, results: list[Result]) -> Iterable[tuple[str, str]]:
+    """The weights to start from and those published, with their sha256 once they were used here."""
+    start = (cfg.model.get('backbone', {}).get('init_cfg') or {}).get('checkpoint') or cfg.get('load_from')
+    if start and start.startswith(SCHEME):
+        yield 'starts at', f'{start}, {_state(official_address(start))}'
+    elif start:
+        yield 'starts at', start
+    for address in dict.fromkeys(result.weights for result in results if result.weights):
+        yield 'published', _state(address)
+
+
+def _state(address: str) -> str:
+    path = cached_path(address)
+    digest = recorded(path)
+    if digest:
+        return f'{path} (sha256 {digest})'
+    return (
+        f'{path} (sha256 not recorded yet)'
+        if path.exists()
+        else f'{address} (not fetched; sha256 recorded at first use)'
+    )
+
+
+def shown(path: str | Path) -> str:
+    """A path as one would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith(os.pardir) else relative
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a machine trains.
+
+    Args:
+        rates: Network to the multiply-adds of forward passes whose training steps are done in a second.
+        machine: Its name.
+    """
+
+    rates: dict[str, float]
+    machine: str
+
+    def macs_per_s(self, model: dict) -> float:
+        """The rate of the network of a model's size; if that was not measured, of the largest, by its multiply-adds."""
+        arch = model.get('backbone', {}).get('arch')
+        return self.rates.get(f'moganet_{arch}', list(self.rates.values())[-1])
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Speed:
+        """From a benchmark of training steps; None is that of this package.
+
+        Raises:
+            UserError: If the file is no such benchmark.
+        """
+        source = files(__package__) / 'step_times.json' if path is None else path
+        try:
+            report = json.loads(source.read_text())
+            steps = [step for step in report['measurements'] if step['name'].startswith('moganet_')]
+            steps.sort(key=lambda step: step['macs'])
+            if report['mode'] != 'train' or not steps:
+                raise KeyError('mode')
+            return cls({step['name']: step['images_per_s'] * step['macs'] for step in steps}, report['machine'])
+        except (OSError, KeyError, TypeError, json.JSONDecodeError):
+            raise UserError(
+                f'{source} holds no training steps of a moganet: write it with tools/benchmark.py moganet_small '
+                '--mode train --json FILE'
+            ) from None

@@ -1,0 +1,440 @@
+"""The published tables beside what this code gives: sizes computed now, accuracies found in work dirs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mogacore.analysis.complexity import complexity
+from mogacore.engine.config import load_config
+from mogacore.errors import UserError
+
+from .results import TASKS, Result, load_results
+
+PARAMS_TOLERANCE, MACS_TOLERANCE = 0.003, 0.02
+# Metric of the published tables to that of our logs, and the factor between them.
+OUR_METRICS = {
+    'top1': ('accuracy/top1', 1),
+    'top5': ('accuracy/top5', 1),
+    'box_mAP': ('coco/bbox_mAP', 100),
+    'mask_mAP': ('coco/segm_mAP', 100),
+    'mIoU': ('mIoU', 1),
+    'mAcc': ('mAcc', 1),
+    'AP': ('coco/AP', 100),
+    'AP50': ('coco/AP .5', 100),
+    'AP75': ('coco/AP .75', 100),
+    'AR': ('coco/AR', 100),
+    'AR_M': ('coco/AR (M)', 100),
+    'AR_L': ('coco/AR (L)', 100),
+    'mse': ('video/mse', 1),
+    'mae': ('video/mae', 1),
+    'rmse': ('video/rmse', 1),
+    'ssim': ('video/ssim', 1),
+    'psnr': ('video/psnr', 1),
+}
+LOWER_IS_BETTER = ('mse', 'mae', 'rmse')
+# Settings of the training alone, which change nothing of a model's size.
+TRAINING_KEYS = ('init_cfg', 'train_cfg', 'drop_path_rate', 'loss', 'attn_force_fp32', 'data_preprocessor', 'with_cp')
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Accuracy that was measured here.
+
+    Args:
+        metrics: Published name of a metric to our value, in the unit of the published one.
+        source: File that it comes from.
+    """
+
+    metrics: dict[str, float]
+    source: Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """A published result beside ours.
+
+    Args:
+        result: The published one.
+        params: Parameters of our config's model; None if there is no config.
+        macs: Multiply-adds of it.
+        measured: Accuracies; None if there are none.
+    """
+
+    result: Result
+    params: int | None = None
+    macs: int | None = None
+    measured: Measured | None = None
+
+    @property
+    def params_deviation(self) -> float | None:
+        """Ours over the published number of parameters, less one."""
+        return deviation(self.params, self.result.params_m, 1e6)
+
+    @property
+    def macs_deviation(self) -> float | None:
+        """Ours over the published multiply-adds, less one."""
+        return deviation(self.macs, self.result.gmacs, 1e9)
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether both sizes are the published ones, to the digits that were printed; None if nothing was printed."""
+        verdicts = [
+            within(self.params, self.result.params_m, 1e6, PARAMS_TOLERANCE),
+            within(self.macs, self.result.gmacs, 1e9, MACS_TOLERANCE),
+        ]
+        known = [verdict for verdict in verdicts if verdict is not None]
+        return all(known) if known else None
+
+
+def deviation(ours: float | None, printed: str, unit: float) -> float | None:
+    """Relative difference of ours from a printed figure; None where one of them is missing."""
+    return None if ours is None or not printed else ours / (float(printed) * unit) - 1
+
+
+def within(ours: float | None, printed: str, unit: float, tolerance: float) -> bool | None:
+    """Whether ours is a printed figure but for its rounding and a relative tolerance; None where one is missing."""
+    if ours is None or not printed:
+        return None
+    half_digit = 10.0 ** Decimal(printed).as_tuple().exponent / 2
+    return abs(ours / unit - float(printed)) <= half_digit + tolerance * float(printed)
+
+
+def select(names: Sequence[str] = (), baselines: bool = False) -> list[Result]:
+    """The results of some tasks, or of rows by id.
+
+    Args:
+        names: Tasks, or patterns of ids such as ``det-*``; none is all.
+        baselines: Also those of other networks.
+
+    Raises:
+        UserError: If a name fits nothing.
+    """
+    results = [result for result in load_results() if result.is_moganet or baselines]
+    for name in names:
+        if not any(_is_named(result, name) for result in results):
+            raise UserError(
+                f'{name!r} is no task and no row: choose from {", ".join(TASKS)}, or ids such as cls-001, det-*'
+            )
+    return [result for result in results if not names or any(_is_named(result, name) for name in names)]
+
+
+def _is_named(result: Result, name: str) -> bool:
+    return name == result.task or fnmatchcase(result.id, name)
+
+
+@dataclass
+class Sizes:
+    """Parameters and multiply-adds of configs, each network computed once.
+
+    Args:
+        configs: Folder of the configs.
+    """
+
+    configs: Path
+    known: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def of(self, config: str) -> tuple[int, int]:
+        """(parameters, multiply-adds) of a config below ``configs``, for its ``input_shape``."""
+        cfg = load_config(self.configs / config)
+        key = json.dumps([_untrained(cfg.model.to_dict()), cfg.input_shape], sort_keys=True, default=repr)
+        if key not in self.known:
+            parts = complexity(cfg)
+            self.known[key] = sum(part.params for part in parts), sum(part.macs for part in parts)
+        return self.known[key]
+
+
+def _untrained(value):
+    if isinstance(value, dict):
+        return {key: _untrained(item) for key, item in value.items() if key not in TRAINING_KEYS}
+    return [_untrained(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def reproduce(
+    results: Iterable[Result],
+    configs: Path,
+    work_dirs: Path,
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[Row]:
+    """Each result beside ours.
+
+    Args:
+        results: As of :func:`select`.
+        configs: Folder of the configs.
+        work_dirs: Folder of the trainings and tests, see :func:`find_measured`.
+        progress: Called with the id of each row before it is computed.
+
+    Raises:
+        UserError: If a config cannot be read.
+    """
+    sizes, rows = Sizes(configs), []
+    for result in results:
+        progress(result.id)
+        if not result.config:
+            rows.append(Row(result))
+            continue
+        params, macs = sizes.of(result.config)
+        rows.append(Row(result, params, macs, find_measured(result, configs, work_dirs)))
+    return rows
+
+
+def cfg_options(result: Result, cfg: Config) -> dict:
+    """What a result needs over its config: the gate function that the weights were trained with."""
+    name = 'model.backbone.attn_force_fp32'
+    if result.attn_force_fp32 is None or bool(cfg.model.backbone.get('attn_force_fp32')) == result.attn_force_fp32:
+        return {}
+    return {name: result.attn_force_fp32}
+
+
+def run_name(result: Result, cfg: Config) -> str:
+    """Work dir of a result's training: the config's name, and the gate function where it is not the config's."""
+    return Path(result.config).stem + (f'_{result.gate}-gate' if cfg_options(result, cfg) else '')
+
+
+def published_test(result: Result, work_dirs: Path) -> Path:
+    """Where the test of a result's published weights leaves its metrics."""
+    return work_dirs / 'published' / f'{result.id}.json'
+
+
+def find_measured(result: Result, configs: Path, work_dirs: Path) -> Measured | None:
+    """The accuracy of a result, from the best of: a test of its published weights, a test of ours, our validation.
+
+    A test is a JSON file of ``tools/test.py --out`` in the work dir of the training, :func:`run_name` or the config's
+    name; the newest counts. Of a validation, in mmengine's ``vis_data/scalars.json``, it is the best epoch of all runs
+    by the first metric.
+    """
+    test = published_test(result, work_dirs)
+    if test.exists() and (metrics := _ours(result, json.loads(test.read_text()).get('metrics', {}))):
+        return Measured(metrics, test)
+    cfg = load_config(configs / result.config)
+    folders = dict.fromkeys((work_dirs / run_name(result, cfg), work_dirs / Path(result.config).stem))
+    for folder in folders:
+        for path in sorted(folder.glob('*.json'), key=lambda path: path.stat().st_mtime, reverse=True):
+            if metrics := _ours(result, _test_of(path, result.config)):
+                return Measured(metrics, path)
+    for folder in folders:
+        best = None
+        for path in sorted(folder.rglob('vis_data/scalars.json')):
+            for values in _validations(path):
+                metrics = _ours(result, values)
+                if metrics and (best is None or _is_better(result, metrics, best.metrics)):
+                    best = Measured(metrics, path)
+        if best is not None:
+            return best
+    return None
+
+
+def _test_of(path: Path, config: str) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return {}
+    is_test = isinstance(content, dict) and isinstance(content.get('metrics'), dict)
+    return content['metrics'] if is_test and Path(content.get('config', '')).name == Path(config).name else {}
+
+
+def _validations(path: Path) -> Iterable[dict]:
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:  # the last line of a run that is at it, or was killed
+            continue
+
+
+def _ours(result: Result, values: dict) -> dict[str, float]:
+    """The published metrics that are among ours, in the published unit."""
+    group = result.dataset.partition('mv (')[2].rstrip(')')  # of weather's rows by variable: r, t, u, v
+    found = {}
+    for name in result.metrics:
+        key, factor = OUR_METRICS.get(name, (None, 1))
+        if group and len(group) == 1 and key is not None:
+            key = key.replace('video/', f'video/{group}_')
+        # A log adds nothing to the name, an evaluator's own prefix may be absent.
+        if key in values:
+            found[name] = factor * float(values[key])
+    return found
+
+
+def _is_better(result: Result, ours: dict[str, float], best: dict[str, float]) -> bool:
+    first = next(name for name in result.metrics if name in ours)
+    if first not in best:
+        return False
+    return ours[first] < best[first] if first in LOWER_IS_BETTER else ours[first] > best[first]
+
+
+def difference(result: Result, name: str, measured: Measured | None) -> float | None:
+    """Ours less the published value of a metric; None where ours is missing."""
+    if measured is None or name not in measured.metrics:
+        return None
+    return measured.metrics[name] - float(result.metrics[name])
+
+
+def is_worse(name: str, value: float) -> bool:
+    """Whether a difference of a metric is a loss."""
+    return value > 0 if name in LOWER_IS_BETTER else value < 0
+
+
+def records(rows: Iterable[Row]) -> list[dict]:
+    """The rows as flat dicts, for CSV and JSON."""
+    found = []
+    for row in rows:
+        result, measured = row.result, row.measured
+        found.append(
+            dict(
+                id=result.id,
+                task=result.task,
+                dataset=result.dataset,
+                method=result.method,
+                model=result.model,
+                config=result.config,
+                resolution=result.resolution,
+                schedule=result.schedule,
+                published_params_M=result.params_m,
+                params=row.params,
+                published_gmacs=result.gmacs,
+                macs=row.macs,
+                sizes_agree=row.agrees,
+                published_metrics=result.metrics,
+                metrics=measured.metrics if measured else {},
+                measured_in=str(measured.source) if measured else '',
+                weights=result.weights,
+                gate=result.gate,
+                weight_set=result.weight_set,
+                source=result.source,
+                remark=remark(row),
+            )
+        )
+    return found
+
+
+def remark(row: Row) -> str:
+    """What a reader of the row must know: why there is no config, why the size differs, what else."""
+    exception = row.result.exception if row.agrees is False else ''
+    return '; '.join(part for part in (row.result.reason, exception, row.result.note) if part)
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    """The rows as CSV; metrics as ``name=value`` with spaces between."""
+    flat = records(rows)
+    for record in flat:
+        for key in ('published_metrics', 'metrics'):
+            record[key] = ' '.join(f'{name}={value}' for name, value in record[key].items())
+    file = io.StringIO()
+    writer = csv.DictWriter(file, flat[0] if flat else ['id'], lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(flat)
+    return file.getvalue()
+
+
+COLUMNS = ('row', 'model', 'setting', 'parameters (M)', 'GMACs', 'published', 'ours', 'remark')
+
+
+def to_markdown(rows: Iterable[Row]) -> str:
+    """The rows as Markdown, a table a task; sizes as ours / published."""
+    rows, blocks = list(rows), []
+    for task in TASKS:
+        own = [row for row in rows if row.result.task == task]
+        if not own:
+            continue
+        lines = [f'## {task}\n', '| ' + ' | '.join(COLUMNS) + ' |', '|---' * len(COLUMNS) + '|']
+        for row in own:
+            result = row.result
+            ours = ', '.join(
+                f'{name} {value:.4g}' for name, value in (row.measured.metrics if row.measured else {}).items()
+            )
+            cells = (
+                result.id,
+                f'{result.model}<br>`{result.config.removesuffix(".py")}`' if result.config else result.model,
+                setting(result),
+                _both(row.params, 1e6, result.params_m),
+                _both(row.macs, 1e9, result.gmacs),
+                result.measures,
+                ours,
+                remark(row),
+            )
+            lines.append('| ' + ' | '.join(cells) + ' |')
+        blocks.append('\n'.join(lines))
+    return '\n\n'.join(blocks) + '\n'
+
+
+def setting(result: Result) -> str:
+    """Method, data and length of a row, briefly."""
+    return ', '.join(part for part in (result.method, result.dataset, result.resolution, result.schedule) if part)
+
+
+def _both(ours: int | None, unit: float, printed: str) -> str:
+    return ' / '.join(('-' if ours is None else f'{ours / unit:.2f}', printed or '-'))
+
+
+def draw(rows: Iterable[Row], path: str | Path) -> None:
+    """Draw accuracy on ImageNet-1K over parameters and over multiply-adds, as figure 1 of the paper does.
+
+    A line joins the sizes of one recipe, as published; what was measured here are filled points.
+
+    Args:
+        rows: As of :func:`reproduce`; those without a published ImageNet accuracy are left out.
+        path: PNG file to write.
+
+    Raises:
+        UserError: If there are none.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if row.result.task == 'classification' and 'top1' in row.result.metrics and row.params]
+    if not rows:
+        raise UserError('there is no row of classification to draw: leave the tasks out, or name classification')
+    figure = Figure(figsize=(11, 4.5), layout='constrained')
+    axes = figure.subplots(1, 2, sharey=True)
+    series = {}
+    for row in rows:
+        source = row.result.source.split(':')[0].split(' ')[0]
+        recipe = f'{source}, {row.result.resolution}, {row.result.schedule}'
+        if '*' in row.result.model:
+            recipe += ', 3-Augment'
+        series.setdefault(recipe, []).append(row)
+    colours = ('#4477aa', '#ee6677', '#228833', '#ccbb44', '#66ccee', '#aa3377', '#bbbbbb', '#000000') * 3
+    for axis, unit, label in ((axes[0], 'params', 'parameters, M'), (axes[1], 'macs', 'multiply-adds, G')):
+        scale = 1e6 if unit == 'params' else 1e9
+        for (recipe, own), colour in zip(series.items(), colours, strict=False):
+            own = sorted(own, key=lambda row: getattr(row, unit))
+            xs = [getattr(row, unit) / scale for row in own]
+            axis.plot(xs, [float(row.result.metrics['top1']) for row in own], color=colour, marker='o',
+                      markerfacecolor='white', linewidth=1, label=recipe)  # fmt: skip
+            for x, row in zip(xs, own, strict=True):
+                if row.measured and 'top1' in row.measured.metrics:
+                    axis.scatter(x, row.measured.metrics['top1'], color=colour, zorder=3)
+        axis.set_xscale('log')
+        axis.set_xlabel(label)
+    for row in rows[:9]:
+        point = row.params / 1e6, float(row.result.metrics['top1'])
+        name = row.result.model.removeprefix('MogaNet-')
+        axes[0].annotate(name, point, xytext=(4, -10), textcoords='offset points', fontsize=8)
+    axes[0].set_ylabel('top-1 accuracy on ImageNet-1K, %')
+    axes[1].legend(fontsize=7, loc='lower right')
+    figure.suptitle('Published (open) and measured here (filled)', fontsize=10)
+    figure.savefig(path, dpi=120)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """What was found, in a few sentences."""
+    configs = [row for row in rows if row.result.config]
+    printed = [row for row in configs if row.agrees is not None]
+    differing = [row.result.id for row in printed if not row.agrees]
+    unexplained = [row.result.id for row in printed if not row.agrees and not row.result.exception]
+    text = (
+        f'{len(rows)} rows, {len(configs)} with a config here. Sizes of {len(printed)} are published: '
+        f'{len(printed) - len(differing)} agree (parameters to 0.3 %, multiply-adds to 2 %, and rounding)'
+    )
+    if differing:
+        text += f', {len(differing)} differ for a reason that their remark gives ({", ".join(differing)})'
+    if unexplained:
+        text += f'; WITHOUT a known reason: {", ".join(unexplained)}'
+    return f'{text}. Accuracies measured: {sum(row.measured is not None for row in rows)}.'
