@@ -1,4 +1,4 @@
-"""Write synthetic hands in the formats of FreiHAND and InterHand2.6M: see mogacore/datasets/hands.py for what comes out."""
+"""Write synthetic hands as FreiHAND and as InterHand2.6M: see mogacore/datasets/hands.py for what comes out."""
 
 import argparse
 from pathlib import Path

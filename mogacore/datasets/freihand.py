@@ -48,13 +48,14 @@ def _describe_joints() -> dict:
 class FreiHAND(BaseDataset):
     """FreiHAND for the pipelines of mmpose; of its files it reads pictures, cameras and joints, and no body model.
 
-    The training pictures show each sample several times, on other grounds: picture i is of sample i modulo the number of
-    samples (32,560). Samples are held out, never pictures, so that no pose is in both ``train`` and ``val``; those at
-    the end, since neighbours are frames of one recording.
+    The training pictures show each sample several times, on other grounds: picture i is of sample i modulo the number
+    of samples (32,560). Samples are held out, never pictures, so that no pose is in both ``train`` and ``val``; those
+    at the end, since neighbours are frames of one recording.
 
     Each item before the pipeline has the keys of mmpose's ``InterHand3DDataset``: ``keypoints`` (1, 21, 3), x and y in
     pixels and z in mm from the wrist; ``keypoints_cam`` (1, 21, 3) in mm; ``keypoints_visible`` (1, 21); ``abs_depth``,
-    the wrist's depth in mm, (1,); ``focal`` and ``principal_pt`` (2,) in pixels; and ``bbox`` (1, 4), the whole picture.
+    the wrist's depth in mm, (1,); ``focal`` and ``principal_pt`` (2,) in pixels; and ``bbox`` (1, 4), the whole
+    picture.
 
     Args:
         data_root: Folder with ``training/rgb``, ``training_K.json``, ``training_xyz.json`` and the same of
@@ -89,9 +90,9 @@ class FreiHAND(BaseDataset):
             self.poses = read_mano(self.data_root, split, len(joints))[:, :48]
         names = list_pictures(self.data_root, split, len(joints))
         num_train = len(joints) - round(self.held_out * len(joints))
-        wanted = {'train': range(num_train), 'val': range(num_train, len(joints))}.get(
-            self.subset, range(len(joints))
-        )
+        wanted = {'train': range(num_train), 'val': range(num_train, len(joints))}.get(self.subset, range(len(joints)))
+        if not len(wanted):
+            raise UserError(f'subset {self.subset!r} of {len(joints)} samples is empty: set another held_out')
         folder = Path(self.data_root, split, 'rgb')
         first = cv2.imread(str(folder / names[0]))  # all are of one size
         if first is None:

@@ -5,10 +5,10 @@
     interhand2.6m/images/{train,val,test}/Capture0/...          a right hand, a left hand or both, 128 x 128
     interhand2.6m/annotations/{all,machine_annot}/InterHand2.6M_{split}_{data,camera,joint_3d}.json
 
-A hand is a kinematic chain of 21 joints: a rigid palm and five fingers of three bones each. Its size, the directions and
-bends of the fingers, and how it is turned, are random; bones are drawn as capsules, shaded by one light, through a pinhole
-camera that the files tell. The camera looks at the back of the hand or somewhat aslant of it, never at the palm: on a hand
-without nails and creases the two could hardly be told apart.
+A hand is a kinematic chain of 21 joints: a rigid palm and five fingers of three bones each. Its size, the directions
+and bends of the fingers, and how it is turned, are random; bones are drawn as capsules, shaded by one light, through a
+pinhole camera that the files tell. The camera looks at the back of the hand or somewhat aslant of it, never at the
+palm: on a hand without nails and creases the two could hardly be told apart.
 
 Everything follows from the seed.
 """
@@ -223,7 +223,7 @@ def _place(rng, hands):
         placed.append((joints - centre + [shift, rng.uniform(-10, 10), rng.uniform(-40, 40)], size))
     distance = rng.uniform(400, 500)
     while True:  # farther until it fits
-        moved = [(joints + [0, 0, distance], size) for joints, size in placed]
+        moved = [(joints + np.array([0, 0, distance]), size) for joints, size in placed]
         pixels = np.concatenate([joints[:, :2] / joints[:, 2:] for joints, _ in moved]) * focal + principal_point
         if pixels.min() >= MARGIN and pixels.max() <= CANVAS - 1 - MARGIN:
             return moved, focal, principal_point

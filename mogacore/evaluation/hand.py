@@ -66,7 +66,8 @@ class HandJointMetric(BaseMetric):
     """Root-relative ``MPJPE`` and ``PA-MPJPE`` in mm of one hand or two a picture, all valid hands alike.
 
     x and y are read in the picture and the depth from the wrist: with the wrist's true depth the camera gives them in
-    mm, as InterHand2.6M's own measure does. A model that gives ``keypoints_cam`` in mm is taken at its word. A hand counts if all its joints are valid.
+    mm, as InterHand2.6M's own measure does. A model that gives ``keypoints_cam`` in mm is taken at its word. A hand
+    counts if all its joints are valid.
 
     Args:
         root: The wrist among the 21 joints of a hand: 0 of FreiHAND, 20 of InterHand2.6M.
@@ -98,13 +99,16 @@ class HandJointMetric(BaseMetric):
                 predicted = found['keypoints'].reshape(hands.shape).astype(np.float64)
                 predicted[..., 2] += np.reshape(sample['abs_depth'], (-1, 1))
                 predicted = pixel_to_camera(predicted, sample['focal'], sample['principal_pt'])
-            for side in np.flatnonzero(valid):
-                self.results.append((int(side), predicted[side], hands[side].astype(np.float64)))
+            # One result a picture: mmengine cuts the list to the number of pictures.
+            self.results.append(
+                [(int(side), predicted[side], hands[side].astype(np.float64)) for side in np.flatnonzero(valid)]
+            )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        if not results:
+        found = [hand for picture in results for hand in picture]
+        if not found:
             raise UserError('no hand of the test data has all its joints valid: there is nothing to measure')
-        sides, predicted, target = (np.stack(column) for column in zip(*results, strict=True))
+        sides, predicted, target = (np.stack(column) for column in zip(*found, strict=True))
         metrics = {'MPJPE': mpjpe(predicted, target, self.root).mean(), 'PA-MPJPE': pa_mpjpe(predicted, target).mean()}
         if self.mean_pose:
             relative = target - target[:, self.root : self.root + 1]

@@ -10,8 +10,8 @@ import numpy as np
 class RootRelativeHeatmap:
     """Codec of one hand's joints for mmpose: the volumes of InterNet with a head and a loss made for pictures.
 
-    mmpose's ``Hand3DHeatmap`` is made for InterNet's head: it wants the labels of two hands and gives four results. This
-    one encodes the same volumes, and lets the depths of a joint be channels, so that mmpose's ``HeatmapHead`` with
+    mmpose's ``Hand3DHeatmap`` is made for InterNet's head: it wants the labels of two hands and gives four results.
+    This one encodes the same volumes, and lets the depths of a joint be channels, so that mmpose's ``HeatmapHead`` with
     ``out_channels`` = joints * depths serves a single hand unchanged.
 
     Args:
@@ -90,9 +90,7 @@ class RootRelativeHeatmap:
         found = peaks.astype(np.float64)
         for axis in range(3):
             step = np.eye(3, dtype=int)[axis]
-            before, at, after = (
-                logs[(np.arange(len(volumes)), *(peaks + 1 + shift * step).T)] for shift in (-1, 0, 1)
-            )
+            before, at, after = (logs[(np.arange(len(volumes)), *(peaks + 1 + shift * step).T)] for shift in (-1, 0, 1))
             curvature = before - 2 * at + after
             is_inside = (peaks[:, axis] > 0) & (peaks[:, axis] < volumes.shape[1 + axis] - 1) & (curvature < 0)
             shift = 0.5 * (before - after) / np.where(is_inside, curvature, 1)

@@ -7,6 +7,6 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(arch='xtiny', drop_path_rate=0.0),
-    head=dict(in_channels=192, out_channels=21 * 16, decoder={{_base_.codec}}),
+    head=dict(in_channels=192, out_channels=21 * 16, deconv_out_channels=(128, 128, 128), decoder={{_base_.codec}}),
 )
 default_hooks = dict(checkpoint=dict(save_best='MPJPE'))

@@ -1,5 +1,5 @@
-# FreiHAND: the last fifth of the training samples is held out for validation, the evaluation pictures are the test. Batch
-# 64 and what is varied in training as in the paper's hand task (ExPose's).
+# FreiHAND: the last fifth of the training samples is held out for validation, the evaluation pictures are the test.
+# Batch 64 and what is varied in training as in the paper's hand task (ExPose's).
 data_help = 'docs/pose3d.md says where the files of FreiHAND go'
 input_shape = (3, 224, 224)
 codec = dict(type='RootRelativeHeatmap', input_size=(224, 224), heatmap_size=(56, 56, 64), sigma=2.5)

@@ -2,7 +2,7 @@
 _base_ = './freihand_224x224.py'
 data_help = 'write it with tools/make_hands.py'
 input_shape = (3, 64, 64)
-codec = dict(type='RootRelativeHeatmap', input_size=(64, 64), heatmap_size=(16, 16, 16), sigma=1.0)
+codec = dict(type='RootRelativeHeatmap', input_size=(64, 64), heatmap_size=(16, 16, 16), sigma=2.0)
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale', padding=1.0),
@@ -14,16 +14,16 @@ train_pipeline = [
 test_pipeline = _base_.test_pipeline
 test_pipeline[2]['input_size'] = codec['input_size']
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=1,
     dataset=dict(data_root='data/hands/freihand', subset='trainval', pipeline=train_pipeline),
 )
 val_dataloader = dict(
-    batch_size=32, num_workers=1, dataset=dict(data_root='data/hands/freihand', subset='test', pipeline=test_pipeline)
+    batch_size=16, num_workers=1, dataset=dict(data_root='data/hands/freihand', subset='test', pipeline=test_pipeline)
 )
 test_dataloader = dict(
-    batch_size=32, num_workers=1, dataset=dict(data_root='data/hands/freihand', pipeline=test_pipeline)
+    batch_size=16, num_workers=1, dataset=dict(data_root='data/hands/freihand', pipeline=test_pipeline)
 )
 val_evaluator = dict(mean_pose=True)
 test_evaluator = val_evaluator
-auto_scale_lr = dict(base_batch_size=32)
+auto_scale_lr = dict(base_batch_size=16)

@@ -1,5 +1,5 @@
-# InterHand2.6M: trained on all annotations (human and machine), validated on those by machine, tested on all. Batch 64 =
-# 4 GPUs x 16, rates made for 128 as the R50 config of mmpose has it.
+# InterHand2.6M: trained on all annotations (human and machine), validated on those by machine, tested on all.
+# Batch 64 = 4 GPUs x 16, rates made for 128, as the R50 config of mmpose has it.
 data_help = 'docs/pose3d.md says where the files of InterHand2.6M go'
 input_shape = (3, 256, 256)
 codec = dict(

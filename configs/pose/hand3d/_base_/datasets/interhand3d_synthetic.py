@@ -8,7 +8,7 @@ codec = dict(
     root_heatmap_size=16,
     heatmap_size_root=16,
     heatmap_size=[16, 16, 16],
-    sigma=1.0,
+    sigma=2.0,
     max_bound=255,
     depth_size=16,
 )
@@ -24,14 +24,14 @@ train_pipeline = [
 test_pipeline = _base_.test_pipeline
 test_pipeline[2]['input_size'] = codec['image_size']
 train_dataloader = dict(
-    batch_size=32, num_workers=1, dataset=dict(data_root='data/hands/interhand2.6m', pipeline=train_pipeline)
+    batch_size=16, num_workers=1, dataset=dict(data_root='data/hands/interhand2.6m', pipeline=train_pipeline)
 )
 val_dataloader = dict(
-    batch_size=32, num_workers=1, dataset=dict(data_root='data/hands/interhand2.6m', pipeline=test_pipeline)
+    batch_size=16, num_workers=1, dataset=dict(data_root='data/hands/interhand2.6m', pipeline=test_pipeline)
 )
 test_dataloader = dict(
-    batch_size=32, num_workers=1, dataset=dict(data_root='data/hands/interhand2.6m', pipeline=test_pipeline)
+    batch_size=16, num_workers=1, dataset=dict(data_root='data/hands/interhand2.6m', pipeline=test_pipeline)
 )
 val_evaluator = [_base_.val_evaluator, dict(type='HandJointMetric', root=20, mean_pose=True)]
 test_evaluator = val_evaluator
-auto_scale_lr = dict(base_batch_size=32)
+auto_scale_lr = dict(base_batch_size=16)
