@@ -1,6 +1,8 @@
 """Every leaf of 3D hand pose: its size, mmpose's recipe, the parameters of its head, and a step on small pictures."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from conftest import ROOT
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, init_default_scope
+from torch import nn
 
 from mogacore.analysis.complexity import complexity
 from mogacore.datasets.hands import write_hands
@@ -176,6 +179,38 @@ def test_steps_lower_the_loss_of_a_batch_and_it_predicts(path, hands):
         found = model.eval().test_step(pseudo_collate([test[0], test[1]]))
     assert found[0].pred_instances.keypoints.shape == (1, 42 if 'internet' in path.name else 21, 3)
     assert {'abs_depth', 'focal', 'principal_pt'} <= set(found[0].metainfo)
+
+
+class StandInHand(nn.Module):
+    """In the place of a user's MANO layer: every joint is a fixed mixture of the numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('mixture', torch.randn(63, 9 + 135 + 10) / 100)
+
+    def forward(self, global_orient, hand_pose, betas):
+        numbers = torch.cat([global_orient.flatten(1), hand_pose.flatten(1), betas], 1)
+        return (numbers @ self.mixture.T).reshape(-1, 21, 3)
+
+
+def test_example_of_a_mano_layer_of_one_s_own_trains(hands, tmp_path):
+    text = (ROOT / 'docs' / 'pose3d.md').read_text()
+    code = next(block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if '_base_' in block)
+    code = code.replace("'configs/", f"'{ROOT}/configs/").replace(", 'my_hand'", '')
+    (tmp_path / 'example.py').write_text(code)
+    root = shutil.copytree(hands / 'freihand', tmp_path / 'freihand')
+    (root / 'training_mano.json').write_text(json.dumps([[[0.1] * 61]] * 6))
+    cfg = Config.fromfile(tmp_path / 'example.py')
+    cfg.train_dataloader.dataset.data_root = str(root)
+    cfg.model.backbone.update(arch='xtiny', init_cfg=None)
+    cfg.model.head.update(in_channels=192, hand_model=StandInHand())
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    model = MODELS.build(cfg.model).train()
+    losses = model(**model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True), mode='loss')
+    assert losses.keys() == {'loss_points', 'loss_betas', 'loss_global_orient', 'loss_hand_pose'}
+    assert all(torch.isfinite(loss) for loss in losses.values()) and losses['loss_global_orient'] > 0.01
+    sum(losses.values()).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.head.parameters())
 
 
 def internet_sample(hands, index):

@@ -52,7 +52,8 @@ def test_rotation_is_that_of_scipy():
 
 def test_picture_shows_the_hand_where_the_camera_says_and_the_nearer_one_in_front(monkeypatch):
     monkeypatch.setattr(hands, '_draw_ground', lambda rng, canvas: np.zeros((canvas, canvas, 3)))
-    joints = pose_hand(np.random.default_rng(0))[0] + np.array([0, 0, 450])
+    joints = pose_hand(np.random.default_rng(0))[0]
+    joints += np.array([0, 0, 500]) - joints.mean(0)
     focal, centre = np.array([280.0, 280.0]), np.array([64.0, 64.0])
     image = draw_hands(np.random.default_rng(1), [(joints, 1.0)], focal, centre)
     ink = image.sum(2, dtype=int) > 60
