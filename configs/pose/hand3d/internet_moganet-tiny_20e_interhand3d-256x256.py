@@ -4,14 +4,10 @@ _base_ = [
     './_base_/schedules/adam_20e.py',
     './_base_/default_runtime.py',
 ]
+feature = dict(in_channels=256)
 model = dict(
     backbone=dict(
         arch='tiny', drop_path_rate=0.15, init_cfg=dict(type='Pretrained', checkpoint='mogacore://moganet_tiny')
     ),
-    head=dict(
-        keypoint_head_cfg=dict(in_channels=256),
-        root_head_cfg=dict(in_channels=256),
-        hand_type_head_cfg=dict(in_channels=256),
-        decoder={{_base_.codec}},
-    ),
+    head=dict(keypoint_head_cfg=feature, root_head_cfg=feature, hand_type_head_cfg=feature, decoder={{_base_.codec}}),
 )

@@ -2,7 +2,8 @@
 _base_ = './freihand_224x224.py'
 data_help = 'write it with tools/make_hands.py'
 input_shape = (3, 64, 64)
-codec = dict(type='RootRelativeHeatmap', input_size=(64, 64), heatmap_size=(16, 16, 16), sigma=2.0)
+# A low Gaussian: in a thousand steps the last layer would not grow to one of 255.
+codec = dict(type='RootRelativeHeatmap', input_size=(64, 64), heatmap_size=(16, 16, 16), sigma=2.0, max_value=1.0)
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale', padding=1.0),
