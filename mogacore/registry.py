@@ -16,7 +16,7 @@ from . import datasets, evaluation  # noqa: F401
 from .checkpoint import register_safe_loader
 from .engine import amp, ema, hooks, optim, resume, saving, schedules, sharding, stop, tta  # noqa: F401
 from .errors import UserError
-from .models import MogaNet
+from .models import MogaNet, RootRelativeHeatmap
 
 TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
 
@@ -32,6 +32,15 @@ def register_backbone(cls: type, libraries: tuple[str, ...] = TASK_LIBRARIES) ->
         models = import_module(f'{library}.registry').MODELS
         if models.module_dict.get(cls.__name__) is not cls:
             models.register_module(module=cls)
+
+
+def register_codec(cls: type) -> None:
+    """Make ``cls`` buildable by its name among mmpose's codecs, whose registry has no parent in mmengine."""
+    if find_spec('mmpose') is None:
+        return
+    codecs = import_module('mmpose.registry').KEYPOINT_CODECS
+    if codecs.module_dict.get(cls.__name__) is not cls:
+        codecs.register_module(module=cls)
 
 
 def import_quietly(library: str) -> None:
@@ -52,4 +61,5 @@ def import_quietly(library: str) -> None:
 
 
 register_backbone(MogaNet)
+register_codec(RootRelativeHeatmap)
 register_safe_loader()

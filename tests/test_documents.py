@@ -20,7 +20,7 @@ def test_files_that_a_document_names_exist(document):
         assert (ROOT / name).is_file() or name in examples(), f'{document.name} names {name}'
     for name, braces, rest in re.findall(r'`([\w.-]+)\{([\w,]+)\}([\w.-]+\.py)`', text):
         for size in braces.split(','):
-            assert list((ROOT / 'configs').glob(f'*/{name}{size}{rest}')), f'{document.name} names {name}{size}{rest}'
+            assert list((ROOT / 'configs').glob(f'**/{name}{size}{rest}')), f'{document.name} names {name}{size}{rest}'
     for link in re.findall(r'\]\(([^)#:]+)(?:#[\w-]+)?\)', text):
         assert (document.parent / link).exists(), f'{document.name} links to {link}'
 

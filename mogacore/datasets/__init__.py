@@ -1,5 +1,6 @@
 """Data sets that no task library has."""
 
+from .freihand import FreiHAND
 from .idx import FashionMNISTFiles
 from .moving import MovingDigits, MovingMNIST
 from .sequences import KTH, FrameFolders, KittiCaltech, SequenceFile, TaxiBJ
@@ -9,6 +10,7 @@ __all__ = [
     'KTH',
     'FashionMNISTFiles',
     'FrameFolders',
+    'FreiHAND',
     'KittiCaltech',
     'MovingDigits',
     'MovingMNIST',

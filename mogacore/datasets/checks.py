@@ -17,6 +17,8 @@ import numpy as np
 
 from mogacore.errors import UserError
 
+from .freihand import list_pictures, read_annotations, read_mano, split_of
+
 MAX_LISTED = 20000
 MAX_OPENED = 200
 MAX_DECODED = 50
@@ -28,6 +30,12 @@ ENTRIES = {
     'annotations': ('id', 'image_id', 'category_id'),
     'categories': ('id', 'name'),
 }
+INTERHAND_ENTRIES = {
+    'images': (*ENTRIES['images'], 'capture', 'camera', 'frame_idx'),
+    'annotations': ('id', 'image_id', 'bbox', 'joint_valid', 'hand_type', 'hand_type_valid'),
+}
+INTERHAND_JOINTS = 42
+HAND_TYPES = ('right', 'left', 'interacting')
 MISSING = r"(?i)No such file or directory: '(.+\.(?:jpe?g|png|bmp|tiff?|webp))'"
 NAMED = (r'occurs when loading `([^`]+)`', r'failed to load image: (.+)')  # what mmpose and mmcv say
 UNNAMED = (
@@ -41,7 +49,7 @@ def check_dataset(dataset: Mapping, num_classes: int | None = None, num_keypoint
 
     Args:
         dataset: Config of one data set without wrapper, its ``data_root`` an absolute path. Types other than
-            CocoDataset, BaseSegDataset and ADE20KDataset are not checked.
+            CocoDataset, BaseSegDataset, ADE20KDataset, InterHand3DDataset and FreiHAND are not checked.
         num_classes: Number of classes of the model's head; None to leave it unchecked.
         num_keypoints: Number of keypoints of the model's head; None to leave it unchecked.
 
@@ -53,6 +61,10 @@ def check_dataset(dataset: Mapping, num_classes: int | None = None, num_keypoint
         _check_coco(dataset, num_classes, num_keypoints)
     elif kind in ('BaseSegDataset', 'ADE20KDataset'):
         _check_segmentation(dataset, num_classes, is_ade=kind == 'ADE20KDataset')
+    elif kind == 'InterHand3DDataset':
+        _check_interhand(dataset)
+    elif kind == 'FreiHAND':
+        _check_freihand(dataset)
 
 
 def explain(error: BaseException) -> str | None:
@@ -93,12 +105,16 @@ def _check_coco(dataset, num_classes, num_keypoints):
     _check_images(content['images'], folder, ann_file)
 
 
-def _read_coco(ann_file):
+def _read_json(ann_file):
     try:
-        content = json.loads(ann_file.read_text(encoding='utf-8'))
+        return json.loads(ann_file.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
         raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): write it anew') from error
-    for key, required in ENTRIES.items():
+
+
+def _read_coco(ann_file, kinds=ENTRIES):
+    content = _read_json(ann_file)
+    for key, required in kinds.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise UserError(f'{ann_file} is no COCO file, it has no list {key!r}: give images, annotations, categories')
@@ -296,6 +312,57 @@ def _check_map_values(maps, num_classes, reduce_zero_label):
             told = f'map {path} has the value {bad[0]} ({len(bad)} of its {len(found)} values are too high)'
             allowed = f'0 to {num_values - 1} and {IGNORED} are allowed for num_classes={num_classes}{zero}'
             raise UserError(f'{told}, but {allowed}: correct the maps, num_classes or reduce_zero_label')
+
+
+def _check_freihand(dataset):
+    root, split = dataset['data_root'], split_of(dataset.get('subset', 'train'))
+    _, joints = read_annotations(root, split)
+    if dataset.get('with_mano'):
+        read_mano(root, split, len(joints))
+    folder = Path(root, split, 'rgb')
+    paths = [folder / name for name in _spread(list_pictures(root, split, len(joints)), MAX_OPENED)]
+    sizes = {path: _read_picture(path, _turned_size) for path in paths}
+    for path, size in sizes.items():
+        if size != sizes[paths[0]]:
+            told = f'picture {path} is {_times(size)} px (width x height), but {paths[0]} {_times(sizes[paths[0]])}'
+            raise UserError(f'{told}: the pictures of FreiHAND are of one size, correct them and their cameras')
+
+
+def _check_interhand(dataset):
+    root = Path(dataset.get('data_root') or '')
+    files = [root / dataset[key] for key in ('ann_file', 'camera_param_file', 'joint_file')]
+    ann_file, camera_file, joint_file = files
+    content = _read_coco(ann_file, INTERHAND_ENTRIES)
+    images = {image['id']: image for image in content['images']}
+    annotations = content['annotations']
+    bad = [annotation for annotation in annotations if annotation['image_id'] not in images]
+    _refuse(bad, annotations, ann_file, 'annotations', 'name an image that is not there', 'add it, or drop them')
+    annotated = {annotation['image_id'] for annotation in annotations}
+    bad = [image for image in content['images'] if image['id'] not in annotated]
+    _refuse(bad, content['images'], ann_file, 'images', 'have no annotation', 'add one, or drop them')
+    bad = [annotation for annotation in annotations if not _is_box(annotation['bbox'])]
+    _refuse(bad, annotations, ann_file, 'annotations', 'have a bbox that is not 4 numbers', 'give x, y, width, height')
+    bad = [annotation for annotation in annotations if np.size(annotation['joint_valid']) != INTERHAND_JOINTS]
+    problem = f'have not {INTERHAND_JOINTS} numbers joint_valid'
+    _refuse(bad, annotations, ann_file, 'annotations', problem, 'give one for each joint, right hand first')
+    bad = [annotation for annotation in annotations if annotation['hand_type'] not in HAND_TYPES]
+    problem = f'have a hand_type other than {", ".join(HAND_TYPES)}'
+    _refuse(bad, annotations, ann_file, 'annotations', problem, 'correct it')
+    cameras, frames = _read_json(camera_file), _read_json(joint_file)
+    for image in images.values():
+        capture, camera, frame = str(image['capture']), image['camera'], str(image['frame_idx'])
+        for key in ('campos', 'camrot', 'focal', 'princpt'):
+            if camera not in (cameras.get(capture) or {}).get(key, ()):
+                told = f'{camera_file} has no {key} of camera {camera} in capture {capture}'
+                raise UserError(f'{told}, which image {image["id"]!r} of {ann_file} names: give the file of this split')
+        joints = (frames.get(capture) or {}).get(frame, {}).get('world_coord')
+        if joints is None:
+            told = f'{joint_file} has no world_coord of frame {frame} in capture {capture}'
+            raise UserError(f'{told}, which image {image["id"]!r} of {ann_file} names: give the file of this split')
+        if len(joints) != INTERHAND_JOINTS or any(len(joint) != 3 for joint in joints):
+            told = f'{joint_file}: world_coord of frame {frame} in capture {capture} has {len(joints)} joints'
+            raise UserError(f'{told}, not {INTERHAND_JOINTS} of 3 numbers: right hand first, then the left one')
+    _check_images(content['images'], root / (dataset.get('data_prefix') or {}).get('img', ''), ann_file)
 
 
 def _read_picture(path, read):

@@ -17,6 +17,7 @@ Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 199
 
 import json
 import math
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +33,6 @@ CLASSES = tuple('0123456789')
 KEYPOINTS = ('top', 'bottom', 'left', 'right', 'centroid')
 SKELETON = ((1, 5), (2, 5), (3, 5), (4, 5))  # 1-based, as COCO counts: a cross through the centroid
 
-MARKER = 'digits.json'
 # Raise when the same parameters come to mean other bytes: it stands in the marker.
 VERSION = 1
 
@@ -89,7 +89,7 @@ def write_digits(
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'{root} cannot be made a folder ({error.strerror}): choose another root') from error
-    return {part: _write_part(root / part, *jobs[part]) for part in parts}
+    return {part: write_part(root / part, *jobs[part], kind='digits', version=VERSION) for part in parts}
 
 
 def load_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -244,32 +244,47 @@ def moving_sequence(
     return frames
 
 
-def _write_part(folder, write, parameters):
-    """Call ``write(folder, **parameters)`` on a folder that appears only when complete; return its counts."""
-    asked = {'version': VERSION, **parameters}
+def write_part(
+    folder: Path, write: Callable[..., dict[str, int]], parameters: dict, kind: str, version: int
+) -> dict[str, int]:
+    """Call ``write(folder, **parameters)`` on a folder that appears only when complete.
+
+    One that is there with the same parameters is left as it is: a marker file, ``kind.json``, tells.
+
+    Args:
+        folder: The part; the folder it lies in must be there.
+        write: Writes the part and returns what it holds, as name -> count.
+        parameters: What ``write`` is given.
+        kind: What the part is made of, for the marker and the messages.
+        version: Of what the same parameters mean; stands in the marker.
+
+    Raises:
+        UserError: If something else is in its place.
+    """
+    asked = {'version': version, **parameters}
     if folder.exists() or folder.is_symlink():
-        marker = _read_marker(folder)
+        marker = _read_marker(folder / f'{kind}.json')
         if not marker:
             raise UserError(
-                f'{folder} is in the way, not a complete set of digits: move it away or choose another root'
+                f'{folder} is in the way, not a complete set of {kind}: move it away or choose another root'
             )
         if marker['parameters'] == asked:
             return marker['counts']
-        made = f'holds digits made with {marker["parameters"]}, not with {asked}'
+        made = f'holds {kind} made with {marker["parameters"]}, not with {asked}'
         raise UserError(f'{folder} {made}: move it away or choose another root')
     with TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as temporary:
         draft = Path(temporary) / folder.name
         draft.mkdir()
         counts = write(draft, **parameters)
-        _write_json(draft / MARKER, {'parameters': asked, 'counts': counts})
+        _write_json(draft / f'{kind}.json', {'parameters': asked, 'counts': counts})
         draft.rename(folder)
     return counts
 
 
-def _read_marker(folder):
+def _read_marker(path):
     """The marker of a complete part, or {} where there is none that we wrote."""
     try:
-        marker = json.loads((folder / MARKER).read_text())
+        marker = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
     return marker if isinstance(marker, dict) and {'parameters', 'counts'} <= marker.keys() else {}

@@ -111,7 +111,7 @@ def locate_data(cfg: Config, stage: str) -> None:
         if not data_root:
             continue
         dataset.data_root = str(_locate(cfg, data_root, 'data folder').resolve())
-        for key in ('ann_file', 'bbox_file'):
+        for key in ('ann_file', 'bbox_file', 'camera_param_file', 'joint_file'):
             if dataset.get(key):
                 _locate(cfg, Path(dataset.data_root) / dataset[key], 'annotation file')
         if dataset.get('bbox_file'):  # mmpose alone has it, and does not look for it below data_root

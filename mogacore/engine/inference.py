@@ -22,7 +22,7 @@ from mogacore.checkpoint import load_into, read
 from mogacore.errors import UserError
 
 from .config import build_model, leaf_datasets, load_config, locate_data
-from .drawing import TASKS, draw_overview, write_png
+from .drawing import TASKS, create_task, draw_overview, write_png
 from .filmstrips import draw_strip, sequence_rows, stack_pictures, write_animation
 from .inputs import (
     VIDEO_SUFFIXES,
@@ -59,7 +59,7 @@ class Predictor:
         if scope == 'mmpose' and cfg.model.type != 'TopdownPoseEstimator':
             raise UserError(f'{cfg.model.type} takes no boxes: choose a config of a TopdownPoseEstimator')
         self.model, container = load_trained(cfg, checkpoint, device)
-        self.task = TASKS[scope](cfg.get('visualizer'), dataset_meta(cfg, container), score_thr)
+        self.task = create_task(cfg, dataset_meta(cfg, container), score_thr)
 
         # Without annotations: there are none.
         steps = [step for step in cfg.test_dataloader.dataset.pipeline if 'Annotations' not in step['type']]
@@ -305,14 +305,15 @@ def infer_video(
     task, records, writer = predictor.task, [], None
     try:
         for frame in progress.track(frames, total=num_frames, description=path.name):
-            height, width = frame.shape[:2]
-            if writer is None:
-                writer = create_video(target, fps, (width, height))
             index = len(records)
             sample = predictor(predictor.load(frame), boxes and boxes.of(path, index))
             files = task.write(sample, out_dir, f'{name}/{index:06}')
             records.append({'video': str(path), 'frame': index, **task.describe(sample), **files})
             drawn = task.draw(to_rgb(frame), sample)
+            height = frame.shape[0]
+            width = round(drawn.shape[1] * height / drawn.shape[0])  # more than the frame's where views stand beside it
+            if writer is None:
+                writer = create_video(target, fps, (width, height))
             drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
             writer.write(drawn[..., ::-1])
     finally:

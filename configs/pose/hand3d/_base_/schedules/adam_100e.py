@@ -1,0 +1,6 @@
+# The schedule of the paper's hand task (ExPose's): a tenth of the rate after 60 epochs of 100.
+train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=5)
+val_cfg = dict()
+test_cfg = dict()
+param_scheduler = [dict(type='MultiStepLR', by_epoch=True, begin=0, end=100, milestones=[60], gamma=0.1)]
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-4, weight_decay=1e-4))

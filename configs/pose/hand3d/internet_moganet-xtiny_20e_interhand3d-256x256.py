@@ -1,0 +1,6 @@
+_base_ = './internet_moganet-tiny_20e_interhand3d-256x256.py'
+feature = dict(in_channels=192)
+model = dict(
+    backbone=dict(arch='xtiny', drop_path_rate=0.1, init_cfg=dict(checkpoint='mogacore://moganet_xtiny')),
+    head=dict(keypoint_head_cfg=feature, root_head_cfg=feature, hand_type_head_cfg=feature),
+)

@@ -1,0 +1,312 @@
+"""Synthetic hands in the file formats of FreiHAND and InterHand2.6M, so that 3D hand pose trains with no download.
+
+    freihand/training/rgb/NNNNNNNN.jpg, evaluation/rgb/...      one right hand, 128 x 128
+    freihand/{training,evaluation}_{K,xyz,scale}.json           3 x 3 camera, 21 x 3 joints in metres, scale in metres
+    interhand2.6m/images/{train,val,test}/Capture0/...          a right hand, a left hand or both, 128 x 128
+    interhand2.6m/annotations/{all,machine_annot}/InterHand2.6M_{split}_{data,camera,joint_3d}.json
+
+A hand is a kinematic chain of 21 joints: a rigid palm and five fingers of three bones each. Its size, the directions
+and bends of the fingers, and how it is turned, are random; bones are drawn as capsules, shaded by one light, through a
+pinhole camera that the files tell. The camera looks at the back of the hand or somewhat aslant of it, never at the
+palm: on a hand without nails and creases the two could hardly be told apart. Each finger has a tint of its own, as a
+glove may, so that a small network learns in minutes which is which.
+
+Everything follows from the seed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mogacore.errors import UserError
+
+from .digits import write_part
+
+PARTS = ('freihand', 'interhand2.6m')
+VERSION = 1  # raise when the same parameters come to mean other pictures
+NUM_JOINTS = 21
+# FreiHAND's order: wrist, then thumb, index, middle, ring and pinky from base to tip.
+PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
+FINGERS = ('thumb', 'index', 'middle', 'ring', 'pinky')
+# InterHand2.6M's order of the same joints: thumb to pinky from tip to base, the wrist last.
+TO_INTERHAND = (4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17, 0)
+
+# A right hand of about the size of an adult's, seen from its back with the fingers up: millimetres, x to the right,
+# y down, z away from the viewer, the wrist at the origin.
+BASES = np.array([(-24, -24, 9), (-25, -88, 0), (-3, -92, -2), (17, -86, 0), (34, -76, 4)], np.float64)
+BONES = np.array([(42, 32, 27), (43, 26, 22), (48, 30, 24), (44, 28, 24), (34, 21, 20)], np.float64)
+FAN = np.radians([-46.0, -7.0, 0.0, 7.0, 15.0])  # direction of each finger in the plane of the palm, from straight up
+HAND_LENGTH = 194.0  # wrist to the tip of the straight middle finger, mm
+RADII = np.array([(12, 10, 9, 8), (10, 9, 8, 7), (10, 9, 8, 7), (10, 9, 8, 7), (9, 8, 7, 6)], np.float64)
+
+SKIN = np.array([225.0, 175.0, 150.0])
+TINTS = np.array([(235, 90, 80), (230, 200, 70), (90, 200, 100), (80, 170, 235), (190, 110, 230)], np.float64)
+
+CANVAS = 128
+MARGIN = 6  # pixels between the joints and the border of the picture
+
+
+def write_hands(
+    root: str | Path, parts: tuple[str, ...] = PARTS, num_train: int = 2500, num_test: int = 200, seed: int = 0
+) -> dict[str, dict[str, int]]:
+    """Write the synthetic hands; a part that is already there with the same parameters is left as it is.
+
+    Args:
+        root: Folder that gets one folder for each part; made where missing.
+        parts: Any of ``PARTS``.
+        num_train: Number of training pictures of each part, at least 1.
+        num_test: Number of pictures of each held-out split, at least 1.
+        seed: Seed of everything, at least 0.
+
+    Returns:
+        For each part what it holds, as name -> count.
+
+    Raises:
+        UserError: If an argument is out of range, or something else is in a part's place.
+    """
+    root = Path(root)
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise UserError(f'part {unknown[0]!r} is unknown: choose from {", ".join(PARTS)}')
+    for name, count, least in (('num_train', num_train, 1), ('num_test', num_test, 1), ('seed', seed, 0)):
+        if count < least:
+            raise UserError(f'{name} is {count}: give {least} or more')
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'{root} cannot be made a folder ({error.strerror}): choose another root') from error
+    writers = {'freihand': _write_freihand, 'interhand2.6m': _write_interhand}
+    parameters = {'num_train': num_train, 'num_test': num_test, 'seed': seed}
+    return {part: write_part(root / part, writers[part], parameters, kind='hands', version=VERSION) for part in parts}
+
+
+def pose_hand(rng: np.random.Generator, is_left: bool = False) -> tuple[np.ndarray, float]:
+    """A hand of random size, posture and attitude.
+
+    Args:
+        rng: Source of all randomness.
+        is_left: Make a left hand, the mirror image.
+
+    Returns:
+        Joints in FreiHAND's order, (21, 3) float64, mm relative to the wrist, in the axes of ``BASES``; and the size
+        relative to the mean.
+    """
+    joints = np.zeros((NUM_JOINTS, 3))
+    grasp = rng.uniform(0, 1)  # how far all the fingers are bent
+    for finger, (base, bones, fan) in enumerate(zip(BASES, BONES * rng.normal(1, 0.03, BONES.shape), FAN, strict=True)):
+        angle = fan + np.radians(rng.uniform(-8, 8))
+        if finger == 0:  # the thumb bends towards the palm and the other fingers at once
+            along = np.array([np.sin(angle), -np.cos(angle), rng.uniform(0, 0.5)])
+            across = np.array([np.cos(angle), np.sin(angle), 0.8])
+            bends = np.radians(rng.uniform((-10, 0, -5), (25, 45, 55)))
+        else:
+            along = np.array([np.sin(angle), -np.cos(angle), 0.0])
+            across = np.array([0.0, 0.0, 1.0])
+            bend = np.clip(grasp + rng.normal(0, 0.2, 2), 0, 1)
+            bends = np.radians([-10 + 90 * bend[0], 95 * bend[1], 60 * bend[1]])
+        along /= np.linalg.norm(along)
+        across -= across @ along * along
+        across /= np.linalg.norm(across)
+        turns = np.cumsum(bends)[:, None]
+        steps = bones[:, None] * (np.cos(turns) * along + np.sin(turns) * across)
+        joints[1 + 4 * finger] = base
+        joints[2 + 4 * finger : 5 + 4 * finger] = base + np.cumsum(steps, axis=0)
+    size = rng.uniform(0.85, 1.15)
+    if is_left:
+        joints[:, 0] *= -1
+    tilt_x, tilt_y = np.radians(rng.uniform(-40, 40, 2))
+    spin = rng.uniform(-np.pi, np.pi)
+    return size * joints @ _rotation(tilt_x, tilt_y, spin).T, size
+
+
+def draw_hands(
+    rng: np.random.Generator,
+    hands: list[tuple[np.ndarray, float]],
+    focal: np.ndarray,
+    principal_point: np.ndarray,
+    canvas: int = CANVAS,
+) -> np.ndarray:
+    """Hands as shaded capsules in front of a dim mottled ground.
+
+    Args:
+        rng: Source of tone, light and ground.
+        hands: For each, joints in FreiHAND's order, (21, 3), mm in the axes of the camera, and the size relative to the
+            mean.
+        focal: Focal lengths (2,) in pixels.
+        principal_point: (2,) in pixels; 0 is the centre of the first one.
+        canvas: Height and width of the picture in pixels.
+
+    Returns:
+        (canvas, canvas, 3) uint8 RGB.
+    """
+    depth = np.full((canvas, canvas), np.inf, np.float32)
+    image = _draw_ground(rng, canvas)
+    light = np.array([*rng.uniform(-0.6, 0.6, 2), -1.0])
+    light /= np.linalg.norm(light)
+    brightness = rng.uniform(0.65, 1.1)
+    for joints, size in hands:
+        pixels = joints[:, :2] / joints[:, 2:] * focal + principal_point
+        scale = focal.mean() / joints[:, 2]  # pixels a millimetre at each joint
+        for start, end, radii, tint in _capsules():
+            ends = (start, end)
+            points = np.concatenate([pixels[[*ends]], joints[[*ends], 2:]], axis=1)
+            _draw_capsule(image, depth, points, size * radii, scale[[*ends]], light, brightness * tint)
+    return np.clip(image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+
+
+def _capsules():
+    """Joint, joint, their radii in mm, and tint: the bones of the fingers and the palm."""
+    for finger, radii in enumerate(RADII):
+        first = 1 + 4 * finger
+        yield 0, first, np.array([13.0, radii[0]]), SKIN
+        for bone in range(3):
+            yield first + bone, first + bone + 1, radii[bone : bone + 2], TINTS[finger]
+    for joint in (5, 9, 13):
+        yield joint, joint + 4, np.array([10.0, 10.0]), SKIN
+    yield 1, 5, np.array([11.0, 10.0]), SKIN
+
+
+def _draw_capsule(image, depth, points, radii_mm, scale, light, colour):
+    """Draw where it is nearest: ``points`` are x, y in pixels and z in mm of the two ends, (2, 3)."""
+    radii = radii_mm * scale
+    low = np.floor((points[:, :2] - radii[:, None]).min(0)).astype(int).clip(0, len(image))
+    high = np.ceil((points[:, :2] + radii[:, None]).max(0)).astype(int).clip(-1, len(image) - 1) + 1
+    if (high <= low).any():
+        return
+    window = np.s_[low[1] : high[1], low[0] : high[0]]
+    grid = np.stack(np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1])), -1) - points[0, :2]
+    axis = points[1, :2] - points[0, :2]
+    share = (grid @ axis / max(axis @ axis, 1e-6)).clip(0, 1)  # along the bone
+    offset = grid - share[..., None] * axis
+    radius = radii[0] + share * (radii[1] - radii[0])
+    height = np.sqrt(np.maximum(radius**2 - (offset**2).sum(-1), 0))
+    mean_scale = scale.mean()
+    z = points[0, 2] + share * (points[1, 2] - points[0, 2]) - height / mean_scale
+    nearer = (height > 0) & (z < depth[window])
+    lit = -height / radius * light[2] + (offset @ light[:2]) / radius  # the normal points at the viewer
+    depth[window][nearer] = z[nearer]
+    image[window][nearer] = colour * (0.35 + 0.65 * lit.clip(0)[nearer])[:, None]
+
+
+def _draw_ground(rng, canvas):
+    """(canvas, canvas, 3) float64: one colour, mottled."""
+    patches = rng.uniform(10, 90, 3) + rng.normal(0, 12, (6, 6, 3))
+    return cv2.resize(patches, (canvas, canvas), interpolation=cv2.INTER_CUBIC)
+
+
+def _rotation(x, y, z):
+    """Turn by ``x``, then ``y``, then ``z`` radians about the axes of those names."""
+    turns = []
+    for axis, angle in enumerate((x, y, z)):
+        turn, (i, j) = np.eye(3), [k for k in range(3) if k != axis]
+        turn[[i, j], [i, j]] = np.cos(angle)
+        turn[i, j], turn[j, i] = (-np.sin(angle), np.sin(angle)) if axis != 1 else (np.sin(angle), -np.sin(angle))
+        turns.append(turn)
+    return turns[2] @ turns[1] @ turns[0]
+
+
+def _place(rng, hands):
+    """Put hands side by side before a camera so that all joints are in the picture.
+
+    Args:
+        rng: Source of randomness.
+        hands: Joints relative to the wrist and size of one hand or two.
+
+    Returns:
+        The same in the axes of the camera; focal lengths (2,) and principal point (2,) in pixels.
+    """
+    focal = np.full(2, rng.uniform(250, 320))
+    principal_point = CANVAS / 2 + rng.uniform(-4, 4, 2)
+    placed = []
+    for number, (joints, size) in enumerate(hands):
+        centre = (joints.min(0) + joints.max(0)) / 2
+        shift = (number - (len(hands) - 1) / 2) * HAND_LENGTH * 0.75
+        placed.append((joints - centre + [shift, rng.uniform(-10, 10), rng.uniform(-40, 40)], size))
+    distance = rng.uniform(400, 500)
+    while True:  # farther until it fits
+        moved = [(joints + np.array([0, 0, distance]), size) for joints, size in placed]
+        pixels = np.concatenate([joints[:, :2] / joints[:, 2:] for joints, _ in moved]) * focal + principal_point
+        if pixels.min() >= MARGIN and pixels.max() <= CANVAS - 1 - MARGIN:
+            return moved, focal, principal_point
+        distance *= 1.04
+
+
+def _write_freihand(folder, num_train, num_test, seed):
+    for stream, (split, count) in enumerate((('training', num_train), ('evaluation', num_test))):
+        rng = np.random.default_rng([seed, stream])  # its own: the number of others changes nothing
+        cameras, joints_m, scales = [], [], []
+        for number in range(count):
+            hands, focal, principal_point = _place(rng, [pose_hand(rng)])
+            _write_jpg(folder / split / 'rgb' / f'{number:08}.jpg', draw_hands(rng, hands, focal, principal_point))
+            ((joints, _),) = hands
+            camera = np.diag([*focal, 1.0])
+            camera[:2, 2] = principal_point
+            cameras.append(camera.round(4).tolist())
+            joints_m.append((joints / 1000).round(7).tolist())
+            # FreiHAND's scale: the length of the middle finger's first bone.
+            scales.append(round(float(np.linalg.norm(joints[10] - joints[9])) / 1000, 7))
+        for name, content in (('K', cameras), ('xyz', joints_m), ('scale', scales)):
+            _write_json(folder / f'{split}_{name}.json', content)
+    return {'training images': num_train, 'evaluation images': num_test}
+
+
+def _write_interhand(folder, num_train, num_test, seed):
+    for stream, (split, count) in enumerate((('train', num_train), ('val', num_test), ('test', num_test))):
+        rng = np.random.default_rng([seed, len(PARTS) + stream])
+        images, annotations, frames, cameras = [], [], {}, {}
+        for number in range(count):
+            hand_type = ('right', 'left', 'interacting')[number % 3]
+            sides = {'right': (False,), 'left': (True,), 'interacting': (False, True)}[hand_type]
+            # The right hand seen from its back is on the right.
+            hands, focal, principal_point = _place(rng, [pose_hand(rng, is_left) for is_left in reversed(sides)])
+            picture = draw_hands(rng, hands, focal, principal_point)
+            camera, name = f'cam{number:06}', f'Capture0/ROM/cam{number:06}/image{number:06}.jpg'
+            _write_jpg(folder / 'images' / split / name, picture)
+            rotation, position = _rotation(*rng.uniform(-1, 1, 3)), rng.uniform(-500, 500, 3)
+            world, valid = np.ones((2 * NUM_JOINTS, 3)), np.zeros((2 * NUM_JOINTS, 1), int)
+            pixels = []
+            for is_left, (joints, _) in zip(reversed(sides), hands, strict=True):
+                part = np.s_[NUM_JOINTS * is_left : NUM_JOINTS * (is_left + 1)]
+                world[part] = joints[list(TO_INTERHAND)] @ rotation + position  # camera = rotation (world - position)
+                valid[part] = 1
+                pixels.append(joints[:, :2] / joints[:, 2:] * focal + principal_point)
+            low, high = np.concatenate(pixels).min(0) - MARGIN, np.concatenate(pixels).max(0) + MARGIN
+            common = {'hand_type': hand_type, 'hand_type_valid': 1}
+            images.append({
+                'id': number, 'file_name': name, 'width': CANVAS, 'height': CANVAS, 'capture': 0, 'subject': 0,
+                'seq_name': 'ROM', 'camera': camera, 'frame_idx': number,
+            })  # fmt: skip
+            annotations.append(
+                {'id': number, 'image_id': number, 'bbox': [*low.round(2).tolist(), *(high - low).round(2).tolist()],
+                 'joint_valid': valid.tolist(), **common}
+            )  # fmt: skip
+            frames[str(number)] = {
+                'world_coord': world.round(4).tolist(), 'joint_valid': (valid > 0).tolist(), **common
+            }  # fmt: skip
+            for key, value in (
+                ('campos', position), ('camrot', rotation), ('focal', focal), ('princpt', principal_point)
+            ):  # fmt: skip
+                cameras.setdefault(key, {})[camera] = value.round(7).tolist()
+        contents = {
+            'data': {'images': images, 'annotations': annotations},
+            'camera': {'0': cameras},
+            'joint_3d': {'0': frames},
+        }
+        for kind in ('all', 'machine_annot'):
+            for name, content in contents.items():
+                _write_json(folder / 'annotations' / kind / f'InterHand2.6M_{split}_{name}.json', content)
+    return {'train images': num_train, 'val images': num_test, 'test images': num_test}
+
+
+def _write_jpg(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, encoded = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    path.write_bytes(encoded.tobytes())
+
+
+def _write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, separators=(',', ':')) + '\n')
