@@ -147,7 +147,7 @@ class ExplainedBox(Explained):
     def detections(self, images: Tensor) -> list:
         """Instances of each image, in pixels of the network's input."""
         samples = [copy.deepcopy(self.samples[0]) for _ in images]
-        return [sample.pred_instances for sample in self.network(images, samples, mode='predict', rescale=False)]
+        return [sample.pred_instances for sample in self.network.predict(images, samples, rescale=False)]
 
     def choose(self, target):
         super().choose(target)

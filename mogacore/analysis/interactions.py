@@ -126,7 +126,7 @@ class Settings:
 PRESETS = {
     # Any small labelled images: to see that it works.
     'smoke': Settings(images=2, pairs=4, contexts=4, grid=7),
-    # Small images on a CPU, in a quarter of an hour: smoother, still nothing to publish.
+    # Small images on a CPU: smoother, still nothing to publish.
     'small': Settings(images=16, pairs=6, contexts=16, grid=8),
     # Deng et al.'s code for CIFAR-10.
     'deng': Settings(images=50, pairs=200, contexts=100, grid=16, split='train'),

@@ -228,5 +228,5 @@ def draw_orders(spectra: dict[str, Sequence[dict]], path: str | Path) -> None:
             axis.set(xlabel='block; lines part the stages', xlim=(0.5, len(layers) + 0.5), ylim=(0, None))
         shares.set(title=label, ylabel='share of energy', ylim=(0, 1))
         frequencies.set(title=label, ylabel='mean frequency, cycles a cell')
-        shares.legend(loc='lower right', fontsize=8)
+        frequencies.legend(loc='upper left', fontsize=8)
     figure.savefig(path, dpi=100)

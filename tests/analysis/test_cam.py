@@ -168,8 +168,8 @@ def test_a_detection_is_found_again_where_it_was():
     class Detector(nn.Module):
         boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [21, 21, 31, 31]])
 
-        def forward(self, images, samples, mode, rescale):
-            assert len(images) == len(samples)
+        def predict(self, images, samples, rescale):
+            assert len(images) == len(samples) and not rescale
             found = []
             for image in images:
                 scores = image.mean().sigmoid() * torch.tensor([0.9, 0.5, 0.4])
