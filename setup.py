@@ -22,6 +22,7 @@ def read_version() -> str:
 # it in an environment of its own. Who has neither adds the extra `mmengine`; an extra of a task names what the task
 # needs around its library, which is installed with --no-deps since some of the libraries' own lists are wrong.
 EXTRAS = {
+    'analysis': ['grad-cam'],
     'mmengine': ['onedl-mmengine'],
     'cls': ['einops', 'importlib-metadata', 'mat4py', 'modelindex'],
     'det': ['pycocotools', 'scipy', 'shapely', 'terminaltables', 'tqdm'],

@@ -86,7 +86,7 @@ def build(name: str) -> nn.Module:
     if source == 'plain':
         return plain(build(rest))
     if source in ('timm', 'torchvision'):
-        return _build_peer(source, rest)
+        return build_peer(source, rest)
     if name in list_models():
         return create_model(name)
     if Path(name).suffix == '.py':
@@ -103,7 +103,12 @@ def build(name: str) -> nn.Module:
     )
 
 
-def _build_peer(library: str, name: str) -> nn.Module:
+def build_peer(library: str, name: str, **settings) -> nn.Module:
+    """A network of timm or torchvision, with ``settings`` in that library's own words.
+
+    Raises:
+        UserError: If the library is not installed, or has no such network or setting.
+    """
     try:
         module = __import__('torchvision.models' if library == 'torchvision' else library, fromlist=['_'])
     except ImportError:
@@ -111,9 +116,12 @@ def _build_peer(library: str, name: str) -> nn.Module:
             f'{library}:{name} needs {library}, which is not installed: run pip install {library}'
         ) from None
     try:
-        return module.get_model(name) if library == 'torchvision' else module.create_model(name)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f'{library} has no model {name!r}: {error}') from None
+        return (module.get_model if library == 'torchvision' else module.create_model)(name, **settings)
+    except OSError as error:
+        raise UserError(f'the weights of {library}:{name} cannot be fetched: {error}') from None
+    except (RuntimeError, TypeError, ValueError) as error:
+        given = f' with {settings}' if settings else ''
+        raise UserError(f'{library} has no model {name!r}{given}: {error}') from None
 
 
 def measure(
@@ -170,13 +178,14 @@ def measure(
         progress(f'round {number + 1} of {rounds}')
         for run, result in zip(runs, found, strict=True):
             run()  # else allocator and caches are as the network before left them
-            result.seconds.append(_timed(run, images.device))
+            result.seconds.append(timed(run, images.device))
         for result in found:
             result.ratios.append(found[0].seconds[-1] / result.seconds[-1])
     return found
 
 
-def _timed(run: Callable[[], object], device: torch.device) -> float:
+def timed(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds that ``run`` takes, until the device has done it."""
     gc.collect()
     if device.type == 'cuda':
         torch.cuda.synchronize()

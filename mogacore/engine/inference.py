@@ -38,29 +38,14 @@ from .inputs import (
 OVERVIEW_SEQUENCES = 4
 
 
-class Predictor:
-    """A trained model of a config file, for single pictures.
+class PictureLoader:
+    """Single pictures, prepared as the test pipeline of a config does it.
 
     Args:
-        config: Config file or loaded config; its test pipeline prepares the pictures.
-        checkpoint: Weight file; it must fit the model whole.
-        device: torch device; None takes a GPU if there is one.
-        score_thr: Score from which instances are told, and keypoints drawn.
-
-    Raises:
-        UserError: If config or weight file do not fit, or the task has no drawing here.
+        cfg: Loaded config.
     """
 
-    def __init__(self, config: str | Config, checkpoint: str, device: str | None = None, score_thr: float = 0.3):
-        cfg = config if isinstance(config, Config) else load_config(config)
-        scope = cfg.get('default_scope', 'mmengine')
-        if scope not in TASKS:
-            raise UserError(f'pictures of {scope} models cannot be drawn: choose a config of {", ".join(TASKS)}')
-        if scope == 'mmpose' and cfg.model.type != 'TopdownPoseEstimator':
-            raise UserError(f'{cfg.model.type} takes no boxes: choose a config of a TopdownPoseEstimator')
-        self.model, container = load_trained(cfg, checkpoint, device)
-        self.task = create_task(cfg, dataset_meta(cfg, container), score_thr)
-
+    def __init__(self, cfg: Config):
         # Without annotations: there are none.
         steps = [step for step in cfg.test_dataloader.dataset.pipeline if 'Annotations' not in step['type']]
         if 'LoadImage' in steps[0]['type']:
@@ -87,6 +72,31 @@ class Predictor:
             return self.load_step(dict(img_path=str(image)))
         except (AssertionError, OSError, ValueError, cv2.error) as error:
             raise UnreadableError(f'picture {image} cannot be read: give another, or fetch it again') from error
+
+
+class Predictor(PictureLoader):
+    """A trained model of a config file, for single pictures.
+
+    Args:
+        config: Config file or loaded config; its test pipeline prepares the pictures.
+        checkpoint: Weight file; it must fit the model whole.
+        device: torch device; None takes a GPU if there is one.
+        score_thr: Score from which instances are told, and keypoints drawn.
+
+    Raises:
+        UserError: If config or weight file do not fit, or the task has no drawing here.
+    """
+
+    def __init__(self, config: str | Config, checkpoint: str, device: str | None = None, score_thr: float = 0.3):
+        cfg = config if isinstance(config, Config) else load_config(config)
+        scope = cfg.get('default_scope', 'mmengine')
+        if scope not in TASKS:
+            raise UserError(f'pictures of {scope} models cannot be drawn: choose a config of {", ".join(TASKS)}')
+        if scope == 'mmpose' and cfg.model.type != 'TopdownPoseEstimator':
+            raise UserError(f'{cfg.model.type} takes no boxes: choose a config of a TopdownPoseEstimator')
+        self.model, container = load_trained(cfg, checkpoint, device)
+        self.task = create_task(cfg, dataset_meta(cfg, container), score_thr)
+        super().__init__(cfg)
 
     @torch.no_grad()
     def __call__(self, image: dict, boxes: np.ndarray | None = None) -> BaseDataElement:

@@ -68,11 +68,12 @@ def depthwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor, dilation: i
 
 def pointwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
     """Gradients of input, weight and bias of a 1x1 convolution."""
-    is_cpu = x.device.type == 'cpu'
+    # As a forward convolution, as above; large weights take longer to turn round than that saves.
+    is_forward = x.device.type == 'cpu' and weight.numel() < CACHED_ELEMENTS
     grad_x, grad_weight, grad_bias = aten.convolution_backward(
-        grad, x, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [not is_cpu, True, True]
+        grad, x, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [not is_forward, True, True]
     )
-    if is_cpu:  # as a forward convolution, as above
+    if is_forward:
         grad_x = F.conv2d(grad, weight.transpose(0, 1))
     return grad_x, grad_weight, grad_bias
 
@@ -90,8 +91,11 @@ def is_traced() -> bool:
 
 
 def images_at_a_time(x: Tensor, channels: int) -> int:
-    """How many of the images ``x`` (B, C, H, W) to take through a map of so many channels: all, except on a CPU."""
-    if x.device.type != 'cpu':
+    """How many of the images ``x`` (B, C, H, W) to take through a map of so many channels: all, except on a CPU.
+
+    All there too if the weights between the two fill the cache themselves: every part would fetch them anew.
+    """
+    if x.device.type != 'cpu' or x.shape[1] * channels >= CACHED_ELEMENTS:
         return len(x)
     return max(1, min(len(x), CACHED_ELEMENTS // (channels * x.shape[2] * x.shape[3])))
 

@@ -42,8 +42,8 @@ def test_plain_network_is_the_same_function(name):
 def test_networks_are_timed_in_turn(mode, monkeypatch):
     monkeypatch.setattr(throughput, 'build', lambda name: MogaNet(TINY_ARCH))
     order = []
-    timed = throughput._timed
-    monkeypatch.setattr(throughput, '_timed', lambda run, device: order.append(run) or timed(run, device))
+    timed = throughput.timed
+    monkeypatch.setattr(throughput, 'timed', lambda run, device: order.append(run) or timed(run, device))
     first, second = measure([('a', 'eager'), ('b', 'eager')], (3, 32, 32), 2, mode, rounds=3)
     assert order[0] is order[2] is order[4] and order[1] is order[3] is order[5] and order[0] is not order[1]
     assert first.ratios == [1.0] * 3

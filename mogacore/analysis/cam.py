@@ -1,0 +1,443 @@
+"""Class activation maps: where in a picture a network sees what it says.
+
+Every task comes down to one number that is explained: the logit of a class, of a detected box, of the pixels of a
+class, of keypoints. The methods are those of the grad-cam package, which needs no more than that number.
+
+Source of Grad-CAM: Selvaraju et al., arXiv 1610.02391; the other methods are named in :data:`METHODS`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from torch import Tensor, nn
+
+from mogacore.analysis.classifiers import ModelSpec, build_classifier, build_preprocess
+from mogacore.engine.config import load_config
+from mogacore.engine.drawing import LEGIBLE_SIDE
+from mogacore.engine.inference import PictureLoader, Predictor, dataset_meta, make_folder
+from mogacore.errors import UserError
+from mogacore.files import write_whole
+
+# Names on the command line and in the grad-cam package. Its FullGrad is left out: it pairs the biases of a network with
+# gradients by the order in which layers are defined, which is not the order in which a Moga block runs them.
+METHODS = {
+    'gradcam': 'GradCAM',
+    'gradcam++': 'GradCAMPlusPlus',
+    'xgradcam': 'XGradCAM',
+    'hirescam': 'HiResCAM',
+    'layercam': 'LayerCAM',
+    'eigencam': 'EigenCAM',
+    'eigengradcam': 'EigenGradCAM',
+    'scorecam': 'ScoreCAM',
+    'ablationcam': 'AblationCAM',
+}
+MATCHING_IOU = 0.5  # from which a detection of a changed picture is the one that is explained
+
+
+class Explained(nn.Module):
+    """A network with a picture, as one number for each image of a batch.
+
+    Args:
+        network: The network, in eval mode.
+        inputs: The picture as the network takes it, (1, C, H, W).
+        picture: The same to look at, (H, W, 3) uint8 RGB.
+        names: Names of what can be explained; None where there are only numbers.
+    """
+
+    what = 'class'
+
+    def __init__(self, network: nn.Module, inputs: Tensor, picture: np.ndarray, names: Sequence[str] | None):
+        super().__init__()
+        self.network, self.inputs, self.picture = network, inputs, picture
+        self.names = list(names) if names else None
+        self.target: int | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores (B, 1) of images (B, C, H, W)."""
+        if torch.is_grad_enabled() and not images.requires_grad:
+            images.requires_grad_()  # else maps of frozen stages would get no gradient
+        return self.score(images)[:, None]
+
+    def score(self, images: Tensor) -> Tensor:
+        """Scores (B,)."""
+        raise NotImplementedError
+
+    def choose(self, target: str | None) -> None:
+        """Decide what is explained: a name or number of the user's, or None for what the network says itself.
+
+        Raises:
+            UserError: If there is no such thing, or not in this picture.
+        """
+        self.target = None if target is None else self._number(target)
+
+    def _number(self, target: str) -> int:
+        if self.names and target in self.names:
+            return self.names.index(target)
+        if not target.isdecimal() or (self.names and int(target) >= len(self.names)):
+            known = ', '.join(self.names[:20]) if self.names else 'the numbers from 0'
+            raise UserError(f'{self.what} {target!r} is unknown: choose from {known}')
+        return int(target)
+
+    def target_name(self) -> str:
+        return self.names[self.target] if self.names else str(self.target)
+
+    def box(self) -> np.ndarray | None:
+        """Box of the target in pixels of the picture, x1 y1 x2 y2, where it has one."""
+        return None
+
+
+class ExplainedClass(Explained):
+    """The logit of a class of a classifier; by itself, of the most probable."""
+
+    def __init__(self, *args, logits: Callable[[Tensor], Tensor]):
+        super().__init__(*args)
+        self.logits = logits
+
+    def choose(self, target):
+        super().choose(target)
+        with torch.no_grad():
+            logits = self.logits(self.inputs)[0]
+        if self.target is None:
+            self.target = logits.argmax().item()
+        elif self.target >= len(logits):
+            raise UserError(f'class {target} does not fit: the network tells {len(logits)}, from 0')
+
+    def score(self, images):
+        return self.logits(images)[:, self.target]
+
+
+class ExplainedPixels(Explained):
+    """The mean logit of a class of mmseg over the pixels that the network gives it; by itself, of the class with most
+    pixels, a class named background aside."""
+
+    def choose(self, target):
+        super().choose(target)
+        with torch.no_grad():
+            labels = self.network(self.inputs, mode='tensor')[0].argmax(0)
+        if self.target is None:
+            counts = labels.flatten().bincount(minlength=len(self.names or ()))
+            if self.names and 'background' in self.names and (counts > 0).sum() > 1:
+                counts[self.names.index('background')] = 0
+            self.target = counts.argmax().item()
+        self.mask = labels == self.target
+        if not self.mask.any():
+            raise UserError(f'the network sees no {self.target_name()} in this picture: choose another target')
+
+    def score(self, images):
+        return self.network(images, mode='tensor')[:, self.target, self.mask].mean(1)
+
+
+class ExplainedBox(Explained):
+    """The log-odds of a detection of mmdet; by itself, of the best, else of the best of a class."""
+
+    def __init__(self, *args, samples: list):
+        super().__init__(*args)
+        self.samples = samples
+
+    def detections(self, images: Tensor) -> list:
+        """Instances of each image, in pixels of the network's input."""
+        samples = [copy.deepcopy(self.samples[0]) for _ in images]
+        return [sample.pred_instances for sample in self.network.predict(images, samples, rescale=False)]
+
+    def choose(self, target):
+        super().choose(target)
+        with torch.no_grad():
+            (found,) = self.detections(self.inputs)
+        if self.target is not None:
+            found = found[found.labels == self.target]
+        if not len(found):
+            wanted = 'nothing' if self.target is None else f'no {self.target_name()}'
+            raise UserError(f'the network finds {wanted} in this picture: choose another')
+        best = found[found.scores.argmax().item()]
+        self.target, self._box = best.labels.item(), best.bboxes.detach()
+
+    def score(self, images):
+        from torchvision.ops import box_iou
+
+        scores = []
+        for found in self.detections(images):
+            is_it = (found.labels == self.target) & (box_iou(found.bboxes.detach(), self._box)[:, 0] >= MATCHING_IOU)
+            # Lost when too much of the picture is hidden: then its probability is next to none.
+            best = found.scores[is_it].max() if is_it.any() else found.scores.new_tensor(0.0)
+            scores.append(best.clamp(1e-6, 1 - 1e-6).logit())
+        return torch.stack(scores)
+
+    def box(self):
+        return self._box[0].cpu().numpy()
+
+
+class ExplainedKeypoints(Explained):
+    """The peak of a keypoint's heatmap of mmpose; by itself, the sum over all keypoints."""
+
+    what = 'keypoint'
+
+    def score(self, images):
+        peaks = self.network(images, None, mode='tensor').amax((2, 3))
+        return peaks.sum(1) if self.target is None else peaks[:, self.target]
+
+    def target_name(self):
+        return 'all keypoints' if self.target is None else super().target_name()
+
+
+def explain(spec: ModelSpec, picture: str | Path, data: str | None = None, device: str | None = None) -> Explained:
+    """A model with a picture.
+
+    Args:
+        spec: The model; a config of any task, or a classifier by name.
+        picture: Picture file; for poses the whole of it is the object.
+        data: Config whose preparation of pictures a classifier by name takes.
+        device: torch device; None takes a GPU if there is one.
+
+    Raises:
+        UserError: If model, weights or picture are not there or do not fit.
+    """
+    if spec.is_config:
+        if spec.checkpoint is None:
+            raise UserError(f'model {spec.name} needs trained weights: write {spec.name}@CHECKPOINT')
+        predictor = Predictor(spec.name, spec.checkpoint, device)
+        network, preprocess, meta = predictor.model, predictor.model.data_preprocessor, predictor.task.meta
+        (item,) = predictor.task.inputs(predictor.load(Path(picture)), None)
+        batch = preprocess(pseudo_collate([predictor.pipeline(item)]), False)
+        scope = load_config(spec.name).default_scope
+    else:
+        if data is None:
+            raise UserError(f'{spec.name} does not say how pictures are prepared: name a config with --data CONFIG')
+        cfg = load_config(data)
+        preprocess = build_preprocess(cfg).to(device or get_device())
+        loader = PictureLoader(cfg)
+        batch = preprocess(pseudo_collate([loader.pipeline(loader.load(Path(picture)))]), False)
+        inputs = batch['inputs']
+        network = build_classifier(spec, preprocess.num_classes or 1000, inputs.shape[1]).to(inputs.device).eval()
+        scope, meta = 'mmpretrain', dataset_meta(cfg, {})
+    inputs = batch['inputs']
+    common = (network, inputs, to_picture(inputs[0], preprocess))
+    if scope == 'mmpose':
+        names = [meta['keypoint_id2name'][number] for number in sorted(meta['keypoint_id2name'])]
+        return ExplainedKeypoints(*common, names)
+    if scope == 'mmdet':
+        return ExplainedBox(*common, meta['classes'], samples=batch['data_samples'])
+    if scope == 'mmseg':
+        return ExplainedPixels(*common, meta.get('classes'))
+    logits = (lambda images: network(images, mode='tensor')) if spec.is_config else network
+    return ExplainedClass(*common, meta.get('classes'), logits=logits)
+
+
+def to_picture(image: Tensor, preprocess: nn.Module) -> np.ndarray:
+    """A normalised image (C, H, W) as (H, W, 3) uint8 RGB."""
+    if hasattr(preprocess, 'mean'):
+        image = image * preprocess.std + preprocess.mean
+    pixels = image.clamp(0, 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    is_rgb = getattr(preprocess, 'to_rgb', False) or getattr(preprocess, '_channel_conversion', False)
+    return np.ascontiguousarray(pixels if is_rgb else pixels[..., ::-1])
+
+
+def last_map(network: nn.Module, forward: Callable[[], object]) -> str:
+    """Name of the layer of the backbone that is last to give a map of more than one cell: the usual choice.
+
+    Args:
+        network: A network, or a model that has one as its ``backbone``.
+        forward: Runs it once.
+
+    Raises:
+        UserError: If the backbone gives none, or goes on with tokens, which some layer further up must be named for.
+    """
+    prefix = 'backbone.' if hasattr(network, 'backbone') else ''
+    backbone = network.get_submodule(prefix.rstrip('.'))
+    found: list[tuple[str, torch.Size]] = []
+
+    def note(name: str) -> Callable:
+        def hook(module: nn.Module, args: tuple, out: object) -> None:
+            if isinstance(out, Tensor):
+                found.append((name, out.shape))
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in backbone.named_modules() if name]
+    with torch.no_grad():
+        forward()
+    for handle in handles:
+        handle.remove()
+    for name, shape in reversed(found):
+        if len(shape) == 3 and shape[1] > 1:
+            break
+        if len(shape) == 4 and shape[2] > 1 and shape[3] > 1:
+            return prefix + name
+    raise UserError('the network has no last map to look at: name a layer with --target-layers, see docs/analysis.md')
+
+
+def get_layer(network: nn.Module, name: str) -> nn.Module:
+    """A layer by name; UserError if there is none."""
+    try:
+        return network.get_submodule(name)
+    except AttributeError:
+        some = ', '.join(child for child, _ in network.named_children())
+        raise UserError(f'the network has no layer {name!r}: its parts are {some}') from None
+
+
+def as_maps(tensor: Tensor) -> Tensor:
+    """Maps (B, C, h, w) of what a layer gives: such maps, (B, h, h, C) with C above h, or tokens (B, N, C) of a square
+    image.
+
+    Leading tokens beyond the largest square, such as a class token, are left out.
+    """
+    if tensor.ndim == 3:
+        side = int(tensor.shape[1] ** 0.5)
+        return tensor[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+    if tensor.shape[1] == tensor.shape[2] < tensor.shape[3]:
+        return tensor.permute(0, 3, 1, 2)
+    return tensor
+
+
+def activation_map(explained: Explained, method: str = 'gradcam', layers: Sequence[str] | None = None) -> np.ndarray:
+    """Where the network sees what is explained.
+
+    Args:
+        explained: Network and picture, its target chosen.
+        method: One of ``METHODS``.
+        layers: Names of layers; of several the mean of their maps is taken. None takes :func:`last_map`.
+
+    Returns:
+        (H, W) from 0 to 1, of the network's input.
+
+    Raises:
+        UserError: If method or layer are unknown, or the grad-cam package is not installed.
+    """
+    if method not in METHODS:
+        raise UserError(f'method {method!r} is unknown: choose from {", ".join(METHODS)}')
+    try:
+        import pytorch_grad_cam
+    except ImportError:
+        raise UserError('activation maps need the package grad-cam: run pip install --no-deps grad-cam ttach') from None
+    names = list(layers or [last_map(explained.network, lambda: explained(explained.inputs))])
+    modules = [get_layer(explained.network, name) for name in names]
+    cam = getattr(pytorch_grad_cam, METHODS[method])(explained, modules, reshape_transform=as_maps)
+    try:
+        with torch.enable_grad():
+            (found,) = cam(explained.inputs.detach().clone(), targets=[lambda scores: scores[0]])
+    finally:
+        cam.activations_and_grads.release()
+        explained.zero_grad()
+    return found
+
+
+@dataclass
+class Panel:
+    """A cell of the figure: a map of a model over its picture."""
+
+    title: str
+    picture: np.ndarray
+    activation: np.ndarray
+    box: np.ndarray | None
+
+
+def run(
+    specs: list[ModelSpec],
+    picture: str | Path,
+    out_dir: str | Path,
+    methods: Sequence[str] = ('gradcam',),
+    layers: Sequence[str] | None = None,
+    target: str | None = None,
+    data: str | None = None,
+    device: str | None = None,
+) -> dict:
+    """Explain a picture by several models and methods; write ``cam.png``, ``cam.json`` and ``cam.npz``.
+
+    Args:
+        specs: The models.
+        picture: Picture file.
+        out_dir: Folder to write to; made if need be.
+        methods: Some of ``METHODS``.
+        layers: See :func:`activation_map`; for all models.
+        target: Name or number of a class or keypoint; None for what each network says itself.
+        data: See :func:`explain`.
+        device: torch device; None takes a GPU if there is one.
+
+    Returns:
+        The report, as the JSON file has it.
+
+    Raises:
+        UserError: If something the user gave is not there or does not fit.
+    """
+    from rich.progress import track
+
+    if not Path(picture).is_file():
+        raise UserError(f'picture {picture} is not there: give the path of a picture file')
+    for method in methods:
+        if method not in METHODS:
+            raise UserError(f'method {method!r} is unknown: choose from {", ".join(METHODS)}')
+    rows: list[list[Panel]] = [[] for _ in methods]
+    report = {'picture': str(picture), 'methods': list(methods), 'models': {}}
+    arrays = {}
+    for spec in track(specs, description='explaining'):
+        explained = explain(spec, picture, data, device)
+        explained.choose(target)
+        names = list(layers or [last_map(explained.network, lambda: explained(explained.inputs))])  # noqa: B023
+        with torch.no_grad():
+            score = explained(explained.inputs).item()
+        box = explained.box()
+        report['models'][spec.label] = {
+            'name': spec.name, 'target': explained.target_name(), 'score': score, 'layers': names,
+            **({} if box is None else {'box': box.tolist()}),
+        }  # fmt: skip
+        for method, row in zip(methods, rows, strict=True):
+            found = activation_map(explained, method, names)
+            arrays[f'{spec.label}/{method}'] = found
+            row.append(Panel(f'{spec.label}: {explained.target_name()}\n{method}', explained.picture, found, box))
+    out_dir = make_folder(out_dir)
+    np.savez_compressed(out_dir / 'cam.npz', **arrays)
+    write_whole(out_dir / 'cam.json', (json.dumps(report, indent=2) + '\n').encode())
+    draw(rows, out_dir / 'cam.png')
+    return report
+
+
+def draw(rows: list[list[Panel]], path: str | Path) -> None:
+    """Draw the picture, and beside it the maps over it: a row a method, a column a model."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    num_cols = 1 + len(rows[0])
+    figure = Figure(figsize=(2.4 * num_cols, 2.8 * len(rows)), layout='constrained')
+    grid = figure.subplots(len(rows), num_cols, squeeze=False)
+    for axes, row in zip(grid, rows, strict=True):
+        axes[0].imshow(enlarged(row[0].picture))
+        axes[0].set_title('picture', fontsize=9)
+        for axis, panel in zip(axes[1:], row, strict=True):
+            axis.imshow(overlay(panel.picture, panel.activation))
+            axis.set_title(panel.title, fontsize=9)
+            if panel.box is not None:
+                factor = _factor(panel.picture)
+                x1, y1, x2, y2 = panel.box * factor
+                axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color='white', linewidth=1.5))
+    for axis in grid.ravel():
+        axis.axis('off')
+    figure.savefig(path, dpi=100)
+
+
+def _factor(picture: np.ndarray) -> int:
+    return max(1, -(-LEGIBLE_SIDE // max(picture.shape[:2])))
+
+
+def enlarged(picture: np.ndarray) -> np.ndarray:
+    """A small picture or map a whole number of times larger."""
+    factor = _factor(picture)
+    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR) if factor > 1 else picture
+
+
+def overlay(picture: np.ndarray, activation: np.ndarray) -> np.ndarray:
+    """A map (H, W) from 0 to 1 in colours, blue to red, half and half with its picture (H, W, 3) uint8."""
+    from pytorch_grad_cam.utils.image import show_cam_on_image
+
+    activation = enlarged(activation.astype(np.float32)).clip(0, 1)
+    return show_cam_on_image(enlarged(picture).astype(np.float32) / 255, activation, use_rgb=True)

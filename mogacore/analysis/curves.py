@@ -1,0 +1,132 @@
+"""Training curves out of the logs that mmengine leaves in a work dir."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mogacore.errors import UserError
+
+TIMES = ('time', 'data_time')
+COUNTERS = ('step', 'iter', 'epoch')
+
+
+def read_curves(work_dir: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Every scalar that a training logged, over the runs that it took.
+
+    A run that went on from a checkpoint logs some steps again: what the last run says of a step counts.
+
+    Args:
+        work_dir: Work dir of tools/train.py, or any of mmengine's Runner.
+
+    Returns:
+        Steps, rising, and values of each scalar by name. The step of a training scalar counts iterations; that of a
+        validation scalar is what the training counts by, epochs or iterations.
+
+    Raises:
+        UserError: If there are no scalars, or they cannot be read.
+    """
+    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'), key=lambda path: path.parts[-3])
+    if not files:
+        raise UserError(f'{work_dir} holds no */vis_data/scalars.json: give the work dir of a training')
+    curves: dict[str, dict[int, float]] = {}
+    for path in files:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            try:
+                scalars = json.loads(line)
+                step = scalars['step']
+            except (ValueError, KeyError, TypeError):
+                raise UserError(f'line {number} of {path} is no log of mmengine: remove it') from None
+            for name, value in scalars.items():
+                if name not in COUNTERS and isinstance(value, (int, float)):
+                    curves.setdefault(name, {})[step] = value
+    return {name: _arrays(points) for name, points in curves.items()}
+
+
+def _arrays(points: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    steps = sorted(points)
+    return np.array(steps), np.array([points[step] for step in steps], float)
+
+
+def is_validation(curves: dict, name: str) -> bool:
+    """Whether a scalar is of the validation: it is logged at other steps than the learning rate."""
+    return name not in TIMES and 'lr' in curves and not np.isin(curves[name][0], curves['lr'][0]).all()
+
+
+def smooth(values: np.ndarray, factor: float) -> np.ndarray:
+    """Exponential moving average without the pull of its first value.
+
+    Args:
+        values: (N,).
+        factor: Weight of the past, from 0 (none) up to, but not, 1.
+    """
+    average, weight, smoothed = 0.0, 0.0, []
+    for value in values:
+        average = factor * average + (1 - factor) * value
+        weight = factor * weight + (1 - factor)
+        smoothed.append(average / weight)
+    return np.array(smoothed)
+
+
+def plot(
+    work_dirs: Sequence[tuple[str, str | Path]],
+    path: str | Path,
+    keys: Sequence[str] | None = None,
+    smoothing: float = 0.0,
+) -> dict[str, dict[str, float]]:
+    """Draw the curves of several trainings, a panel a scalar, a line a training.
+
+    Args:
+        work_dirs: Labels and work dirs.
+        path: Picture file to write.
+        keys: Names of scalars; None takes the loss and all scalars of the validation.
+        smoothing: See :func:`smooth`; for training scalars.
+
+    Returns:
+        The last value of each scalar by label and name, as logged.
+
+    Raises:
+        UserError: If a log or scalar is not there, or a setting does not fit.
+    """
+    from matplotlib.figure import Figure
+
+    if not 0 <= smoothing < 1:
+        raise UserError(f'smoothing {smoothing} does not fit: choose from 0 up to, but not, 1')
+    found = {label: read_curves(work_dir) for label, work_dir in work_dirs}
+    if len(found) < len(work_dirs):
+        raise UserError('two work dirs have the same label: write LABEL=DIR')
+    names = list(dict.fromkeys(name for curves in found.values() for name in curves))
+    if keys is None:
+        keys = [
+            name for name in names
+            if name == 'loss' or any(is_validation(curves, name) for curves in found.values() if name in curves)
+        ]  # fmt: skip
+    for key in keys:
+        if key not in names:
+            raise UserError(f'scalar {key!r} is in no log: choose from {", ".join(names)}')
+    num_cols = min(3, len(keys))
+    num_rows = -(-len(keys) // num_cols)
+    figure = Figure(figsize=(4.2 * num_cols, 3.2 * num_rows), layout='constrained')
+    axes = figure.subplots(num_rows, num_cols, squeeze=False).ravel()
+    colours = {label: f'C{number}' for number, label in enumerate(found)}
+    for axis, key in zip(axes, keys, strict=False):
+        for label, curves in found.items():
+            if key not in curves:
+                continue
+            steps, values = curves[key]
+            of_validation = is_validation(curves, key)
+            if smoothing and not of_validation:
+                axis.plot(steps, values, color=colours[label], alpha=0.25, linewidth=0.8)
+                values = smooth(values, smoothing)
+            marker = '.' if of_validation or len(steps) == 1 else None
+            axis.plot(steps, values, color=colours[label], marker=marker, label=label)
+        axis.set(title=key, xlabel='epoch or iteration' if of_validation else 'iteration')
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    for axis in axes[len(keys) :]:
+        axis.axis('off')
+    figure.savefig(path, dpi=100)
+    return {label: {key: float(curves[key][1][-1]) for key in keys if key in curves} for label, curves in found.items()}

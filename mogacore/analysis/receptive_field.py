@@ -1,0 +1,232 @@
+"""How far a network sees, and which order of its multi-order convolutions carries how much."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mogacore.analysis.cam import as_maps, get_layer, last_map
+from mogacore.analysis.classifiers import ModelSpec, open_classifiers
+from mogacore.engine.inference import make_folder
+from mogacore.errors import UserError
+from mogacore.files import write_whole
+from mogacore.models.layers import MultiOrderDWConv
+
+SHARES = (0.2, 0.5, 0.95)
+ORDERS = ('low', 'middle', 'high')
+
+
+def receptive_field(
+    forward: Callable[[Tensor], object], layer: nn.Module, images: Tensor
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """Effective receptive field of the central cell of a layer.
+
+    The absolute gradient of the cell's sum over channels with respect to each pixel, summed over colours and averaged
+    over images.
+
+    Args:
+        forward: Runs the network, in eval mode, on images.
+        layer: A layer of it that gives maps, see :func:`mogacore.analysis.cam.as_maps`.
+        images: (B, C, H, W).
+
+    Returns:
+        (H, W), its sum being 1, and the centre of the cell in it, row and column.
+
+    Raises:
+        UserError: If the layer does not depend on the images.
+
+    Source: Luo et al., arXiv 1701.04128.
+    """
+    maps: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, args, out: maps.append(as_maps(out)))
+    images = images.detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            forward(images)
+    finally:
+        handle.remove()
+    height, width = maps[0].shape[2:]
+    row, column = height // 2, width // 2
+    (gradient,) = torch.autograd.grad(maps[0][:, :, row, column].sum(), images)
+    found = gradient.abs().sum(1).double().mean(0)
+    if found.sum() == 0:
+        raise UserError('the layer does not depend on the images there: choose another')
+    centre = tuple(
+        (cell + 0.5) * pixels / cells - 0.5
+        for cell, pixels, cells in ((row, images.shape[2], height), (column, images.shape[3], width))
+    )
+    return (found / found.sum()).cpu().numpy(), centre
+
+
+def side_holding(field: np.ndarray, centre: tuple[float, float], share: float) -> float:
+    """Side of the smallest square around ``centre`` that holds ``share`` of a field, in pixels.
+
+    Args:
+        field: (H, W), not negative.
+        centre: Row and column, in pixels, 0 being the centre of the first.
+        share: From 0 to 1.
+    """
+    rows, columns = np.indices(field.shape)
+    reach = np.maximum(abs(rows - centre[0]), abs(columns - centre[1])).ravel()
+    order = reach.argsort(kind='stable')
+    held = field.ravel()[order].cumsum() / field.sum()
+    return 2 * float(reach[order][np.searchsorted(held, min(share, held[-1]))]) + 1
+
+
+def order_spectra(network: nn.Module, forward: Callable[[Tensor], object], images: Tensor) -> list[dict]:
+    """What each order of each multi-order convolution contributes to its output.
+
+    The 1x1 convolution that mixes the orders is linear, so its output is a sum of three maps, one an order. Their
+    energy is the sum of squares about the mean of each channel over images and positions; their frequency is the mean
+    distance from the origin of their Fourier spectra, weighted by power, image by image without the mean.
+
+    Args:
+        network: Has :class:`mogacore.models.layers.MultiOrderDWConv` inside.
+        forward: Runs it, in eval mode, on images.
+        images: (B, C, H, W).
+
+    Returns:
+        A dict for each convolution, in order of depth: ``layer``, ``share`` of the energies' sum by order, low to high,
+        and ``frequency`` by order in cycles per cell of the map, None where a map has no variation.
+
+    Raises:
+        UserError: If there is none inside.
+    """
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, MultiOrderDWConv)}
+    if not layers:
+        raise UserError('the network has no multi-order convolutions')
+    found: list[dict] = []
+
+    def note(name: str, module: MultiOrderDWConv) -> Callable:
+        def hook(mix: nn.Conv2d, args: tuple) -> None:
+            parts = args[0].split(module.split_dims, dim=1)
+            weights = mix.weight.split(module.split_dims, dim=1)
+            maps = [F.conv2d(part, weight).double() for part, weight in zip(parts, weights, strict=True)]
+            energies = [(one - one.mean((0, 2, 3), keepdim=True)).square().sum().item() for one in maps]
+            total = sum(energies) or 1.0
+            frequencies = [mean_frequency(one) for one in maps]
+            found.append({'layer': name, 'share': [e / total for e in energies], 'frequency': frequencies})
+
+        return hook
+
+    handles = [module.PW_conv.register_forward_pre_hook(note(name, module)) for name, module in layers.items()]
+    try:
+        with torch.no_grad():
+            forward(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def mean_frequency(maps: Tensor) -> float | None:
+    """Power-weighted mean radial frequency of maps (B, C, H, W), in cycles per cell; None if all are flat."""
+    power = torch.fft.fft2(maps).abs().square().sum((0, 1))
+    power[0, 0] = 0
+    rows, columns = (torch.fft.fftfreq(size, dtype=power.dtype, device=power.device) for size in power.shape)
+    total = power.sum().item()
+    return (power * torch.hypot(rows[:, None], columns[None])).sum().item() / total if total > 0 else None
+
+
+def run(
+    specs: list[ModelSpec],
+    out_dir: str | Path,
+    data: str | None = None,
+    num_images: int = 16,
+    size: int | None = None,
+    layer: str | None = None,
+    device: str | None = None,
+) -> dict:
+    """Look at models; write ``receptive_field.png`` and ``.json``, and ``orders.png`` if one has such convolutions.
+
+    Args:
+        specs: The models.
+        out_dir: Folder to write to; made if need be.
+        data: See :func:`mogacore.analysis.classifiers.open_classifiers`.
+        num_images: An even choice of so many images of the test data.
+        size: Height to which the square images are scaled; None leaves them.
+        layer: Name of a layer, for all models; None takes the last map of each backbone.
+        device: torch device; None takes a GPU if there is one.
+
+    Returns:
+        The report, as the JSON file has it.
+
+    Raises:
+        UserError: If something the user gave is not there or does not fit.
+    """
+    if num_images < 1 or (size is not None and size < 1):
+        raise UserError(f'{num_images} images of size {size} do not fit: give 1 or more')
+    report: dict = {'models': {}}
+    fields = {}
+    for classifier in open_classifiers(specs, data, 'test', device):
+        chosen = np.unique(np.linspace(0, len(classifier.images) - 1, num_images).round().astype(int))
+        images = torch.cat([classifier.images[int(index)][0] for index in chosen])
+        if size is not None:
+            images = F.interpolate(images, size=(size, size), mode='bilinear', antialias=True)
+        name = layer or last_map(classifier.network, lambda: classifier(images))  # noqa: B023
+        field, centre = receptive_field(classifier, get_layer(classifier.network, name), images)
+        label = classifier.spec.label
+        fields[label] = field
+        model = {'name': classifier.spec.name, 'layer': name, 'size': list(images.shape[2:]), 'images': len(images)}
+        model['side'] = {f'{share:g}': side_holding(field, centre, share) for share in SHARES}
+        if any(isinstance(module, MultiOrderDWConv) for module in classifier.network.modules()):
+            model['orders'] = order_spectra(classifier.network, classifier, images)
+        report['models'][label] = model
+    out_dir = make_folder(out_dir)
+    write_whole(out_dir / 'receptive_field.json', (json.dumps(report, indent=2) + '\n').encode())
+    draw_fields(fields, report, out_dir / 'receptive_field.png')
+    if spectra := {label: model['orders'] for label, model in report['models'].items() if 'orders' in model}:
+        draw_orders(spectra, out_dir / 'orders.png')
+    return report
+
+
+def draw_fields(fields: dict[str, np.ndarray], report: dict, path: str | Path) -> None:
+    """Draw the fields on a logarithmic scale over four powers of ten, a panel a model."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3 * len(fields) + 1, 3.6), layout='constrained')
+    axes = figure.subplots(1, len(fields), squeeze=False)[0]
+    for axis, (label, field) in zip(axes, fields.items(), strict=True):
+        model = report['models'][label]
+        image = axis.imshow(field / field.max() + 1e-12, norm=LogNorm(1e-4, 1), cmap='magma')
+        sides = ', '.join(f'{float(share):.0%}: {side:g} px' for share, side in model['side'].items())
+        axis.set_title(f'{label}, {model["layer"]}\n{sides}', fontsize=8)
+        axis.axis('off')
+    figure.colorbar(image, ax=list(axes), label='gradient over its largest', shrink=0.8)
+    figure.savefig(path, dpi=100)
+
+
+def draw_orders(spectra: dict[str, Sequence[dict]], path: str | Path) -> None:
+    """Draw the share and the frequency of each order over depth, a row a model."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.2 * len(spectra)), layout='constrained')
+    for (shares, frequencies), (label, layers) in zip(
+        figure.subplots(len(spectra), 2, squeeze=False), spectra.items(), strict=True
+    ):
+        positions = np.arange(1, len(layers) + 1)
+        below = np.zeros(len(layers))
+        for number, (order, colour) in enumerate(zip(ORDERS, ('#ccbb44', '#4477aa', '#cc6677'), strict=True)):
+            values = np.array([layer['share'][number] for layer in layers])
+            shares.bar(positions, values, bottom=below, color=colour, label=order)
+            below += values
+            heights = [math.nan if (f := layer['frequency'][number]) is None else f for layer in layers]
+            frequencies.plot(positions, heights, marker='.', color=colour, label=order)
+        stages = [layer['layer'].split('blocks')[-1].split('.')[0] for layer in layers]
+        for axis in (shares, frequencies):
+            for position in positions[1:]:
+                if stages[position - 1] != stages[position - 2]:
+                    axis.axvline(position - 0.5, color='black', linewidth=0.8)
+            axis.set(xlabel='block; lines part the stages', xlim=(0.5, len(layers) + 0.5), ylim=(0, None))
+        shares.set(title=label, ylabel='share of energy', ylim=(0, 1))
+        frequencies.set(title=label, ylabel='mean frequency, cycles a cell')
+        frequencies.legend(loc='upper left', fontsize=8)
+    figure.savefig(path, dpi=100)

@@ -1,0 +1,214 @@
+"""Activation maps held against their formulas, on networks small enough to write them out."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_ARCH
+from torch import nn
+
+from mogacore.analysis import cam
+from mogacore.analysis.cam import (
+    METHODS,
+    Explained,
+    ExplainedBox,
+    ExplainedClass,
+    ExplainedKeypoints,
+    ExplainedPixels,
+    activation_map,
+    as_maps,
+    get_layer,
+    last_map,
+    to_picture,
+)
+from mogacore.errors import UserError
+from mogacore.models import MogaNetClassifier
+
+pytest.importorskip('pytorch_grad_cam')
+
+PICTURE = np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.fixture
+def explained():
+    """A tiny MogaNet whose layer scales let its blocks act, with a 64 x 64 image."""
+    network = MogaNetClassifier(5, arch=TINY_ARCH, layer_scale_init=1.0).eval()
+    made = ExplainedClass(network, torch.randn(1, 3, 64, 64), PICTURE, list('abcde'), logits=network)
+    made.choose(None)
+    return made
+
+
+def maps_and_gradients(explained, name):
+    kept = []
+    handle = get_layer(explained.network, name).register_forward_hook(lambda module, args, out: kept.append(out))
+    score = explained.network(explained.inputs)[0, explained.target]
+    handle.remove()
+    (gradient,) = torch.autograd.grad(score, kept[0])
+    return kept[0].detach()[0], gradient[0]
+
+
+def scaled(small):
+    """From 0 to 1, at the size of the image."""
+    import cv2
+
+    small = small - small.min()
+    return cv2.resize((small / small.max()).numpy(), (64, 64))
+
+
+def test_grad_cam_is_its_formula(explained):
+    maps, gradients = maps_and_gradients(explained, 'norm4')
+    weights = gradients.mean((1, 2), keepdim=True)
+    by_hand = scaled((weights * maps).sum(0).relu())
+    assert by_hand.std() > 0.05
+    found = activation_map(explained, 'gradcam')  # norm4 is the default: 2 x 2 cells
+    np.testing.assert_allclose(found, (by_hand - by_hand.min()) / np.ptp(by_hand), atol=1e-5)
+
+
+def test_layer_cam_weighs_each_cell_by_itself(explained):
+    maps, gradients = maps_and_gradients(explained, 'norm2')
+    by_hand = scaled((gradients.relu() * maps).sum(0).relu())
+    found = activation_map(explained, 'layercam', ['norm2'])
+    np.testing.assert_allclose(found, (by_hand - by_hand.min()) / np.ptp(by_hand), atol=1e-5)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_gives_a_map(explained, method):
+    found = activation_map(explained, method, ['norm3'])
+    assert found.shape == (64, 64) and found.min() >= 0 and found.max() <= 1 + 1e-6
+    assert explained.network.norm3.__class__ is nn.BatchNorm2d  # what ablation replaced is back
+    assert not explained.network.norm3._forward_hooks
+
+
+def test_frozen_stages_have_maps(explained):
+    explained.network.requires_grad_(False)
+    assert activation_map(explained, 'gradcam', ['norm1']).max() > 0
+
+
+def test_unknown_method_layer_and_class_are_told(explained):
+    with pytest.raises(UserError, match="method 'fullgrad' is unknown: choose from gradcam"):
+        activation_map(explained, 'fullgrad')
+    with pytest.raises(UserError, match="no layer 'norm9': its parts are patch_embed1"):
+        activation_map(explained, 'gradcam', ['norm9'])
+    with pytest.raises(UserError, match="class 'f' is unknown: choose from a, b"):
+        explained.choose('f')
+    explained.choose('c')
+    assert explained.target == 2 and explained.target_name() == 'c'
+    explained.choose('4')
+    assert explained.target_name() == 'e'
+
+
+def test_last_map_of_networks():
+    import torchvision.models as peers
+
+    image = torch.randn(1, 3, 64, 64)
+    for network, name in (
+        (MogaNetClassifier(5, arch=TINY_ARCH).eval(), 'norm4'),
+        (peers.resnet18().eval(), 'layer4'),
+    ):
+        assert last_map(network, lambda: network(image)) == name  # noqa: B023
+    tiny = MogaNetClassifier(5, arch=TINY_ARCH).eval()
+    assert last_map(tiny, lambda: tiny(image[..., :32, :32])) == 'norm3'  # norm4 has one cell
+    tokens = nn.Sequential(nn.Conv2d(3, 8, 16, 16), nn.Flatten(2), nn.LayerNorm(16))
+    with pytest.raises(UserError, match='--target-layers'):
+        last_map(tokens, lambda: tokens(image))
+
+
+def test_maps_of_every_layout():
+    maps = torch.randn(2, 8, 3, 3)
+    tokens = maps.flatten(2).transpose(1, 2)
+    for layout in (maps, maps.permute(0, 2, 3, 1), tokens, torch.cat([torch.zeros(2, 1, 8), tokens], 1)):
+        assert torch.equal(as_maps(layout), maps)
+
+
+def test_picture_is_what_the_network_was_given():
+    class Preprocess(nn.Module):
+        mean, std, to_rgb = torch.tensor([10.0, 20.0, 30.0]).view(3, 1, 1), torch.tensor(2.0), True
+
+    pixels = torch.randint(0, 256, (3, 4, 5)).float()
+    image = (pixels - Preprocess.mean) / Preprocess.std
+    expected = pixels.permute(1, 2, 0).byte().numpy()
+    assert np.array_equal(to_picture(image, Preprocess()), expected)
+    Preprocess.to_rgb = False  # as OpenCV read it
+    assert np.array_equal(to_picture(image, Preprocess()), expected[..., ::-1])
+
+
+class Dense(nn.Module):
+    """What mmseg and mmpose have in common: maps by ``mode='tensor'``."""
+
+    def forward(self, images, samples=None, mode='tensor'):
+        return torch.stack([images.sum(1), images[:, 0], -images[:, 0]], 1)
+
+
+def test_pixels_of_a_class_are_explained_by_their_mean_logit():
+    images = torch.zeros(1, 3, 4, 4)
+    images[0, 0, :2], images[0, 1, :2], images[0, 0, 2:], images[0, 1, 2:] = 3, -1, -2, 0
+    pixels = ExplainedPixels(Dense(), images, PICTURE, ['background', 'up', 'down'])
+    pixels.choose('up')
+    assert pixels.mask.sum() == 8 and pixels(images).item() == 3
+    pixels.choose('down')
+    assert pixels(images).item() == 2
+    pixels.choose(None)
+    assert pixels.target_name() in ('up', 'down')
+    with pytest.raises(UserError, match='sees no background'):
+        pixels.choose('background')
+
+
+def test_keypoints_are_explained_by_their_peaks():
+    images = torch.randn(2, 3, 4, 4)
+    keypoints = ExplainedKeypoints(Dense(), images[:1], PICTURE, ['a', 'b', 'c'])
+    keypoints.choose('b')
+    torch.testing.assert_close(keypoints(images)[:, 0], images[:, 0].amax((1, 2)))
+    keypoints.choose(None)
+    torch.testing.assert_close(keypoints(images)[:, 0], Dense()(images).amax((2, 3)).sum(1))
+    assert keypoints.target_name() == 'all keypoints'
+
+
+def test_a_detection_is_found_again_where_it_was():
+    from mmengine.structures import BaseDataElement, InstanceData
+
+    class Detector(nn.Module):
+        boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [21, 21, 31, 31]])
+
+        def predict(self, images, samples, rescale):
+            assert len(images) == len(samples) and not rescale
+            found = []
+            for image in images:
+                scores = image.mean().sigmoid() * torch.tensor([0.9, 0.5, 0.4])
+                found.append(
+                    BaseDataElement(
+                        pred_instances=InstanceData(bboxes=self.boxes, scores=scores, labels=torch.tensor([1, 0, 0]))
+                    )
+                )
+            return found
+
+    images = torch.randn(2, 3, 8, 8)
+    box = ExplainedBox(Detector(), images[:1], PICTURE, ['cat', 'dog'], samples=[BaseDataElement()])
+    box.choose(None)
+    assert box.target_name() == 'dog' and box.box().tolist() == [0, 0, 10, 10]
+    expected = (0.9 * images.mean((1, 2, 3)).sigmoid()).logit()
+    torch.testing.assert_close(box(images)[:, 0], expected)
+    box.choose('cat')
+    torch.testing.assert_close(box(images)[:, 0], (0.5 * images.mean((1, 2, 3)).sigmoid()).logit())
+    Detector.boxes = Detector.boxes + 15  # gone from there
+    assert (box(images) < -10).all()
+
+
+def test_tool_draws_models_and_methods(tmp_path, monkeypatch):
+    monkeypatch.setattr(cam, 'explain', lambda spec, *args: _toy(spec))
+    (tmp_path / 'x.png').touch()
+    from mogacore.analysis.classifiers import parse_models
+
+    specs = parse_models(['a=moganet_xtiny', 'b=moganet_tiny'])
+    report = cam.run(specs, tmp_path / 'x.png', tmp_path / 'out', ['gradcam', 'layercam'], target='1')
+    assert report['models']['b']['layers'] == ['norm4'] and report['models']['a']['target'] == '1'
+    with np.load(tmp_path / 'out' / 'cam.npz') as arrays:
+        assert sorted(arrays.files) == ['a/gradcam', 'a/layercam', 'b/gradcam', 'b/layercam']
+    import cv2
+
+    assert cv2.imread(str(tmp_path / 'out' / 'cam.png')).std() > 5
+    with pytest.raises(UserError, match='picture none is not there'):
+        cam.run(specs, 'none', tmp_path)
+
+
+def _toy(spec) -> Explained:
+    network = MogaNetClassifier(5, arch=TINY_ARCH).eval()
+    return ExplainedClass(network, torch.randn(1, 3, 64, 64), PICTURE, None, logits=network)

@@ -1,0 +1,70 @@
+import json
+import runpy
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from mogacore.analysis.curves import is_validation, plot, read_curves, smooth
+from mogacore.errors import UserError
+
+
+def write_log(work_dir, run, lines):
+    folder = work_dir / run / 'vis_data'
+    folder.mkdir(parents=True)
+    (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)) + '\n')
+
+
+@pytest.fixture
+def work_dir(tmp_path):
+    """Two runs of one training: the second goes on at step 20."""
+    folder = tmp_path / 'first'
+    train = [dict(lr=0.1, loss=9.0 / step, time=1, epoch=1, iter=step, step=step) for step in (10, 20, 30)]
+    write_log(folder, '20240101_000000', [*train, {'accuracy/top1': 50.0, 'data_time': 0.1, 'step': 1}])
+    write_log(folder, '20240101_120000', [dict(train[1], loss=7.0), {'accuracy/top1': 60.0, 'step': 2}])
+    return folder
+
+
+def test_runs_of_a_training_are_joined_and_the_last_word_counts(work_dir):
+    curves = read_curves(work_dir)
+    steps, losses = curves['loss']
+    assert steps.tolist() == [10, 20, 30]
+    np.testing.assert_allclose(losses, [0.9, 7.0, 0.3])
+    assert curves['accuracy/top1'][1].tolist() == [50, 60]
+    assert is_validation(curves, 'accuracy/top1') and not is_validation(curves, 'loss')
+    assert not is_validation(curves, 'data_time')
+
+
+def test_smoothing_keeps_a_constant_and_begins_at_the_first_value():
+    np.testing.assert_allclose(smooth(np.full(5, 3.0), 0.9), 3)
+    np.testing.assert_allclose(smooth(np.array([1.0, 2.0]), 0.5), [1, (0.25 * 1 + 0.5 * 2) / 0.75])
+
+
+def test_several_trainings_in_one_figure(work_dir, tmp_path, monkeypatch, capsys):
+    other = tmp_path / 'other'
+    write_log(other, '20240102_000000', [dict(lr=0.1, loss=4.0, step=10), {'accuracy/top1': 70.0, 'step': 1}])
+    tool = str(ROOT / 'tools' / 'plots.py')
+    monkeypatch.setattr(sys, 'argv', [tool, str(work_dir), f'x={other}', '--out', str(tmp_path / 'c.png')])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(tool, run_name='__main__')
+    assert end.value.code in (0, None)
+    printed = capsys.readouterr().out
+    assert 'first: loss 0.3, accuracy/top1 60' in printed and 'x: loss 4, accuracy/top1 70' in printed
+    assert (tmp_path / 'c.png').stat().st_size > 1000
+    found = plot([('a', work_dir), ('b', other)], tmp_path / 'd.png', keys=['lr'], smoothing=0.5)
+    assert found == {'a': {'lr': 0.1}, 'b': {'lr': 0.1}}
+
+
+def test_mistakes_are_told(work_dir, tmp_path):
+    with pytest.raises(UserError, match=r'holds no .*scalars\.json'):
+        read_curves(tmp_path / 'none')
+    with pytest.raises(UserError, match="scalar 'mAP' is in no log: choose from lr, loss"):
+        plot([('a', work_dir)], tmp_path / 'c.png', keys=['mAP'])
+    with pytest.raises(UserError, match='same label'):
+        plot([('a', work_dir), ('a', work_dir)], tmp_path / 'c.png')
+    with pytest.raises(UserError, match=r'smoothing 1\.0'):
+        plot([('a', work_dir)], tmp_path / 'c.png', smoothing=1.0)
+    (work_dir / '20240101_120000' / 'vis_data' / 'scalars.json').write_text('{"loss": 1}\nno json\n')
+    with pytest.raises(UserError, match='line 1 of'):
+        read_curves(work_dir)
