@@ -389,7 +389,7 @@ def run(
         picture: Picture file.
         out_dir: Folder to write to; made if need be.
         methods: Some of ``METHODS``.
-        layers: See :func:`activation_map`; for all models.
+        layers: See :func:`activation_map`; each model takes those that it has.
         target: Name or number of a class or keypoint; None for what each network says itself.
         data: See :func:`explain`.
         device: torch device; None takes a GPU if there is one.
@@ -413,7 +413,11 @@ def run(
     for spec in track(specs, description='explaining'):
         explained = explain(spec, picture, data, device)
         explained.choose(target)
-        names = list(layers or [last_map(explained.network, lambda: explained(explained.inputs))])  # noqa: B023
+        known = {name for name, _ in explained.network.named_modules()}
+        names = [name for name in layers or () if name in known]
+        if layers and not names:
+            raise UserError(f'{spec.label} has none of the layers {", ".join(layers)}: name one of its own as well')
+        names = names or [last_map(explained.network, lambda: explained(explained.inputs))]  # noqa: B023
         with torch.no_grad():
             score = explained(explained.inputs).item()
         box = explained.box()

@@ -205,6 +205,8 @@ def test_tool_draws_models_and_methods(tmp_path, monkeypatch):
     import cv2
 
     assert cv2.imread(str(tmp_path / 'out' / 'cam.png')).std() > 5
+    with pytest.raises(UserError, match='a has none of the layers layer4'):
+        cam.run(specs, tmp_path / 'x.png', tmp_path, layers=['layer4'])
     with pytest.raises(UserError, match='picture none is not there'):
         cam.run(specs, 'none', tmp_path)
 
