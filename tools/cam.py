@@ -21,8 +21,8 @@ def parse_args(argv=None):
     )
     parser.add_argument(
         '--target-layers', nargs='+', metavar='LAYER',
-        help='layers whose maps are taken, of several the mean, e.g. backbone.norm4; default: the last map of the '
-        'backbone',
+        help='layers whose maps are taken, of several the mean, e.g. backbone.norm4; each model takes those it has; '
+        'default: the last map of the backbone',
     )  # fmt: skip
     parser.add_argument('--target', help='class or keypoint, by name or number; default: what each network says itself')
     parser.add_argument('--data', metavar='CONFIG', help='config whose preparation of pictures models by name take')

@@ -67,7 +67,8 @@ def main(argv=None):
             speed = interactions.measure_masking(classifier, settings)
             print(
                 f'{classifier.spec.label}: {speed["plain"]:.1f} images/s plain, {speed["masked"]:.1f} masked, '
-                f'ratio {speed["ratio"]:.3f}, quartiles {speed["quartiles"][0]:.3f} .. {speed["quartiles"][1]:.3f}'
+                f'ratio {speed["ratio"]:.3f}, quartiles {speed["quartiles"][0]:.3f} .. {speed["quartiles"][1]:.3f}, '
+                f'by processor time {speed["cpu_ratio"]:.3f}'
             )
         return
     found = interactions.run(specs, settings, args.out_dir, args.data, args.indices, args.device, args.launcher)

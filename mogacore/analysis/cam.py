@@ -159,7 +159,7 @@ class ExplainedBox(Explained):
             wanted = 'nothing' if self.target is None else f'no {self.target_name()}'
             raise UserError(f'the network finds {wanted} in this picture: choose another')
         best = found[found.scores.argmax().item()]
-        self.target, self._box = best.labels.item(), best.bboxes.detach()
+        self.target, self._box, self._score = best.labels.item(), best.bboxes.detach(), best.scores.item()
 
     def score(self, images):
         from torchvision.ops import box_iou
@@ -174,6 +174,35 @@ class ExplainedBox(Explained):
 
     def box(self):
         return self._box[0].cpu().numpy()
+
+
+class ExplainedAnchor(ExplainedBox):
+    """As before, of a one-stage detector: the class logit of the anchor that the detection came from.
+
+    mmdet cuts gradients before it merges the boxes of the levels, so the logit is taken where it arises.
+    """
+
+    def choose(self, target):
+        super().choose(target)
+        with torch.no_grad():
+            logits = self.class_logits(self.inputs)
+        distances = [(one.sigmoid() - self._score).abs() for one in logits]
+        self.level = min(range(len(logits)), key=lambda level: distances[level].min())
+        closest = distances[self.level]
+        if closest.min() > 1e-4:
+            raise UserError('the scores of this detector are more than class logits: choose a RetinaNet or two stages')
+        _, *self.place = (int(index) for index in np.unravel_index(closest.argmin().item(), closest.shape))
+
+    def class_logits(self, images: Tensor) -> list[Tensor]:
+        """Logits of the target's class, (B, anchors, h, w) a level."""
+        num_classes = self.network.bbox_head.cls_out_channels
+        return [
+            maps.unflatten(1, (-1, num_classes))[:, :, self.target] for maps in self.network(images, mode='tensor')[0]
+        ]
+
+    def score(self, images):
+        anchor, row, column = self.place
+        return self.class_logits(images)[self.level][:, anchor, row, column]
 
 
 class ExplainedKeypoints(Explained):
@@ -225,7 +254,8 @@ def explain(spec: ModelSpec, picture: str | Path, data: str | None = None, devic
         names = [meta['keypoint_id2name'][number] for number in sorted(meta['keypoint_id2name'])]
         return ExplainedKeypoints(*common, names)
     if scope == 'mmdet':
-        return ExplainedBox(*common, meta['classes'], samples=batch['data_samples'])
+        kind = ExplainedBox if hasattr(network, 'roi_head') else ExplainedAnchor
+        return kind(*common, meta['classes'], samples=batch['data_samples'])
     if scope == 'mmseg':
         return ExplainedPixels(*common, meta.get('classes'))
     logits = (lambda images: network(images, mode='tensor')) if spec.is_config else network
@@ -359,7 +389,7 @@ def run(
         picture: Picture file.
         out_dir: Folder to write to; made if need be.
         methods: Some of ``METHODS``.
-        layers: See :func:`activation_map`; for all models.
+        layers: See :func:`activation_map`; each model takes those that it has.
         target: Name or number of a class or keypoint; None for what each network says itself.
         data: See :func:`explain`.
         device: torch device; None takes a GPU if there is one.
@@ -383,7 +413,11 @@ def run(
     for spec in track(specs, description='explaining'):
         explained = explain(spec, picture, data, device)
         explained.choose(target)
-        names = list(layers or [last_map(explained.network, lambda: explained(explained.inputs))])  # noqa: B023
+        known = {name for name, _ in explained.network.named_modules()}
+        names = [name for name in layers or () if name in known]
+        if layers and not names:
+            raise UserError(f'{spec.label} has none of the layers {", ".join(layers)}: name one of its own as well')
+        names = names or [last_map(explained.network, lambda: explained(explained.inputs))]  # noqa: B023
         with torch.no_grad():
             score = explained(explained.inputs).item()
         box = explained.box()

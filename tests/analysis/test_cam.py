@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_ARCH
+from conftest import ROOT, TINY_ARCH
 from torch import nn
 
 from mogacore.analysis import cam
@@ -205,6 +205,8 @@ def test_tool_draws_models_and_methods(tmp_path, monkeypatch):
     import cv2
 
     assert cv2.imread(str(tmp_path / 'out' / 'cam.png')).std() > 5
+    with pytest.raises(UserError, match='a has none of the layers layer4'):
+        cam.run(specs, tmp_path / 'x.png', tmp_path, layers=['layer4'])
     with pytest.raises(UserError, match='picture none is not there'):
         cam.run(specs, 'none', tmp_path)
 
@@ -212,3 +214,36 @@ def test_tool_draws_models_and_methods(tmp_path, monkeypatch):
 def _toy(spec) -> Explained:
     network = MogaNetClassifier(5, arch=TINY_ARCH).eval()
     return ExplainedClass(network, torch.randn(1, 3, 64, 64), PICTURE, None, logits=network)
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'mask-rcnn'])
+def test_the_score_of_a_detector_reaches_the_backbone(name, tmp_path):
+    """Of real detectors with random weights: what is explained is what the detector says, and has a map."""
+    pytest.importorskip('mmdet')
+    import cv2
+
+    from mogacore.analysis.cam import explain
+    from mogacore.analysis.classifiers import parse_model
+    from mogacore.engine.config import build_model, load_config
+
+    (tmp_path / 'tiny.py').write_text(
+        f"_base_ = '{ROOT}/configs/detection/{name}_moganet-xtiny_fpn_digits.py'\n"
+        f'model = dict(backbone=dict(arch=dict(_delete_=True, **{TINY_ARCH})),\n'
+        f'             neck=dict(in_channels={list(TINY_ARCH["embed_dims"])}))\n'
+    )
+    model = build_model(load_config(tmp_path / 'tiny.py'))
+    last, width = (model.roi_head.bbox_head.fc_cls, 11) if name == 'mask-rcnn' else (model.bbox_head.retina_cls, 10)
+    with torch.no_grad():
+        last.bias.view(-1, width)[:, 3] = 2.0  # so sure of class 3 that it finds some
+    torch.save(model.state_dict(), tmp_path / 'tiny.pth')
+    cv2.imwrite(str(tmp_path / 'x.png'), np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8))
+    explained = explain(parse_model(f'{tmp_path}/tiny.py@{tmp_path}/tiny.pth'), tmp_path / 'x.png', device='cpu')
+    explained.choose(None)
+    with torch.no_grad():
+        (found,) = explained.network.predict(explained.inputs, [explained.samples[0]], rescale=False)
+        assert explained.target == 3
+        score = explained(explained.inputs).sigmoid().item()
+    assert score == pytest.approx(found.pred_instances.scores.max().item(), abs=1e-4)
+    x1, y1, x2, y2 = explained.box()
+    assert x2 > x1 and y2 > y1
+    assert activation_map(explained, 'layercam', ['backbone.norm2']).max() > 0

@@ -380,7 +380,7 @@ def test_images_are_chosen_over_the_classes():
 def test_masking_is_measured_on_as_many_images():
     stub = Stub('a')
     speed = measure_masking(stub, SETTINGS, rounds=2, batches=2)
-    assert speed['plain'] > 0 and speed['masked'] > 0
+    assert min(speed['plain'], speed['masked'], speed['cpu_ratio']) > 0
     assert speed['quartiles'][0] <= speed['ratio'] <= speed['quartiles'][1]
     assert stub.calls == 2 * 2 * 3  # rounds and the warm-up, of the same number of batches each
 
