@@ -26,6 +26,8 @@ CredType=cred/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
+# A job's port follows from its number, which must be no number of a cluster that another process tests on.
+FirstJobId={first_job}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -88,7 +90,8 @@ class Cluster:
         (self.folder / 'munge.key').chmod(0o400)
         # The controller takes the first port, the nodes the others.
         ports = free_ports(1 + len(self.nodes))
-        lines = [SETTINGS.format(folder=self.folder, host=socket.gethostname().partition('.')[0], ports=ports)]
+        host, first_job = socket.gethostname().partition('.')[0], 1 + 50 * (ports[0] % 180)
+        lines = [SETTINGS.format(folder=self.folder, host=host, ports=ports, first_job=first_job)]
         for node, port in zip(self.nodes, ports[1:], strict=True):
             (self.folder / f'spool-{node}').mkdir()
             lines.append(f'NodeName={node} NodeAddr=127.0.0.1 Port={port} CPUs=16 RealMemory=100000')
