@@ -18,6 +18,7 @@ def parse_args(argv=None):
     parser.add_argument('dataset', choices=EPOCHS, help='data set; its configs are configs/classification/*_DATASET.py')
     parser.add_argument('--only', nargs='+', metavar='BACKBONE', help='config names up to the data set; default: all')
     parser.add_argument('--epochs', type=int, help='passes over the training set; default: ' + str(EPOCHS))
+    parser.add_argument('--images', type=int, metavar='N', help='train on the first N images alone; default: on all')
     parser.add_argument('--rates', nargs='+', type=float, metavar='LR', help='learning rates to try; default: three')
     parser.add_argument('--seeds', nargs='+', type=int, metavar='S', help='seeds of the final runs; default: 0 1 2')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
@@ -48,15 +49,17 @@ def main(argv=None):
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task('trainings')
         rows = comparison.compare(
-            configs, work_dir, epochs, rates, seeds, args.jobs, args.threads,
+            configs, work_dir, epochs, rates, seeds, args.jobs, args.threads, args.images,
             lambda done, total, name: bar.update(task, completed=done, total=total, description=name),
         )  # fmt: skip
     facts = comparison.report(
-        rows, dataset=args.dataset, epochs=epochs, seeds=seeds, searched=rates, jobs=args.jobs, threads=args.threads
-    )
+        rows, dataset=args.dataset, images=args.images, epochs=epochs, seeds=seeds, searched=rates, jobs=args.jobs,
+        threads=args.threads,
+    )  # fmt: skip
     write_whole(work_dir / 'comparison.json', (json.dumps(facts, indent=2) + '\n').encode())
     write_whole(work_dir / 'comparison.md', (comparison.markdown(rows) + '\n').encode())
-    title = f'{args.dataset}, {epochs} epochs from scratch, {len(seeds)} seeds'
+    size = f'{args.images} images of ' if args.images else ''
+    title = f'{size}{args.dataset}, {epochs} epochs from scratch, {len(seeds)} seeds'
     comparison.draw(rows, title, work_dir / 'comparison.png')
     console.print(comparison.markdown(rows), soft_wrap=True)
     console.print(f'written to {work_dir}: comparison.json, comparison.md, comparison.png')

@@ -48,6 +48,7 @@ class Run:
         epochs: Passes over the training set; the first warms up.
         is_search: Train without one fold, which then is the test set.
         threads: Threads of the process on a CPU.
+        images: Train on the first so many of the training set; None: on all.
     """
 
     config: str
@@ -56,12 +57,14 @@ class Run:
     epochs: int
     is_search: bool
     threads: int = 1
+    images: int | None = None
 
     @property
     def folder(self) -> str:
         """Work dir below that of the comparison; another setting is another folder."""
         kind = 'search' if self.is_search else 'final'
-        return f'{Path(self.config).stem}/{kind}_{self.epochs}e_lr{self.rate:g}_seed{self.seed}'
+        part = '' if self.images is None else f'_{self.images}images'
+        return f'{Path(self.config).stem}/{kind}_{self.epochs}e{part}_lr{self.rate:g}_seed{self.seed}'
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def compare(
     seeds: Sequence[int] = SEEDS,
     jobs: int = 1,
     threads: int = 1,
+    images: int | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> list[Row]:
     """Train what has not been trained yet, and sum up.
@@ -117,6 +121,7 @@ def compare(
         seeds: Seeds of the final trainings; the first is that of the search.
         jobs: Trainings at a time.
         threads: Threads of each on a CPU.
+        images: See :class:`Run`.
         progress: Called with the number of runs done and of all, and the last one's name.
 
     Returns:
@@ -128,6 +133,8 @@ def compare(
     for name in {str(load_config(config).get('default_scope', 'mmengine')) for config in configs}:
         import_quietly(name)  # before the processes of the runs fork off, which then need not do so each
     work_dir = Path(work_dir)
+    if images is not None and images < FOLDS:
+        raise UserError(f'{images} images are too few: give {FOLDS} or more')
     total, done = len(configs) * (len(rates) + len(seeds)), 0
 
     def run_all(runs: list[Run]) -> list[dict]:
@@ -137,12 +144,14 @@ def compare(
             progress(done, total, run.folder)
         return [json.loads(_result_file(run, work_dir).read_text()) for run in runs]
 
-    searches = [Run(str(c), rate, seeds[0], epochs, True, threads) for c in configs for rate in rates]
+    searches = [Run(str(c), rate, seeds[0], epochs, True, threads, images) for c in configs for rate in rates]
     found = [result['accuracy'] for result in run_all(searches)]
     by_config = [dict(zip(rates, found[i : i + len(rates)], strict=True)) for i in range(0, len(found), len(rates))]
     best = [max(scores, key=scores.get) for scores in by_config]
     finals = [
-        Run(str(c), rate, seed, epochs, False, threads) for c, rate in zip(configs, best, strict=True) for seed in seeds
+        Run(str(c), rate, seed, epochs, False, threads, images)
+        for c, rate in zip(configs, best, strict=True)
+        for seed in seeds
     ]
     results = run_all(finals)
     rows = []
@@ -172,11 +181,16 @@ def derive(cfg: Config, run: Run) -> Config:
     locate_data(cfg, 'train')
     (train_set,) = (dataset for dataset in leaf_datasets(cfg, 'train') if dataset is not cfg.val_dataloader.dataset)
     cfg.train_dataloader.dataset = train_set  # out of a wrapper that repeats it: an epoch is one pass
-    if run.is_search:
+    if run.is_search or run.images is not None:
         from mmengine.registry import DATASETS, init_default_scope
 
         init_default_scope(cfg.default_scope)
-        everything = range(len(DATASETS.build(train_set)))
+        total = len(DATASETS.build(train_set))
+        if not 0 < (run.images or total) <= total:
+            raise UserError(f'{run.images} images do not fit: the training set has {total}')
+        everything = range(run.images or total)
+        train_set.indices = list(everything)
+    if run.is_search:
         held_out = dict(train_set, pipeline=cfg.val_dataloader.dataset.pipeline, indices=list(everything[::FOLDS]))
         cfg.val_dataloader.dataset = held_out
         train_set.indices = [index for index in everything if index % FOLDS]

@@ -72,6 +72,22 @@ def test_the_search_sees_training_images_alone_and_the_fold_is_held_out(project,
     assert cfg.param_scheduler[1].end == 7 and cfg.param_scheduler[1].T_max == 6
 
 
+@pytest.mark.parametrize('is_search', [True, False])
+def test_a_part_of_the_training_set_alone(project, monkeypatch, is_search):
+    monkeypatch.chdir(project)
+    run = compare.Run('x', 0.01, 0, 7, is_search, images=100)
+    cfg = compare.derive(load_config(CONFIGS / 'resnet18_digits.py'), run)
+    used = set(cfg.train_dataloader.dataset.indices) | set(cfg.val_dataloader.dataset.get('indices', ()))
+    assert used == set(range(100)) and '100images' in run.folder
+    for images in (2000, -1):
+        with pytest.raises(UserError, match=f'{images} images do not fit: the training set has 1442'):
+            compare.derive(
+                load_config(CONFIGS / 'resnet18_digits.py'), compare.Run('x', 0.01, 0, 7, is_search, images=images)
+            )
+    with pytest.raises(UserError, match='4 images are too few'):
+        compare.compare([], 'few', epochs=2, images=4)
+
+
 def test_a_failed_run_is_told_with_its_last_line(project, monkeypatch):
     monkeypatch.chdir(project)
     (project / 'broken.py').write_text(
