@@ -323,8 +323,8 @@ class TestMetafiles:
                 assert found[cells[0].removeprefix('| ')][5] == cells[5]
         assert len(found) == 226 + 1
 
-    def test_mmpretrain_builds_our_models_by_name(self, monkeypatch):
-        from mmpretrain import get_model
+    def test_mmpretrain_builds_our_models_by_name(self, monkeypatch, tmp_path):
+        from mmpretrain import ImageClassificationInferencer, get_model
         from mmpretrain.apis.model import ModelHub
         from modelindex.load_model_index import load
 
@@ -348,6 +348,14 @@ class TestMetafiles:
         assert sum(p.numel() for p in model.parameters()) == 2_956_066
         assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
         assert get_model('moganet-xtiny_3aug_8xb128_in1k-256').backbone.blocks1[0].attn.attn_force_fp32
+        torch.save({'state_dict': model.state_dict()}, tmp_path / 'weights.pth')
+        inferencer = ImageClassificationInferencer(XT, pretrained=str(tmp_path / 'weights.pth'), device='cpu')
+        image = torch.randint(0, 255, (240, 320, 3), generator=torch.Generator().manual_seed(0)).numpy().astype('uint8')
+        (found,) = inferencer(image)
+        with torch.no_grad():
+            scores = model.eval().val_step(next(iter(inferencer.preprocess([image], 1))))[0].pred_score
+        assert torch.allclose(torch.from_numpy(found['pred_scores']), scores, atol=1e-6)
+        assert found['pred_label'] == scores.argmax()
 
     def test_weights_of_a_model_fit_its_gate(self):
         import yaml

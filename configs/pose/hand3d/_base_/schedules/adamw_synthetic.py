@@ -1,14 +1,6 @@
-# From scratch on the synthetic hands: AdamW, a short warm-up, then cosine to zero, by iteration.
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='MogaNetOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=5.0),
-    paramwise_cfg=dict(no_decay_vectors=True),
-)
-train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=2)
-val_cfg = dict()
-test_cfg = dict()
+# From scratch on the synthetic hands: as on the digit scenes, but eight epochs.
+_base_ = '../../../_base_/schedules/adamw_digits.py'
+train_cfg = dict(max_epochs=8, val_interval=2)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=8, convert_to_iter_based=True),
