@@ -19,6 +19,18 @@ CACHED_ELEMENTS = 2**21  # of a map that passes between two steps; 8 MiB in fp32
 LARGEST_KERNEL = 64  # oneDNN has fast code for convolutions with a map of this size as the kernel
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """``x``, (B, C, H, W), in the layout on which depth-wise and 1x1 convolutions are fastest.
+
+    Layouts of a map of one channel differ in strides alone: torch takes each for the other, and what follows would keep
+    that of the input.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    if x.shape[1] == 1 and not is_exported():
+        x = x.reshape(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)
+    return x
+
+
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> Tensor:
     """Depth-wise convolution of stride 1 that keeps the size.
 

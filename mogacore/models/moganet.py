@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from mogacore.checkpoint import SCHEME, load, load_into
 from mogacore.errors import UserError
 
+from .functions import channels_last
 from .layers import CONTEXTS, FFN_MIXERS, FrozenRunningStats, MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
 
 # Paper table A1; drop_path_rate: the rate of the ImageNet-1K training.
@@ -252,8 +253,7 @@ class MogaNet(BaseModule):
             One (B, embed_dims[i], H / 2**(i+2), W / 2**(i+2)) map per index, odd sizes rounded up; contiguous, or
             channels_last if ``channels_last_out``.
         """
-        # The depth-wise and 1x1 convolutions of the blocks are fastest on this layout.
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         outs = []
         for i in range(self.num_stages):
             x = getattr(self, f'patch_embed{i + 1}')(x)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mogacore.errors import UserError
 
+from .functions import channels_last
 from .layers import DropPath, MogaBlock
 
 FIRST_DROP_PATH_RATE = 0.01
@@ -387,8 +388,7 @@ class SimVP(BaseModel):
     def one_pass(self, x: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) to the T that follow, of the same shape."""
         num_samples, num_frames = x.shape[:2]
-        # As in the backbone, the layout on which depth-wise and 1x1 convolutions are fastest.
-        maps, skip = self.enc(x.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        maps, skip = self.enc(channels_last(x.flatten(0, 1)))
         width, height, breadth = maps.shape[1:]
         maps = maps.unflatten(0, (num_samples, num_frames)).permute(0, 3, 4, 1, 2)  # (B, h, w, T, D)
         maps = maps.reshape(num_samples, height, breadth, num_frames * width).permute(0, 3, 1, 2)

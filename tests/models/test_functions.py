@@ -11,6 +11,7 @@ from mogacore.models.functions import (
     DepthwiseConv,
     GateAndContext,
     GatedProjection,
+    channels_last,
     depthwise_conv,
     images_at_a_time,
 )
@@ -145,3 +146,15 @@ def test_exported_depthwise_convolution_is_one_convolution():
     program = torch.export.export(Net(), (torch.randn(1, 4, 6, 6), torch.randn(4, 1, 7, 7)))
     calls = [node.target for node in program.graph.nodes if node.op == 'call_function']
     assert calls == [torch.ops.aten.conv2d.default]
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_convolutions_take_over_the_layout(channels, memory_format):
+    """Of one channel too, whose two layouts torch does not tell apart."""
+    x = torch.randn(2, channels, 5, 6).contiguous(memory_format=memory_format).requires_grad_()
+    found = channels_last(x)
+    out = F.conv2d(found, torch.randn(4, channels, 3, 3))
+    assert out.is_contiguous(memory_format=torch.channels_last) and torch.equal(found, x)
+    found.square().sum().backward()
+    assert torch.equal(x.grad, 2 * x)

@@ -96,6 +96,19 @@ def test_out_indices_choose_the_maps(out_indices):
         assert torch.equal(stage_map, every(images)[i])
 
 
+@pytest.mark.parametrize('in_channels', [1, 3])
+def test_blocks_see_channels_last_maps(in_channels):
+    network = MogaNet(TINY_ARCH, in_channels=in_channels)
+    seen = []
+    for stage in range(1, 5):
+        for block in getattr(network, f'blocks{stage}'):
+            block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    network(torch.randn(2, in_channels, 64, 96))
+    assert len(seen) == sum(network.depths) and all(
+        x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous() for x in seen
+    )
+
+
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('channels_last_out', [False, True])
 def test_maps_have_the_layout_that_operators_of_mmcv_need(memory_format, channels_last_out):

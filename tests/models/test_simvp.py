@@ -144,6 +144,16 @@ def test_plain_network_is_the_same_function(video):
         torch.testing.assert_close(PlainSimVP(model)(video), model(video), rtol=1e-4, atol=1e-5)
 
 
+def test_units_and_blocks_see_channels_last_maps(video):
+    model, seen = filled(), []
+    for part in (*model.enc.enc, *model.hid.enc, *model.dec.dec):
+        part.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model(video)
+    assert len(seen) == len(model.enc.enc) + len(model.hid.enc) + len(model.dec.dec)
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
+    assert not any(x.is_contiguous() for x in seen[1:])  # of one channel, the frames are both
+
+
 def test_initial_weights_are_the_published_ones():
     model = SimVP(**SMALL | dict(temporal_dims=64, spatial_dims=32))
     unit, block = model.enc.enc[1].conv.conv, model.hid.enc[1].block
