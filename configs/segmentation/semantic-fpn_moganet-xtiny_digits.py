@@ -12,4 +12,4 @@ model = dict(
     neck=dict(in_channels=[32, 64, 96, 192], out_channels=64, norm_cfg=dict(type='BN')),
     decode_head=dict(in_channels=[64, 64, 64, 64], **head),
 )
-default_hooks = dict(checkpoint=dict(interval=1100), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=1000), logger=dict(interval=20))

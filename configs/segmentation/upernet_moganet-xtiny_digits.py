@@ -11,4 +11,4 @@ model = dict(
     decode_head=dict(in_channels=[32, 64, 96, 192], **head),
     auxiliary_head=dict(in_channels=96, **head),
 )
-default_hooks = dict(checkpoint=dict(interval=1100), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=1000), logger=dict(interval=20))

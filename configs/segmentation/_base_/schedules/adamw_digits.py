@@ -6,10 +6,10 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(no_decay_vectors=True),
 )
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2200, val_interval=1100)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000, val_interval=1000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=50, end=2200),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=50, end=2000),
 ]

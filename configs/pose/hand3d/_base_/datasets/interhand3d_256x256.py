@@ -77,20 +77,13 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=16,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    val_dataloader,
     dataset=dict(
-        type='InterHand3DDataset',
-        data_root='data/interhand2.6m',
-        data_mode='topdown',
+        val_dataloader['dataset'],
         ann_file='annotations/all/InterHand2.6M_test_data.json',
         camera_param_file='annotations/all/InterHand2.6M_test_camera.json',
         joint_file='annotations/all/InterHand2.6M_test_joint_3d.json',
         data_prefix=dict(img='images/test/'),
-        test_mode=True,
-        pipeline=test_pipeline,
     ),
 )
 val_evaluator = dict(type='InterHandMetric', modes=['MPJPE', 'MRRPE', 'HandednessAcc'])
