@@ -26,7 +26,7 @@ def channels_last(x: Tensor) -> Tensor:
     that of the input.
     """
     x = x.contiguous(memory_format=torch.channels_last)
-    if x.shape[1] == 1 and not is_exported():
+    if not is_exported() and x.shape[1] == 1:
         x = x.reshape(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)
     return x
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mogacore.errors import UserError
 
-from .functions import channels_last
+from .functions import channels_last, images_at_a_time, is_traced
 from .layers import DropPath, MogaBlock
 
 FIRST_DROP_PATH_RATE = 0.01
@@ -322,7 +322,7 @@ class SimVP(BaseModel):
         if not 0 <= drop_path_rate < 1:
             raise UserError(f'drop_path_rate {drop_path_rate} is out of range: give 0 to below 1')
         self.num_frames, self.num_targets, self.in_channels = num_frames, num_targets, in_channels
-        self.size_divisor = 2 ** (spatial_depth // 2)
+        self.spatial_dims, self.size_divisor = spatial_dims, 2 ** (spatial_depth // 2)
         self.enc = Encoder(in_channels, spatial_dims, spatial_depth)
         self.hid = Translator(
             stacked_dims,
@@ -388,10 +388,16 @@ class SimVP(BaseModel):
     def one_pass(self, x: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) to the T that follow, of the same shape."""
         num_samples, num_frames = x.shape[:2]
-        maps, skip = self.enc(channels_last(x.flatten(0, 1)))
+        frames = channels_last(x.flatten(0, 1))
+        # Frame by frame nothing is mixed but in the translator; a few at a time, the wide maps stay in the cache.
+        size = len(frames) if is_traced() else images_at_a_time(frames, self.spatial_dims)
+        encoded = [self.enc(part) for part in frames.split(size)]
+        maps = torch.cat([part for part, _ in encoded])
         width, height, breadth = maps.shape[1:]
         maps = maps.unflatten(0, (num_samples, num_frames)).permute(0, 3, 4, 1, 2)  # (B, h, w, T, D)
         maps = maps.reshape(num_samples, height, breadth, num_frames * width).permute(0, 3, 1, 2)
         maps = self.hid(maps).unflatten(1, (num_frames, width)).permute(0, 1, 3, 4, 2)  # (B, T, h, w, D)
         maps = maps.reshape(num_samples * num_frames, height, breadth, width).permute(0, 3, 1, 2)
-        return self.dec(maps, skip).unflatten(0, (num_samples, num_frames)).contiguous()
+        skips = [skip for _, skip in encoded]
+        frames = torch.cat([self.dec(*pair) for pair in zip(maps.split(size), skips, strict=True)])
+        return frames.unflatten(0, (num_samples, num_frames)).contiguous()

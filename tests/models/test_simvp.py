@@ -7,7 +7,7 @@ from mmengine.structures import BaseDataElement
 from mogacore.analysis.plain import PlainSimVP
 from mogacore.checkpoint import CheckpointError, load_into
 from mogacore.errors import UserError
-from mogacore.models import SimVP
+from mogacore.models import SimVP, functions
 from mogacore.models.simvp import GatedAttention, drop_path_rates
 
 SMALL = dict(num_frames=4, spatial_dims=8, spatial_depth=2, temporal_dims=16, temporal_depth=2)
@@ -142,6 +142,28 @@ def test_plain_network_is_the_same_function(video):
     model = filled()
     with torch.no_grad():
         torch.testing.assert_close(PlainSimVP(model)(video), model(video), rtol=1e-4, atol=1e-5)
+
+
+def test_frames_a_few_at_a_time_are_the_same_function(video, monkeypatch):
+    model, parts = filled().train(), []
+    model.enc.register_forward_pre_hook(lambda _, args: parts.append(len(args[0])))
+
+    def gradients():
+        torch.manual_seed(0)
+        model.zero_grad()
+        out = model(video)
+        out.square().sum().backward()
+        return out.detach(), [p.grad for p in model.parameters()]
+
+    whole, grads = gradients()
+    assert parts == [video[:, :, 0].shape[0] * video.shape[1]]
+    parts.clear()
+    monkeypatch.setattr(functions, 'CACHED_ELEMENTS', 3 * model.spatial_dims * video[0, 0, 0].numel())
+    found, found_grads = gradients()
+    assert len(parts) > 1 and max(parts) == 3
+    torch.testing.assert_close(found, whole)
+    for grad, expected in zip(found_grads, grads, strict=True):
+        torch.testing.assert_close(grad, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
 def test_units_and_blocks_see_channels_last_maps(video):
