@@ -263,7 +263,7 @@ def _train(run: Run, folder: Path) -> None:
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a table of Markdown, best first."""
     lines = [
-        '| backbone | parameters (M) | MMACs | learning rate | top-1, mean | spread | least to most | seconds |',
+        '| backbone | parameters (M) | MMACs | learning rate | top-1, mean | std | min to max | seconds |',
         '|---|---|---|---|---|---|---|---|',
     ]
     for row in sorted(rows, key=lambda row: -row.mean):
