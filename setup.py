@@ -49,7 +49,7 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['mogacore', 'mogacore.*']),
-    package_data={'mogacore.zoo': ['*.csv', '*.json']},
+    package_data={'mogacore.published': ['*.csv'], 'mogacore.zoo': ['*.json']},
     python_requires='>=3.10',
     install_requires=['torch>=2.4'],
     extras_require=EXTRAS,

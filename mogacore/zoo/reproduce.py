@@ -16,8 +16,7 @@ from mmengine.config import Config
 from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import load_config
 from mogacore.errors import UserError
-
-from .results import TASKS, Result, load_results
+from mogacore.published import TASKS, Result, load_results
 
 PARAMS_TOLERANCE, MACS_TOLERANCE = 0.003, 0.02
 # Metric of the published tables to that of our logs, and the factor between them.

@@ -19,7 +19,8 @@ from mogacore.engine.config import build_model, load_config
 from mogacore.engine.runner import dry_run
 from mogacore.errors import UserError
 from mogacore.models import create_model
-from mogacore.zoo import evaluate, load_results, plan, reproduce
+from mogacore.published import load_results
+from mogacore.zoo import evaluate, plan, reproduce
 from mogacore.zoo.metafiles import metafiles, model_zoo_page
 
 CONFIGS = ROOT / 'configs'

@@ -5,6 +5,7 @@ import errno
 import importlib.util
 import os
 import pickle
+import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mogacore import checkpoint as ckpt
 from mogacore.checkpoint import CheckpointError, load, load_into, map_keys, read
 from mogacore.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMES = (
     'patch_embed1.projection.0.weight',
     'patch_embed2.projection.weight',
@@ -172,7 +173,9 @@ class TestEma:
 
     def test_the_log_says_which_set_was_taken(self, tmp_path, monkeypatch):
         said = []
-        monkeypatch.setattr(ckpt, 'print_log', lambda text, logger: said.append(text))
+        monkeypatch.setattr(
+            sys.modules['mogacore.checkpoint.load'], 'print_log', lambda text, logger: said.append(text)
+        )
         torch.save({'state_dict': weights(1), 'state_dict_ema': weights(2)}, tmp_path / 'w.pth')
         load(tmp_path / 'w.pth')
         load(tmp_path / 'w.pth', ema=True)
@@ -536,7 +539,7 @@ class TestMMEngine:
 
         for table in ('get_torchvision_models', 'get_external_models', 'get_mmcls_models'):
             monkeypatch.setattr(mmengine_checkpoint, table, lambda: {'toy': 'https://host/w.pth'})
-        monkeypatch.setattr('mogacore.download._download', fetch)
+        monkeypatch.setattr('mogacore.checkpoint.download._download', fetch)
         monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
         with pytest.raises(UserError, match='refused'):
             CheckpointLoader.load_checkpoint(name)
@@ -550,7 +553,9 @@ class TestMMEngine:
     def test_no_scheme_is_left_to_mmengines_own_reader(self, safe_loader):
         urls_only = {'load_from_torchvision', 'load_from_mmcls'}
         theirs = {
-            loader.__name__ for loader in CheckpointLoader._schemes.values() if loader.__module__ != ckpt.__name__
+            loader.__name__
+            for loader in CheckpointLoader._schemes.values()
+            if loader.__module__ != ckpt.sources.__name__
         }
         assert theirs == urls_only
 

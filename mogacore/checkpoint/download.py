@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlparse
 
 import torch
 
-from .errors import UserError
-from .files import PARTIAL_SUFFIX, write_whole
+from mogacore.errors import UserError
+from mogacore.files import PARTIAL_SUFFIX, write_whole
 
 ATTEMPTS = 3
 CHUNK = 2**20
