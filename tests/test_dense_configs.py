@@ -39,7 +39,8 @@ def scope(path):
     """The task's library imported, its names in scope."""
     library = TASKS[path.parent.name]
     pytest.importorskip(library)
-    from mogacore.registry import import_quietly
+    import mogacore.registry  # noqa: F401, registers our classes
+    from mogacore.libraries import import_quietly
 
     import_quietly(library)
     init_default_scope(library)

@@ -20,8 +20,8 @@ from mogacore.checkpoint import load_into
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.inference import load_trained
 from mogacore.errors import UserError
+from mogacore.libraries import import_quietly
 from mogacore.models.factory import create_model, list_models
-from mogacore.registry import import_quietly
 
 PRETRAINED = 'pretrained'
 SPLITS = ('train', 'test')

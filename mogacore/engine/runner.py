@@ -21,11 +21,11 @@ from torch import nn
 from torch.distributed.fsdp import FullStateDictConfig, StateDictType
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
-from mogacore.checkpoint import CheckpointError, load_into, read
+from mogacore.checkpoint import CheckpointError, load_into, read, register_safe_loader
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
 from mogacore.files import write_whole
-from mogacore.registry import import_quietly
+from mogacore.libraries import import_quietly
 
 from .allocator import keep_freed_memory
 from .config import (
@@ -37,6 +37,7 @@ from .config import (
     prepare_for_device,
     show_predictions,
 )
+from .hooks import ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
 from .resume import make_resumable
 from .saving import newest_whole_checkpoint
@@ -339,6 +340,7 @@ def _build_runner(cfg: Config, launcher: str) -> Runner:
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
     if launcher != 'none':
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='ReduceLossHook')]
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type=ReduceLossHook.__name__)]
     import_quietly(cfg.get('default_scope', 'mmengine'))
+    register_safe_loader()
     return (ShardedRunner if 'strategy' in cfg else Runner).from_cfg(cfg)

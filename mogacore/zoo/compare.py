@@ -29,7 +29,7 @@ from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
 from mogacore.files import write_whole
-from mogacore.registry import import_quietly
+from mogacore.libraries import import_quietly
 
 RATES = (5e-4, 2e-3, 8e-3)
 SEEDS = (0, 1, 2)

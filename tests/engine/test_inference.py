@@ -14,13 +14,14 @@ from conftest import ROOT, TINY_ARCH
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
+import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.config import load_config
 from mogacore.engine.drawing import Detection, Pose, Segmentation
 from mogacore.engine.inference import Predictor, dataset_meta, infer
 from mogacore.engine.inputs import Boxes, find_inputs, open_video, output_names
 from mogacore.errors import UserError
-from mogacore.registry import import_quietly
+from mogacore.libraries import import_quietly
 
 RED = (255, 0, 0)
 WIDTHS = list(TINY_ARCH['embed_dims'])

@@ -329,7 +329,8 @@ class TestMetafiles:
         from mmpretrain.apis.model import ModelHub
         from modelindex.load_model_index import load
 
-        from mogacore.registry import import_quietly
+        import mogacore.registry  # noqa: F401, registers our classes
+        from mogacore.libraries import import_quietly
 
         import_quietly('mmpretrain')
         monkeypatch.setattr(ModelHub, '_models_dict', {})
