@@ -8,6 +8,7 @@ tools and under each library's own.
 from . import datasets, evaluation  # noqa: F401
 from .checkpoint import register_safe_loader
 from .engine import amp, ema, hooks, optim, resume, saving, schedules, sharding, stop, tta  # noqa: F401
+from .inference import hooks as inference_hooks  # noqa: F401
 from .libraries import register_backbone, register_codec
 from .models import MogaNet, RootRelativeHeatmap
 

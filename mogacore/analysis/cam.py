@@ -9,7 +9,6 @@ Source of Grad-CAM: Selvaraju et al., arXiv 1610.02391; the other methods are na
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,10 @@ from torch import Tensor, nn
 
 from mogacore.analysis.classifiers import ModelSpec, build_classifier, build_preprocess
 from mogacore.engine.config import load_config
-from mogacore.engine.drawing import LEGIBLE_SIDE
-from mogacore.engine.inference import PictureLoader, Predictor, dataset_meta, make_folder
 from mogacore.errors import UserError
-from mogacore.files import write_whole
+from mogacore.files import make_folder, write_figure, write_json, write_npz
+from mogacore.inference.drawing import LEGIBLE_SIDE
+from mogacore.inference.predictor import PictureLoader, Predictor, dataset_meta
 
 # Names on the command line and in the grad-cam package. Its FullGrad is left out: it pairs the biases of a network with
 # gradients by the order in which layers are defined, which is not the order in which a Moga block runs them.
@@ -430,8 +429,8 @@ def run(
             arrays[f'{spec.label}/{method}'] = found
             row.append(Panel(f'{spec.label}: {explained.target_name()}\n{method}', explained.picture, found, box))
     out_dir = make_folder(out_dir)
-    np.savez_compressed(out_dir / 'cam.npz', **arrays)
-    write_whole(out_dir / 'cam.json', (json.dumps(report, indent=2) + '\n').encode())
+    write_npz(out_dir / 'cam.npz', arrays)
+    write_json(out_dir / 'cam.json', report)
     draw(rows, out_dir / 'cam.png')
     return report
 
@@ -456,7 +455,7 @@ def draw(rows: list[list[Panel]], path: str | Path) -> None:
                 axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color='white', linewidth=1.5))
     for axis in grid.ravel():
         axis.axis('off')
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, dpi=100)
 
 
 def _factor(picture: np.ndarray) -> int:

@@ -31,10 +31,9 @@ from torch import Tensor
 
 from mogacore.analysis.classifiers import SPLITS, Classifier, ModelSpec, open_classifiers
 from mogacore.analysis.throughput import timed
-from mogacore.engine.inference import make_folder
 from mogacore.engine.launch import close_process_group, init_process_group
 from mogacore.errors import UserError
-from mogacore.files import write_whole
+from mogacore.files import make_folder, write_whole
 
 RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 SCORES = ('log-odds', 'log-probability', 'logit')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from mogacore.checkpoint import CheckpointError, load_into, read, register_safe_loader
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
-from mogacore.files import write_whole
+from mogacore.files import write_json
 from mogacore.libraries import import_quietly
 
 from .allocator import keep_freed_memory
@@ -302,8 +301,7 @@ def test(
         metrics = runner.test()
     if out is not None and is_main_process():
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta, 'metrics': metrics}
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, (json.dumps(report, indent=2, default=float) + '\n').encode())
+        write_json(out, report, default=float)
     close_process_group()
     return metrics
 

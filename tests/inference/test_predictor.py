@@ -17,10 +17,10 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.config import load_config
-from mogacore.engine.drawing import Detection, Pose, Segmentation
-from mogacore.engine.inference import Predictor, dataset_meta, infer
-from mogacore.engine.inputs import Boxes, find_inputs, open_video, output_names
 from mogacore.errors import UserError
+from mogacore.inference.drawing import Detection, Pose, Segmentation
+from mogacore.inference.inputs import Boxes, find_inputs, open_video, output_names
+from mogacore.inference.predictor import Predictor, dataset_meta, infer
 from mogacore.libraries import import_quietly
 
 RED = (255, 0, 0)
