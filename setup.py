@@ -31,7 +31,7 @@ EXTRAS = {
     'video': ['hickle', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
     'data': ['scikit-learn'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
-    'dev': ['pre-commit', 'pytest', 'pytest-xdist', 'ruff'],
+    'dev': ['import-linter', 'pre-commit', 'pytest', 'pytest-xdist', 'ruff'],
 }
 EXTRAS['all'] = sorted({name for key, names in EXTRAS.items() if key != 'mmengine' for name in names})
 

@@ -7,5 +7,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 cd "$root"
 python -m ruff check .
 python -m ruff format --check .
+lint-imports
 # A process more than cores, since tests of clusters and of stopped runs wait; one thread each, or they fight for cores.
 OMP_NUM_THREADS=1 python -m pytest --numprocesses "$(($(nproc) + 1))" --maxprocesses 8 --dist worksteal "$@"
