@@ -31,7 +31,7 @@ EXTRAS = {
     'video': ['hickle', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
     'data': ['scikit-learn'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
-    'dev': ['pre-commit', 'pytest', 'pytest-xdist', 'ruff'],
+    'dev': ['import-linter', 'pre-commit', 'pytest', 'pytest-xdist', 'ruff'],
 }
 EXTRAS['all'] = sorted({name for key, names in EXTRAS.items() if key != 'mmengine' for name in names})
 
@@ -49,7 +49,7 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['mogacore', 'mogacore.*']),
-    package_data={'mogacore.zoo': ['*.csv', '*.json']},
+    package_data={'mogacore.published': ['*.csv'], 'mogacore.zoo': ['*.json']},
     python_requires='>=3.10',
     install_requires=['torch>=2.4'],
     extras_require=EXTRAS,

@@ -39,7 +39,8 @@ COMPILE_MMCV = (
 NMS = 'nms(torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8]], device={0!r}), torch.tensor([0.9, 0.8], device={0!r}), 0.5)'
 TOOLBOX = """
 from importlib import import_module
-from mogacore.registry import import_quietly
+import mogacore.registry
+from mogacore.libraries import import_quietly
 import_quietly('{0}')
 import_module('{0}.registry').MODELS.build(dict(type='MogaNet', arch='xtiny'))
 print('MogaNet built through its registry')

@@ -113,7 +113,8 @@ def test_resolution_of_the_test_follows_the_crop_ratio():
 def mmpretrain_scope():
     """mmpretrain imported, its names in scope."""
     pytest.importorskip('mmpretrain')
-    from mogacore.registry import import_quietly
+    import mogacore.registry  # noqa: F401, registers our classes
+    from mogacore.libraries import import_quietly
 
     import_quietly('mmpretrain')
     init_default_scope('mmpretrain')

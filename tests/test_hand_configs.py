@@ -36,7 +36,8 @@ def load(path):
 def mmpose():
     """mmpose imported, its names in scope; the folder of its package."""
     package = pytest.importorskip('mmpose')
-    from mogacore.registry import import_quietly
+    import mogacore.registry  # noqa: F401, registers our classes
+    from mogacore.libraries import import_quietly
 
     import_quietly('mmpose')
     init_default_scope('mmpose')

@@ -5,7 +5,7 @@ import argparse
 from mmengine.config import DictAction
 
 from mogacore.cli import run
-from mogacore.engine.inference import infer
+from mogacore.inference.predictor import infer
 
 
 def parse_args(argv=None):

@@ -18,9 +18,8 @@ def parse_args(argv=None):
 
 
 def main(argv=None):
-    from mogacore.checkpoint import official_address
-    from mogacore.download import cached_path, fetch, recorded
-    from mogacore.zoo import official_weights
+    from mogacore.checkpoint import cached_path, fetch, official_address, recorded
+    from mogacore.published import official_weights
 
     args = parse_args(argv)
     addresses = official_weights()

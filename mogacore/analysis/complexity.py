@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mogacore.engine.config import build_on_meta, load_config, project_root
 from mogacore.errors import UserError
 from mogacore.models.simvp import SimVP
-from mogacore.zoo import published_complexity
+from mogacore.published import published_complexity
 
 # Regions that the second stage of a detector is counted for, as in the published figures (mmdet 2.x).
 NUM_PROPOSALS = 1000

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mogacore.analysis.plain import PlainMogaNet, PlainSimVP, plain
 from mogacore.deploy import fuse
 from mogacore.errors import UserError
+from mogacore.files import write_figure
 from mogacore.models.factory import create_model, list_models
 
 BACKENDS = ('eager', 'compiled', 'fused', 'fused+compiled', 'onnx', 'openvino')
@@ -357,7 +358,7 @@ def draw_growth(report: dict, path: str | Path) -> None:
         axis.set(title=titles[key], xlabel='megapixels in the batch', ylabel='ms', xlim=(0, None), ylim=(0, None))
         axis.legend()
     figure.suptitle(f'{report["network"]} ({report["backend"]}), {report["mode"]}; {report["machine"]}', fontsize=9)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 def describe_machine(device: str) -> str:
@@ -394,4 +395,4 @@ def draw_ratios(report: dict, path: str | Path) -> None:
     first = report['measurements'][0]
     axis.set_xlabel(f'{report["mode"]}: times faster than {first["name"]} ({first["backend"]})')
     axis.set_title(report['machine'], fontsize=9)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)

@@ -10,9 +10,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from mogacore.checkpoint import register_safe_loader
 from mogacore.datasets.checks import check_dataset
 from mogacore.errors import UserError
-from mogacore.registry import import_quietly
+from mogacore.libraries import import_quietly
+
+from .amp import CpuAmpOptimWrapper
 
 DATALOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
@@ -44,6 +47,7 @@ def build_model(cfg: Config) -> nn.Module:
     """The model of a config in training mode, with the library it is written for imported and its names in scope."""
     scope = cfg.get('default_scope', 'mmengine')
     import_quietly(scope)
+    register_safe_loader()
     init_default_scope(scope)
     model = cfg.model.copy()
     if 'data_preprocessor' in cfg:
@@ -78,7 +82,7 @@ def prepare_for_device(cfg: Config, amp: bool = False) -> None:
     if optim_wrapper.get('type') != 'AmpOptimWrapper':
         return
     if not torch.cuda.is_available():
-        optim_wrapper.type = 'CpuAmpOptimWrapper'
+        optim_wrapper.type = CpuAmpOptimWrapper.__name__
         for key in ('dtype', 'loss_scale', 'use_fsdp'):
             optim_wrapper.pop(key, None)
     elif optim_wrapper.get('dtype') == 'bfloat16' and not torch.cuda.is_bf16_supported():

@@ -28,8 +28,8 @@ from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
-from mogacore.files import write_whole
-from mogacore.registry import import_quietly
+from mogacore.files import write_figure, write_json
+from mogacore.libraries import import_quietly
 
 RATES = (5e-4, 2e-3, 8e-3)
 SEEDS = (0, 1, 2)
@@ -255,7 +255,7 @@ def _train(run: Run, folder: Path) -> None:
     seconds = clock() - start
     accuracy = runner.message_hub.get_scalar(f'val/{METRIC}').current()
     report = dict(asdict(run), accuracy=float(accuracy), seconds=seconds)
-    write_whole(folder / 'result.json', (json.dumps(report, indent=2) + '\n').encode())
+    write_json(folder / 'result.json', report)
     for path in folder.glob('*.pth'):
         path.unlink()
 
@@ -317,4 +317,4 @@ def draw(rows: Sequence[Row], title: str, path: str | Path) -> None:
     axis.set_ylabel('top-1 accuracy, %')
     axis.set_title(title, fontsize=9)
     axis.margins(0.15)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)

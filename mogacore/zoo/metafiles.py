@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mogacore.published import Result, load_results
+
 from .reproduce import Row, to_markdown
-from .results import Result, load_results
 
 PAPER = 'https://arxiv.org/abs/2211.03295'
 COLLECTION = 'MogaNet'
@@ -106,7 +107,7 @@ def _yaml(content: dict) -> str:
     import yaml
 
     text = yaml.safe_dump(content, sort_keys=False, width=200)
-    return f'# Written by "python tools/reproduce.py --write" from mogacore/zoo/results.csv.\n{text}'
+    return f'# Written by "python tools/reproduce.py --write" from mogacore/published/results.csv.\n{text}'
 
 
 def model_zoo_page(rows: Iterable[Row]) -> str:

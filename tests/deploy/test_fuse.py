@@ -5,13 +5,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+import mogacore.registry  # noqa: F401, registers our classes
 from mogacore import create_model
 from mogacore.deploy import fuse
 from mogacore.deploy.fuse import FusedBlock
 from mogacore.errors import UserError
+from mogacore.libraries import import_quietly
 from mogacore.models import MogaNet, SimVP
 from mogacore.models.layers import MogaBlock
-from mogacore.registry import import_quietly
 
 
 def filled(model):

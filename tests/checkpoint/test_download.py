@@ -9,10 +9,11 @@ import torch
 from conftest import TINY_ARCH, fill_by_name
 
 from mogacore import checkpoint as ckpt
-from mogacore import create_model, download
+from mogacore import create_model
+from mogacore.checkpoint import download
 from mogacore.errors import UserError
 from mogacore.models import MogaNet, factory
-from mogacore.zoo import load_results, official_weights, results
+from mogacore.published import load_results, official_weights, results
 
 CONTENT = bytes(range(256)) * 8192  # 2 MiB
 
@@ -151,7 +152,7 @@ def zoo(server, tmp_path, monkeypatch):
     server.content = (tmp_path / 'release').read_bytes()
     name = 'moganet_small_sz224_8xbs128_ep300.pth.tar'
     addresses = {'moganet_small': server.url(name)}
-    monkeypatch.setattr('mogacore.zoo.official_weights', lambda: addresses)
+    monkeypatch.setattr('mogacore.published.results.official_weights', lambda: addresses)
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
     monkeypatch.setattr('mogacore.models.moganet.ARCHS', {'small': dict(TINY_ARCH, drop_path_rate=0.0)})
     monkeypatch.setattr('mogacore.models.factory.ARCHS', {'small': None})
@@ -170,8 +171,8 @@ def test_official_weights_come_with_the_set_that_the_figure_belongs_to(zoo):
 @pytest.mark.parametrize('name', ['official', 'mogacore://moganet_small'])
 def test_init_cfg_takes_the_same_names_and_the_plain_set(zoo, name, monkeypatch):
     raw, _ = zoo
-    monkeypatch.setattr(ckpt.mmengine_checkpoint.CheckpointLoader, '_schemes', {})
-    monkeypatch.setattr(ckpt.mmengine_checkpoint, 'load_from_http', None)
+    monkeypatch.setattr(ckpt.sources.mmengine_checkpoint.CheckpointLoader, '_schemes', {})
+    monkeypatch.setattr(ckpt.sources.mmengine_checkpoint, 'load_from_http', None)
     ckpt.register_safe_loader()
     model = MogaNet('small', init_cfg=dict(type='Pretrained', checkpoint=name))
     model.init_weights()

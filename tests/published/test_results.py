@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from conftest import ROOT
 
-from mogacore.zoo import TASKS, load_results, official_weights, published_complexity
+from mogacore.published import TASKS, load_results, official_weights, published_complexity
 
 # Rows by task, MogaNet's and those of other networks, counted in the published tables.
 MOGANET = {

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlparse
 
 import torch
 
-from .errors import UserError
-from .files import PARTIAL_SUFFIX, write_whole
+from mogacore.errors import UserError
+from mogacore.files import PARTIAL_SUFFIX, write_text
 
 ATTEMPTS = 3
 CHUNK = 2**20
@@ -78,7 +78,7 @@ def check(path: Path) -> str:
     found, known = sha256(path), recorded(path)
     if known is None:
         try:
-            write_whole(_record(path), f'{found}  {path.name}\n'.encode())
+            write_text(_record(path), f'{found}  {path.name}\n')
         except OSError:
             return found  # a folder of others, which is not ours to write in
     elif known != found:
@@ -156,7 +156,7 @@ def _append(url: str, file, partial: Path, advance: Callable[[int, int | None], 
             file.truncate()
         known = response.headers.get('ETag') or response.headers.get('Last-Modified')
         if known and not known.startswith('W/'):
-            validator.write_text(known)
+            write_text(validator, known)
         length = response.headers.get('Content-Length')
         total = start + int(length) if length else None
         advance(start, total)

@@ -19,10 +19,11 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mogacore.checkpoint import load_into, read
+from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data
 from mogacore.errors import UserError
+from mogacore.files import make_folder, write_png, write_text
 
-from .config import build_model, leaf_datasets, load_config, locate_data
-from .drawing import TASKS, create_task, draw_overview, write_png
+from .drawing import TASKS, create_task, draw_overview
 from .filmstrips import draw_strip, sequence_rows, stack_pictures, write_animation
 from .inputs import (
     VIDEO_SUFFIXES,
@@ -163,7 +164,7 @@ def infer(
         source: A picture, a video, or a folder of them. For a video predictor a video or a folder of videos; None takes
             sequences of the config's test set.
         out_dir: Folder to write to; made if need be.
-        boxes: File of :class:`mogacore.engine.inputs.Boxes`, for poses; None takes each whole picture for one object.
+        boxes: File of :class:`mogacore.inference.inputs.Boxes`, for poses; None takes each whole image as one object.
         box_class: Take the boxes of this class alone.
         score_thr: Score from which instances are told, and keypoints drawn.
         cfg_options: Settings over the config's.
@@ -227,21 +228,12 @@ def infer(
     return records
 
 
-def make_folder(path: str | Path) -> Path:
-    """The folder, made if need be; UserError if it cannot be."""
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'{path} cannot be made a folder ({error.strerror}): choose another') from None
-    return path
-
-
 def _write_report(out_dir: str | Path, report: dict) -> None:
+    """Write ``predictions.json``, each list of numbers on one line."""
     text = re.sub(
         r'\[\n([\s\d.eE,+-]+)\]', lambda match: f'[{" ".join(match[1].split())}]', json.dumps(report, indent=2)
     )
-    (Path(out_dir) / 'predictions.json').write_text(text + '\n')  # a list of numbers is one line
+    write_text(Path(out_dir) / 'predictions.json', text + '\n')
 
 
 def infer_sequences(

@@ -12,15 +12,14 @@ import pytest
 import torch
 from conftest import ROOT, TINY_ARCH
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
+import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.config import load_config
-from mogacore.engine.drawing import Detection, Pose, Segmentation
-from mogacore.engine.inference import Predictor, dataset_meta, infer
-from mogacore.engine.inputs import Boxes, find_inputs, open_video, output_names
 from mogacore.errors import UserError
-from mogacore.registry import import_quietly
+from mogacore.inference.inputs import open_video
+from mogacore.inference.predictor import Predictor, dataset_meta, infer
+from mogacore.libraries import import_quietly
 
 RED = (255, 0, 0)
 WIDTHS = list(TINY_ARCH['embed_dims'])
@@ -238,55 +237,6 @@ def test_each_frame_of_a_video_is_predicted_and_drawn(name, model, folder, tmp_p
             ).read_bytes()
 
 
-def visualizer_of(task, **meta):
-    library = {Detection: 'mmdet', Segmentation: 'mmseg', Pose: 'mmpose'}[task]
-    pytest.importorskip(library)
-    import_quietly(library)
-    init_default_scope(library)
-    return task(None, meta, 0.3)
-
-
-def red_extent(task, sample, height, width):
-    """Where a sample drawn into a black picture is red, as x1, y1, x2, y2, and the height and width of the drawing."""
-    drawn = task.draw(np.zeros((height, width, 3), np.uint8), sample).astype(int)
-    ys, xs = np.nonzero(drawn[..., 0] - drawn[..., 1] > 60)
-    return (xs.min(), ys.min(), xs.max(), ys.max()), drawn.shape[:2]
-
-
-@pytest.mark.parametrize('size, factor', [((100, 80), 4), ((399, 90), 2), ((400, 90), 1)])
-def test_small_pictures_are_enlarged_with_what_is_drawn(size, factor):
-    box = np.array([20, 30, 50, 70])
-    where = np.s_[30:70, 20:50]
-
-    task = visualizer_of(Detection, classes=['thing'], palette=[RED])
-    masks = torch.zeros(1, *size, dtype=bool)
-    masks[0][where] = True
-    instances = InstanceData(bboxes=torch.tensor(box)[None], labels=torch.tensor([0]), scores=torch.tensor([0.9]))
-    for has_masks in (False, True):
-        if has_masks:
-            instances.masks = masks
-        extent, drawn_size = red_extent(task, BaseDataElement(pred_instances=instances), *size)
-        assert drawn_size == (size[0] * factor, size[1] * factor)
-        np.testing.assert_allclose(extent, box * factor, atol=5)
-
-    task = visualizer_of(Segmentation, classes=['ground', ''], palette=[(0, 0, 0), RED])
-    labels = torch.zeros(1, *size, dtype=torch.long)
-    labels[0][where] = 1
-    extent, _ = red_extent(task, BaseDataElement(pred_sem_seg=PixelData(data=labels)), *size)
-    assert extent[:2] == tuple(box[:2] * factor) and extent[3] == box[3] * factor - 1  # on the right is the label
-
-    names = dict(keypoint_id2name={0: 'a', 1: 'b'}, skeleton_links=[(0, 1)])
-    colors = dict(keypoint_colors=np.array([RED, RED]), skeleton_link_colors=np.array([RED]))
-    task = visualizer_of(Pose, **names, **colors)
-    instances = InstanceData(
-        bboxes=box[None], keypoints=np.array([[[30, 42], [40, 58]]]), keypoint_scores=np.ones((1, 2))
-    )
-    extent, _ = red_extent(task, BaseDataElement(pred_instances=instances), *size)
-    radius = task.visualizer.radius
-    points = (np.array([30, 42, 40, 58]) + 0.5) * factor - 0.5
-    np.testing.assert_allclose(extent, points + radius * np.array([-1, -1, 1, 1]), atol=1)
-
-
 def test_names_are_those_of_the_checkpoint_before_those_of_the_config(model, folder):
     config, checkpoint = model('retinanet', dataset_meta={'classes': tuple('abcdefghij')})
     task = Predictor(config, checkpoint, 'cpu').task
@@ -336,15 +286,6 @@ def test_broken_files_of_a_folder_are_left_out_and_listed(model, folder, tmp_pat
         infer(config, checkpoint, source, source / 'out', device='cpu')
 
 
-def test_results_lie_below_the_output_folder_as_the_inputs_below_theirs(tmp_path):
-    for name in ('a/x.png', 'b/x.png', 'b/y.jpg', 'b/y.png', 'b/y.mp4', 'note.txt'):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    names = output_names(find_inputs(tmp_path), tmp_path)
-    assert list(names.values()) == ['a/x', 'b/x', 'b/y.jpg', 'b/y', 'b/y.png']
-    assert output_names([tmp_path / 'a' / 'x.png'], tmp_path / 'a' / 'x.png') == {tmp_path / 'a' / 'x.png': 'x'}
-
-
 @pytest.mark.parametrize(
     'content, message',
     [
@@ -371,18 +312,6 @@ def test_wrong_boxes_are_told(content, message, folder, tmp_path):
     with pytest.raises(UserError, match=message) as raised:
         infer(config, 'none.pth', folder / 'pictures', tmp_path / 'out', boxes=tmp_path / 'boxes.json')
     assert '\n' not in str(raised.value)
-
-
-def test_boxes_are_those_of_the_same_path_before_those_of_the_same_name(tmp_path, monkeypatch):
-    (tmp_path / 'link.png').symlink_to('picture.png')
-    records = [{'image': name, 'instances': [{'bbox': [0, 0, i, i], 'score': 0.5}, {'bbox': [3, 3, 3, 9], 'score': 1}]}
-               for i, name in enumerate(('a/x.png', 'b/x.png', 'link.png'), start=1)]  # fmt: skip
-    (tmp_path / 'boxes.json').write_text(json.dumps({'predictions': records}))
-    monkeypatch.chdir(tmp_path)
-    boxes = Boxes('boxes.json')
-    for path, size in (('b/x.png', 2), (tmp_path / 'a' / 'x.png', 1), ('link.png', 3), ('elsewhere/link.png', 3)):
-        assert boxes.of(Path(path)).tolist() == [[0, 0, size, size, 0.5]]
-    assert boxes.of(Path('other.png')).shape == boxes.of(Path('link.png'), frame=0).shape == (0, 5)
 
 
 @pytest.mark.parametrize(
@@ -418,23 +347,3 @@ def test_the_tool_tells_a_broken_video_in_one_line(model, folder, tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == ['error: video cut.mp4 cannot be read: give another, or fetch it again']
-
-
-def test_boxes_of_one_class_are_taken_alone(tmp_path):
-    people = [dict(bbox=[0, 0, 4, 4], score=0.9, **{'class': 'person'})]
-    cars = [dict(bbox=[1, 1, 9, 9], score=0.8, **{'class': 'car'})]
-    (tmp_path / 'predictions.json').write_text(
-        json.dumps(dict(predictions=[dict(image=str(tmp_path / 'a.png'), instances=people + cars)]))
-    )
-    assert len(Boxes(tmp_path / 'predictions.json').of(tmp_path / 'a.png')) == 2
-    boxes = Boxes(tmp_path / 'predictions.json', 'person').of(tmp_path / 'a.png')
-    np.testing.assert_allclose(boxes, [[0, 0, 4, 4, 0.9]], rtol=1e-6)
-    content = dict(
-        images=[dict(id=1, file_name='a.png')],
-        categories=[dict(id=1, name='person'), dict(id=2, name='car')],
-        annotations=[dict(image_id=1, category_id=c, bbox=[c, c, 3, 3]) for c in (1, 2)],
-    )
-    (tmp_path / 'coco.json').write_text(json.dumps(content))
-    np.testing.assert_allclose(Boxes(tmp_path / 'coco.json', 'car').of(tmp_path / 'a.png'), [[2, 2, 5, 5, 1]])
-    with pytest.raises(UserError, match='no box of class dog for'):
-        Boxes(tmp_path / 'coco.json', 'dog').check([tmp_path / 'a.png'])

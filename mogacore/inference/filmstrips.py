@@ -10,6 +10,8 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from mogacore.files import write_gif
+
 LEGIBLE_SIDE = 64  # pixels; smaller frames are enlarged a whole number of times
 GAP = 2  # pixels between pictures
 LABEL_WIDTH, LABEL_HEIGHT = 96, 20
@@ -94,8 +96,6 @@ def write_animation(path: Path, rows: dict[str, np.ndarray]) -> None:
         path: File to write; folders are made if need be.
         rows: As :func:`sequence_rows` gives them; missing true frames are grey.
     """
-    from PIL import Image
-
     height, width = rows['input'].shape[1:3]
     grey = np.full((height, width, 3), GREY, np.uint8)
     width = max(width, LABEL_WIDTH)
@@ -117,6 +117,5 @@ def write_animation(path: Path, rows: dict[str, np.ndarray]) -> None:
             column[:LABEL_HEIGHT, :width] = _label(name, LABEL_HEIGHT, width)
             column[LABEL_HEIGHT:, : picture.shape[1]] = picture
             columns.append(column)
-        frames.append(Image.fromarray(np.concatenate(columns, axis=1)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
+        frames.append(np.concatenate(columns, axis=1))
+    write_gif(path, frames, FRAME_MS)

@@ -9,8 +9,9 @@ from conftest import ROOT, TINY_ARCH
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.checkpoint import CheckpointError, load_into
-from mogacore.registry import import_quietly
+from mogacore.libraries import import_quietly
 
 # Names as the old libraries wrote them, without the backbone's; {p}: weight or bias, {n}: the five of a BatchNorm.
 FPN = [r'neck\.(lateral|fpn)_convs\.\d\.conv\.{p}']
