@@ -11,8 +11,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 
-# Imported for their registration in mmengine's registries.
-from . import datasets, evaluation  # noqa: F401
+# datasets, evaluation: imported for their registration in mmengine's registries.
+from . import coco_eval, datasets, evaluation  # noqa: F401
 from .checkpoint import register_safe_loader
 from .engine import amp, ema, hooks, optim, resume, saving, schedules, sharding, stop, tta  # noqa: F401
 from .errors import UserError
@@ -60,6 +60,7 @@ def import_quietly(library: str) -> None:
             print(line)
 
 
+coco_eval.register()  # before mmpose and mmdet, which import what it stands in for
 register_backbone(MogaNet)
 register_codec(RootRelativeHeatmap)
 register_safe_loader()
