@@ -1,4 +1,4 @@
-"""Writes tests/data/coco_eval.json.gz: made-up annotations and results, and their scores by xtcocotools and pycocotools.
+"""Writes tests/data/coco_eval.json.gz: made-up annotations, results, and their scores by xtcocotools and pycocotools.
 
 It runs in an environment with numpy 1.26, xtcocotools 1.14.3 and pycocotools 2.0.10: `python tests/store_coco_eval.py`.
 The tests then need neither of the two packages.
