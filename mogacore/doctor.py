@@ -75,7 +75,7 @@ else:
     print('operators run')
 """,
     'mogacore': "import mogacore; mogacore.create_model('moganet_xtiny'); print(mogacore.__file__)",
-    'xtcocotools': 'import xtcocotools.cocoeval, xtcocotools.mask',
+    'faster-coco-eval': "import mogacore.coco_eval.cocoeval, mogacore.coco_eval.mask; print('gives COCO scores')",
     **{library: TOOLBOX.format(library) for library in TASKS},
 }
 
@@ -88,15 +88,15 @@ ADVICE = {
     'mmengine': f'{PIP} onedl-mmengine, and what its error names',
     'mmcv': COMPILE_MMCV,
     'mogacore': 'pip install --no-deps -e . in the checkout, and mend what stands above',
-    'xtcocotools': f'{PIP} numpy xtcocotools',
-    'mmpose': f'{PIP} mmpose json-tricks munkres scipy xtcocotools, and mend what stands above',
+    'faster-coco-eval': f'{PIP} numpy faster-coco-eval: evaluates poses on numpy 2, and boxes and masks faster',
+    'mmpose': f'{PIP} mmpose json-tricks munkres scipy faster-coco-eval, and mend what stands above',
     **{
         library: f'{PIP} {OPENMMLAB[library][1]}, and what its error names; mend what stands above'
         for library in ('mmpretrain', 'mmdet', 'mmseg')
     },
 }
 NEEDED = ('torch', 'numpy', 'mmengine', 'mogacore')  # all else serves tasks that a user may not want
-ORDER = ('torch', 'torchvision', 'GPU', 'numpy', 'opencv', 'mmengine', 'mmcv', 'mogacore', *TASKS, 'xtcocotools')
+ORDER = ('torch', 'torchvision', 'GPU', 'numpy', 'opencv', 'mmengine', 'mmcv', 'mogacore', *TASKS, 'faster-coco-eval')
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,12 @@ def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
         wanted = release(versions['torch'])[1] + 15
         if release(versions['torchvision'])[1] != wanted:
             conflict(('torch', 'torchvision'), f'this torch goes with torchvision 0.{wanted}', ADVICE['torchvision'])
-    if has('numpy', (2,)) and 'xtcocotools' in versions:
-        conflict(('numpy', 'xtcocotools'), 'xtcocotools (COCO scores of poses) fails on numpy 2', f'{PIP} numpy')
+    if has('numpy', (2,)) and 'xtcocotools' in versions and 'faster-coco-eval' not in versions:
+        conflict(
+            ('numpy', 'xtcocotools'),
+            'xtcocotools (COCO scores of poses) fails on numpy 2',
+            f'{PIP} faster-coco-eval, which mogacore puts in its place',
+        )
     if has('torch', (2, 6)):
         for name in OPENMMLAB['mmengine'][0]:
             if has(name) and 'onedl-mmengine' not in versions:

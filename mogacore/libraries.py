@@ -11,9 +11,22 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 
+from mogacore import coco_eval
 from mogacore.errors import UserError
 
 TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
+
+
+def register_stand_ins() -> None:
+    """Provide what the task libraries import and what is not installed: mmcv's operators, xtcocotools, pycocotools.
+
+    Call it before a task library is imported.
+    """
+    coco_eval.register()
+    if find_spec('mmcv') and find_spec('torchvision'):
+        from mogacore import operators
+
+        operators.register()
 
 
 def register_backbone(cls: type, libraries: tuple[str, ...] = TASK_LIBRARIES) -> None:
@@ -48,6 +61,7 @@ def import_quietly(library: str) -> None:
         return
     if find_spec(library) is None:
         raise UserError(f'the config needs {library}, which is not installed: run tools/doctor.py for what to do')
+    register_stand_ins()
     with redirect_stdout(StringIO()) as said:
         import_module(f'{library}.utils').register_all_modules(init_default_scope=False)
     for line in said.getvalue().splitlines():
