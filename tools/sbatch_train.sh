@@ -26,8 +26,7 @@ read -ra seeds <<<"${SEEDS:-}"
 shift 4
 for config in "${configs[@]}"; do
     if [ ! -f "$config" ]; then
-        echo "error: config $config is not there: give the path of a file such as those under configs/" >&2
-        exit 2
+        "${PYTHON:-python}" -m mogacore.locations "$config" >/dev/null # a short name, or an error
     fi
 done
 for seed in ${seeds[@]+"${seeds[@]}"}; do
