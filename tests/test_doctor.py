@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+
 from mogacore.cli.doctor import (
     ABSENT,
     FAIL,
