@@ -4,23 +4,58 @@ For the whole environment known to work, pinned, see requirements.txt and tools/
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
 
 def read_version() -> str:
-    """The version, without importing the package: that needs torch."""
+    """The version, without importing the package."""
     return re.search(r"__version__ = '(.+)'", (ROOT / 'mogacore' / 'version.py').read_text())[1]
+
+
+class BuildWithConfigs(build_py):
+    """Puts configs, tools and model-index.yml into the package's folder ``.mim``, as OpenMMLab's packages have it.
+
+    They are copied into the build folder alone. An editable install has none of them: mogacore finds its checkout.
+    """
+
+    # Scripts that set up or test a checkout, which a wheel is not.
+    CHECKOUT_ONLY = ('quickstart.sh', 'run_tests.sh', 'setup_env.sh')
+
+    def mim_files(self) -> dict[Path, Path]:
+        """Target in the build folder to source in the checkout; nothing for an editable install."""
+        if self.editable_mode:
+            return {}
+        sources = [ROOT / 'model-index.yml']
+        for folder, suffixes in (('configs', ('.py', '.yml')), ('tools', ('.py', '.sh'))):
+            sources += [path for path in sorted((ROOT / folder).rglob('*')) if path.suffix in suffixes]
+        mim = Path(self.build_lib, 'mogacore', '.mim')
+        return {mim / path.relative_to(ROOT): path for path in sources if path.name not in self.CHECKOUT_ONLY}
+
+    def run(self) -> None:
+        """Build into an empty folder: an older build may have left modules that no longer exist."""
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib, 'mogacore'), ignore_errors=True)
+        super().run()
+        for target, source in self.mim_files().items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """All files that the build writes."""
+        return [*super().get_outputs(include_bytecode), *map(str, self.mim_files())]
 
 
 # No OpenMMLab distribution is named here, mmengine included, though mogacore needs it: each exists under two names
 # (mmengine and onedl-mmengine, mmdet and onedl-mmdetection, ...) with the same files. pip knows no "either of the two",
-# so naming one would install it over the other where a user has that. Nor can this file look at what is there: pip runs
-# it in an environment of its own. Who has neither adds the extra `mmengine`; an extra of a task names what the task
-# needs around its library, which is installed with --no-deps since some of the libraries' own lists are wrong.
+# so naming one would install it over the other where a user has that. Nor can this file look for an installed one: pip
+# runs it in an environment of its own. A user with neither adds the extra `mmengine`; an extra of a task names what the
+# task needs besides its library, which is installed with --no-deps since some of the libraries' own lists are wrong.
 EXTRAS = {
     'analysis': ['grad-cam'],
     'mmengine': ['onedl-mmengine'],
@@ -49,7 +84,9 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['mogacore', 'mogacore.*']),
-    package_data={'mogacore.published': ['*.csv'], 'mogacore.zoo': ['*.json']},
+    package_data={'': ['*.csv', '*.json'], 'mogacore': ['py.typed']},
+    cmdclass={'build_py': BuildWithConfigs},
+    entry_points={'console_scripts': ['mogacore = mogacore.cli.main:main']},
     python_requires='>=3.10',
     install_requires=['torch>=2.4'],
     extras_require=EXTRAS,

@@ -1,6 +1,35 @@
 """MogaNet, one fast and exact backbone for every vision task of the OpenMMLab 2.x stack."""
 
-from .models import create_model, list_models
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .version import __version__
 
+if TYPE_CHECKING:
+    from .models import create_model, list_models
+
 __all__ = ['__version__', 'create_model', 'list_models']
+
+# Imported at first use: torch takes seconds, and the help of the command line does without.
+_MODULES = ('analysis', 'checkpoint', 'datasets', 'deploy', 'engine', 'evaluation', 'models', 'registry', 'zoo')
+
+
+def __getattr__(name: str):
+    if name in ('create_model', 'list_models'):
+        from .errors import missing_package
+
+        try:
+            return getattr(import_module('.models', __name__), name)
+        except ModuleNotFoundError as error:
+            if line := missing_package(error):
+                raise ImportError(line) from None
+            raise
+    if name in _MODULES:
+        return import_module(f'.{name}', __name__)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), 'create_model', 'list_models', *_MODULES])

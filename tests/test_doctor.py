@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from mogacore.doctor import (
+from mogacore.cli.doctor import (
     ABSENT,
     FAIL,
     OK,

@@ -1,8 +1,11 @@
-"""Tell what of the environment works, and what to do about the rest: see mogacore/doctor.py."""
+"""Report what of the environment works: see mogacore/cli/doctor.py."""
 
 import runpy
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]  # the checkout, or mogacore/.mim where installed
+
 if __name__ == '__main__':
-    # By its path: where torch is missing or broken, mogacore itself cannot be imported.
-    runpy.run_path(str(Path(__file__).resolve().parents[1] / 'mogacore' / 'doctor.py'), run_name='__main__')
+    # By its path: it must run where mogacore is not installed.
+    package = ROOT.parent if ROOT.name == '.mim' else ROOT / 'mogacore'
+    runpy.run_path(str(package / 'cli' / 'doctor.py'), run_name='__main__')

@@ -21,6 +21,7 @@ from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.errors import UserError
 from mogacore.inference.predictor import load_trained
 from mogacore.libraries import import_quietly
+from mogacore.locations import is_config_name
 from mogacore.models.factory import create_model, list_models
 
 PRETRAINED = 'pretrained'
@@ -43,7 +44,7 @@ class ModelSpec:
 
     @property
     def is_config(self) -> bool:
-        return self.name.endswith('.py')
+        return is_config_name(self.name)
 
 
 def parse_model(text: str) -> ModelSpec:

@@ -10,6 +10,7 @@ the backward pass as in Li et al., PyTorch Distributed, arXiv 2006.15704.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,27 @@ class Training:
             raise UserError(f'{self} does not fit: time and batch must be above 0, gradients not below')
         if not 0 <= self.overlap_s <= self.step_s:
             raise UserError(f'overlap of {self.overlap_s} s does not fit: choose from 0 to the step, {self.step_s} s')
+
+
+def read_benchmark(path: str | Path) -> tuple[float, int, float, str]:
+    """Seconds of a training step, its images, bytes of the gradients, and the machine, from a benchmark's first row.
+
+    Args:
+        path: JSON of ``tools/benchmark.py --mode train``.
+
+    Raises:
+        UserError: If the file is no such benchmark.
+    """
+    try:
+        with open(path) as file:
+            report = json.load(file)
+        row = report['measurements'][0]
+        mode, found = report['mode'], (row['ms'] / 1e3, report['batch_size'], 4 * row['params'], report['machine'])
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(f'{path} is no file of tools/benchmark.py --json ({error!r})') from None
+    if mode != 'train':
+        raise UserError(f'{path} holds times of mode {mode!r}: measure with --mode train')
+    return found
 
 
 def all_reduce_s(num_gpus: int, num_bytes: float, cluster: Cluster) -> float:

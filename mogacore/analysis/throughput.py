@@ -21,10 +21,12 @@ from mogacore.analysis.plain import PlainMogaNet, PlainSimVP, plain
 from mogacore.deploy import fuse
 from mogacore.errors import UserError
 from mogacore.files import write_figure
+from mogacore.locations import is_config_name
 from mogacore.models.factory import create_model, list_models
 
 BACKENDS = ('eager', 'compiled', 'fused', 'fused+compiled', 'onnx', 'openvino')
 MODES = ('infer', 'train')
+DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 @dataclass
@@ -90,7 +92,7 @@ def build(name: str) -> nn.Module:
         return build_peer(source, rest)
     if name in list_models():
         return create_model(name)
-    if Path(name).suffix == '.py':
+    if is_config_name(name):
         from mogacore.engine.config import build_model, load_config
 
         cfg = load_config(name)
@@ -359,6 +361,42 @@ def draw_growth(report: dict, path: str | Path) -> None:
         axis.legend()
     figure.suptitle(f'{report["network"]} ({report["backend"]}), {report["mode"]}; {report["machine"]}', fontsize=9)
     write_figure(path, figure, dpi=120)
+
+
+def benchmark(
+    networks: list[tuple[str, str]],
+    shape: tuple[int, ...],
+    batch_size: int,
+    sizes: Sequence[int] = (),
+    batch_sizes: Sequence[int] = (),
+    device: str | None = None,
+    dtype: str = 'fp32',
+    **settings,
+) -> dict:
+    """Measure networks side by side, or with ``sizes`` or ``batch_sizes`` how the cost of the first one grows.
+
+    Args:
+        networks, shape, batch_size: See :func:`measure`.
+        sizes, batch_sizes: See :func:`measure_growth`.
+        device: torch device; None is a GPU if there is one.
+        dtype: A key of ``DTYPES``.
+        **settings: ``mode``, ``rounds`` and ``progress`` of :func:`measure`.
+
+    Returns:
+        What JSON can hold: the machine and the settings, with ``measurements``, a list of
+        :meth:`Measurement.summary`, or ``growth``, as of :func:`measure_growth`.
+    """
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    report = {'machine': describe_machine(device), 'mode': settings['mode'], 'dtype': dtype}
+    report['rounds'] = settings['rounds']
+    settings |= dict(device=device, dtype=DTYPES[dtype])
+    if sizes or batch_sizes:
+        name, backend = networks[0]
+        growth = measure_growth(name, backend, sizes, batch_sizes, shape[1], batch_size, **settings)
+        return report | {'network': name, 'backend': backend, 'growth': growth}
+    found = measure(networks, shape, batch_size, **settings)
+    report |= {'shape': list(shape), 'batch_size': batch_size}
+    return report | {'measurements': [measurement.summary(batch_size) for measurement in found]}
 
 
 def describe_machine(device: str) -> str:

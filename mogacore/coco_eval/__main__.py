@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..cli import run
+from ..errors import run
 from . import install
 
 

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from mogacore.checkpoint import load_into
 from mogacore.engine.config import build_model, load_config
 from mogacore.errors import UserError
+from mogacore.locations import is_config_name
 from mogacore.models.factory import create_model
 
 from .fuse import fuse
@@ -49,7 +50,7 @@ def load_network(source: str, checkpoint: str) -> tuple[nn.Module, tuple[int, in
     Raises:
         UserError: If there is no such network, or the weights do not fit.
     """
-    if not source.endswith('.py'):
+    if not is_config_name(source):
         return create_model(source, checkpoint=checkpoint).eval(), (3, 224, 224)
     cfg = load_config(source)
     model = build_model(cfg)

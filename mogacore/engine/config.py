@@ -14,6 +14,7 @@ from mogacore.checkpoint import register_safe_loader
 from mogacore.datasets.checks import check_dataset
 from mogacore.errors import UserError
 from mogacore.libraries import import_quietly
+from mogacore.locations import MIM, find_config
 
 from .amp import CpuAmpOptimWrapper
 
@@ -21,15 +22,18 @@ DATALOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_d
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
 
 
-def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
-    """Read a config file and lay the user's ``--cfg-options`` over it.
+def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
+    """Read a config and apply the user's ``--cfg-options`` to it.
+
+    Args:
+        name: Path of a file, or a short name such as ``classification/moganet-xtiny_digits``, see
+            :func:`mogacore.locations.find_config`.
+        cfg_options: Dotted key to value.
 
     Raises:
-        UserError: If there is no such file, it is no config, or an option names an index that is not there.
+        UserError: If there is no such config, it cannot be read, or an option names an index that is not there.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f'config {path} is not there: give the path of a file such as those under configs/')
+    path = find_config(name)
     if path.suffix != '.py':
         raise UserError(f'config {path} is no Python config: give a .py file such as those under configs/')
     try:
@@ -100,8 +104,8 @@ def _replace_sync_bn(value: dict | list) -> None:
 def locate_data(cfg: Config, stage: str) -> None:
     """Make the data roots of a stage absolute, and say at once which is missing.
 
-    A relative ``data_root`` is looked for below the current directory, then below the folder that holds ``configs/``;
-    so is the relative ``ann_file`` of an evaluator.
+    A relative ``data_root`` is looked for below the current directory, then below the folder that holds ``configs/``,
+    unless that is an installed package; so is the relative ``ann_file`` of an evaluator.
 
     Args:
         cfg: Config with dataloaders; its ``data_help`` says how to get the data.
@@ -144,7 +148,8 @@ def check_data(cfg: Config) -> None:
 
 
 def _locate(cfg: Config, path: str | Path, what: str) -> Path:
-    for base in (Path.cwd(), project_root(cfg)):
+    bases = [Path.cwd(), project_root(cfg)]
+    for base in bases if bases[1].name != MIM else bases[:1]:
         if (base / path).exists():
             return base / path
     raise UserError(f'{what} {path} is missing: {cfg.get("data_help", "see docs/data.md")}')

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
@@ -20,6 +19,7 @@ from torch import nn
 from torch.distributed.fsdp import FullStateDictConfig, StateDictType
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
+from mogacore import opencv
 from mogacore.checkpoint import CheckpointError, load_into, read, register_safe_loader
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
@@ -299,7 +299,7 @@ def test(
 @contextmanager
 def _errors_explained() -> Iterator[None]:
     """Let a full disk, and what a data loader says of a broken or missing picture, come out as one line."""
-    cv2.setLogLevel(2)  # errors alone: of a broken picture OpenCV warns on its own
+    opencv.set_log_level(opencv.ERRORS)  # of a broken image OpenCV would print warnings of its own
     try:
         yield
     except UserError:

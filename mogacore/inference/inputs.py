@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
+from mogacore import opencv
 from mogacore.errors import UserError
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -150,10 +151,10 @@ def open_video(path: Path) -> tuple[float, int | None, Iterator[np.ndarray]]:
     """
     # Quiet: that a video is broken is said by our own line.
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    log_level = cv2.setLogLevel(0)
+    log_level = opencv.set_log_level(opencv.SILENT)
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     found, first = capture.read()
-    cv2.setLogLevel(log_level)
+    opencv.set_log_level(log_level)
     if not found:
         raise UnreadableError(f'video {path} cannot be read: give another, or fetch it again')
 

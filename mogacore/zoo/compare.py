@@ -28,8 +28,9 @@ from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
-from mogacore.files import write_figure, write_json
+from mogacore.files import write_figure, write_json, write_text
 from mogacore.libraries import import_quietly
+from mogacore.locations import project
 
 RATES = (5e-4, 2e-3, 8e-3)
 SEEDS = (0, 1, 2)
@@ -98,6 +99,25 @@ class Row:
     def spread(self) -> float:
         """Standard deviation of the seeds, by N - 1."""
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+
+
+def select(dataset: str, only: Sequence[str] | None = None) -> list[Path]:
+    """The classification configs of a data set.
+
+    Args:
+        dataset: End of their names, e.g. 'digits'.
+        only: Names of backbones, the configs' up to the data set; None is all.
+
+    Raises:
+        UserError: If a name has no config.
+    """
+    configs = {
+        path.stem.rpartition('_')[0]: path
+        for path in sorted((project() / 'configs' / 'classification').glob(f'*_{dataset}.py'))
+    }
+    if only is not None and not set(only) <= set(configs):
+        raise UserError(f'--only {" ".join(only)}: choose from {", ".join(configs)}')
+    return [path for name, path in configs.items() if only is None or name in only]
 
 
 def compare(
@@ -282,6 +302,21 @@ def report(rows: Sequence[Row], **facts) -> dict:
         date=time.strftime('%Y-%m-%d'),
         rows=[dict(asdict(row), mean=row.mean, spread=row.spread) for row in rows],
     )
+
+
+def write_report(rows: Sequence[Row], work_dir: Path, **facts) -> None:
+    """Write ``comparison.json``, ``comparison.md`` and ``comparison.png`` into the work dir.
+
+    Args:
+        rows: As of :func:`compare`.
+        work_dir: Folder of the runs.
+        **facts: For the JSON file; ``dataset``, ``images``, ``epochs`` and ``seeds`` also make the title of the plot.
+    """
+    write_json(work_dir / 'comparison.json', report(rows, **facts))
+    write_text(work_dir / 'comparison.md', markdown(rows) + '\n')
+    part = f'{facts["images"]} images of ' if facts['images'] else ''
+    title = f'{part}{facts["dataset"]}, {facts["epochs"]} epochs from scratch, {len(facts["seeds"])} seeds'
+    draw(rows, title, work_dir / 'comparison.png')
 
 
 def machine() -> str:

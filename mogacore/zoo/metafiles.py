@@ -7,7 +7,9 @@ trained with the other gate function than the config's are left out: by name a m
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
+from mogacore.files import write_text
 from mogacore.published import Result, load_results
 
 from .reproduce import Row, to_markdown
@@ -113,3 +115,19 @@ def _yaml(content: dict) -> str:
 def model_zoo_page(rows: Iterable[Row]) -> str:
     """The page of all results, docs/model_zoo.md."""
     return PAGE + to_markdown(rows)
+
+
+def write_all(root: Path, rows: Iterable[Row]) -> list[str]:
+    """Write the metafiles and the page of all results.
+
+    Args:
+        root: The checkout.
+        rows: Of the page, as of :func:`mogacore.zoo.reproduce.reproduce`.
+
+    Returns:
+        The files, as paths below the checkout.
+    """
+    written = {**metafiles(), 'docs/model_zoo.md': model_zoo_page(rows)}
+    for name, text in written.items():
+        write_text(root / name, text)
+    return list(written)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -149,6 +151,26 @@ def _plan(
         else 'the size of the data set is not known before',
         words=({'GPUS': str(count)}, words),
     )
+
+
+def submit(run: PlannedRun) -> str:
+    """Queue a run with Slurm, unless a job of its name is queued.
+
+    Returns:
+        What became of it, for people.
+
+    Raises:
+        UserError: If the command fails.
+    """
+    if shutil.which('squeue'):
+        queued = subprocess.run(['squeue', '-h', '-o', '%j'], capture_output=True, text=True)
+        if run.name in queued.stdout.split():
+            return 'is queued already'
+    environment, command = run.words
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f'{shlex.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}')
+    return done.stdout.strip()
 
 
 def training_items(cfg: Config) -> int | None:

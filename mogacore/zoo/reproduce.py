@@ -238,7 +238,9 @@ def _test_of(path: Path, config: str) -> dict:
     except (UnicodeDecodeError, json.JSONDecodeError):
         return {}
     is_test = isinstance(content, dict) and isinstance(content.get('metrics'), dict)
-    return content['metrics'] if is_test and Path(content.get('config', '')).name == Path(config).name else {}
+    # A test may have been started with the short name of the config, which has no suffix.
+    name = Path(content.get('config', '')).name.removesuffix('.py') if is_test else None
+    return content['metrics'] if name == Path(config).stem else {}
 
 
 def _validations(path: Path) -> Iterable[dict]:

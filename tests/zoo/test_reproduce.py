@@ -1,5 +1,6 @@
 """Tables, plans and tests of published weights, on made-up work dirs and weight files."""
 
+import argparse
 import csv
 import io
 import json
@@ -15,6 +16,7 @@ from mmengine.config import Config
 
 pytest.importorskip('mmpretrain')
 
+from mogacore.cli.train import add_arguments
 from mogacore.engine.config import build_model, load_config
 from mogacore.engine.runner import dry_run
 from mogacore.errors import UserError
@@ -131,11 +133,12 @@ class TestTool:
         runs = plan.missing_runs(reproduce.select(), ROOT, tmp_path / 'work_dirs', 'gpu')
         assert sorted(row for run in runs for row in run.rows) == sorted(r.id for r in reproduce.select() if r.config)
         assert len({run.name for run in runs}) == len(runs)
-        parse = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['parse_args']
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
         for run in runs:
             words = shlex.split(run.command)
             assert words[0] == f'GPUS={run.gpus}' and words[3:5] == ['gpu', run.name]
-            args = parse([words[5], '--work-dir', words[6], *words[7:], '--dry-run'])
+            args = parser.parse_args([words[5], '--work-dir', words[6], *words[7:], '--dry-run'])
             cfg = load_config(args.config, args.cfg_options)
             gate = RESULTS[run.rows[0]].attn_force_fp32
             assert gate is None or bool(cfg.model.backbone.get('attn_force_fp32')) == gate

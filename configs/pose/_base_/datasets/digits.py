@@ -1,5 +1,5 @@
 # The digit scenes: every digit is an object of five keypoints, found in its true box.
-data_help = 'write it with tools/make_digits.py'
+data_help = 'write it with tools/make_digits.py or "mogacore data digits"'
 input_shape = (3, 64, 64)
 codec = dict(type='MSRAHeatmap', input_size=(64, 64), heatmap_size=(16, 16), sigma=1, unbiased=True)
 metainfo = dict(

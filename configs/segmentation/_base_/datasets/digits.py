@@ -1,5 +1,5 @@
 # The digit scenes, 128 x 128: background and ten digits are classes, nothing is ignored.
-data_help = 'write it with tools/make_digits.py'
+data_help = 'write it with tools/make_digits.py or "mogacore data digits"'
 input_shape = (3, 128, 128)
 metainfo = dict(
     classes=('background', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'),

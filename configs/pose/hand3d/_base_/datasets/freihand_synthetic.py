@@ -1,6 +1,6 @@
 # The synthetic hands in FreiHAND's files, at a fraction of the size; the evaluation pictures validate.
 _base_ = './freihand_224x224.py'
-data_help = 'write it with tools/make_hands.py'
+data_help = 'write it with tools/make_hands.py or "mogacore data hands"'
 input_shape = (3, 64, 64)
 # A low Gaussian: in a thousand steps the last layer would not grow to one of 255.
 codec = dict(type='RootRelativeHeatmap', input_size=(64, 64), heatmap_size=(16, 16, 16), sigma=2.0, max_value=1.0)

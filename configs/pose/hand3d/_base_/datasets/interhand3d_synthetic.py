@@ -1,6 +1,6 @@
 # The synthetic hands in InterHand2.6M's files, at a quarter of the size.
 _base_ = './interhand3d_256x256.py'
-data_help = 'write it with tools/make_hands.py'
+data_help = 'write it with tools/make_hands.py or "mogacore data hands"'
 input_shape = (3, 64, 64)
 codec = dict(
     type='Hand3DHeatmap',

@@ -1,7 +1,7 @@
-"""What of the environment works, and what to do about the rest.
+"""Report what of the environment works, and how to fix the rest.
 
 Standard library only, and nothing of mogacore: it must run where all else is broken. What is installed is read from the
-packages' metadata; what works is tried, each thing in a process of its own, so that one crash hides nothing.
+packages' metadata; what works is tried, each item in a process of its own, so that one crash hides nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ print('MogaNet built through its registry')
 """
 TASKS = {'mmpretrain': 'classification', 'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpose': 'pose'}
 
-# Code that fails where the thing does not work; the last line that it prints goes into the table.
+# Code that fails where the item does not work; the last line that it prints goes into the table.
 PROBES = {
     'torch': 'import torch; torch.ones(2, 2) @ torch.ones(2, 2)',
     'torchvision': 'import torch; from torchvision.ops import nms; ' + NMS.format('cpu'),
@@ -59,7 +59,7 @@ if torch.cuda.is_available():
     torch.ones(2, 2, device='cuda') @ torch.ones(2, 2, device='cuda')
     print(f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}')
 elif os.path.exists('/proc/driver/nvidia/version') and os.environ.get('CUDA_VISIBLE_DEVICES') != '':
-    raise RuntimeError(f'the NVIDIA driver is there, torch (CUDA {torch.version.cuda}) sees no GPU')
+    raise RuntimeError(f'the NVIDIA driver is installed, torch (CUDA {torch.version.cuda}) sees no GPU')
 else:
     print('none, all runs on the CPU')
 """,
@@ -84,24 +84,24 @@ ADVICE = {
     'torchvision': f'it must belong to this torch: {PIP} torch torchvision',
     'numpy': f'{PIP} numpy',
     'opencv': f'{PIP} opencv-python-headless: needs no window system',
-    'GPU': 'install a torch for a CUDA that the driver serves (nvidia-smi shows which), or a newer driver',
+    'GPU': 'install a torch for a CUDA version of the driver (nvidia-smi shows it), or a newer driver',
     'mmengine': f'{PIP} onedl-mmengine, and what its error names',
     'mmcv': COMPILE_MMCV,
-    'mogacore': 'pip install --no-deps -e . in the checkout, and mend what stands above',
+    'mogacore': 'pip install --no-deps -e . in the checkout, and fix what fails above',
     'faster-coco-eval': f'{PIP} numpy faster-coco-eval: evaluates poses on numpy 2, and boxes and masks faster',
-    'mmpose': f'{PIP} mmpose json-tricks munkres scipy faster-coco-eval, and mend what stands above',
+    'mmpose': f'{PIP} mmpose json-tricks munkres scipy faster-coco-eval, and fix what fails above',
     **{
-        library: f'{PIP} {OPENMMLAB[library][1]}, and what its error names; mend what stands above'
+        library: f'{PIP} {OPENMMLAB[library][1]}, and what its error names; fix what fails above'
         for library in ('mmpretrain', 'mmdet', 'mmseg')
     },
 }
-NEEDED = ('torch', 'numpy', 'mmengine', 'mogacore')  # all else serves tasks that a user may not want
+NEEDED = ('torch', 'numpy', 'mmengine', 'mogacore')  # the rest serves tasks that a user may not need
 ORDER = ('torch', 'torchvision', 'GPU', 'numpy', 'opencv', 'mmengine', 'mmcv', 'mogacore', *TASKS, 'faster-coco-eval')
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table: ``status`` is OK, ABSENT or FAIL, and ``advice`` what to do about the last two."""
+    """One line of the table: ``status`` is OK, ABSENT or FAIL, and ``advice`` the fix for the last two."""
 
     name: str
     status: str
@@ -111,7 +111,7 @@ class Finding:
 
 
 def installed_distributions(path: list[str] | None = None) -> dict[str, Distribution]:
-    """Installed packages by normalised name; ``path`` is searched instead of ``sys.path``."""
+    """Installed packages by normalized name; ``path`` is searched instead of ``sys.path``."""
     found = distributions() if path is None else distributions(path=path)
     by_name: dict[str, Distribution] = {}
     for distribution in found:
@@ -127,7 +127,7 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
-    """What is known not to work together, told from metadata alone."""
+    """What is known not to work together, from metadata alone."""
     versions = {name: package.version for name, package in packages.items()}
 
     def has(name: str, low: tuple[int, ...] = (0,), high: tuple[int, ...] = (10**9,)) -> bool:
@@ -147,14 +147,14 @@ def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
             keep = OPENMMLAB[module][1] or names[0]
             conflict(
                 tuple(names),
-                f'both install {module} and have overwritten files of each other',
+                f'both install {module} and overwrite files of each other',
                 f'pip uninstall -y {" ".join(names)}, then install one: {PIP} {keep}',
             )
     opencvs = tuple(name for name in OPENCVS if name in versions)
     if len(opencvs) > 1:
         conflict(
             opencvs,
-            'they all install cv2 and have overwritten files of each other',
+            'they all install cv2 and overwrite files of each other',
             f'pip uninstall -y {" ".join(opencvs)}, then {PIP} opencv-python-headless',
         )
     for name in ('mmcv', 'mmcv-full', 'onedl-mmcv'):
@@ -188,7 +188,7 @@ def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
                     f'pip uninstall -y {name}, then {PIP} onedl-mmengine; or a torch below 2.6',
                 )
     if has('setuptools', (82,)):
-        conflict(('setuptools',), 'has no pkg_resources any more, which OpenMMLab code imports', f'{PIP} setuptools')
+        conflict(('setuptools',), 'has no pkg_resources, which OpenMMLab code imports', f'{PIP} setuptools')
     return conflicts
 
 
@@ -201,7 +201,7 @@ def providers(module: str, packages: dict[str, Distribution]) -> list[tuple[str,
 
 
 def describe(name: str, packages: dict[str, Distribution]) -> str:
-    """Distribution and version of what stands behind a line of the table; empty where nothing is installed."""
+    """Distribution and version of an item of the table; empty where it is not installed."""
     if name in OPENMMLAB:
         return ', '.join(f'{dist} {packages[dist].version} ({kind})' for dist, kind in providers(name, packages))
     names = OPENCVS if name == 'opencv' else (name,)
@@ -209,13 +209,13 @@ def describe(name: str, packages: dict[str, Distribution]) -> str:
 
 
 def run_probe(code: str) -> tuple[bool, str]:
-    """Run code in a new Python: whether it went well, and the last line that it said."""
+    """Run code in a new Python: whether it succeeded, and the last line that it printed."""
     try:
         done = subprocess.run(
             [sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, timeout=PROBE_SECONDS
         )
     except subprocess.TimeoutExpired:
-        return False, f'did not end in {PROBE_SECONDS} s'
+        return False, f'did not finish in {PROBE_SECONDS} s'
     if done.returncode < 0:
         return False, f'crashed with signal {-done.returncode}'
     said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
@@ -223,7 +223,7 @@ def run_probe(code: str) -> tuple[bool, str]:
 
 
 def examine(packages: dict[str, Distribution]) -> list[Finding]:
-    """Try what is installed, and name what is not."""
+    """Try what is installed, and list what is not."""
     described = {name: describe(name, packages) for name in ORDER}
     described['GPU'] = described['torch']
     # mogacore also runs uninstalled, from its checkout.
@@ -246,7 +246,7 @@ def examine(packages: dict[str, Distribution]) -> list[Finding]:
 
 
 def format_table(findings: list[Finding]) -> str:
-    """The findings one a line, and under each one that needs it what to do."""
+    """One line per finding, and below it the fix where it needs one."""
     widths = [max(len(text) for text in column) for column in zip(*map(_columns, findings), strict=True)]
     lines = []
     for finding in findings:
@@ -261,12 +261,17 @@ def _columns(finding: Finding) -> tuple[str, str, str]:
     return finding.name, finding.status, finding.installed
 
 
-def main(argv: list[str] | None = None) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the subcommand."""
+    parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     """Print the table; 0 where all that is installed works, else 1."""
     parser = argparse.ArgumentParser(
-        prog='doctor.py', description='Tell what of the environment works, and what to do about the rest.'
+        prog=prog, description='Report what of the environment works, and how to fix the rest.'
     )
-    parser.add_argument('--json', action='store_true', help='print JSON')
+    add_arguments(parser)
     args = parser.parse_args(argv)
     findings = examine(installed_distributions())
     healthy = all(finding.status != FAIL for finding in findings)
@@ -277,7 +282,7 @@ def main(argv: list[str] | None = None) -> int:
         if healthy:
             print('All that is installed works.')
         else:
-            print('Mend what FAILs as told there, or make a fresh environment: bash tools/setup_env.sh')
+            print('Fix what FAILs as the table says, or make a fresh environment: bash tools/setup_env.sh')
     return 0 if healthy else 1
 
 

@@ -1,0 +1,101 @@
+"""Time networks side by side, interleaved in one run: latency, training step, memory.
+
+Networks are names of create_model, timm:NAME, torchvision:NAME, configs, of which the backbone is timed (of a video
+predictor the whole), or plain:NAME and plain:CONFIG, the network as the paper writes it. Ratios are against the first
+network in the first backend. With --sizes or --batch-sizes only the first network is timed, at all of them, to show how
+its cost grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from .arguments import make_parser
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the subcommand."""
+    parser.add_argument('networks', nargs='+', help='network, or network@backend for a backend of its own')
+    parser.add_argument(
+        '--backends', nargs='+', default=['eager'], help='eager, compiled, fused, fused+compiled, onnx, openvino'
+    )
+    parser.add_argument('--mode', default='infer', help='infer, or train for a step forward and backward')
+    parser.add_argument('--shape', nargs='+', type=int, default=(3, 224, 224), metavar='N', help='C H W, or T C H W')
+    parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--sizes', nargs='+', type=int, metavar='H', default=[], help='heights of square images')
+    parser.add_argument('--batch-sizes', nargs='+', type=int, metavar='B', default=[], help='numbers of images')
+    parser.add_argument('--rounds', type=int, default=11, help='timed rounds')
+    parser.add_argument('--dtype', choices=('fp32', 'bf16', 'fp16'), default='fp32', help='autocast to this type')
+    parser.add_argument('--device', help='torch device; default: a GPU if there is one')
+    parser.add_argument('--json', metavar='FILE', help='write the measurements to this file')
+    parser.add_argument('--plot', metavar='FILE', help='draw the ratios into this PNG')
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> None:
+    """Parse, measure, print a table, and write what was asked for."""
+    from rich.console import Console
+
+    from mogacore.analysis import throughput
+    from mogacore.files import write_json
+
+    parser = make_parser(__doc__, prog)
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    networks = []
+    for network in args.networks:
+        name, _, backend = network.partition('@')
+        networks += [(name, choice) for choice in ([backend] if backend else args.backends)]
+    console = Console(width=140)
+    with console.status('building') as status:
+        report = throughput.benchmark(
+            networks, tuple(args.shape), args.batch_size, args.sizes, args.batch_sizes,
+            mode=args.mode, rounds=args.rounds, device=args.device, dtype=args.dtype, progress=status.update,
+        )  # fmt: skip
+    console.print(growth_table(report) if 'growth' in report else table(report))
+    if args.json:
+        write_json(args.json, report)
+    if args.plot:
+        draw = throughput.draw_growth if 'growth' in report else throughput.draw_ratios
+        draw(report, args.plot)
+
+
+def growth_table(report: dict) -> Table:
+    """Time over size and batch, as of :func:`mogacore.analysis.throughput.benchmark` with sizes."""
+    from rich.table import Table
+
+    grid = Table('batch', 'size', title=f'{report["network"]} ({report["backend"]})', caption=report['machine'])
+    for name in ('ms', 'quartiles', 'ns a pixel'):
+        grid.add_column(name, justify='right')
+    for rows in report['growth'].values():
+        for row in rows:
+            low, high = row['quartiles']
+            cost = 1e6 * row['ms'] / row['pixels']
+            grid.add_row(
+                str(row['batch_size']), str(row['size']), f'{row["ms"]:.1f}', f'{low:.1f} .. {high:.1f}', f'{cost:.0f}'
+            )
+        grid.add_section()
+    return grid
+
+
+def table(report: dict) -> Table:
+    """One row per network and backend, as of :func:`mogacore.analysis.throughput.benchmark`."""
+    from rich.table import Table
+
+    title = f'{report["mode"]}, {report["dtype"]}, batch {report["batch_size"]} of {report["shape"]}'
+    grid = Table('network', 'backend', title=title, caption=report['machine'])
+    for name in ('parameters', 'GMACs', 'ms', 'images/s', 'times faster', 'quartiles', 'saved MiB/image', 'error'):
+        grid.add_column(name, justify='right')
+    for row in report['measurements']:
+        low, high = row['ratio_quartiles']
+        saved, error = row['saved_bytes_per_image'], row['error']
+        grid.add_row(
+            row['name'], row['backend'], f'{row["params"]:,}', f'{row["macs"] / 1e9:.2f}',
+            f'{row["ms"]:.1f}', f'{row["images_per_s"]:.1f}',
+            f'{row["ratio"]:.2f}', f'{low:.2f} .. {high:.2f}',
+            '' if saved is None else f'{saved / 2**20:.1f}', '' if error is None else f'{error:.1e}',
+        )  # fmt: skip
+    return grid

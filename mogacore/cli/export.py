@@ -1,0 +1,38 @@
+"""Export a trained network to ONNX or OpenVINO, fused for inference, and check its outputs.
+
+The file takes normalized images, any number at a time, of one height and width. Its outputs are those of the model in
+mode 'tensor': logits of a classifier, class maps of a segmentor before they are resized, heatmaps of a pose model, raw
+maps of a one-stage detector's head.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from .arguments import make_parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the subcommand."""
+    parser.add_argument('network', help='config, by path or short name, or a name of create_model: moganet_small')
+    parser.add_argument('checkpoint', help='weight file; every key must fit the model')
+    parser.add_argument('out', help='file to write: .onnx, or .xml for OpenVINO, with a .bin beside it')
+    parser.add_argument(
+        '--shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="of an image; default: the config's input_shape"
+    )
+    parser.add_argument('--tolerance', type=float, default=1e-4, help='largest difference allowed; default 1e-4')
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> None:
+    """Parse, export, and print the error of the file."""
+    import torch
+
+    from mogacore.deploy.export import export, load_network
+
+    parser = make_parser(__doc__, prog)
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    network, shape = load_network(args.network, args.checkpoint)
+    images = torch.randn(1, *(args.shape or shape), generator=torch.Generator().manual_seed(0))
+    error = export(network, args.out, images, args.tolerance)
+    print(f'{args.out}: images (any, {", ".join(map(str, images.shape[1:]))}), differs from PyTorch by {error:.1e}')

@@ -1,0 +1,196 @@
+"""Print the published tables beside what this code gives, and what it takes to fill them.
+
+Parameters and multiply-adds are computed from the configs; accuracies are read from the work dirs of trainings and
+tests. Tasks: classification, mixup, object-detection, instance-segmentation, semantic-segmentation, pose, face-3d,
+hand-3d, video-prediction; a row is named by its id, several by a pattern such as 'det-*'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mogacore.errors import UserError
+from mogacore.locations import checkout, project
+
+from .arguments import add_cfg_options, make_parser
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mogacore.zoo import Result
+    from mogacore.zoo.reproduce import Row
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the subcommand."""
+    parser.add_argument('rows', nargs='*', metavar='TASK', help='task or row; default: all')
+    parser.add_argument('--baselines', action='store_true', help='also the rows of other networks')
+    parser.add_argument('--work-dirs', type=Path, default=Path('work_dirs'), help='folder of trainings and tests')
+    parser.add_argument('--markdown', type=Path, metavar='FILE', help='write the tables to this file')
+    parser.add_argument('--csv', type=Path, metavar='FILE', help='write the rows to this file')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the rows to this file')
+    parser.add_argument('--plot', type=Path, metavar='FILE', help='draw accuracy over size into this PNG')
+    actions = parser.add_mutually_exclusive_group()
+    actions.add_argument('--plan', action='store_true', help='print what each missing row needs, and its command')
+    actions.add_argument('--submit', action='store_true', help='queue the missing rows as Slurm jobs')
+    actions.add_argument(
+        '--evaluate', type=Path, metavar='WEIGHTS_DIR', help='test every published weight file in this folder'
+    )
+    actions.add_argument(
+        '--write', action='store_true', help='rewrite model-index.yml, the metafiles and docs/model_zoo.md'
+    )
+    parser.add_argument('--partition', default='PARTITION', help='of the Slurm jobs')
+    parser.add_argument('--gpus', type=int, help='GPUs of each job; default: those of the recipe')
+    parser.add_argument(
+        '--benchmark', type=Path, metavar='FILE', help='JSON of tools/benchmark.py --mode train, for hours'
+    )
+    add_cfg_options(parser, 'every config')
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> int | None:
+    """Parse and do the action; without one, print the tables. Exit code 1 if a weight file could not be tested."""
+    parser = make_parser(__doc__, prog)
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    if args.submit and args.partition == 'PARTITION':
+        parser.error('--submit needs --partition')
+    from mmengine.logging import MMLogger
+    from rich.console import Console
+
+    from mogacore.zoo import reproduce
+
+    # Building models for their sizes logs what is of no use here.
+    MMLogger.get_instance('mmengine', log_level='WARNING')
+    logging.getLogger('mmengine').setLevel(logging.WARNING)
+    console = Console(width=None if sys.stdout.isatty() else 180)
+    results = reproduce.select(args.rows, args.baselines)
+    if args.write:
+        _write(console)
+    elif args.evaluate is not None:
+        from mogacore.zoo.evaluate import evaluate_folder
+
+        return evaluate_folder(
+            args.evaluate, results, project() / 'configs', args.work_dirs, args.cfg_options or {}, console.print
+        )
+    elif args.plan or args.submit:
+        _plan(args, results, console)
+    else:
+        _tables(args, results, console)
+    return None
+
+
+def _tables(args: argparse.Namespace, results: list[Result], console: Console) -> None:
+    from mogacore.files import write_text
+    from mogacore.zoo import reproduce
+
+    rows = _computed(results, args.work_dirs)
+    for task in dict.fromkeys(row.result.task for row in rows):
+        console.print(_task_table(task, [row for row in rows if row.result.task == task]))
+    console.print(reproduce.summary(rows), highlight=False)
+    for path, text in (
+        (args.markdown, reproduce.to_markdown),
+        (args.csv, reproduce.to_csv),
+        (args.json, lambda rows: json.dumps(reproduce.records(rows), indent=2) + '\n'),
+    ):
+        if path:
+            write_text(path, text(rows))
+    if args.plot:
+        reproduce.draw(rows, args.plot)
+
+
+def _computed(results: list[Result], work_dirs: Path) -> list[Row]:
+    """The rows, with a bar on the terminal while they are computed."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mogacore.zoo import reproduce
+
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task('sizes', total=len(results))
+        return reproduce.reproduce(
+            results, project() / 'configs', work_dirs, lambda name: bar.update(task, advance=1, description=name)
+        )
+
+
+def _task_table(task: str, rows: list[Row]) -> Table:
+    from rich.table import Table
+
+    from mogacore.zoo import reproduce
+
+    grid = Table('row', 'model and setting', title=task, title_justify='left', expand=True)
+    for name in ('params M', 'ours', '', 'GMACs', 'ours', ''):
+        grid.add_column(name, justify='right', no_wrap=True)
+    for name in ('published', 'ours', 'remark'):
+        grid.add_column(name)
+    for row in rows:
+        result, ours = row.result, []
+        for name in result.metrics:
+            gap = reproduce.difference(result, name, row.measured)
+            if gap is not None:
+                color = 'red' if reproduce.is_worse(name, gap) else 'green'
+                ours.append(f'{name} {row.measured.metrics[name]:.4g} [{color}]{gap:+.2g}[/]')
+        grid.add_row(
+            result.id,
+            f'[bold]{result.model}[/] {reproduce.setting(result)}',
+            result.params_m, _amount(row.params, 1e6), _percent(row.params_deviation, reproduce.PARAMS_TOLERANCE, row),
+            result.gmacs, _amount(row.macs, 1e9), _percent(row.macs_deviation, reproduce.MACS_TOLERANCE, row),
+            result.measures, ', '.join(ours), reproduce.remark(row),
+        )  # fmt: skip
+    return grid
+
+
+def _amount(value: int | None, unit: float) -> str:
+    return '' if value is None else f'{value / unit:.2f}'
+
+
+def _percent(value: float | None, tolerance: float, row: Row) -> str:
+    """A relative difference: green within the tolerance, yellow by rounding or a known reason, red else."""
+    if value is None:
+        return ''
+    excused = row.agrees or row.result.exception
+    color = 'green' if abs(value) <= tolerance else 'yellow' if excused else 'red'
+    return f'[{color}]{value:+.1%}[/]'
+
+
+def _plan(args: argparse.Namespace, results: list[Result], console: Console) -> None:
+    from rich.markup import escape
+
+    from mogacore.zoo.plan import HINT, missing_runs, submit
+
+    runs = missing_runs(
+        results, project(), args.work_dirs, args.partition, args.gpus, args.benchmark, args.cfg_options or {}
+    )
+    for item in runs:
+        if args.submit:
+            console.print(f'{item.name}: {submit(item)}', highlight=False)
+            continue
+        console.print(f'[bold]{escape(item.name)}[/]  for {", ".join(item.rows)}', highlight=False)
+        for label, text in item.needs():
+            console.print(f'  {label:9} {escape(text)}', highlight=False, soft_wrap=True)
+        console.print(f'  {"run":9} {escape(item.command)}\n', highlight=False, soft_wrap=True)
+    if args.plan:
+        total = sum(item.hours for item in runs if item.hours is not None)
+        done = len(results) - sum(len(item.rows) for item in runs)
+        console.print(
+            f'{len(runs)} trainings are missing, {total:,.0f} hours of their machines in all by measured step times; '
+            f'{done} rows need none: measured, or without a config. {HINT}',
+            highlight=False,
+        )
+
+
+def _write(console: Console) -> None:
+    from mogacore.zoo import reproduce
+    from mogacore.zoo.metafiles import write_all
+
+    root = checkout()
+    if root is None:
+        raise UserError('--write needs a checkout of mogacore, this is an installed package: pip install -e CHECKOUT')
+    for name in write_all(root, _computed(reproduce.select(baselines=True), Path('work_dirs'))):
+        console.print(f'written: {name}', highlight=False)

@@ -1,0 +1,39 @@
+"""Train any model of configs/ on one core, one GPU, or many."""
+
+from __future__ import annotations
+
+import argparse
+
+from .arguments import add_run_arguments, make_parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the subcommand."""
+    parser.add_argument('config', help='config, e.g. classification/moganet-xtiny_digits, or the path of a file')
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints; default: work_dirs/CONFIG_NAME')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from the newest checkpoint of the work dir (auto), or from this file',
+    )
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision (bfloat16 where possible)')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate from the recipe batch to the real one'
+    )
+    parser.add_argument('--seed', type=int, help="seed of the run; default: the config's randomness.seed")
+    parser.add_argument('--dry-run', action='store_true', help='check config, flags and model, and stop: needs no data')
+    add_run_arguments(parser)
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> None:
+    """Parse and train."""
+    from mogacore.engine.runner import dry_run, train
+
+    parser = make_parser(__doc__, prog)
+    add_arguments(parser)
+    args = vars(parser.parse_args(argv))
+    if args.pop('dry_run'):
+        print(dry_run(**args))
+    else:
+        train(**args)

@@ -1,0 +1,40 @@
+"""List published weight files by name, or fetch them for mogacore://NAME."""
+
+from __future__ import annotations
+
+import argparse
+from fnmatch import fnmatchcase
+
+from .arguments import make_parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the subcommand."""
+    parser.add_argument('names', nargs='*', metavar='NAME', help='name or pattern such as "retinanet_*" to list')
+    parser.add_argument('--fetch', action='store_true', help='fetch them; only then is the network used')
+    parser.add_argument('--folder', help="folder to fetch into; default: torch's cache")
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> None:
+    """Parse, fetch if asked for, and print a line per file."""
+    from mogacore.checkpoint import official_address
+    from mogacore.download import cached_path, fetch, recorded
+    from mogacore.zoo import official_weights
+
+    parser = make_parser(__doc__, prog)
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    if args.fetch and not args.names:
+        parser.error('--fetch needs a name')
+    addresses = official_weights()
+    found = {name: url for name, url in addresses.items() if not args.names}
+    for pattern in args.names:
+        matching = {name: url for name, url in addresses.items() if fnmatchcase(name, pattern)}
+        found |= matching or {pattern: official_address(pattern)}  # whose error names the nearest
+    for name, url in found.items():
+        if args.fetch:
+            path = fetch(url, args.folder)
+            print(f'{name}: {path}, sha256 {recorded(path)}')
+        else:
+            path = cached_path(url, args.folder)
+            print(f'{name}: {url}' + (f' (here: {path})' if path.exists() else ''))

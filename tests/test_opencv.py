@@ -1,0 +1,12 @@
+import cv2
+
+from mogacore import opencv
+
+
+def test_silence_hides_the_warning_of_a_missing_image_until_it_is_lifted(tmp_path, capfd):
+    before = opencv.set_log_level(opencv.SILENT)
+    assert cv2.imread(str(tmp_path / 'none.png')) is None
+    assert capfd.readouterr().err == ''
+    assert opencv.set_log_level(before) == opencv.SILENT
+    assert cv2.imread(str(tmp_path / 'none.png')) is None
+    assert 'none.png' in capfd.readouterr().err
