@@ -496,7 +496,7 @@ def _listed(names: Iterable[str], num_shown: int = 5) -> str:
 
 def _published_size(state_dict: dict[str, Tensor]) -> str | None:
     # At the top the import would be circular: the models load their weights by this file.
-    from .models.moganet import ARCHS
+    from .published.archs import ARCHS
 
     shape = {name.removeprefix('backbone.'): tuple(value.shape) for name, value in state_dict.items()}
     widths = tuple(shape.get(f'norm{i}.weight', (None,))[0] for i in range(1, 5))

@@ -14,7 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mogacore.analysis.complexity import complexity
-from mogacore.models.moganet import ARCHS
+from mogacore.published.archs import ARCHS
 from mogacore.zoo import published_complexity
 
 TASKS = {'detection': 'mmdet', 'segmentation': 'mmseg', 'pose': 'mmpose'}

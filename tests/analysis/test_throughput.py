@@ -6,11 +6,11 @@ from copy import deepcopy
 import pytest
 import torch
 from conftest import ROOT, TINY_ARCH
+from mogacore.analysis.plain import PlainMogaNet
 from torch import nn
 
 from mogacore import create_model
 from mogacore.analysis import throughput
-from mogacore.analysis.plain import PlainMogaNet
 from mogacore.analysis.throughput import build, draw_growth, measure, measure_growth, saved_bytes
 from mogacore.errors import UserError
 from mogacore.models import MogaNet, MogaNetClassifier

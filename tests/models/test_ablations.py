@@ -3,10 +3,10 @@
 import pytest
 import torch
 from conftest import TINY_ARCH, fill_by_name
+from mogacore.analysis.plain import plain_block
 from test_layers import assert_same_function_and_gradients
 
 from mogacore import create_model
-from mogacore.analysis.plain import plain_block
 from mogacore.deploy import fuse
 from mogacore.errors import UserError
 from mogacore.models import MogaNet

@@ -3,9 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.autograd import gradcheck
-
-from mogacore.models import functions
 from mogacore.models.functions import (
     ChannelAggregation,
     DepthwiseConv,
@@ -15,6 +12,9 @@ from mogacore.models.functions import (
     depthwise_conv,
     images_at_a_time,
 )
+from torch.autograd import gradcheck
+
+from mogacore.models import functions
 
 
 def leaves(shapes):

@@ -1,9 +1,9 @@
 import pytest
 import torch
 from conftest import fill_by_name
+from mogacore.analysis.plain import plain_block, plain_channel_aggregation, plain_gated_aggregation
 from torch import nn
 
-from mogacore.analysis.plain import plain_block, plain_channel_aggregation, plain_gated_aggregation
 from mogacore.models.layers import (
     ChannelAggregationFFN,
     DropPath,

@@ -3,8 +3,8 @@ import pytest
 import torch
 from conftest import DATA, fill_by_name, value_by_name
 from mmengine.structures import BaseDataElement
-
 from mogacore.analysis.plain import PlainSimVP
+
 from mogacore.checkpoint import CheckpointError, load_into
 from mogacore.errors import UserError
 from mogacore.models import SimVP, functions

@@ -1,0 +1,1 @@
+"""Published facts as data: sizes of the networks, weight files, results of the paper."""
