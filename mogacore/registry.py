@@ -16,7 +16,7 @@ from . import datasets, evaluation  # noqa: F401
 from .checkpoint import register_safe_loader
 from .engine import amp, ema, hooks, optim, resume, saving, schedules, sharding, stop, tta  # noqa: F401
 from .errors import UserError
-from .models import MogaNet, RootRelativeHeatmap
+from .models import AblatedMogaNet, MogaNet, RootRelativeHeatmap
 
 TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
 
@@ -61,5 +61,6 @@ def import_quietly(library: str) -> None:
 
 
 register_backbone(MogaNet)
+register_backbone(AblatedMogaNet)
 register_codec(RootRelativeHeatmap)
 register_safe_loader()

@@ -40,6 +40,10 @@ def fuse(model: nn.Module) -> nn.Module:
         UserError: If a Moga block has another norm than BatchNorm, or was changed: by a hook, an adapter, a replaced
             part or one of the paper's ablations.
     """
+    if not all(is_untouched(m) for m in model.modules() if isinstance(m, MogaBlock)):
+        raise UserError(
+            'a Moga block with a hook, an adapter or a replaced part (an ablation) cannot be fused: remove or merge it'
+        )
     model = deepcopy(model).eval().requires_grad_(False)
     for module in model.modules():
         _fold_into_convolutions(module)
@@ -93,10 +97,6 @@ def _fold_block(block: MogaBlock, stream_scale: Tensor | float = 1.0) -> None:
         block: Block in eval mode.
         stream_scale: The folded block maps ``s x`` to ``s y`` where the block maps x to y; (C,) s, or 1.
     """
-    if not is_untouched(block):
-        raise UserError(
-            'a Moga block with a hook, an adapter or a replaced part (an ablation) cannot be fused: remove or merge it'
-        )
     attn, mlp = block.attn, block.mlp
     scale, shift = affine(block.norm1)
     scale = _away_from_zero(scale)

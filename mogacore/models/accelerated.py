@@ -58,7 +58,8 @@ def is_enabled() -> bool:
 
 def select(block: nn.Module) -> Callable[[Tensor], Tensor]:
     """The function to run for ``block``: its accelerated form where that computes the same, else the block itself."""
-    return partial(run_block, block) if _is_enabled and is_untouched(block) else block
+    is_fast = _is_enabled and is_untouched(block) and not (block.mlp.drop.training and block.mlp.drop.p > 0)
+    return partial(run_block, block) if is_fast else block
 
 
 def fast_layout(x: Tensor) -> Tensor:
