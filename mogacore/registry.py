@@ -10,9 +10,10 @@ from .checkpoint import register_safe_loader
 from .engine import amp, ema, hooks, optim, resume, saving, schedules, sharding, stop, tta  # noqa: F401
 from .inference import hooks as inference_hooks  # noqa: F401
 from .libraries import register_backbone, register_codec, register_stand_ins
-from .models import MogaNet, RootRelativeHeatmap
+from .models import AblatedMogaNet, MogaNet, RootRelativeHeatmap
 
 register_stand_ins()
 register_backbone(MogaNet)
+register_backbone(AblatedMogaNet)
 register_codec(RootRelativeHeatmap)
 register_safe_loader()

@@ -14,7 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from torch import nn
 
-from mogacore.models.moganet import ARCHS
+from mogacore.published.archs import ARCHS
 
 LEAVES = sorted(path for path in (ROOT / 'configs').glob('*/**/*.py') if '_base_' not in path.parts)
 CLASSIFICATION = [path for path in LEAVES if path.parent.name == 'classification']

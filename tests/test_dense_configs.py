@@ -14,8 +14,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mogacore.analysis.complexity import complexity
-from mogacore.models.moganet import ARCHS
 from mogacore.published import published_complexity
+from mogacore.published.archs import ARCHS
 
 TASKS = {'detection': 'mmdet', 'segmentation': 'mmseg', 'pose': 'mmpose'}
 LEAVES = [path for task in TASKS for path in sorted((ROOT / 'configs' / task).glob('*.py'))]

@@ -16,7 +16,7 @@ from torch import nn
 
 from mogacore.analysis.complexity import complexity
 from mogacore.datasets.hands import write_hands
-from mogacore.models.moganet import ARCHS
+from mogacore.published.archs import ARCHS
 
 LEAVES = sorted((ROOT / 'configs' / 'pose' / 'hand3d').glob('*.py'))
 FULL = [path for path in LEAVES if 'synthetic' not in path.name]

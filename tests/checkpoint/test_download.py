@@ -154,7 +154,7 @@ def zoo(server, tmp_path, monkeypatch):
     addresses = {'moganet_small': server.url(name)}
     monkeypatch.setattr('mogacore.published.results.official_weights', lambda: addresses)
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-    monkeypatch.setattr('mogacore.models.moganet.ARCHS', {'small': dict(TINY_ARCH, drop_path_rate=0.0)})
+    monkeypatch.setattr('mogacore.published.archs.ARCHS', {'small': dict(TINY_ARCH, drop_path_rate=0.0)})
     monkeypatch.setattr('mogacore.models.factory.ARCHS', {'small': None})
     return raw, averaged
 

@@ -5,15 +5,15 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from mogacore.models import functions
-from mogacore.models.functions import (
+from mogacore.models import accelerated
+from mogacore.models.accelerated import (
     ChannelAggregation,
     DepthwiseConv,
     GateAndContext,
     GatedProjection,
     channels_last,
+    chunk_size,
     depthwise_conv,
-    images_at_a_time,
 )
 
 
@@ -97,9 +97,9 @@ def test_only_what_is_needed_is_kept(name):
 
 @pytest.mark.parametrize('images, parts', [(5, [2, 2, 1]), (2, [2]), (1, [1])])
 def test_wide_maps_in_parts_are_the_same_function(images, parts, monkeypatch):
-    monkeypatch.setattr(functions, 'CACHED_ELEMENTS', 2 * 6 * 4 * 5)
+    monkeypatch.setattr(accelerated, 'CACHED_ELEMENTS', 2 * 6 * 4 * 5)
     inputs = leaves([(images, 3, 4, 5), *FFN_SHAPES[1:]])
-    assert [len(part) for part in inputs[0].split(images_at_a_time(inputs[0], 6))] == parts
+    assert [len(part) for part in inputs[0].split(chunk_size(inputs[0], 6))] == parts
     found, expected = ChannelAggregation.apply(*inputs), channel_aggregation(*inputs)
     torch.testing.assert_close(found, expected)
     upstream = torch.randn_like(expected)
@@ -110,7 +110,7 @@ def test_wide_maps_in_parts_are_the_same_function(images, parts, monkeypatch):
 
 def test_maps_in_parts_are_not_kept(monkeypatch):
     monkeypatch.setattr(
-        functions, 'CACHED_ELEMENTS', 20
+        accelerated, 'CACHED_ELEMENTS', 20
     )  # less than a map of 6 x 4 x 5, more than the weights of 3 x 6
     inputs, kept = leaves(FFN_SHAPES), []
     own = {x.data_ptr() for x in inputs}
