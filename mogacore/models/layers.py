@@ -1,8 +1,7 @@
-"""The Moga block as the paper writes it, with its parts from small to large.
+"""The Moga block as the paper writes it (Li et al., ICLR 2024, arXiv 2211.03295, section 4), parts first.
 
-Source: Li et al., MogaNet, ICLR 2024 (arXiv 2211.03295), section 4. Attribute names are those of the published weights.
-Every module calls its children, so hooks, LoRA, pruning and quantization work on each. An untouched block normally runs
-in an equal form with less memory traffic, see accelerated.py.
+Attribute names are those of the published weights. Every module calls its children, so hooks, LoRA, pruning and
+quantization work on each. An untouched block normally runs in an equal form with less memory traffic: accelerated.py.
 """
 
 from __future__ import annotations
@@ -45,10 +44,7 @@ def autocast_off(device_type: str) -> AbstractContextManager:
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al., arXiv 1603.09382): in training, zero each sample with probability ``drop_prob``.
-
-    The samples that remain are divided by ``1 - drop_prob``.
-    """
+    """Stochastic depth (arXiv 1603.09382): zeroes samples with ``drop_prob``, divides the others by ``1 - drop_prob``."""
 
     def __init__(self, drop_prob: float = 0.0):
         super().__init__()
@@ -95,10 +91,11 @@ class FeedForward(nn.Module):
         self.drop = nn.Dropout(ffn_drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.mix(self.drop(self.act(self.dwconv(self.fc1(x)))))))
+        h = self.drop(self.act(self.dwconv(self.fc1(x))))
+        return self.drop(self.fc2(self.mix(h)))
 
     def mix(self, h: Tensor) -> Tensor:
-        """What happens to the hidden map before ``fc2``; nothing here."""
+        """Mix the channels of the hidden map; subclasses do."""
         return h
 
 
@@ -130,16 +127,13 @@ class MultiOrderDWConv(nn.Module):
         self, embed_dims: int, dw_dilation: Sequence[int] = (1, 2, 3), channel_split: Sequence[int] = (1, 3, 4)
     ):
         super().__init__()
+        total = sum(channel_split)
         if len(dw_dilation) != 3 or len(channel_split) != 3:
-            raise ValueError(
-                f'dw_dilation {tuple(dw_dilation)} and channel_split {tuple(channel_split)} need three numbers each'
-            )
-        if embed_dims % sum(channel_split):
-            raise ValueError(
-                f'width {embed_dims} cannot be split {":".join(map(str, channel_split))}: '
-                f'choose a multiple of {sum(channel_split)}'
-            )
-        middle, high = (embed_dims * share // sum(channel_split) for share in channel_split[1:])
+            raise ValueError(f'dw_dilation {dw_dilation} and channel_split {channel_split} need three numbers each')
+        if embed_dims % total:
+            split = ':'.join(map(str, channel_split))
+            raise ValueError(f'width {embed_dims} cannot be split {split}: choose a multiple of {total}')
+        middle, high = (embed_dims * share // total for share in channel_split[1:])
         self.split_dims = (embed_dims - middle - high, middle, high)
         self.DW_conv0 = self._dw_conv(embed_dims, 5, dw_dilation[0])
         self.DW_conv1 = self._dw_conv(middle, 5, dw_dilation[1])
@@ -165,10 +159,9 @@ class MultiOrderGatedAggregation(nn.Module):
         embed_dims: Channels C of input and output.
         dw_dilation: See :class:`MultiOrderDWConv`.
         channel_split: See :class:`MultiOrderDWConv`.
-        attn_force_fp32: The published option of this name. It changes the **function**, not only the precision: gate
-            and value pass SiLU twice, in fp32. Run weights with the setting they were trained with.
-        gate_fp32: Compute the gate product and ``proj_2`` in fp32 under autocast, the function unchanged. Only this
-            product can overflow in fp16.
+        attn_force_fp32: Published option that changes the **function**: gate and value pass SiLU twice, in fp32. Run
+            weights with the setting they were trained with.
+        gate_fp32: Compute the gate product, the only one that can overflow in fp16, and ``proj_2`` in fp32.
     """
 
     def __init__(

@@ -1,7 +1,4 @@
-"""MogaNet, the backbone (Li et al., ICLR 2024, arXiv 2211.03295): the parts of layers.py in four stages.
-
-Original: Westlake-AI/MogaNet, models/moganet.py. The state dict has exactly its keys.
-"""
+"""MogaNet, the backbone (arXiv 2211.03295): the parts of layers.py in four stages, with the keys of the published code."""
 
 from __future__ import annotations
 
@@ -10,15 +7,14 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModule
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from mogacore.checkpoint import SCHEME, load, load_into
 from mogacore.errors import UserError
 from mogacore.published.archs import arch_name, parse_arch
 
 from . import accelerated
 from .layers import MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
+from .pretrained import load_pretrained
 from .recompute import recompute
 
 
@@ -56,8 +52,7 @@ class MogaNet(BaseModule):
             freezes none.
         channels_last_out: Return maps in torch.channels_last layout, which saves a copy. Only for necks and heads that
             read strides: mmcv's compiled RoIAlign silently gives wrong values on it.
-        with_cp: Activation checkpointing: recompute the blocks in the backward pass, which takes less memory and about
-            a third more time.
+        with_cp: Activation checkpointing: recompute the blocks in the backward pass, for less memory and more time.
         init_cfg: mmengine's initialization config, see :meth:`init_weights`.
 
     Raises:
@@ -137,25 +132,11 @@ class MogaNet(BaseModule):
     def init_weights(self) -> None:
         """Initialize from ``init_cfg``; None keeps the constructor's published initialization.
 
-        ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads the trunk of any published file, strictly.
-        'official' is ``mogacore://moganet_tiny`` for the size tiny: the file that the published detectors, segmentors
-        and pose models start from. ``prefix`` selects the keys of a larger model's file that begin with it.
-
-        Raises:
-            CheckpointError: If the weights do not fit.
+        ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads weights by :func:`load_pretrained`.
         """
-        init_cfg = self.init_cfg
-        if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-            checkpoint = init_cfg['checkpoint']
-            if checkpoint == 'official':
-                if self.arch_name is None:
-                    raise UserError("init_cfg checkpoint 'official' needs a published size: give arch by name")
-                checkpoint = f'{SCHEME}moganet_{self.arch_name}'
-            weights = load(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
-            if prefix := init_cfg.get('prefix'):
-                weights = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
-            load_into(self, weights)
-        elif init_cfg is not None:
+        if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
+            load_pretrained(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
+        elif self.init_cfg is not None:
             super().init_weights()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
