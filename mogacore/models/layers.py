@@ -44,7 +44,7 @@ def autocast_off(device_type: str) -> AbstractContextManager:
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (arXiv 1603.09382): zeroes samples with ``drop_prob``, divides the others by ``1 - drop_prob``."""
+    """Stochastic depth (arXiv 1603.09382): zero samples with ``drop_prob``, divide the others by ``1 - drop_prob``."""
 
     def __init__(self, drop_prob: float = 0.0):
         super().__init__()
@@ -230,9 +230,8 @@ class MogaBlock(nn.Module):
     ):
         super().__init__()
         self.norm1 = build_norm(embed_dims, norm_cfg)
-        self.attn = MultiOrderGatedAggregation(
-            embed_dims, attn_dw_dilation, attn_channel_split, attn_force_fp32, gate_fp32
-        )
+        options = (attn_dw_dilation, attn_channel_split, attn_force_fp32, gate_fp32)
+        self.attn = MultiOrderGatedAggregation(embed_dims, *options)
         self.norm2 = build_norm(embed_dims, norm_cfg)
         self.mlp = ChannelAggregationFFN(embed_dims, int(embed_dims * ffn_ratio), ffn_drop=drop_rate)
         self.drop_path = DropPath(drop_path_rate)

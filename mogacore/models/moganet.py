@@ -1,4 +1,4 @@
-"""MogaNet, the backbone (arXiv 2211.03295): the parts of layers.py in four stages, with the keys of the published code."""
+"""MogaNet, the backbone (arXiv 2211.03295): the parts of layers.py in four stages, with the published keys."""
 
 from __future__ import annotations
 
