@@ -76,7 +76,7 @@ def prepare_for_device(cfg: Config, amp: bool = False) -> None:
     alone, becomes BN.
     """
     if not torch.cuda.is_available():
-        _replace_sync_bn(cfg.model)
+        replace_sync_bn(cfg.model)
     optim_wrapper = cfg.get('optim_wrapper')
     if optim_wrapper is None:
         return
@@ -93,10 +93,11 @@ def prepare_for_device(cfg: Config, amp: bool = False) -> None:
         optim_wrapper.update(dtype='float16', loss_scale='dynamic')
 
 
-def _replace_sync_bn(value: dict | list) -> None:
+def replace_sync_bn(value: dict | list) -> None:
+    """Turn every SyncBN of a model config into BN, in place: torch runs SyncBN on GPUs only."""
     for item in value.values() if isinstance(value, dict) else value:
         if isinstance(item, (dict, list)):
-            _replace_sync_bn(item)
+            replace_sync_bn(item)
     if isinstance(value, dict) and value.get('type') == 'SyncBN':
         value['type'] = 'BN'
 

@@ -13,13 +13,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate, pseudo_collate
 from mmengine.device import get_device
-from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mogacore.checkpoint import load_into, read
-from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data
+from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
 from mogacore.errors import UserError
 from mogacore.files import make_folder, write_png, write_text
 
@@ -127,7 +126,8 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
     """
     if not Path(checkpoint).is_file():
         raise UserError(f'checkpoint {checkpoint} is not there: give the path of a weight file')
-    model = revert_sync_batchnorm(build_model(cfg))  # torch has SyncBN for GPUs alone
+    replace_sync_bn(cfg.model)
+    model = build_model(cfg)
     container = read(checkpoint)
     load_into(model, container)
     return model.to(device or get_device()).eval(), container
