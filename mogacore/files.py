@@ -43,3 +43,15 @@ def _sync_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):
         os.fsync(descriptor)
     os.close(descriptor)
+
+
+def set_opencv_log_level(level: int) -> int:
+    """Set what OpenCV prints on its own: 0 nothing, 2 errors, 3 also warnings.
+
+    Returns:
+        The level before.
+    """
+    import cv2
+
+    # OpenCV 4.14 has the function in cv2.utils.logging alone, 4.11 has it in cv2 alone.
+    return cv2.setLogLevel(level) if hasattr(cv2, 'setLogLevel') else cv2.utils.logging.setLogLevel(level)

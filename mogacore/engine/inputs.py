@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
 from mogacore.errors import UserError
+from mogacore.files import set_opencv_log_level
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEO_SUFFIXES = ('.avi', '.mkv', '.mov', '.mp4', '.webm')
@@ -150,10 +151,10 @@ def open_video(path: Path) -> tuple[float, int | None, Iterator[np.ndarray]]:
     """
     # Quiet: that a video is broken is said by our own line.
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    log_level = cv2.setLogLevel(0)
+    log_level = set_opencv_log_level(0)
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     found, first = capture.read()
-    cv2.setLogLevel(log_level)
+    set_opencv_log_level(log_level)
     if not found:
         raise UnreadableError(f'video {path} cannot be read: give another, or fetch it again')
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
@@ -24,7 +23,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from mogacore.checkpoint import CheckpointError, load_into, read
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
-from mogacore.files import write_whole
+from mogacore.files import set_opencv_log_level, write_whole
 from mogacore.registry import import_quietly
 
 from .allocator import keep_freed_memory
@@ -310,7 +309,7 @@ def test(
 @contextmanager
 def _errors_explained() -> Iterator[None]:
     """Let a full disk, and what a data loader says of a broken or missing picture, come out as one line."""
-    cv2.setLogLevel(2)  # errors alone: of a broken picture OpenCV warns on its own
+    set_opencv_log_level(2)  # errors alone: of a broken picture OpenCV warns on its own
     try:
         yield
     except UserError:
