@@ -69,5 +69,5 @@ def test_unknown_name_of_the_package_is_an_attribute_error():
     import mogacore
 
     with pytest.raises(AttributeError, match="module 'mogacore' has no attribute 'nothing'"):
-        mogacore.nothing
+        _ = mogacore.nothing
     assert {'create_model', 'checkpoint', '__version__'} <= set(dir(mogacore))

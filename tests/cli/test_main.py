@@ -66,8 +66,6 @@ def test_every_module_of_the_package_is_a_subcommand():
 
 @pytest.mark.parametrize('name', command.SUBCOMMANDS)
 def test_every_subcommand_has_help_under_its_name(name, capsys):
-    if name == 'cam':
-        pytest.importorskip('cv2')
     assert call(name, '--help') == 0
     assert f'usage: mogacore {name} ' in capsys.readouterr().out
 
