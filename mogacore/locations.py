@@ -78,11 +78,12 @@ def find_config(name: str | Path) -> Path:
 
 
 def _nearest(short: str) -> list[str]:
+    """Up to three names close to a wrong one; first those whose file name is, where it names no folder."""
     names = config_names()
     by_stem = {name.rpartition('/')[2]: name for name in names}
-    stem = short.rpartition('/')[2]
-    found = get_close_matches(short, names) + [by_stem[near] for near in get_close_matches(stem, by_stem, cutoff=0.8)]
-    return list(dict.fromkeys(found))[:3]
+    stems = [by_stem[near] for near in get_close_matches(short.rpartition('/')[2], by_stem, cutoff=0.8)]
+    whole = get_close_matches(short, names)
+    return list(dict.fromkeys(whole + stems if '/' in short else stems + whole))[:3]
 
 
 if __name__ == '__main__':  # python -m mogacore.locations CONFIG...: exit code 2 where one is not there
