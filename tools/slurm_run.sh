@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Start SCRIPT through srun, one task a GPU; slurm_train.sh and slurm_test.sh call it.
+# Start SCRIPT through srun, one task per GPU; called by slurm_train.sh and slurm_test.sh.
 # Usage: tools/slurm_run.sh PARTITION JOB SCRIPT [arguments of SCRIPT]
 # GPUS (8) in all, GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS: more for srun. GPUS_PER_NODE=0 asks for no GPU:
 # CPU processes, TASKS_PER_NODE (1) on each node.
 set -euo pipefail
 if ! command -v srun >/dev/null; then
-    echo "error: srun is not here: call this on a machine of a Slurm cluster, or use tools/dist_train.sh" >&2
+    echo "error: srun is not installed: run this on a machine of a Slurm cluster, or use tools/dist_train.sh" >&2
     exit 2
 fi
 partition=$1 job=$2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test on a Slurm cluster, one task a GPU.
+# Test on a Slurm cluster, one task per GPU.
 # Usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS=...] \
 #        tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [arguments of tools/test.py]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on a Slurm cluster, one task a GPU.
+# Train on a Slurm cluster, one task per GPU.
 # Usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS=...] \
 #        tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR [arguments of tools/train.py]
 set -euo pipefail
