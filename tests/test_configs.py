@@ -14,7 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from torch import nn
 
-from mogacore.models.moganet import ARCHS
+from mogacore.published.archs import ARCHS
 
 LEAVES = sorted(path for path in (ROOT / 'configs').glob('*/**/*.py') if '_base_' not in path.parts)
 CLASSIFICATION = [path for path in LEAVES if path.parent.name == 'classification']
@@ -113,7 +113,8 @@ def test_resolution_of_the_test_follows_the_crop_ratio():
 def mmpretrain_scope():
     """mmpretrain imported, its names in scope."""
     pytest.importorskip('mmpretrain')
-    from mogacore.registry import import_quietly
+    import mogacore.registry  # noqa: F401, registers our classes
+    from mogacore.libraries import import_quietly
 
     import_quietly('mmpretrain')
     init_default_scope('mmpretrain')

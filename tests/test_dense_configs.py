@@ -14,8 +14,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mogacore.analysis.complexity import complexity
-from mogacore.models.moganet import ARCHS
-from mogacore.zoo import published_complexity
+from mogacore.published import published_complexity
+from mogacore.published.archs import ARCHS
 
 TASKS = {'detection': 'mmdet', 'segmentation': 'mmseg', 'pose': 'mmpose'}
 LEAVES = [path for task in TASKS for path in sorted((ROOT / 'configs' / task).glob('*.py'))]
@@ -39,7 +39,8 @@ def scope(path):
     """The task's library imported, its names in scope."""
     library = TASKS[path.parent.name]
     pytest.importorskip(library)
-    from mogacore.registry import import_quietly
+    import mogacore.registry  # noqa: F401, registers our classes
+    from mogacore.libraries import import_quietly
 
     import_quietly(library)
     init_default_scope(library)

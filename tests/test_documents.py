@@ -7,8 +7,9 @@ from conftest import ROOT
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.datasets.digits import write_digits
-from mogacore.registry import import_quietly
+from mogacore.libraries import import_quietly
 
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 

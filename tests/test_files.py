@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from mogacore import files
-from mogacore.files import write_whole
+from mogacore.files import set_opencv_log_level, write_whole
 
 
 def full_disk(descriptor):
@@ -41,3 +41,9 @@ def test_processes_that_write_the_same_file_do_not_meet(tmp_path, monkeypatch):
     write_whole(path, b'ours')
     assert path.read_bytes() == b'ours'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_log_level_of_opencv_is_set_and_the_one_before_returned():
+    before = set_opencv_log_level(0)
+    assert set_opencv_log_level(2) == 0
+    assert set_opencv_log_level(before) == 2

@@ -16,7 +16,7 @@ from torch import nn
 
 from mogacore.analysis.complexity import complexity
 from mogacore.datasets.hands import write_hands
-from mogacore.models.moganet import ARCHS
+from mogacore.published.archs import ARCHS
 
 LEAVES = sorted((ROOT / 'configs' / 'pose' / 'hand3d').glob('*.py'))
 FULL = [path for path in LEAVES if 'synthetic' not in path.name]
@@ -36,7 +36,8 @@ def load(path):
 def mmpose():
     """mmpose imported, its names in scope; the folder of its package."""
     package = pytest.importorskip('mmpose')
-    from mogacore.registry import import_quietly
+    import mogacore.registry  # noqa: F401, registers our classes
+    from mogacore.libraries import import_quietly
 
     import_quietly('mmpose')
     init_default_scope('mmpose')

@@ -13,10 +13,10 @@ from conftest import ROOT, TINY_ARCH
 from test_tools import assert_one_line_error, tool
 
 from mogacore.datasets.hands import BASES, BONES, PARENTS, pose_hand, write_hands
-from mogacore.engine.drawing import draw_skeletons, mm_per_pixel
-from mogacore.engine.inference import infer
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
+from mogacore.inference.drawing import draw_skeletons, mm_per_pixel
+from mogacore.inference.predictor import infer
 
 CONFIGS = {
     'freihand': ('heatmap3d_moganet-xtiny_freihand-synthetic.py', 'head=dict(in_channels=32)'),

@@ -1,16 +1,16 @@
 import json
 import subprocess
 import sys
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY_ARCH
 
+import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.datasets.digits import write_digits
+from mogacore.libraries import TASK_LIBRARIES
 from mogacore.models import MogaNet
-from mogacore.registry import TASK_LIBRARIES, register_backbone
 
 
 @pytest.fixture(scope='module')
@@ -65,33 +65,8 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval={2 if lib
     assert (project / library / ('iter_2.pth' if library == 'mmseg' else 'epoch_1.pth')).is_file()
 
 
-def test_absent_library_is_passed_over():
-    register_backbone(MogaNet, libraries=('no_such_library',))
-
-
-def test_broken_library_lets_its_error_out(tmp_path, monkeypatch):
-    (tmp_path / 'broken_library').mkdir()
-    (tmp_path / 'broken_library' / '__init__.py').write_text('raise OSError("its own error")')
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(OSError, match='its own error'):
-        register_backbone(MogaNet, libraries=('broken_library',))
-
-
-def test_registering_twice_is_harmless():
-    register_backbone(MogaNet)
-    assert import_module('mmengine.registry').MODELS.get('MogaNet') is MogaNet
-
-
 def test_package_imports_without_any_task_library():
     blocker = 'import sys; sys.modules.update(dict.fromkeys(("mmcv", "mmpretrain", "mmdet", "mmseg", "mmpose")))'
     code = f'{blocker}; import mogacore; print(mogacore.create_model("moganet_xtiny", 10).head.out_features)'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout == '10\n'
-
-
-@pytest.mark.parametrize('library', TASK_LIBRARIES)
-def test_importing_a_library_says_nothing_of_onedl(library):
-    pytest.importorskip(library)
-    code = f'from mogacore.registry import import_quietly; import_quietly({library!r})'
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True)
-    assert 'OneDL' not in done.stdout + done.stderr

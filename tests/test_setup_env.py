@@ -26,7 +26,7 @@ case "$1 $2" in
             *"${{PIP_FAILS_ON:-nothing}}"*) echo 'ERROR: No matching distribution found for torch==2.11.0'; exit 1 ;;
             *'install '*) sleep 0.2; echo "gpus=${{CUDA_VISIBLE_DEVICES-unset}}" >>"$CALLS" ;;
         esac ;;
-    '-W ignore') echo "${{TARGET:-CPU}}" ;;
+    '-W ignore') echo "${{NEEDS:-}}" ;;
     *) exec '{sys.executable}' "$@" ;;
 esac
 """
@@ -70,14 +70,14 @@ class Machine:
     def disk(self, free_mb):
         script(self.bin / 'df', f'#!/bin/sh\necho head\necho disk 1 1 {free_mb * 1024} 1% /\n')
 
-    def start(self, **env):
+    def start(self, *arguments, **env):
         return subprocess.Popen(
-            [BASH, ROOT / 'tools' / 'setup_env.sh'], env=self.env | env, cwd=self.bin, text=True,
+            [BASH, ROOT / 'tools' / 'setup_env.sh', *arguments], env=self.env | env, cwd=self.bin, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
-    def set_up(self, **env):
-        process = self.start(**env)
+    def set_up(self, *arguments, **env):
+        process = self.start(*arguments, **env)
         stdout, stderr = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
@@ -99,9 +99,13 @@ def assert_one_line_error(done, message):
     assert re.search(message, lines[0]), lines[0]
 
 
-def test_absent_compiler_is_told(machine):
+COMPILE = dict(MOGACORE_COMPILE_MMCV='1')
+
+
+def test_compiler_is_needed_to_compile_alone(machine):
     (machine.bin / 'c++').unlink()
-    assert_one_line_error(machine.set_up(), r'no C\+\+ compiler .*Debian: g\+\+')
+    assert_one_line_error(machine.set_up(**COMPILE), r'needs a C\+\+ compiler .*Debian: g\+\+')
+    assert machine.set_up().returncode == 0
 
 
 def test_python_that_is_too_old_is_told(machine, tmp_path):
@@ -137,9 +141,18 @@ def test_python_without_ensurepip_is_told(machine, tmp_path):
     )
 
 
-def test_python_without_headers_is_told(machine, tmp_path):
-    python = changed_python(tmp_path / 'python3', "import sysconfig; sysconfig.get_path = lambda name: '/none'")
-    assert_one_line_error(machine.set_up(PYTHON=str(python)), r'no Python\.h .*install python3\.\d+-dev')
+def test_python_headers_are_needed_to_compile_alone(machine, tmp_path):
+    python = script(
+        tmp_path / 'python3',
+        f"""#!/bin/sh
+code="import sys; sys.argv[1:] = sys.argv[2:]; import sysconfig; sysconfig.get_path = lambda name: '/none'; exec(CODE)"
+case "$1" in -c) CODE=$2 exec '{sys.executable}' -c "import os; CODE = os.environ['CODE']; $code" - "$3" ;; esac
+exec '{machine.env['PYTHON']}' "$@"
+""",
+    )
+    python = str(python)
+    assert_one_line_error(machine.set_up(PYTHON=python, **COMPILE), r'no Python\.h .*install python3\.\d+-dev')
+    assert machine.set_up(PYTHON=python).returncode == 0
 
 
 def test_full_disk_is_told_in_numbers(machine):
@@ -156,7 +169,7 @@ def test_folder_that_cannot_be_written_is_told(machine, tmp_path):
 def test_folder_with_other_things_is_left_alone(machine):
     machine.venv.mkdir()
     (machine.venv / 'thesis.tex').touch()
-    assert_one_line_error(machine.set_up(), 'my venv holds something else')
+    assert_one_line_error(machine.set_up(), 'my venv is not an environment of mogacore')
     assert os.listdir(machine.venv) == ['thesis.tex']
 
 
@@ -173,7 +186,7 @@ def test_failure_of_pip_names_package_and_log(machine):
 def test_second_call_does_nothing_and_takes_no_time(machine):
     done = machine.set_up()
     assert done.returncode == 0 and done.stderr == '', done.stderr
-    assert re.findall(r'\[./5\]', done.stdout) == ['[1/5]', '[2/5]', '[3/5]', '[4/5]', '[5/5]']
+    assert re.findall(r'\[./4\]', done.stdout) == ['[1/4]', '[2/4]', '[3/4]', '[4/4]']
     installs = machine.installs()
     start = time.monotonic()
     again = machine.set_up()
@@ -183,10 +196,27 @@ def test_second_call_does_nothing_and_takes_no_time(machine):
     assert not (machine.venv / '.mogacore' / 'tmp').exists()
 
 
-def test_mmcv_comes_after_torch_and_the_project_last(machine):
+def test_mmcv_is_built_in_isolation_and_the_project_comes_last(machine):
     machine.set_up()
     last = [line.split()[-1] for line in machine.installs()]
-    assert last == ['numpy', f'{ROOT}/requirements.txt', f'{ROOT}/requirements-mmcv.txt', str(ROOT)]
+    assert last == ['wheel', f'{ROOT}/requirements.txt', f'{ROOT}/requirements-mmcv.txt', str(ROOT)]
+    isolated = ['--no-build-isolation' not in line for line in machine.installs()]
+    assert isolated == [True, False, True, False]  # the first takes wheels alone
+
+
+def test_the_stand_ins_are_installed_for_the_libraries_own_tools(machine):
+    machine.set_up()
+    calls = machine.calls.read_text()
+    assert '-m mogacore.operators --install' in calls and '-m mogacore.coco_eval --install' in calls
+
+
+def test_development_packages_are_installed_on_request(machine):
+    machine.set_up()
+    assert 'requirements-dev.txt' not in machine.calls.read_text()
+    done = machine.set_up('--dev')
+    assert done.returncode == 0, done.stderr
+    assert '[dev]' in done.stdout and machine.installs()[-1].endswith('requirements-dev.txt')
+    assert machine.set_up('--dev').stdout == ''
 
 
 def test_interrupted_set_up_goes_on_where_it_stopped(machine):
@@ -194,7 +224,7 @@ def test_interrupted_set_up_goes_on_where_it_stopped(machine):
     machine.calls.write_text('')
     done = machine.set_up()
     assert done.returncode == 0, done.stderr
-    assert re.findall(r'\[./5\]', done.stdout) == ['[1/5]', '[4/5]', '[5/5]']
+    assert re.findall(r'\[./4\]', done.stdout) == ['[1/4]', '[3/4]', '[4/4]']
     assert len(machine.installs()) == 2
 
 
@@ -208,17 +238,19 @@ def test_two_calls_at_once_do_the_work_once(machine):
     assert len(machine.installs()) == 4
 
 
-def test_gpu_without_nvcc_gets_the_cpu_operators(machine):
-    done = machine.set_up(TARGET='nvcc of CUDA 13.0')
+def test_compiling_for_a_gpu_without_nvcc_is_refused(machine):
+    assert_one_line_error(machine.set_up(NEEDS='nvcc of CUDA 13.0', **COMPILE), 'needs nvcc of CUDA 13.0 .*unset it')
+    assert machine.set_up().returncode == 0
+
+
+def test_mmcv_is_compiled_on_request_and_stays_compiled(machine):
+    machine.set_up()
+    done = machine.set_up(**COMPILE)
     assert done.returncode == 0, done.stderr
-    assert 'no nvcc of CUDA 13.0: mmcv gets CPU operators only' in done.stdout
-    gpus = [line for line in machine.calls.read_text().splitlines() if line.startswith('gpus=')]
-    assert gpus == ['gpus=unset', 'gpus=unset', 'gpus=', 'gpus=unset']
-
-
-def test_gpu_with_nvcc_is_compiled_for_and_not_taken_from_the_cache(machine):
-    assert machine.set_up(TARGET='GPU').returncode == 0
-    assert '--no-cache-dir --force-reinstall' in machine.installs()[2]
+    assert '--no-build-isolation --no-cache-dir --force-reinstall' in machine.installs()[-1]
+    installs = machine.installs()
+    assert machine.set_up().stdout == '' and machine.set_up(**COMPILE).stdout == ''
+    assert machine.installs() == installs
 
 
 def test_sourced_it_leaves_the_environment_active(machine):

@@ -16,7 +16,7 @@ from mmengine.registry import DATASETS, METRICS, MODELS, PARAM_SCHEDULERS, init_
 from mogacore.analysis.complexity import complexity
 from mogacore.datasets.moving import CIFAR_FILES
 from mogacore.models.simvp import TRANSLATOR_BLOCKS
-from mogacore.zoo import published_complexity
+from mogacore.published import published_complexity
 
 LEAVES = sorted((ROOT / 'configs' / 'video_prediction').glob('*.py'))
 SMALL_LEAVES = [path for path in LEAVES if re.search(r'moving-(digits|fashion)', path.name)]

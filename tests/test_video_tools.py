@@ -11,10 +11,10 @@ from PIL import Image
 from test_tools import assert_one_line_error, tool
 
 from mogacore.datasets.digits import write_digits
-from mogacore.engine.inference import infer
 from mogacore.engine.runner import test as run_test
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
+from mogacore.inference.predictor import infer
 
 CONFIGS = {'digits': 'simvp_moganet_moving-digits.py', 'fashion': 'simvp_gsta_moving-fashion.py'}
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test on several GPUs (or, without any, several CPU processes) of one or more machines.
+# Test on several GPUs, or on several CPU processes without a GPU, on one or more machines.
 # Usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
 # On several machines set NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT.
 set -euo pipefail

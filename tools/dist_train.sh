@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on several GPUs (or, without any, several CPU processes) of one or more machines.
+# Train on several GPUs, or on several CPU processes without a GPU, on one or more machines.
 # Usage: tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
 # On several machines set NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT.
 set -euo pipefail

@@ -3,9 +3,11 @@
 # Usage: bash tools/run_tests.sh [arguments of pytest]
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=setup_env.sh
-source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh" --dev
 cd "$root"
 python -m ruff check .
 python -m ruff format --check .
-# A process more than cores, since tests of clusters and of stopped runs wait; one thread each, or they fight for cores.
+lint-imports
+# One process more than cores, since tests of clusters and of stopped runs wait; one thread each, so that they do not
+# compete for cores.
 OMP_NUM_THREADS=1 python -m pytest --numprocesses "$(($(nproc) + 1))" --maxprocesses 8 --dist worksteal "$@"

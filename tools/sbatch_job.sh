@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One run of a queued training, inside the job; submitted by tools/sbatch_train.sh.
+# Runs one queued training inside its job; tools/sbatch_train.sh submits it.
 # Usage: sbatch_job.sh TOOLS WORK_DIR NUM_CONFIGS NUM_SEEDS CONFIG... SEED... [arguments of tools/train.py]
 set -euo pipefail
 tools=$1 work_dir=$2 num_configs=$3 num_seeds=$4
@@ -25,9 +25,9 @@ echo "$(date '+%F %T') job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1
 status=0
 "$tools/slurm_train.sh" "$SLURM_JOB_PARTITION" "$SLURM_JOB_NAME" "$config" "$work_dir" --resume \
     ${seed_option[@]+"${seed_option[@]}"} "$@" || status=$?
-# A training that got a signal to stop leaves interrupted.pth, and exit code 75 unless srun killed its last processes.
+# A training stopped by a signal leaves interrupted.pth and returns 75, unless srun killed its last processes.
 if [ "$status" != 0 ] && [ "$work_dir/interrupted.pth" -nt "$started" ]; then
-    echo "$(date '+%F %T') job $SLURM_JOB_ID got a signal to stop, has saved, and is queued again"
+    echo "$(date '+%F %T') job $SLURM_JOB_ID received a stop signal, saved, and is requeued"
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

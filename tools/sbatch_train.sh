@@ -17,7 +17,7 @@ for argument in "${@:5}"; do
     if [ "$argument" = --dry-run ]; then dry_run=1; fi
 done
 if [ -z "$dry_run" ] && ! command -v sbatch >/dev/null; then
-    echo "error: sbatch is not installed: run this on a machine of a Slurm cluster, or use tools/dist_train.sh" >&2
+    echo "error: sbatch not found: run this on a machine of a Slurm cluster, or use tools/dist_train.sh" >&2
     exit 2
 fi
 partition=$1 job=$2 work_dir=$4

@@ -1,2 +1,2 @@
 _base_ = './moganet-small_8xb128_in1k-224.py'
-model = dict(backbone=dict(attn_gate=False))
+model = dict(backbone=dict(type='AblatedMogaNet', ablation=dict(gate=False)))

@@ -1,3 +1,5 @@
-# The paper's ablation on T, a part added at a time. First: projections and a 5x5 depth-wise convolution, a plain MLP.
+# The paper's ablation of T: one part added at a time, from projections, a 5x5 depth-wise convolution and a plain MLP.
 _base_ = './moganet-tiny_8xb128_in1k-224.py'
-model = dict(backbone=dict(attn_gate=False, attn_context='5x5', attn_decompose=False, ffn_mixer='plain'))
+model = dict(
+    backbone=dict(type='AblatedMogaNet', ablation=dict(gate=False, context='5x5', decompose=False, ffn_mixer='plain'))
+)

@@ -1,2 +1,2 @@
 _base_ = './moganet-tiny_8xb128_in1k-224.py'
-model = dict(backbone=dict(ffn_mixer='plain'))
+model = dict(backbone=dict(type='AblatedMogaNet', ablation=dict(ffn_mixer='plain')))

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from mogacore.analysis.throughput import build_peer
 from mogacore.checkpoint import load_into
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
-from mogacore.engine.inference import load_trained
 from mogacore.errors import UserError
+from mogacore.inference.predictor import load_trained
+from mogacore.libraries import import_quietly
 from mogacore.locations import is_config_name
 from mogacore.models.factory import create_model, list_models
-from mogacore.registry import import_quietly
 
 PRETRAINED = 'pretrained'
 SPLITS = ('train', 'test')

@@ -17,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mogacore.engine.config import build_on_meta, load_config, project_root
 from mogacore.errors import UserError
+from mogacore.models import accelerated
 from mogacore.models.simvp import SimVP
-from mogacore.zoo import published_complexity
+from mogacore.published import published_complexity
 
 # Regions that the second stage of a detector is counted for, as in the published figures (mmdet 2.x).
 NUM_PROPOSALS = 1000
@@ -81,13 +82,17 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
 
 
 def count_macs(module: nn.Module, *inputs) -> int:
-    """Multiply-adds of one call: convolutions and matrix products, and 2 a value for BatchNorm.
+    """Multiply-adds of one call: those of convolutions and matrix products, and 2 per value for BatchNorm.
 
-    Element-wise products, activations and resampling are not counted.
+    Element-wise products, activations and resampling are not counted. Moga blocks count as the paper writes them.
 
-    Source: the conventions of fvcore, in which the published figures are.
+    Source: the conventions of fvcore, which the published figures follow.
     """
-    with FlopCounterMode(display=False, custom_mapping=dict.fromkeys(BATCH_NORMS, _batch_norm_flops)) as counter:
+    with (
+        accelerated.disabled(),
+        torch.no_grad(),
+        FlopCounterMode(display=False, custom_mapping=dict.fromkeys(BATCH_NORMS, _batch_norm_flops)) as counter,
+    ):
         module(*inputs)
     return counter.get_total_flops() // 2
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mogacore.errors import UserError
+from mogacore.files import write_figure
 
 TIMES = ('time', 'data_time')
 COUNTERS = ('step', 'iter', 'epoch')
@@ -128,5 +129,5 @@ def plot(
         axis.legend(fontsize=8)
     for axis in axes[len(keys) :]:
         axis.axis('off')
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, dpi=100)
     return {label: {key: float(curves[key][1][-1]) for key in keys if key in curves} for label, curves in found.items()}

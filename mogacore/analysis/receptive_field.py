@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +13,8 @@ from torch import Tensor, nn
 
 from mogacore.analysis.cam import as_maps, get_layer, last_map
 from mogacore.analysis.classifiers import ModelSpec, open_classifiers
-from mogacore.engine.inference import make_folder
 from mogacore.errors import UserError
-from mogacore.files import write_whole
+from mogacore.files import make_folder, write_figure, write_json
 from mogacore.models.layers import MultiOrderDWConv
 
 SHARES = (0.2, 0.5, 0.95)
@@ -180,7 +178,7 @@ def run(
             model['orders'] = order_spectra(classifier.network, classifier, images)
         report['models'][label] = model
     out_dir = make_folder(out_dir)
-    write_whole(out_dir / 'receptive_field.json', (json.dumps(report, indent=2) + '\n').encode())
+    write_json(out_dir / 'receptive_field.json', report)
     draw_fields(fields, report, out_dir / 'receptive_field.png')
     if spectra := {label: model['orders'] for label, model in report['models'].items() if 'orders' in model}:
         draw_orders(spectra, out_dir / 'orders.png')
@@ -201,7 +199,7 @@ def draw_fields(fields: dict[str, np.ndarray], report: dict, path: str | Path) -
         axis.set_title(f'{label}, {model["layer"]}\n{sides}', fontsize=8)
         axis.axis('off')
     figure.colorbar(image, ax=list(axes), label='gradient over its largest', shrink=0.8)
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, dpi=100)
 
 
 def draw_orders(spectra: dict[str, Sequence[dict]], path: str | Path) -> None:
@@ -229,4 +227,4 @@ def draw_orders(spectra: dict[str, Sequence[dict]], path: str | Path) -> None:
         shares.set(title=label, ylabel='share of energy', ylim=(0, 1))
         frequencies.set(title=label, ylabel='mean frequency, cycles a cell')
         frequencies.legend(loc='upper left', fontsize=8)
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, dpi=100)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mogacore.errors import UserError
+from mogacore.files import write_figure
 
 # Below this share of N times the throughput of one GPU, more GPUs are mostly heating.
 SATURATED = 0.5
@@ -164,4 +165,4 @@ def draw_scaling(curves: dict[str, list[dict]], title: str, path: str | Path) ->
     axis.set_ylabel('images per second')
     axis.set_title(title, fontsize=9)
     axis.legend()
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)

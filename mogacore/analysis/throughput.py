@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from mogacore.analysis.plain import PlainMogaNet, PlainSimVP, plain
+from mogacore.analysis.complexity import count_macs
 from mogacore.deploy import fuse
 from mogacore.errors import UserError
+from mogacore.files import write_figure
 from mogacore.locations import is_config_name
+from mogacore.models import accelerated
 from mogacore.models.factory import create_model, list_models
 
 BACKENDS = ('eager', 'compiled', 'fused', 'fused+compiled', 'onnx', 'openvino')
@@ -73,20 +74,37 @@ class Measurement:
         }
 
 
+class Plain(nn.Module):
+    """A network with acceleration off: the blocks as layers.py writes them, maps in the layout of the input.
+
+    Args:
+        network: A MogaNet, classifier or SimVP; its parameters are shared.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What ``network`` gives for ``x``."""
+        with accelerated.disabled():
+            return self.network(x)
+
+
 def build(name: str) -> nn.Module:
     """A network by name.
 
     Args:
         name: A name of ``create_model``; ``timm:`` or ``torchvision:`` and a name of that library; a config file, of
             which the backbone is taken, or the whole of a SimVP; or ``plain:`` and a name or config of ours, for the
-            written-out network of the paper.
+            network as the paper writes it, without acceleration.
 
     Raises:
         UserError: If there is none of that name, or its library is not installed.
     """
     source, _, rest = name.rpartition(':')
     if source == 'plain':
-        return plain(build(rest))
+        return Plain(build(rest))
     if source in ('timm', 'torchvision'):
         return build_peer(source, rest)
     if name in list_models():
@@ -164,7 +182,7 @@ def measure(
             torch.manual_seed(0)
             models[name] = build(name).to(device)
         params = sum(p.numel() for p in models[name].parameters())
-        result = Measurement(name, backend, params, count_macs(models[name], images[:1]))
+        result = Measurement(name, backend, params, count_macs(models[name].eval(), images[:1]))
         if mode == 'infer':
             run, result.error = _inference(models[name].eval(), backend, images, dtype)
         else:
@@ -229,7 +247,7 @@ def prepare(model: nn.Module, backend: str, images: Tensor) -> Callable[[Tensor]
     """
     if backend not in BACKENDS:
         raise UserError(f'backend {backend!r} is unknown: choose from {", ".join(BACKENDS)}')
-    if isinstance(model, (PlainMogaNet, PlainSimVP)) and backend not in ('eager', 'compiled'):
+    if isinstance(model, Plain) and backend not in ('eager', 'compiled'):
         raise UserError(f'a plain network has no {backend} form: write plain:NAME@eager')
     if backend in ('onnx', 'openvino'):
         from mogacore.deploy.export import load_runtime
@@ -238,10 +256,7 @@ def prepare(model: nn.Module, backend: str, images: Tensor) -> Callable[[Tensor]
     if 'fused' in backend:
         model = fuse(model)
     if 'compiled' in backend:
-        import torch._inductor.config as inductor
-
-        inductor.freezing = True
-        model = torch.compile(model)
+        model = torch.compile(model, options={'freezing': True})
     return model
 
 
@@ -259,15 +274,6 @@ def _training(model: nn.Module, backend: str, images: Tensor, dtype: torch.dtype
         optimizer.zero_grad(set_to_none=True)
 
     return run, saved_bytes(model, images) // len(images)
-
-
-def count_macs(model: nn.Module, images: Tensor) -> int:
-    """Multiply-adds of a forward pass in eval mode."""
-    training = model.training
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(images)
-    model.train(training)
-    return counter.get_total_flops() // 2
 
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
@@ -359,7 +365,7 @@ def draw_growth(report: dict, path: str | Path) -> None:
         axis.set(title=titles[key], xlabel='megapixels in the batch', ylabel='ms', xlim=(0, None), ylim=(0, None))
         axis.legend()
     figure.suptitle(f'{report["network"]} ({report["backend"]}), {report["mode"]}; {report["machine"]}', fontsize=9)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 def benchmark(
@@ -432,4 +438,4 @@ def draw_ratios(report: dict, path: str | Path) -> None:
     first = report['measurements'][0]
     axis.set_xlabel(f'{report["mode"]}: times faster than {first["name"]} ({first["backend"]})')
     axis.set_title(report['machine'], fontsize=9)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)

@@ -9,7 +9,6 @@ its cost grows.
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
 from .arguments import make_parser
@@ -41,6 +40,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     from rich.console import Console
 
     from mogacore.analysis import throughput
+    from mogacore.files import write_json
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
@@ -57,8 +57,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         )  # fmt: skip
     console.print(growth_table(report) if 'growth' in report else table(report))
     if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(report, file, indent=2)
+        write_json(args.json, report)
     if args.plot:
         draw = throughput.draw_growth if 'growth' in report else throughput.draw_ratios
         draw(report, args.plot)

@@ -39,7 +39,8 @@ COMPILE_MMCV = (
 NMS = 'nms(torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8]], device={0!r}), torch.tensor([0.9, 0.8], device={0!r}), 0.5)'
 TOOLBOX = """
 from importlib import import_module
-from mogacore.registry import import_quietly
+import mogacore.registry
+from mogacore.libraries import import_quietly
 import_quietly('{0}')
 import_module('{0}.registry').MODELS.build(dict(type='MogaNet', arch='xtiny'))
 print('MogaNet built through its registry')
@@ -74,7 +75,7 @@ else:
     print('operators run')
 """,
     'mogacore': "import mogacore; mogacore.create_model('moganet_xtiny'); print(mogacore.__file__)",
-    'xtcocotools': 'import xtcocotools.cocoeval, xtcocotools.mask',
+    'faster-coco-eval': "import mogacore.coco_eval.cocoeval, mogacore.coco_eval.mask; print('gives COCO scores')",
     **{library: TOOLBOX.format(library) for library in TASKS},
 }
 
@@ -87,15 +88,15 @@ ADVICE = {
     'mmengine': f'{PIP} onedl-mmengine, and what its error names',
     'mmcv': COMPILE_MMCV,
     'mogacore': 'pip install --no-deps -e . in the checkout, and fix what fails above',
-    'xtcocotools': f'{PIP} numpy xtcocotools',
-    'mmpose': f'{PIP} mmpose json-tricks munkres scipy xtcocotools, and fix what fails above',
+    'faster-coco-eval': f'{PIP} numpy faster-coco-eval: evaluates poses on numpy 2, and boxes and masks faster',
+    'mmpose': f'{PIP} mmpose json-tricks munkres scipy faster-coco-eval, and fix what fails above',
     **{
         library: f'{PIP} {OPENMMLAB[library][1]}, and what its error names; fix what fails above'
         for library in ('mmpretrain', 'mmdet', 'mmseg')
     },
 }
 NEEDED = ('torch', 'numpy', 'mmengine', 'mogacore')  # the rest serves tasks that a user may not need
-ORDER = ('torch', 'torchvision', 'GPU', 'numpy', 'opencv', 'mmengine', 'mmcv', 'mogacore', *TASKS, 'xtcocotools')
+ORDER = ('torch', 'torchvision', 'GPU', 'numpy', 'opencv', 'mmengine', 'mmcv', 'mogacore', *TASKS, 'faster-coco-eval')
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,12 @@ def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
         wanted = release(versions['torch'])[1] + 15
         if release(versions['torchvision'])[1] != wanted:
             conflict(('torch', 'torchvision'), f'this torch goes with torchvision 0.{wanted}', ADVICE['torchvision'])
-    if has('numpy', (2,)) and 'xtcocotools' in versions:
-        conflict(('numpy', 'xtcocotools'), 'xtcocotools (COCO scores of poses) fails on numpy 2', f'{PIP} numpy')
+    if has('numpy', (2,)) and 'xtcocotools' in versions and 'faster-coco-eval' not in versions:
+        conflict(
+            ('numpy', 'xtcocotools'),
+            'xtcocotools (COCO scores of poses) fails on numpy 2',
+            f'{PIP} faster-coco-eval, which mogacore puts in its place',
+        )
     if has('torch', (2, 6)):
         for name in OPENMMLAB['mmengine'][0]:
             if has(name) and 'onedl-mmengine' not in versions:

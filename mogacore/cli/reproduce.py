@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int | None:
 
 
 def _tables(args: argparse.Namespace, results: list[Result], console: Console) -> None:
-    from mogacore.files import write_whole
+    from mogacore.files import write_text
     from mogacore.zoo import reproduce
 
     rows = _computed(results, args.work_dirs)
@@ -99,8 +99,7 @@ def _tables(args: argparse.Namespace, results: list[Result], console: Console) -
         (args.json, lambda rows: json.dumps(reproduce.records(rows), indent=2) + '\n'),
     ):
         if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, text(rows).encode())
+            write_text(path, text(rows))
     if args.plot:
         reproduce.draw(rows, args.plot)
 

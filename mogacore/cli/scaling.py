@@ -8,7 +8,6 @@ of the data sheet. The model leaves out slow data loading and waiting for the sl
 from __future__ import annotations
 
 import argparse
-import json
 
 from .arguments import make_parser
 
@@ -34,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, compute, print the curves, and write what was asked for."""
     from mogacore.analysis.scaling import SATURATED, Cluster, Training, draw_scaling, saturation, scale
+    from mogacore.files import write_json
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
@@ -56,8 +56,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         limit = saturation(rows)
         print(f'below {SATURATED:.0%} from {limit} GPUs\n' if limit else f'above {SATURATED:.0%} throughout\n')
     if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(dict(inputs=vars(args), curves=curves), file, indent=2)
+        write_json(args.json, dict(inputs=vars(args), curves=curves))
     if args.plot:
         title = f'{1e3 * step_s:.1f} ms for {batch_size} images, {gradient_bytes / 1e6:.1f} MB of gradients{machine}'
         draw_scaling(curves, title, args.plot)

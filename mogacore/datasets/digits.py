@@ -22,10 +22,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 
 from mogacore.errors import UserError
+from mogacore.files import write_json, write_png
+
+from .rle import encode_rle
 
 PARTS = ('classification', 'scenes', 'moving')
 SPLITS = ('train', 'val')
@@ -35,6 +37,7 @@ SKELETON = ((1, 5), (2, 5), (3, 5), (4, 5))  # 1-based, as COCO counts: a cross 
 
 # Raise when the same parameters come to mean other bytes: it stands in the marker.
 VERSION = 1
+PNG_COMPRESSION = 6
 
 INK = 128  # opacity from which a pixel belongs to a digit
 MIN_VISIBLE = 0.95  # share of its ink that a digit keeps when later ones are laid over it
@@ -187,14 +190,6 @@ def ink_keypoints(mask: np.ndarray) -> np.ndarray:
     return np.array(points, np.float64)
 
 
-def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
-    """A mask (H, W) bool as COCO's uncompressed run lengths: column by column, the first run counts zeros."""
-    flat = mask.ravel(order='F')
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
-    return {'counts': [0, *runs] if flat[0] else runs, 'size': list(mask.shape)}
-
-
 def moving_sequence(
     rng: np.random.Generator,
     digits: np.ndarray,
@@ -276,7 +271,7 @@ def write_part(
         draft = Path(temporary) / folder.name
         draft.mkdir()
         counts = write(draft, **parameters)
-        _write_json(draft / f'{kind}.json', {'parameters': asked, 'counts': counts})
+        write_json(draft / f'{kind}.json', {'parameters': asked, 'counts': counts}, indent=None)
         draft.rename(folder)
     return counts
 
@@ -294,7 +289,7 @@ def _write_classification(folder):
     images, labels, held_out = load_digits()
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         split = SPLITS[int(held_out[index])]
-        _write_png(folder / split / CLASSES[label] / f'{index:04}.png', _enlarge(image, 32))
+        write_png(folder / split / CLASSES[label] / f'{index:04}.png', _enlarge(image, 32), PNG_COMPRESSION)
     return {'train images': int((~held_out).sum()), 'val images': int(held_out.sum())}
 
 
@@ -318,8 +313,8 @@ def _write_scenes(folder, num_train, num_val, seed):
                 classes[mask] = category
                 annotation = {'id': len(annotations) + 1, 'image_id': number + 1, 'category_id': category}
                 annotations.append(annotation | _annotate(mask) | {'source_index': source})
-            _write_png(folder / split / name, image)
-            _write_png(folder / 'segmentation' / split / name, classes)
+            write_png(folder / split / name, image, PNG_COMPRESSION)
+            write_png(folder / 'segmentation' / split / name, classes, PNG_COMPRESSION)
         _write_annotations(folder / 'annotations', split, entries, annotations)
         counts |= {f'{split} images': num_scenes, f'{split} digits': len(annotations)}
     return counts
@@ -348,15 +343,17 @@ def _write_annotations(folder, split, images, annotations):
     instances = [
         {key: value for key, value in annotation.items() if 'keypoints' not in key} for annotation in annotations
     ]
-    _write_json(
+    write_json(
         folder / f'instances_{split}.json',
         {'info': info, 'images': images, 'annotations': instances, 'categories': classes},
+        indent=None,
     )
     digit = {'id': 1, 'name': 'digit', 'supercategory': 'digit', 'keypoints': KEYPOINTS, 'skeleton': SKELETON}
     keypoints = [annotation | {'category_id': 1} for annotation in annotations]
-    _write_json(
+    write_json(
         folder / f'keypoints_{split}.json',
         {'info': info, 'images': images, 'annotations': keypoints, 'categories': [digit]},
+        indent=None,
     )
 
 
@@ -404,16 +401,3 @@ def _draw_ground(rng, canvas):
 def _draw_ink_colour(rng):
     """A light colour, from pale to saturated. (3,) int."""
     return np.array([*rng.integers(185, 256, size=2), rng.integers(70, 256)])[rng.permutation(3)]
-
-
-def _write_png(path, image):
-    """Write a grey (H, W) or RGB (H, W, 3) uint8 image."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if image.ndim == 3:
-        image = image[..., ::-1]  # OpenCV's order
-    _, encoded = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 6])
-    path.write_bytes(encoded.tobytes())
-
-
-def _write_json(path, content):
-    path.write_text(json.dumps(content, separators=(',', ':')) + '\n')

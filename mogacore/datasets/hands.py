@@ -16,13 +16,13 @@ Everything follows from the seed.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mogacore.errors import UserError
+from mogacore.files import write_jpeg, write_json
 
 from .digits import write_part
 
@@ -46,6 +46,7 @@ RADII = np.array([(12, 10, 9, 8), (10, 9, 8, 7), (10, 9, 8, 7), (10, 9, 8, 7), (
 SKIN = np.array([225.0, 175.0, 150.0])
 TINTS = np.array([(235, 90, 80), (230, 200, 70), (90, 200, 100), (80, 170, 235), (190, 110, 230)], np.float64)
 
+JPEG_QUALITY = 92
 CANVAS = 128
 MARGIN = 6  # pixels between the joints and the border of the picture
 
@@ -240,7 +241,8 @@ def _write_freihand(folder, num_train, num_test, seed):
         cameras, joints_m, scales = [], [], []
         for number in range(count):
             hands, focal, principal_point = _place(rng, [pose_hand(rng)])
-            _write_jpg(folder / split / 'rgb' / f'{number:08}.jpg', draw_hands(rng, hands, focal, principal_point))
+            picture = draw_hands(rng, hands, focal, principal_point)
+            write_jpeg(folder / split / 'rgb' / f'{number:08}.jpg', picture, JPEG_QUALITY)
             ((joints, _),) = hands
             camera = np.diag([*focal, 1.0])
             camera[:2, 2] = principal_point
@@ -249,7 +251,7 @@ def _write_freihand(folder, num_train, num_test, seed):
             # FreiHAND's scale: the length of the middle finger's first bone.
             scales.append(round(float(np.linalg.norm(joints[10] - joints[9])) / 1000, 7))
         for name, content in (('K', cameras), ('xyz', joints_m), ('scale', scales)):
-            _write_json(folder / f'{split}_{name}.json', content)
+            write_json(folder / f'{split}_{name}.json', content, indent=None)
     return {'training images': num_train, 'evaluation images': num_test}
 
 
@@ -264,7 +266,7 @@ def _write_interhand(folder, num_train, num_test, seed):
             hands, focal, principal_point = _place(rng, [pose_hand(rng, is_left) for is_left in reversed(sides)])
             picture = draw_hands(rng, hands, focal, principal_point)
             camera, name = f'cam{number:06}', f'Capture0/ROM/cam{number:06}/image{number:06}.jpg'
-            _write_jpg(folder / 'images' / split / name, picture)
+            write_jpeg(folder / 'images' / split / name, picture, JPEG_QUALITY)
             rotation, position = _rotation(*rng.uniform(-1, 1, 3)), rng.uniform(-500, 500, 3)
             world, valid = np.ones((2 * NUM_JOINTS, 3)), np.zeros((2 * NUM_JOINTS, 1), int)
             pixels = []
@@ -297,16 +299,5 @@ def _write_interhand(folder, num_train, num_test, seed):
         }
         for kind in ('all', 'machine_annot'):
             for name, content in contents.items():
-                _write_json(folder / 'annotations' / kind / f'InterHand2.6M_{split}_{name}.json', content)
+                write_json(folder / 'annotations' / kind / f'InterHand2.6M_{split}_{name}.json', content, indent=None)
     return {'train images': num_train, 'val images': num_test, 'test images': num_test}
-
-
-def _write_jpg(path, image):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _, encoded = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-    path.write_bytes(encoded.tobytes())
-
-
-def _write_json(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, separators=(',', ':')) + '\n')

@@ -1,10 +1,11 @@
-"""Folding for inference: norms, layer scales and sigmas become part of the convolutions beside them.
+"""Folding for inference: every BatchNorm becomes part of the convolutions beside it, exactly up to rounding.
 
-Exact up to rounding. A norm ``u = a x + c`` (eval mode, per channel) is folded
+The network keeps its modules and code; the norms become ``nn.Identity``. In eval mode a BatchNorm is ``a x + c`` per
+channel. It is folded
 
 * into a convolution before it, always;
-* into a 1x1 convolution after it; into a larger one not, whose zero padding comes after the norm;
-* the norm at the end of a stage into the last block, as a scale and shift of both terms of its residual sum.
+* into the 1x1 convolutions after it, in a Moga block; a larger convolution pads with zeros after the norm;
+* at the end of a stage, ``s x + t``, into the whole stage: the residual sum carries ``s x`` instead of ``x``.
 """
 
 from __future__ import annotations
@@ -13,133 +14,51 @@ from copy import deepcopy
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mogacore.errors import UserError
-from mogacore.models.functions import ChannelAggregation, depthwise_conv, is_exported
-from mogacore.models.layers import ChannelAggregationFFN, MogaBlock, MultiOrderDWConv, PatchEmbed, cast_as_autocast
+from mogacore.models.layers import MogaBlock, PatchEmbed
 from mogacore.models.moganet import MogaNet
+from mogacore.models.untouched import is_untouched
 
-BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
-
-
-class FusedBlock(nn.Module):
-    """A :class:`mogacore.models.layers.MogaBlock` in eval mode, optionally with the stage norm behind it.
-
-    Args:
-        block: Trained block with BatchNorm.
-        norm: The norm that follows it, or None.
-    """
-
-    def __init__(self, block: MogaBlock, norm: nn.Module | None = None):
-        super().__init__()
-        attn, mlp = block.attn, block.mlp
-        self.attn_force_fp32 = attn.attn_force_fp32
-        self.split_dims = attn.value.split_dims
-
-        # proj_1 with norm1 and the feature decomposition: a map, and from its spatial mean a vector.
-        scale, shift = affine(block.norm1)
-        weight = attn.proj_1.weight * scale.view(1, -1, 1, 1)
-        sigma = attn.sigma.scale.view(-1, 1, 1, 1)
-        bias = attn.proj_1.bias + attn.proj_1.weight.flatten(1) @ shift
-        self.proj = convolution(weight * (1 + sigma), bias)
-        self.proj_mean = convolution(weight * -sigma)
-        self.gate, self.dw0 = attn.gate, attn.value.DW_conv0
-        self.dw1, self.dw2, self.value = attn.value.DW_conv1, attn.value.DW_conv2, attn.value.PW_conv
-        # x + ls * (proj_2(y) + norm1(x)) = (1 + ls a) x + proj_out(y)
-        layer_scale = block.layer_scale_1.flatten()
-        self.register_buffer('skip', (1 + layer_scale * scale).view(1, -1, 1, 1))
-        self.proj_out = convolution(
-            attn.proj_2.weight * layer_scale.view(-1, 1, 1, 1), (attn.proj_2.bias + shift) * layer_scale
-        )
-
-        scale, shift = affine(block.norm2)
-        self.fc1 = convolution(
-            mlp.fc1.weight * scale.view(1, -1, 1, 1), mlp.fc1.bias + mlp.fc1.weight.flatten(1) @ shift
-        )
-        self.dwconv, self.decompose = mlp.dwconv, mlp.decompose
-        # ls * fc2(h + sigma (h - a)), then the norm at the end of the stage.
-        scale, shift = (torch.ones_like(layer_scale), 0) if norm is None else affine(norm)
-        layer_scale = block.layer_scale_2.flatten() * scale
-        weight = mlp.fc2.weight * layer_scale.view(-1, 1, 1, 1)
-        self.fc2 = convolution(weight * (1 + mlp.sigma.scale), mlp.fc2.bias * layer_scale + shift)
-        self.common = convolution(-(weight * mlp.sigma.scale).sum(1, keepdim=True))
-        self.register_buffer('end_scale', None if norm is None else scale.view(1, -1, 1, 1).clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        s = F.silu(self.proj(x) + self.proj_mean(x.mean((2, 3), keepdim=True)))
-        low, middle, high = self._context(self.dw0, s).split(self.split_dims, dim=1)
-        orders = (low, self._context(self.dw1, middle), self._context(self.dw2, high))
-        gate, value = self.gate(s), self.value(torch.cat(orders, dim=1))
-        if self.attn_force_fp32:
-            gate, value = F.silu(gate), F.silu(value)
-        x = torch.addcmul(self.proj_out(F.silu(gate) * F.silu(value)), x, self.skip)
-
-        if is_exported():
-            h = F.gelu(self.dwconv(self.fc1(x)))
-            branch = self.fc2(h) + self.common(F.gelu(self.decompose(h)))
-        else:
-            layers = (self.fc1, self.dwconv, self.fc2, self.decompose)
-            parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
-            common_weight = -self.common.weight.view(1, -1, 1, 1)
-            branch = ChannelAggregation.apply(*cast_as_autocast(x, *parameters, common_weight))
-        return x + branch if self.end_scale is None else torch.addcmul(branch, x, self.end_scale)
-
-    @staticmethod
-    def _context(conv: nn.Conv2d, x: Tensor) -> Tensor:
-        return depthwise_conv(*cast_as_autocast(x, conv.weight, conv.bias), conv.dilation[0])
+SMALLEST_SCALE = 1e-12  # a norm may have learned 0, and the folded network divides by its scale
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """An equal network for inference: every Moga block in ``model`` folded, and convolutions followed by BatchNorm.
+    """An equal network for inference, with BatchNorm folded in every Moga block and after every convolution.
 
     Args:
-        model: A backbone, classifier, detector, segmentor, pose model or video predictor; it is left as it is.
+        model: A backbone, classifier, detector, segmentor, pose model or video predictor; it is not changed.
 
     Returns:
-        A copy in eval mode. It cannot be trained, and its state dict has other keys.
+        A copy in eval mode, of the same classes, without gradients. Its state dict lacks the norms.
 
     Raises:
-        UserError: If a Moga block has another norm than BatchNorm, or is one of the paper's ablations.
+        UserError: If a Moga block has another norm than BatchNorm, or was changed: by a hook, an adapter, a replaced
+            part or one of the paper's ablations.
     """
+    if not all(is_untouched(m) for m in model.modules() if isinstance(m, MogaBlock)):
+        raise UserError(
+            'a Moga block with a hook, an adapter or a replaced part (an ablation) cannot be fused: remove or merge it'
+        )
     model = deepcopy(model).eval().requires_grad_(False)
     for module in model.modules():
-        if isinstance(module, MogaNet):
-            _fuse_backbone(module)
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, MogaBlock):  # of a video predictor; a backbone's are folded with its norms
-                setattr(module, name, _fuse_block(child))
+        _fold_into_convolutions(module)
     for module in model.modules():
-        _fuse_children(module)
+        if isinstance(module, MogaNet):
+            for i in range(1, module.num_stages + 1):
+                _fold_stage(module, i)
+    for module in model.modules():
+        if isinstance(module, MogaBlock) and not isinstance(module.norm1, nn.Identity):  # in a video predictor
+            _fold_block(module)
     return model
 
 
-@torch.no_grad()
-def _fuse_block(block: MogaBlock, norm: nn.Module | None = None) -> FusedBlock:
-    if any(isinstance(m, nn.GroupNorm) for m in (block.norm1, block.norm2, norm)):
-        raise UserError('a MogaNet with GroupNorm cannot be fused: its statistics differ from image to image')
-    is_whole = isinstance(block.attn.value, MultiOrderDWConv) and isinstance(block.mlp, ChannelAggregationFFN)
-    if not is_whole or block.attn.gate is None or block.attn.sigma is None:
-        raise UserError('an ablation of MogaNet cannot be fused, nor need be: it is no network to deploy')
-    return FusedBlock(block, norm)
-
-
-def _fuse_backbone(backbone: MogaNet) -> None:
-    for i in range(1, backbone.num_stages + 1):
-        blocks, norm = getattr(backbone, f'blocks{i}'), getattr(backbone, f'norm{i}')
-        last = len(blocks) - 1
-        fused = [_fuse_block(block, norm if j == last else None) for j, block in enumerate(blocks)]
-        setattr(backbone, f'blocks{i}', nn.ModuleList(fused))
-        setattr(backbone, f'norm{i}', nn.Identity())
-
-
-def _fuse_children(module: nn.Module) -> None:
-    """Fold the BatchNorm of a sequence, of a patch embedding or of mmcv's ConvModule into the convolution before it."""
+def _fold_into_convolutions(module: nn.Module) -> None:
+    """Fold the BatchNorm in a sequence, a patch embedding or mmcv's ConvModule into the convolution before it."""
     if isinstance(module, PatchEmbed):
         pairs = [('projection', 'norm')]
     elif hasattr(module, 'norm_name') and hasattr(module, 'conv'):
@@ -151,23 +70,83 @@ def _fuse_children(module: nn.Module) -> None:
         pairs = []
     for first, second in pairs:
         conv, norm = getattr(module, first), getattr(module, second)
-        if isinstance(conv, CONVOLUTIONS) and isinstance(norm, BATCH_NORMS):
-            transposed = isinstance(conv, nn.ConvTranspose2d)
-            setattr(module, first, fuse_conv_bn_eval(conv, norm, transposed))
+        if isinstance(conv, CONVOLUTIONS) and isinstance(norm, _BatchNorm):
+            setattr(module, first, fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d)))
             setattr(module, second, nn.Identity())
 
 
+def _fold_stage(backbone: MogaNet, i: int) -> None:
+    if isinstance(getattr(backbone, f'norm{i}'), nn.Identity):  # fused before
+        return
+    patch_embed, blocks = getattr(backbone, f'patch_embed{i}'), getattr(backbone, f'blocks{i}')
+    scale, shift = affine(getattr(backbone, f'norm{i}'))
+    scale = _away_from_zero(scale)
+    entry = patch_embed.projection if isinstance(patch_embed, PatchEmbed) else patch_embed.projection[3]
+    _set(entry, entry.weight.double() * _rows(scale), entry.bias.double() * scale)
+    for block in blocks:
+        _fold_block(block, scale)
+    last = blocks[-1].mlp.fc2
+    _set(last, last.weight.double(), last.bias.double() + shift)
+    setattr(backbone, f'norm{i}', nn.Identity())
+
+
+def _fold_block(block: MogaBlock, stream_scale: Tensor | float = 1.0) -> None:
+    """Fold the norms of a block, and its second layer scale, into its convolutions.
+
+    Args:
+        block: Block in eval mode.
+        stream_scale: The folded block maps ``s x`` to ``s y`` where the block maps x to y; (C,) s, or 1.
+    """
+    attn, mlp = block.attn, block.mlp
+    scale, shift = affine(block.norm1)
+    scale = _away_from_zero(scale)
+    _set(
+        attn.proj_1,
+        attn.proj_1.weight.double() * _columns(scale / stream_scale),
+        attn.proj_1.bias.double() + attn.proj_1.weight.double().flatten(1) @ shift,
+    )
+    # s * ls * (proj_2(y) + a x + c) = ls * a * (s / a * (proj_2(y) + c) + s x), where the skip connection adds s x.
+    gain = stream_scale / scale
+    bias = gain * (attn.proj_2.bias.double() + shift)
+    _set(attn.proj_2, attn.proj_2.weight.double() * _rows(gain), bias)
+    block.layer_scale_1.copy_(block.layer_scale_1.double() * scale.view(1, -1, 1, 1))
+    block.norm1 = nn.Identity()
+
+    scale, shift = affine(block.norm2)
+    bias = mlp.fc1.bias.double() + mlp.fc1.weight.double().flatten(1) @ shift
+    _set(mlp.fc1, mlp.fc1.weight.double() * _columns(scale / stream_scale), bias)
+    gain = block.layer_scale_2.double().flatten() * stream_scale
+    _set(mlp.fc2, mlp.fc2.weight.double() * _rows(gain), mlp.fc2.bias.double() * gain)
+    block.layer_scale_2.fill_(1)
+    block.norm2 = nn.Identity()
+
+
 def affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Scale a and shift c, (C,) each, of a BatchNorm in eval mode: ``a x + c``."""
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return scale, norm.bias - norm.running_mean * scale
+    """Scale a and shift c, (C,) in float64, of a BatchNorm in eval mode: ``a x + c``.
+
+    Raises:
+        UserError: If the norm is another.
+    """
+    if not isinstance(norm, _BatchNorm):
+        raise UserError(f'a MogaNet with {type(norm).__name__} cannot be fused: only BatchNorm has fixed statistics')
+    scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
+    return scale, norm.bias.double() - norm.running_mean.double() * scale
 
 
-def convolution(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
-    """A 1x1 convolution of these numbers: weight (out, in, 1, 1), bias (out,)."""
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None, device='meta')
-    state = {'weight': weight.detach().clone()}
-    if bias is not None:
-        state['bias'] = bias.detach().clone()
-    conv.load_state_dict(state, assign=True)
-    return conv.requires_grad_(False)
+def _away_from_zero(scale: Tensor) -> Tensor:
+    return torch.where(scale < 0, scale.clamp(max=-SMALLEST_SCALE), scale.clamp(min=SMALLEST_SCALE))
+
+
+def _rows(scale: Tensor | float) -> Tensor | float:
+    """``scale`` for the output channels of a convolution's weight."""
+    return scale.view(-1, 1, 1, 1) if isinstance(scale, Tensor) else scale
+
+
+def _columns(scale: Tensor | float) -> Tensor | float:
+    """``scale`` for the input channels of a convolution's weight."""
+    return scale.view(1, -1, 1, 1) if isinstance(scale, Tensor) else scale
+
+
+def _set(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    conv.weight.copy_(weight)
+    conv.bias.copy_(bias)

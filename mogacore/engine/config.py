@@ -10,10 +10,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from mogacore.checkpoint import register_safe_loader
 from mogacore.datasets.checks import check_dataset
 from mogacore.errors import UserError
+from mogacore.libraries import import_quietly
 from mogacore.locations import MIM, find_config
-from mogacore.registry import import_quietly
+
+from .amp import CpuAmpOptimWrapper
 
 DATALOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
@@ -48,6 +51,7 @@ def build_model(cfg: Config) -> nn.Module:
     """The model of a config in training mode, with the library it is written for imported and its names in scope."""
     scope = cfg.get('default_scope', 'mmengine')
     import_quietly(scope)
+    register_safe_loader()
     init_default_scope(scope)
     model = cfg.model.copy()
     if 'data_preprocessor' in cfg:
@@ -72,7 +76,7 @@ def prepare_for_device(cfg: Config, amp: bool = False) -> None:
     alone, becomes BN.
     """
     if not torch.cuda.is_available():
-        _replace_sync_bn(cfg.model)
+        replace_sync_bn(cfg.model)
     optim_wrapper = cfg.get('optim_wrapper')
     if optim_wrapper is None:
         return
@@ -82,17 +86,18 @@ def prepare_for_device(cfg: Config, amp: bool = False) -> None:
     if optim_wrapper.get('type') != 'AmpOptimWrapper':
         return
     if not torch.cuda.is_available():
-        optim_wrapper.type = 'CpuAmpOptimWrapper'
+        optim_wrapper.type = CpuAmpOptimWrapper.__name__
         for key in ('dtype', 'loss_scale', 'use_fsdp'):
             optim_wrapper.pop(key, None)
     elif optim_wrapper.get('dtype') == 'bfloat16' and not torch.cuda.is_bf16_supported():
         optim_wrapper.update(dtype='float16', loss_scale='dynamic')
 
 
-def _replace_sync_bn(value: dict | list) -> None:
+def replace_sync_bn(value: dict | list) -> None:
+    """Turn every SyncBN of a model config into BN, in place: torch runs SyncBN on GPUs only."""
     for item in value.values() if isinstance(value, dict) else value:
         if isinstance(item, (dict, list)):
-            _replace_sync_bn(item)
+            replace_sync_bn(item)
     if isinstance(value, dict) and value.get('type') == 'SyncBN':
         value['type'] = 'BN'
 

@@ -1,17 +1,11 @@
-"""Hooks that no task library has."""
+"""Hooks of training that no task library has."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-
-from .drawing import write_png
-from .filmstrips import draw_strip, sequence_rows
 
 
 @HOOKS.register_module()
@@ -32,25 +26,3 @@ class ReduceLossHook(Hook):
         values = torch.stack([outputs[name].detach().float().reshape(()) for name in names])
         all_reduce(values, op='mean')
         outputs.update(zip(names, values, strict=True))
-
-
-@HOOKS.register_module()
-class SequenceVisualizationHook(Hook):
-    """Draws predicted sequences of a test: input, truth, prediction and difference as a strip of frames.
-
-    Args:
-        enable: Whether anything is drawn.
-        interval: Every so many batches are drawn.
-        out_dir: Folder of the PNG files, which bear the number of the sequence.
-    """
-
-    def __init__(self, enable: bool = False, interval: int = 1, out_dir: str = 'shown'):
-        self.enable, self.interval, self.out_dir = enable, interval, Path(out_dir)
-
-    def after_test_iter(self, runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
-        if not self.enable or batch_idx % self.interval:
-            return
-        is_picture = runner.test_dataloader.dataset.metainfo['mean'] == 0
-        for inputs, sample in zip(data_batch['inputs'], outputs, strict=True):
-            strip = draw_strip(sequence_rows(inputs, sample, is_picture))
-            write_png(self.out_dir / f'{sample.sample_idx:05}.png', strip)

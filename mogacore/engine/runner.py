@@ -1,9 +1,8 @@
-"""The one way in which every task is trained and tested: mmengine's Runner, loud about weights."""
+"""Training and testing of every task by mmengine's Runner, strict about weights."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +20,11 @@ from torch.distributed.fsdp import FullStateDictConfig, StateDictType
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from mogacore import opencv
-from mogacore.checkpoint import CheckpointError, load_into, read
+from mogacore.checkpoint import CheckpointError, load_into, read, register_safe_loader
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
-from mogacore.files import write_whole
-from mogacore.registry import import_quietly
+from mogacore.files import write_json
+from mogacore.libraries import import_quietly
 
 from .allocator import keep_freed_memory
 from .config import (
@@ -37,7 +36,9 @@ from .config import (
     prepare_for_device,
     show_predictions,
 )
+from .hooks import ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
+from .options import RunOptions
 from .resume import make_resumable
 from .saving import newest_whole_checkpoint
 from .stop import Stopped, end_workers, stop_signals
@@ -48,7 +49,7 @@ TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'AveragePreciseBNHook')
 
 @RUNNERS.register_module(name='mogacore.Runner')
 class Runner(MMEngineRunner):
-    """mmengine's Runner, which reads weight files safely and passes over no key in silence.
+    """mmengine's Runner, with safe reading and strict loading of weight files.
 
     A config sets ``load_allow_missing`` and ``load_allow_unexpected`` (lists of patterns such as ``head.*``) for what
     the file of ``load_from`` may lack or have too many of, and ``load_ema`` to choose between its raw and averaged
@@ -56,29 +57,54 @@ class Runner(MMEngineRunner):
     """
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> dict:
-        """Load a file into the model, whole or with an error, and return its container for :meth:`resume`."""
+        """Load a file into the model strictly, and return its container for :meth:`resume`.
+
+        Args:
+            filename: Path, address or name of a weight file.
+            map_location: As of :func:`torch.load`.
+            strict: True only; what may be left out is named in the config.
+            revise_keys: Empty only; keys are mapped by :func:`mogacore.checkpoint.map_keys`.
+
+        Raises:
+            UserError: If the file cannot be read or does not fit, or another ``strict`` or ``revise_keys`` is given.
+        """
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        container = _load_whole(self, model, filename)
+        container = _load_strictly(self, model, filename, map_location, strict, revise_keys)
         self._has_loaded = True
-        # mmengine would run this text as Python, only to look for a setting of its 1.x days.
+        # mmengine would run this text as Python, only to look for a setting of its version 1.x.
         container.get('meta', {}).pop('config', None)
         return container
+
+    def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location='cpu') -> None:
+        """As mmengine, with the container on the CPU by default: on the device it would be there twice."""
+        super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
 
 
 @RUNNERS.register_module(name='mogacore.ShardedRunner')
 class ShardedRunner(FlexibleRunner):
-    """mmengine's runner of strategies, as loud about weights as :class:`Runner`."""
+    """mmengine's runner of strategies, as strict about weights as :class:`Runner`."""
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> None:
-        """Load a file into the model, whole or with an error; every process must call this."""
+        """Load a file into the model strictly; every process must call this. Arguments as of :class:`Runner`."""
         with FSDP.state_dict_type(self.model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()):
-            _load_whole(self, self.model, filename)
+            _load_strictly(self, self.model, filename, map_location, strict, revise_keys)
 
 
-def _load_whole(runner: Runner | ShardedRunner, model: nn.Module, filename: str) -> dict:
-    container = CheckpointLoader.load_checkpoint(filename, map_location='cpu')  # reads safely, URLs too
+def _load_strictly(
+    runner: Runner | ShardedRunner, model: nn.Module, filename: str, map_location, strict: bool, revise_keys
+) -> dict:
+    if not strict:
+        raise UserError(
+            'strict=False would skip keys without a word: name what may be left out in load_allow_missing and '
+            'load_allow_unexpected of the config'
+        )
+    if list(revise_keys) not in ([], [(r'^module.', '')]):  # the latter is mmengine's default, done here anyway
+        raise UserError(
+            f'revise_keys {revise_keys} cannot be applied: rename the keys in the file, see docs/checkpoints.md'
+        )
+    container = CheckpointLoader.load_checkpoint(filename, map_location=map_location)  # reads safely, URLs too
     if runner._resume and not {'epoch', 'iter'} <= set(container.get('meta', {})):
         raise UserError(f'{filename} holds weights alone and no state of a training: start from it with load_from')
     runner.call_hook('after_load_checkpoint', checkpoint=container)
@@ -96,62 +122,38 @@ def _load_whole(runner: Runner | ShardedRunner, model: nn.Module, filename: str)
     return container
 
 
-def train(
-    config: str,
-    work_dir: str | None = None,
-    resume: str | None = None,
-    amp: bool = False,
-    auto_scale_lr: bool = False,
-    seed: int | None = None,
-    cfg_options: dict | None = None,
-    launcher: str = 'none',
-) -> Runner:
+def train(config: str, **flags) -> Runner:
     """Train the model of a config file.
 
     Args:
         config: Config file.
-        work_dir: Folder of logs and checkpoints; None is ``work_dirs/`` and the config's name.
-        resume: 'auto' goes on from the newest whole checkpoint of the work dir, or starts where there is none; a path
-            goes on from that file; None starts anew.
-        amp: Train in mixed precision.
-        auto_scale_lr: Scale the learning rate by the real batch over the recipe's.
-        seed: Seed of all that is random; None is the config's. A resumed run keeps the one it began with.
-        cfg_options: Settings over the config's.
-        launcher: Who started the processes: none, pytorch, slurm or mpi.
+        **flags: Fields of :class:`mogacore.engine.options.RunOptions`.
 
     Raises:
-        UserError: If something the user gave is not there or does not fit, or the disk is full.
+        UserError: If a file is missing, a setting does not fit, or the disk is full.
         Stopped: On a signal to stop, with the state saved; see :mod:`mogacore.engine.stop`.
     """
+    options = RunOptions(config, **flags)
     if not torch.cuda.is_available():
         keep_freed_memory()
     with stop_signals():
-        return _train(config, work_dir, resume, amp, auto_scale_lr, seed, cfg_options, launcher)
+        return _train(options)
 
 
-def _train(
-    config: str,
-    work_dir: str | None,
-    resume: str | None,
-    amp: bool,
-    auto_scale_lr: bool,
-    seed: int | None,
-    cfg_options: dict | None,
-    launcher: str,
-) -> Runner:
-    cfg = _training_config(config, work_dir, resume, amp, auto_scale_lr, seed, cfg_options)
+def _train(options: RunOptions) -> Runner:
+    cfg = _training_config(options)
     locate_data(cfg, 'train')
-    if launcher == 'none' or process_environment(launcher, os.environ)['RANK'] == '0':
+    if options.launcher == 'none' or process_environment(options.launcher, os.environ)['RANK'] == '0':
         check_data(cfg)
     if 'strategy' in cfg:
-        _check_sharding(cfg, launcher)
+        _check_sharding(cfg, options.launcher)
     make_resumable(cfg)
-    _init_process_group(cfg, launcher)
-    if resume is not None:
-        _resume_from(cfg, resume)
+    _init_process_group(cfg, options.launcher)
+    if options.resume is not None:
+        _resume_from(cfg, options.resume)
     try:
         with _errors_explained():
-            runner = _build_runner(cfg, launcher)
+            runner = _build_runner(cfg, options.launcher)
             runner.train()
     except Stopped:
         end_workers(runner)
@@ -162,55 +164,43 @@ def _train(
     return runner
 
 
-def _training_config(
-    config: str,
-    work_dir: str | None,
-    resume: str | None,
-    amp: bool,
-    auto_scale_lr: bool,
-    seed: int | None,
-    cfg_options: dict | None,
-) -> Config:
-    """The config of a training with the user's flags laid over it; arguments as of :func:`train`."""
-    cfg = load_config(config, cfg_options)
+def _training_config(options: RunOptions) -> Config:
+    """The config of a training run with the user's flags applied."""
+    cfg = load_config(options.config, options.cfg_options)
+    resume, seed = options.resume, options.seed
     if resume not in (None, 'auto') and not Path(resume).is_file():
         raise UserError(f'checkpoint {resume} is not there: pass --resume alone to take the newest of the work dir')
-    cfg.work_dir = _work_dir(cfg, work_dir)
+    cfg.work_dir = _work_dir(cfg, options.work_dir)
     if resume is None and any(Path(cfg.work_dir).glob('*.pth')):
         raise UserError(
             f'work dir {cfg.work_dir} already holds checkpoints: go on with --resume, or choose another --work-dir'
         )
-    if auto_scale_lr:
+    if options.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise UserError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {config} does not say')
+            raise UserError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {options.config} does not say')
         cfg.auto_scale_lr.enable = True
     if seed is not None:
         if seed < 0:
             raise UserError(f'seed {seed} does not fit: give a whole number from 0')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
-    prepare_for_device(cfg, amp)
+    prepare_for_device(cfg, options.amp)
     return cfg
 
 
-def dry_run(
-    config: str,
-    work_dir: str | None = None,
-    resume: str | None = None,
-    amp: bool = False,
-    auto_scale_lr: bool = False,
-    seed: int | None = None,
-    cfg_options: dict | None = None,
-    launcher: str = 'none',
-) -> str:
+def dry_run(config: str, **flags) -> str:
     """What :func:`train` would do, found out without data, weights or a GPU: the config, the flags, and the model.
 
+    Args:
+        config: Config file.
+        **flags: Fields of :class:`mogacore.engine.options.RunOptions`.
+
     Returns:
-        A line for people.
+        A line for people, which also reports missing data.
 
     Raises:
-        UserError: If something that the user gave does not fit; that data is missing is told in the line.
+        UserError: If a file is missing or a setting does not fit.
     """
-    cfg = _training_config(config, work_dir, resume, amp, auto_scale_lr, seed, cfg_options)
+    cfg = _training_config(RunOptions(config, **flags))
     model = build_on_meta(cfg)
     length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
     unit = 'epochs' if 'max_epochs' in cfg.train_cfg else 'iterations'
@@ -301,8 +291,7 @@ def test(
         metrics = runner.test()
     if out is not None and is_main_process():
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta, 'metrics': metrics}
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, (json.dumps(report, indent=2, default=float) + '\n').encode())
+        write_json(out, report, default=float)
     close_process_group()
     return metrics
 
@@ -339,6 +328,7 @@ def _build_runner(cfg: Config, launcher: str) -> Runner:
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
     if launcher != 'none':
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='ReduceLossHook')]
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type=ReduceLossHook.__name__)]
     import_quietly(cfg.get('default_scope', 'mmengine'))
+    register_safe_loader()
     return (ShardedRunner if 'strategy' in cfg else Runner).from_cfg(cfg)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from mmengine._strategy import FSDPStrategy
 from mmengine.optim import BaseOptimWrapper
@@ -10,7 +12,9 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
+from mogacore.models.accelerated import run_block
 from mogacore.models.layers import MogaBlock
+from mogacore.models.untouched import is_untouched
 
 
 @STRATEGIES.register_module()
@@ -38,6 +42,13 @@ class ShardedStrategy(FSDPStrategy):
         )
         kwargs.setdefault('state_dict_cfg', 'full' if has_gpu else on_cpu)
         super().__init__(model_wrapper=defaults | (model_wrapper or {}), **kwargs)
+
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        # FSDP calls each block itself and replaces its parameters, so the accelerated form is chosen before.
+        for block in model.modules():
+            if is_untouched(block):
+                block.forward = partial(run_block, block)
+        return super()._wrap_model(model)
 
     def build_optim_wrapper(
         self, optim_wrapper: BaseOptimWrapper | dict, model: nn.Module | None = None

@@ -1,5 +1,6 @@
 """Networks: the MogaNet backbone, and what is built from its block."""
 
+from .ablations import AblatedMogaNet, AblatedMogaNetClassifier
 from .factory import create_model, list_models
 from .heatmap3d import RootRelativeHeatmap
 from .iterative import IterativeHandHead
@@ -7,6 +8,8 @@ from .moganet import MogaNet, MogaNetClassifier
 from .simvp import SimVP
 
 __all__ = [
+    'AblatedMogaNet',
+    'AblatedMogaNetClassifier',
     'IterativeHandHead',
     'MogaNet',
     'MogaNetClassifier',

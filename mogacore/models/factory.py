@@ -6,8 +6,9 @@ from torch import nn
 
 from mogacore.checkpoint import SCHEME, load_into, load_official
 from mogacore.errors import UserError
+from mogacore.published.archs import ARCHS
 
-from .moganet import ARCHS, MogaNet, MogaNetClassifier
+from .moganet import MogaNet, MogaNetClassifier
 
 PREFIX = 'moganet_'
 

@@ -1,127 +1,62 @@
-"""MogaNet, the backbone (Li et al., ICLR 2024, arXiv 2211.03295), assembled from the parts in layers.py.
-
-Original: Westlake-AI/MogaNet, models/moganet.py. The state dict has exactly its keys.
-"""
+"""MogaNet, the backbone (arXiv 2211.03295): the parts of layers.py in four stages, with the published keys."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
-from numbers import Integral
 
 import torch
 from mmengine.model import BaseModule
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from mogacore.checkpoint import SCHEME, load, load_into
 from mogacore.errors import UserError
+from mogacore.published.archs import arch_name, parse_arch
 
-from .functions import channels_last
-from .layers import CONTEXTS, FFN_MIXERS, FrozenRunningStats, MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
-
-# Paper table A1; drop_path_rate: the rate of the ImageNet-1K training.
-ARCHS = {
-    'xtiny': dict(embed_dims=(32, 64, 96, 192), depths=(3, 3, 10, 2), ffn_ratios=(8, 8, 4, 4), drop_path_rate=0.05),
-    'tiny': dict(embed_dims=(32, 64, 128, 256), depths=(3, 3, 12, 2), ffn_ratios=(8, 8, 4, 4), drop_path_rate=0.1),
-    'small': dict(embed_dims=(64, 128, 320, 512), depths=(2, 3, 12, 2), ffn_ratios=(8, 8, 4, 4), drop_path_rate=0.1),
-    'base': dict(embed_dims=(64, 160, 320, 512), depths=(4, 6, 22, 3), ffn_ratios=(8, 8, 4, 4), drop_path_rate=0.2),
-    'large': dict(embed_dims=(64, 160, 320, 640), depths=(4, 6, 44, 4), ffn_ratios=(8, 8, 4, 4), drop_path_rate=0.3),
-    'xlarge': dict(embed_dims=(96, 192, 480, 960), depths=(6, 6, 44, 4), ffn_ratios=(8, 8, 4, 4), drop_path_rate=0.4),
-}
-ALIASES = {
-    'xt': 'xtiny',
-    'x-tiny': 'xtiny',
-    't': 'tiny',
-    's': 'small',
-    'b': 'base',
-    'l': 'large',
-    'xl': 'xlarge',
-    'x-large': 'xlarge',
-}
-ARCH_KEYS = ('embed_dims', 'depths', 'ffn_ratios')
+from . import accelerated
+from .layers import MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
+from .pretrained import load_pretrained
+from .recompute import recompute
 
 
-def parse_arch(arch: str | dict, channel_split: Sequence[int] = (1, 3, 4)) -> dict:
-    """Settings of a size by name, or a checked copy of a user's own.
-
-    Args:
-        arch: A key of ``ARCHS`` or of ``ALIASES`` in any case, or a dict with exactly the keys ``embed_dims``,
-            ``depths`` and ``ffn_ratios``, four numbers each.
-        channel_split: Shares of the multi-order convolution, by whose sum every width must divide.
-
-    Raises:
-        UserError: If the name is unknown, or the dict has other keys or impossible numbers.
-    """
-    if isinstance(arch, str):
-        name = arch.lower()
-        name = ALIASES.get(name, name)
-        if name not in ARCHS:
-            raise UserError(
-                f'arch {arch!r} is unknown: choose from {", ".join(ARCHS)}, or pass a dict with {", ".join(ARCH_KEYS)}'
-            )
-        return dict(ARCHS[name])
-    if not isinstance(arch, dict) or set(arch) != set(ARCH_KEYS):
-        got = sorted(arch) if isinstance(arch, dict) else arch
-        raise UserError(
-            f'arch {got!r} does not fit: pass a name ({", ".join(ARCHS)}) or a dict with exactly '
-            f'the keys {", ".join(ARCH_KEYS)}'
-        )
-    settings = {key: tuple(arch[key]) for key in ARCH_KEYS}
-    for key, values in settings.items():
-        integral = key != 'ffn_ratios'
-        if len(values) != 4 or any(v <= 0 or (integral and not isinstance(v, Integral)) for v in values):
-            kind = 'positive whole numbers' if integral else 'positive numbers'
-            raise UserError(f'arch {key} {values} does not fit: give four {kind}, one a stage')
-    unit = sum(channel_split)
-    for width in settings['embed_dims']:
-        if width % unit:
-            raise UserError(
-                f'arch embed_dims {settings["embed_dims"]}: width {width} is not divisible by {unit}, the '
-                f'sum of the channel split {tuple(channel_split)}; choose multiples of {unit}'
-            )
-    return settings | {'drop_path_rate': 0.0}
+def init_convolutions(module: nn.Module) -> None:
+    """Initialize every convolution in ``module`` as published: normal with std sqrt(2 / fan_out), zero bias."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            fan_out = math.prod(m.kernel_size) * m.out_channels // m.groups
+            nn.init.normal_(m.weight, std=math.sqrt(2 / fan_out))
+            nn.init.zeros_(m.bias)
 
 
 class MogaNet(BaseModule):
-    """MogaNet backbone: four stages of patch embedding, Moga blocks and a stage norm.
+    """MogaNet backbone: four stages of a patch embedding, Moga blocks and a norm.
 
     Args:
         arch: Size by name (xtiny, tiny, small, base, large, xlarge) or a dict of ``embed_dims``, ``depths`` and
             ``ffn_ratios`` with four numbers each; every width a multiple of 8.
         in_channels: Channels of the input image.
-        out_indices: Stages whose normed maps are returned, of 0..3; stage i has stride ``2 ** (i + 2)``.
+        out_indices: Stages, of 0..3, whose normed maps are returned; stage i has stride ``2 ** (i + 2)``.
         drop_rate: Dropout rate in the feed-forward networks, 0 in every published model.
-        drop_path_rate: Drop path rate of the last block, from 0 at the first in even steps. None is the rate of the
-            published ImageNet-1K training (0.05, 0.1, 0.1, 0.2, 0.3, 0.4 by size), 0 for an arch dict.
+        drop_path_rate: Drop path rate of the last block; the rates rise linearly from 0 at the first. None is the rate
+            of the published ImageNet-1K training (0.05, 0.1, 0.1, 0.2, 0.3, 0.4 by size), 0 for an arch dict.
         layer_scale_init: Initial value of the layer scales.
         stem_strides: Strides of the two stem convolutions; (1, 1) is the published setting for 32 px images.
         attn_dw_dilation: Dilations of the multi-order convolutions.
-        attn_channel_split: Shares of the channels by order.
+        attn_channel_split: Relative sizes of their channel groups.
         attn_final_dilation: False gives stage 4 the dilations 1, 2, 1.
-        attn_force_fp32: The published option: **another function** (gate and value activated twice, in fp32). True
-            for OpenMixup's weights, False for those of the MogaNet release.
-        gate_fp32: The gate in fp32 under AMP, function unchanged; use it where fp16 training goes NaN.
-        attn_gate: False leaves the gate out. This and the next three are the paper's ablations, by default the whole
-            network; see :class:`mogacore.models.layers.MogaBlock`.
-        attn_context: Depth-wise convolution: 'multi-order', '5x5' or '7x7'.
-        attn_decompose: False leaves the feature decomposition out.
-        ffn_mixer: Channel mixer: 'ca' (channel aggregation), 'se' (squeeze and excitation) or 'plain'.
+        attn_force_fp32: The published option, which changes the **function** (gate and value are activated twice, in
+            fp32): True for OpenMixup's weights, False for those of the MogaNet release.
+        gate_fp32: Compute the gate in fp32 under AMP, for fp16 training that diverges; the function is unchanged.
         norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN')`` for all norms; None is BN.
-        norm_eval: Keep BatchNorm in eval mode while training (running statistics fixed).
-        frozen_stages: Stages 0..frozen_stages (embedding, blocks, norm) get no gradient and stay in eval mode;
-            -1 freezes none.
-        channels_last_out: Return maps of torch.channels_last layout, as they are computed, which saves a copy and suits
-            the convolutions of necks and heads. Operators that read memory as it lies must not get them: mmcv's
-            RoIAlign then gives wrong values and no error, unless told ``use_torchvision=True``.
-        with_cp: Recompute the blocks in the backward pass instead of storing them: less memory, about a third slower.
-        init_cfg: mmengine's initialisation config, e.g. ``dict(type='Pretrained', checkpoint=...)``; None initialises
-            as the published classification code: fan-out normal convolutions, zero biases.
+        norm_eval: Keep BatchNorm in eval mode in training (fixed running statistics).
+        frozen_stages: Stages 0..frozen_stages (embedding, blocks, norm) get no gradient and stay in eval mode; -1
+            freezes none.
+        channels_last_out: Return maps in torch.channels_last layout, which saves a copy. Only for necks and heads that
+            read strides: mmcv's compiled RoIAlign silently gives wrong values on it.
+        with_cp: Activation checkpointing: recompute the blocks in the backward pass, for less memory and more time.
+        init_cfg: mmengine's initialization config, see :meth:`init_weights`.
 
     Raises:
-        UserError: If a setting is out of its range.
+        UserError: If a setting is out of range.
     """
 
     def __init__(
@@ -138,10 +73,6 @@ class MogaNet(BaseModule):
         attn_final_dilation: bool = True,
         attn_force_fp32: bool = False,
         gate_fp32: bool = False,
-        attn_gate: bool = True,
-        attn_context: str = 'multi-order',
-        attn_decompose: bool = True,
-        ffn_mixer: str = 'ca',
         norm_cfg: dict | None = None,
         norm_eval: bool = False,
         frozen_stages: int = -1,
@@ -151,7 +82,7 @@ class MogaNet(BaseModule):
     ):
         super().__init__(init_cfg)
         settings = parse_arch(arch, attn_channel_split)
-        self.arch_name = ALIASES.get(arch.lower(), arch.lower()) if isinstance(arch, str) else None
+        self.arch_name = arch_name(arch)
         self.embed_dims, self.depths = settings['embed_dims'], settings['depths']
         self.num_stages = len(self.depths)
         if not out_indices or any(i not in range(self.num_stages) for i in out_indices):
@@ -161,13 +92,7 @@ class MogaNet(BaseModule):
         if drop_path_rate is None:
             drop_path_rate = settings['drop_path_rate']
         if not 0 <= drop_path_rate < 1:
-            raise UserError(f'drop_path_rate {drop_path_rate} does not fit: choose from 0 up to, but not, 1')
-        for name, value, allowed in (
-            ('attn_context', attn_context, CONTEXTS),
-            ('ffn_mixer', ffn_mixer, FFN_MIXERS),
-        ):
-            if value not in allowed:
-                raise UserError(f'{name} {value!r} is unknown: choose from {", ".join(allowed)}')
+            raise UserError(f'drop_path_rate {drop_path_rate} does not fit: choose at least 0 and less than 1')
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -182,9 +107,7 @@ class MogaNet(BaseModule):
                 patch_embed = StemPatchEmbed(in_channels, width, stem_strides, norm_cfg)
             else:
                 patch_embed = PatchEmbed(self.embed_dims[i - 1], width, norm_cfg)
-            dilation = tuple(attn_dw_dilation)
-            if i == self.num_stages - 1 and not attn_final_dilation:
-                dilation = (1, 2, 1)
+            is_last = i == self.num_stages - 1
             blocks = nn.ModuleList(
                 MogaBlock(
                     embed_dims=width,
@@ -193,54 +116,27 @@ class MogaNet(BaseModule):
                     drop_path_rate=next(drop_path_rates),
                     layer_scale_init=layer_scale_init,
                     norm_cfg=norm_cfg,
-                    attn_dw_dilation=dilation,
+                    attn_dw_dilation=(1, 2, 1) if is_last and not attn_final_dilation else tuple(attn_dw_dilation),
                     attn_channel_split=attn_channel_split,
                     attn_force_fp32=attn_force_fp32,
                     gate_fp32=gate_fp32,
-                    attn_gate=attn_gate,
-                    attn_context=attn_context,
-                    attn_decompose=attn_decompose,
-                    ffn_mixer=ffn_mixer,
                 )
                 for _ in range(depth)
             )
             self.add_module(f'patch_embed{i + 1}', patch_embed)
             self.add_module(f'blocks{i + 1}', blocks)
             self.add_module(f'norm{i + 1}', build_norm(width, norm_cfg))
-        self.reset_parameters()
+        init_convolutions(self)
         self._freeze_stages()
 
-    def reset_parameters(self) -> None:
-        """Initialise convolutions as published: normal with std sqrt(2 / fan_out), zero bias."""
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                fan_out = math.prod(m.kernel_size) * m.out_channels // m.groups
-                nn.init.normal_(m.weight, std=math.sqrt(2 / fan_out))
-                nn.init.zeros_(m.bias)
-
     def init_weights(self) -> None:
-        """Initialise from ``init_cfg``; without one the network keeps what its constructor drew.
+        """Initialize from ``init_cfg``; None keeps the constructor's published initialization.
 
-        ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads the trunk of any published file, whole or with
-        an error; 'official' is ``mogacore://moganet_tiny`` for the size tiny, the file that the published detectors,
-        segmentors and pose models started from. ``prefix`` picks the part of a larger model's file whose names begin
-        so.
-
-        Raises:
-            CheckpointError: If the weights do not fit.
+        ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads weights by :func:`load_pretrained`.
         """
-        init_cfg = self.init_cfg
-        if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-            checkpoint = init_cfg['checkpoint']
-            if checkpoint == 'official':
-                if self.arch_name is None:
-                    raise UserError("init_cfg checkpoint 'official' needs a published size: give arch by name")
-                checkpoint = f'{SCHEME}moganet_{self.arch_name}'
-            weights = load(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
-            if prefix := init_cfg.get('prefix'):
-                weights = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
-            load_into(self, weights)
-        elif init_cfg is not None:
+        if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
+            load_pretrained(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
+        elif self.init_cfg is not None:
             super().init_weights()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -253,20 +149,17 @@ class MogaNet(BaseModule):
             One (B, embed_dims[i], H / 2**(i+2), W / 2**(i+2)) map per index, odd sizes rounded up; contiguous, or
             channels_last if ``channels_last_out``.
         """
-        x = channels_last(x)
+        x = accelerated.fast_layout(x)
         outs = []
         for i in range(self.num_stages):
             x = getattr(self, f'patch_embed{i + 1}')(x)
             for block in getattr(self, f'blocks{i + 1}'):
-                x = self._recomputed(block, x) if self.with_cp and x.requires_grad else block(x)
+                run = accelerated.select(block)
+                x = recompute(block, run, x) if self.with_cp and x.requires_grad else run(x)
             x = getattr(self, f'norm{i + 1}')(x)
             if i in self.out_indices:
                 outs.append(x if self.channels_last_out else x.contiguous())
         return tuple(outs)
-
-    @staticmethod
-    def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
-        return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), FrozenRunningStats(block)))
 
     def train(self, mode: bool = True) -> MogaNet:
         super().train(mode)
@@ -280,32 +173,24 @@ class MogaNet(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning rate decay, counted from the input.
 
-        Two blocks of stage 3 make a layer; the blocks from the 17th on share one, as do all of stage 4. The stage norms
+        Two blocks of stage 3 form a layer; its blocks from the 17th on share one, as do all of stage 4. The stage norms
         count as part of the head.
 
         Args:
             param_name: Name of a parameter, e.g. ``blocks3.4.norm1.weight``.
-            prefix: What stands before the backbone's own names in ``param_name``, e.g. ``backbone.``.
+            prefix: Prefix of the backbone's names in ``param_name``, e.g. ``backbone.``.
 
         Returns:
-            Depth 0..13 and the number of layers, 14: of the learning rate a parameter gets rate ** (13 - depth).
+            Depth 0..13 and the number of layers, 14; the learning rate is multiplied by rate ** (13 - depth).
 
         Source: the layer-decay constructor of the published detectors (Westlake-AI/MogaNet, detection/).
         """
         num_layers = 14
         part, _, rest = param_name.removeprefix(prefix).partition('.')
         if part == 'blocks3':
-            block = int(rest.partition('.')[0])
-            return min(3 + block // 2, 11), num_layers
-        depths = {
-            'patch_embed1': 0,
-            'blocks1': 2,
-            'patch_embed2': 3,
-            'blocks2': 3,
-            'patch_embed3': 4,
-            'patch_embed4': 12,
-            'blocks4': 12,
-        }
+            return min(3 + int(rest.partition('.')[0]) // 2, 11), num_layers
+        depths = {'patch_embed1': 0, 'blocks1': 2, 'patch_embed2': 3, 'blocks2': 3, 'patch_embed3': 4}
+        depths |= {'patch_embed4': 12, 'blocks4': 12}
         return depths.get(part, num_layers - 1), num_layers
 
     def _freeze_stages(self) -> None:
@@ -318,7 +203,7 @@ class MogaNetClassifier(MogaNet):
     """MogaNet with its published linear classifier: mean over the normed last map, then ``head``.
 
     Args:
-        num_classes: Length of the logits; 0 leaves the head out and returns the pooled features.
+        num_classes: Length of the logits; 0 omits the head and returns the pooled features.
         **kwargs: Settings of :class:`MogaNet`, without ``out_indices``.
     """
 

@@ -7,7 +7,6 @@ published weights (chengtan9907/OpenSTL), which differ in the name of sigma alon
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,8 +20,9 @@ from torch import Tensor, nn
 
 from mogacore.errors import UserError
 
-from .functions import channels_last, images_at_a_time, is_traced
-from .layers import DropPath, MogaBlock
+from . import accelerated
+from .layers import DropPath, FeedForward, MogaBlock
+from .moganet import init_convolutions
 
 FIRST_DROP_PATH_RATE = 0.01
 
@@ -58,22 +58,6 @@ class SpatialAttention(nn.Module):
         return self.proj_2(self.spatial_gating_unit(F.gelu(self.proj_1(x)))) + x
 
 
-class MixFFN(nn.Module):
-    """Feed-forward network with a 3x3 depth-wise convolution between its two 1x1 ones."""
-
-    def __init__(self, embed_dims: int, feedforward_channels: int, ffn_drop: float = 0.0):
-        super().__init__()
-        self.fc1 = nn.Conv2d(embed_dims, feedforward_channels, 1)
-        self.dwconv = nn.Conv2d(
-            feedforward_channels, feedforward_channels, 3, padding=1, groups=feedforward_channels
-        )  # fmt: skip
-        self.fc2 = nn.Conv2d(feedforward_channels, embed_dims, 1)
-        self.drop = nn.Dropout(ffn_drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(F.gelu(self.dwconv(self.fc1(x))))))
-
-
 class GSTABlock(nn.Module):
     """Gated spatio-temporal attention, the block of SimVPv2: the peer that Moga blocks are compared with.
 
@@ -101,7 +85,7 @@ class GSTABlock(nn.Module):
         self.norm1 = nn.BatchNorm2d(embed_dims)
         self.attn = SpatialAttention(embed_dims)
         self.norm2 = nn.BatchNorm2d(embed_dims)
-        self.mlp = MixFFN(embed_dims, int(embed_dims * ffn_ratio), drop_rate)
+        self.mlp = FeedForward(embed_dims, int(embed_dims * ffn_ratio), ffn_drop=drop_rate)
         self.drop_path = DropPath(drop_path_rate)
         self.layer_scale_1 = nn.Parameter(torch.full((embed_dims,), layer_scale_init))
         self.layer_scale_2 = nn.Parameter(torch.full((embed_dims,), layer_scale_init))
@@ -113,15 +97,6 @@ class GSTABlock(nn.Module):
 
 # Translator blocks by the name that a config says; each takes (embed_dims, ffn_ratio, drop_rate, drop_path_rate).
 TRANSLATOR_BLOCKS = {'MogaNet': MogaBlock, 'gSTA': GSTABlock}
-
-
-def initialise_block(block: nn.Module) -> None:
-    """Initialise a translator block's convolutions as published: normal with std sqrt(2 / fan_out), zero bias."""
-    for m in block.modules():
-        if isinstance(m, nn.Conv2d):
-            fan_out = math.prod(m.kernel_size) * m.out_channels // m.groups
-            nn.init.normal_(m.weight, std=math.sqrt(2 / fan_out))
-            nn.init.zeros_(m.bias)
 
 
 class ConvUnit(nn.Module):
@@ -189,11 +164,11 @@ class TranslatorStage(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, block: type[nn.Module], settings: dict):
         super().__init__()
         self.block = block(in_channels, **settings)
-        initialise_block(self.block)
+        init_convolutions(self.block)
         self.reduction = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.reduction(self.block(x))
+        return self.reduction(accelerated.select(self.block)(x))
 
 
 class Translator(nn.Module):
@@ -388,16 +363,14 @@ class SimVP(BaseModel):
     def one_pass(self, x: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) to the T that follow, of the same shape."""
         num_samples, num_frames = x.shape[:2]
-        frames = channels_last(x.flatten(0, 1))
-        # Frame by frame nothing is mixed but in the translator; a few at a time, the wide maps stay in the cache.
-        size = len(frames) if is_traced() else images_at_a_time(frames, self.spatial_dims)
+        frames = accelerated.fast_layout(x.flatten(0, 1))
+        # Only the translator mixes frames. The others process them in chunks whose wide maps stay in the cache.
+        in_chunks = accelerated.is_enabled() and not accelerated.is_traced()
+        size = accelerated.chunk_size(frames, self.spatial_dims) if in_chunks else len(frames)
         encoded = [self.enc(part) for part in frames.split(size)]
         maps = torch.cat([part for part, _ in encoded])
-        width, height, breadth = maps.shape[1:]
-        maps = maps.unflatten(0, (num_samples, num_frames)).permute(0, 3, 4, 1, 2)  # (B, h, w, T, D)
-        maps = maps.reshape(num_samples, height, breadth, num_frames * width).permute(0, 3, 1, 2)
-        maps = self.hid(maps).unflatten(1, (num_frames, width)).permute(0, 1, 3, 4, 2)  # (B, T, h, w, D)
-        maps = maps.reshape(num_samples * num_frames, height, breadth, width).permute(0, 3, 1, 2)
+        stacked = accelerated.fast_layout(maps.reshape(num_samples, -1, *maps.shape[2:]))  # (B, T * D, h, w)
+        maps = accelerated.fast_layout(self.hid(stacked).reshape(maps.shape))
         skips = [skip for _, skip in encoded]
         frames = torch.cat([self.dec(*pair) for pair in zip(maps.split(size), skips, strict=True)])
         return frames.unflatten(0, (num_samples, num_frames)).contiguous()

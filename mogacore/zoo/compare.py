@@ -28,9 +28,9 @@ from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
-from mogacore.files import write_whole
+from mogacore.files import write_figure, write_json, write_text
+from mogacore.libraries import import_quietly
 from mogacore.locations import project
-from mogacore.registry import import_quietly
 
 RATES = (5e-4, 2e-3, 8e-3)
 SEEDS = (0, 1, 2)
@@ -275,7 +275,7 @@ def _train(run: Run, folder: Path) -> None:
     seconds = clock() - start
     accuracy = runner.message_hub.get_scalar(f'val/{METRIC}').current()
     report = dict(asdict(run), accuracy=float(accuracy), seconds=seconds)
-    write_whole(folder / 'result.json', (json.dumps(report, indent=2) + '\n').encode())
+    write_json(folder / 'result.json', report)
     for path in folder.glob('*.pth'):
         path.unlink()
 
@@ -283,7 +283,7 @@ def _train(run: Run, folder: Path) -> None:
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a table of Markdown, best first."""
     lines = [
-        '| backbone | parameters (M) | MMACs | learning rate | top-1, mean | spread | least to most | seconds |',
+        '| backbone | parameters (M) | MMACs | learning rate | top-1, mean | std | min to max | seconds |',
         '|---|---|---|---|---|---|---|---|',
     ]
     for row in sorted(rows, key=lambda row: -row.mean):
@@ -312,8 +312,8 @@ def write_report(rows: Sequence[Row], work_dir: Path, **facts) -> None:
         work_dir: Folder of the runs.
         **facts: For the JSON file; ``dataset``, ``images``, ``epochs`` and ``seeds`` also make the title of the plot.
     """
-    write_whole(work_dir / 'comparison.json', (json.dumps(report(rows, **facts), indent=2) + '\n').encode())
-    write_whole(work_dir / 'comparison.md', (markdown(rows) + '\n').encode())
+    write_json(work_dir / 'comparison.json', report(rows, **facts))
+    write_text(work_dir / 'comparison.md', markdown(rows) + '\n')
     part = f'{facts["images"]} images of ' if facts['images'] else ''
     title = f'{part}{facts["dataset"]}, {facts["epochs"]} epochs from scratch, {len(facts["seeds"])} seeds'
     draw(rows, title, work_dir / 'comparison.png')
@@ -352,4 +352,4 @@ def draw(rows: Sequence[Row], title: str, path: str | Path) -> None:
     axis.set_ylabel('top-1 accuracy, %')
     axis.set_title(title, fontsize=9)
     axis.margins(0.15)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)

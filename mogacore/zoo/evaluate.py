@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mogacore.checkpoint import read, weight_sets
-from mogacore.download import sha256
+from mogacore.checkpoint import read, sha256, weight_sets
 from mogacore.engine.config import load_config
 from mogacore.engine.runner import test
 from mogacore.errors import UserError
-from mogacore.files import write_whole
+from mogacore.files import write_json
+from mogacore.published import Result
 
 from .reproduce import OUR_METRICS, cfg_options, published_test
-from .results import Result
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def _evaluate(trial: Trial, work_dirs: Path, options: dict, say: Callable[[str],
     report = {'result': result.id, 'config': trial.config.name, 'checkpoint': str(trial.checkpoint), 'sha256': digest}
     report |= {'ema': trial.ema, 'options': trial.options, 'metrics': metrics}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, (json.dumps(report, indent=2, default=float) + '\n').encode())
+    write_json(out, report, default=float)
     for name, value in result.metrics.items():
         key, factor = OUR_METRICS.get(name, (None, 1))
         if key in metrics:

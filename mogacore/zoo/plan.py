@@ -14,13 +14,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mogacore.checkpoint import SCHEME, official_address
-from mogacore.download import cached_path, recorded
+from mogacore.checkpoint import SCHEME, cached_path, official_address, recorded
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.errors import UserError
+from mogacore.published import Result
 
 from .reproduce import Sizes, cfg_options, find_measured, run_name
-from .results import Result
 
 # Training pictures or sequences by data root; of COCO those with boxes, for poses the persons with joints.
 TRAINING_ITEMS = {

@@ -16,8 +16,8 @@ from mmengine.config import Config
 from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import load_config
 from mogacore.errors import UserError
-
-from .results import TASKS, Result, load_results
+from mogacore.files import write_figure
+from mogacore.published import TASKS, Result, load_results
 
 PARAMS_TOLERANCE, MACS_TOLERANCE = 0.003, 0.02
 # Metric of the published tables to that of our logs, and the factor between them.
@@ -422,7 +422,7 @@ def draw(rows: Iterable[Row], path: str | Path) -> None:
     axes[0].set_ylabel('top-1 accuracy on ImageNet-1K, %')
     axes[1].legend(fontsize=7, loc='lower right')
     figure.suptitle('Published (open) and measured here (filled)', fontsize=10)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 def summary(rows: Sequence[Row]) -> str:

@@ -9,17 +9,13 @@ from torch import nn
 from mogacore.analysis import cam
 from mogacore.analysis.cam import (
     METHODS,
-    Explained,
-    ExplainedBox,
-    ExplainedClass,
-    ExplainedKeypoints,
-    ExplainedPixels,
     activation_map,
     as_maps,
     get_layer,
     last_map,
     to_picture,
 )
+from mogacore.analysis.explained import Explained, ExplainedBox, ExplainedClass, ExplainedKeypoints, ExplainedPixels
 from mogacore.errors import UserError
 from mogacore.models import MogaNetClassifier
 

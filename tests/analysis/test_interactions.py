@@ -33,7 +33,6 @@ from mogacore.analysis.interactions import (
     sample_pairs,
     score,
     strength,
-    write_report,
 )
 from mogacore.errors import UserError
 from mogacore.models import MogaNetClassifier
@@ -296,7 +295,7 @@ def measured(folder, stubs, ranks=1, settings=SETTINGS):
             results.add_model(stub)
         tasks = [(stub, number) for number in range(len(chosen)) for stub in stubs]
         measure(tasks[rank::ranks], chosen, settings, results, is_quiet=True)
-    write_report(results, settings, [stub.spec.label for stub in stubs])
+    results.report(settings, [stub.spec.label for stub in stubs])
     return [(folder / f'interactions.{suffix}').read_bytes() for suffix in ('npz', 'json', 'png')]
 
 

@@ -10,7 +10,6 @@ from torch import nn
 
 from mogacore import create_model
 from mogacore.analysis import throughput
-from mogacore.analysis.plain import PlainMogaNet
 from mogacore.analysis.throughput import build, draw_growth, measure, measure_growth, saved_bytes
 from mogacore.errors import UserError
 from mogacore.models import MogaNet, MogaNetClassifier
@@ -27,7 +26,7 @@ def test_saved_bytes_by_hand():
 def test_fast_network_keeps_less_for_the_backward_pass_than_the_plain_one():
     model = MogaNet(TINY_ARCH).train()
     images = torch.randn(1, 3, 64, 64)
-    assert saved_bytes(model, images) < 0.8 * saved_bytes(PlainMogaNet(model), images)
+    assert saved_bytes(model, images) < 0.8 * saved_bytes(throughput.Plain(model), images)
 
 
 @pytest.mark.parametrize('name', ['moganet_xtiny', 'moganet_tiny'])
@@ -35,7 +34,7 @@ def test_plain_network_is_the_same_function(name):
     model = create_model(name, drop_path_rate=0.0).eval()
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(PlainMogaNet(model)(images), model(images), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(throughput.Plain(model)(images), model(images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('mode', ['infer', 'train'])
@@ -137,7 +136,7 @@ def test_growth_is_told_by_size_and_by_batch(tmp_path, monkeypatch):
 def test_training_follows_the_plain_network():
     """Fifty steps on seeded images, side by side: the same losses to a thousandth."""
     fast = MogaNetClassifier(num_classes=5, arch=TINY_ARCH, layer_scale_init=0.1)
-    plain = PlainMogaNet(deepcopy(fast))
+    plain = throughput.Plain(deepcopy(fast))
     curves = []
     for network in (fast, plain):
         torch.manual_seed(1)

@@ -14,13 +14,13 @@ from mogacore.datasets.digits import (
     KEYPOINTS,
     MIN_VISIBLE,
     draw_scene,
-    encode_rle,
     glyph,
     ink_keypoints,
     load_digits,
     moving_sequence,
     write_digits,
 )
+from mogacore.datasets.rle import encode_rle
 from mogacore.errors import UserError
 
 SMALL = {'num_train_scenes': 12, 'num_val_scenes': 8, 'num_sequences': 6}

@@ -4,14 +4,15 @@ from conftest import ROOT, TINY_ARCH, fill_by_name
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
+from torch.nn.utils import prune
 
+import mogacore.registry  # noqa: F401, registers our classes
 from mogacore import create_model
 from mogacore.deploy import fuse
-from mogacore.deploy.fuse import FusedBlock
 from mogacore.errors import UserError
-from mogacore.models import MogaNet, SimVP
+from mogacore.libraries import import_quietly
+from mogacore.models import MogaNet, SimVP, accelerated
 from mogacore.models.layers import MogaBlock
-from mogacore.registry import import_quietly
 
 
 def filled(model):
@@ -21,16 +22,62 @@ def filled(model):
 
 
 @pytest.mark.parametrize('attn_force_fp32', [False, True])
-@pytest.mark.parametrize('with_norm', [False, True])
-def test_block_is_equal_in_double_precision(attn_force_fp32, with_norm):
-    block = filled(MogaBlock(16, 4, attn_force_fp32=attn_force_fp32)).double()
-    norm = filled(nn.BatchNorm2d(16)).double() if with_norm else None
-    x = torch.randn(2, 16, 9, 7, dtype=torch.double)
+def test_network_is_equal_in_double_precision_and_keeps_its_classes(attn_force_fp32):
+    model = filled(MogaNet(TINY_ARCH, attn_force_fp32=attn_force_fp32)).double()
+    fused = fuse(model)
+    assert {type(m) for m in fused.modules()} <= {type(m) for m in model.modules()} | {nn.Identity}
+    x = torch.randn(2, 3, 45, 64, dtype=torch.double)
     with torch.no_grad():
-        expected = block(x) if norm is None else norm(block(x))
-        torch.testing.assert_close(
-            FusedBlock(block, norm)(x), expected, rtol=0, atol=1e-6 if attn_force_fp32 else 1e-12
-        )
+        for folded, expected in zip(fused(x), model(x), strict=True):
+            # The gate that the published option computes in fp32 limits its precision.
+            torch.testing.assert_close(folded, expected, rtol=0, atol=1e-6 if attn_force_fp32 else 1e-12)
+
+
+def test_fused_blocks_stay_accelerated_and_work_without():
+    fused, x = fuse(filled(MogaNet(TINY_ARCH))), torch.randn(1, 3, 32, 32)
+    assert all(accelerated.select(m) is not m for m in fused.modules() if isinstance(m, MogaBlock))
+    with torch.no_grad():
+        expected = fused(x)
+        with accelerated.disabled():
+            for plain, fast in zip(fused(x), expected, strict=True):
+                torch.testing.assert_close(plain, fast, rtol=1e-4, atol=1e-5)
+
+
+def test_fusing_twice_changes_nothing():
+    fused, x = fuse(filled(MogaNet(TINY_ARCH))), torch.randn(1, 3, 32, 32)
+    again = fuse(fused)
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), fused.state_dict().values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(again(x), fused(x), strict=True))
+
+
+def test_norms_with_zero_and_negative_scales_are_folded():
+    model = filled(MogaNet(TINY_ARCH)).double()
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.weight[::3] = 0
+                m.weight[1::3] *= -1
+        x = torch.randn(1, 3, 32, 32, dtype=torch.double)
+        for folded, expected in zip(fuse(model)(x), model(x), strict=True):
+            torch.testing.assert_close(folded, expected, rtol=0, atol=1e-9)
+
+
+def test_batch_norm_left_by_mmengine_in_place_of_sync_bn_is_folded():
+    from mmengine.model.utils import revert_sync_batchnorm
+
+    model = filled(revert_sync_batchnorm(MogaNet(TINY_ARCH, norm_cfg=dict(type='SyncBN'))))
+    fused, x = fuse(model), torch.randn(1, 3, 32, 32)
+    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in fused.modules())
+    with torch.no_grad():
+        for folded, expected in zip(fused(x), model(x), strict=True):
+            torch.testing.assert_close(folded, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_changed_block_is_refused():
+    model = filled(MogaNet(TINY_ARCH))
+    prune.l1_unstructured(model.blocks2[0].attn.gate, 'weight', 0.5)
+    with pytest.raises(UserError, match='remove or merge'):
+        fuse(model)
 
 
 @pytest.mark.parametrize('name', ['moganet_xtiny', 'moganet_small'])

@@ -18,10 +18,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.checkpoint import read
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.runner import train
-from mogacore.registry import import_quietly
+from mogacore.libraries import import_quietly
 
 NUM_STEPS = 12
 # mmengine lays out the config anew for each checkpoint, which takes longer than all the steps here.

@@ -3,73 +3,99 @@
 import pytest
 import torch
 from conftest import TINY_ARCH, fill_by_name
-from test_layers import assert_same_function_and_gradients
+from formulas import assert_same_function_and_gradients, moga_block
 
-from mogacore import create_model
-from mogacore.analysis.plain import plain_block
 from mogacore.deploy import fuse
 from mogacore.errors import UserError
-from mogacore.models import MogaNet
-from mogacore.models.layers import MogaBlock
+from mogacore.models import AblatedMogaNet, AblatedMogaNetClassifier, MogaNet, accelerated
 
 STEPS = [
-    dict(attn_gate=False, attn_context='5x5', attn_decompose=False, ffn_mixer='plain'),
-    dict(attn_context='5x5', attn_decompose=False, ffn_mixer='plain'),
-    dict(attn_context='7x7', attn_decompose=False, ffn_mixer='plain'),
-    dict(attn_decompose=False, ffn_mixer='plain'),
+    dict(gate=False, context='5x5', decompose=False, ffn_mixer='plain'),
+    dict(context='5x5', decompose=False, ffn_mixer='plain'),
+    dict(context='7x7', decompose=False, ffn_mixer='plain'),
+    dict(decompose=False, ffn_mixer='plain'),
     dict(ffn_mixer='plain'),
     dict(ffn_mixer='se'),
     dict(),
 ]
-# Parameters in M of MogaNet-T with each step of the ablation, as remembered of the paper's table. The 7x7 and the SE
-# network differ by 0.01 from it, which is within 0.3 %.
-REMEMBERED = [4.75, 5.09, 5.14, 5.17, 5.18, 5.29, 5.20]
+# Parameters of MogaNet-T with each step. Weights and biases by part, in a block of width C with H hidden channels:
+#   gate C^2 + C; DW_conv1 3/8 C (25 + 1) and DW_conv2 1/2 C (49 + 1), together 34.75 C; sigma of the decomposition C;
+#   channel aggregation: decompose H + 1, sigma H; squeeze and excitation of width Q = C / 32: 2 H Q + Q + H.
+# T has 3, 3, 12, 2 blocks with C = 32, 64, 128, 256 and H = 256, 512, 512, 1024. Summed over the 20 blocks:
+#   C: 2,336; C^2 + C: 345,376; H: 10,496; 2 H + 1: 21,012; 2 H Q + Q + H: 100,169.
+GATE, ORDERS, SIGMA, AGGREGATION, EXCITATION = 345_376, 81_176, 2_336, 21_012, 100_169  # ORDERS: 34.75 * 2,336
+LARGER_KERNEL = 56_064  # a 7x7 kernel in place of a 5x5 one: (49 - 25) * 2,336
+WHOLE = 5_197_332  # published
+SIZES = [
+    WHOLE - GATE - ORDERS - SIGMA - AGGREGATION,
+    WHOLE - ORDERS - SIGMA - AGGREGATION,
+    WHOLE - ORDERS + LARGER_KERNEL - SIGMA - AGGREGATION,
+    WHOLE - SIGMA - AGGREGATION,
+    WHOLE - AGGREGATION,
+    WHOLE - AGGREGATION + EXCITATION,
+    WHOLE,
+]
 
 
-@pytest.mark.parametrize('options, params', list(zip(STEPS, REMEMBERED, strict=True)))
+@pytest.mark.parametrize('options, params', list(zip(STEPS, SIZES, strict=True)))
 def test_parameters_of_the_ablation(options, params):
     with torch.device('meta'):
-        model = create_model('moganet_tiny', **options)
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(params, abs=0.005, rel=3e-3)
+        model = AblatedMogaNetClassifier(options, arch='tiny')
+    assert sum(p.numel() for p in model.parameters()) == params
 
 
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('options', STEPS[:-1], ids=lambda options: '-'.join(map(str, options.values())))
 def test_ablated_block_equals_the_written_out_formula(options, training):
-    block = fill_by_name(MogaBlock(32, ffn_ratio=2, **options)).train(training)
-    assert_same_function_and_gradients(lambda m, x: m(x), plain_block, block, torch.randn(3, 32, 6, 5))
+    block = fill_by_name(ablated(options).blocks4[0]).train(training)
+    assert accelerated.select(block) is block
+    assert_same_function_and_gradients(lambda m, x: m(x), moga_block, block, torch.randn(3, 32, 6, 5))
 
 
-def test_defaults_add_neither_keys_nor_parameters():
-    options = dict(attn_gate=True, attn_context='multi-order', attn_decompose=True, ffn_mixer='ca')
-    plain, spelled = MogaNet(TINY_ARCH), MogaNet(TINY_ARCH, **options)
-    assert list(plain.state_dict()) == list(spelled.state_dict())
-    assert not any(part in name for name in plain.state_dict() for part in ('squeeze', 'excite'))
+def ablated(options):
+    return AblatedMogaNet(options, arch=TINY_ARCH)
+
+
+def test_no_ablation_is_the_published_network():
+    options = dict(gate=True, context='multi-order', decompose=True, ffn_mixer='ca')
+    network, spelled = MogaNet(TINY_ARCH), ablated(options)
+    assert list(network.state_dict()) == list(spelled.state_dict())
+    assert accelerated.select(spelled.blocks1[0]) is not spelled.blocks1[0]
+
+
+def test_new_parts_are_initialized_as_published():
+    for options in (dict(context='7x7'), dict(ffn_mixer='se')):
+        for m in ablated(options).modules():
+            if isinstance(m, torch.nn.Conv2d):
+                assert not m.bias.any()
+                fan_out = m.kernel_size[0] ** 2 * m.out_channels / m.groups
+                if m.weight.numel() > 500:
+                    assert m.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.2)
 
 
 @pytest.mark.parametrize(
     'options, gone',
     [
-        (dict(attn_gate=False), 'attn.gate.'),
-        (dict(attn_context='5x5'), 'attn.value.DW_conv1.'),
-        (dict(attn_decompose=False), 'attn.sigma.'),
+        (dict(gate=False), 'attn.gate.'),
+        (dict(context='5x5'), 'attn.value.DW_conv1.'),
+        (dict(decompose=False), 'attn.sigma.'),
         (dict(ffn_mixer='plain'), 'mlp.decompose.'),
     ],
 )
 def test_each_option_takes_out_its_part_alone(options, gone):
     names = {name for name, _ in MogaNet(TINY_ARCH).named_parameters()}
-    left = {name for name, _ in MogaNet(TINY_ARCH, **options).named_parameters()}
+    left = {name for name, _ in ablated(options).named_parameters()}
     assert left < names
     also = {'attn.value.DW_conv1.': 'attn.value.DW_conv2.', 'mlp.decompose.': 'mlp.sigma.'}.get(gone, gone)
     assert all(gone in name or also in name for name in names - left)
 
 
-def test_wrong_options_are_told_and_an_ablation_is_not_fused():
-    for options in (dict(attn_context='9x9'), dict(ffn_mixer='mlp')):
+def test_wrong_options_are_refused_and_an_ablation_is_not_fused():
+    for options in (dict(context='9x9'), dict(ffn_mixer='mlp')):
         with pytest.raises(UserError, match='is unknown: choose from'):
-            MogaNet(TINY_ARCH, **options)
+            ablated(options)
     with pytest.raises(UserError, match='ablation'):
-        fuse(MogaNet(TINY_ARCH, attn_gate=False))
+        fuse(ablated(dict(gate=False)))
 
 
 def test_the_double_gate_passes_on_the_meta_device():

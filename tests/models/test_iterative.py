@@ -149,7 +149,8 @@ def test_it_learns_a_batch_and_predicts_in_mmpose_s_estimator():
     pytest.importorskip('mmpose')
     from mmengine.registry import init_default_scope
 
-    from mogacore.registry import import_quietly
+    import mogacore.registry  # noqa: F401, registers our classes
+    from mogacore.libraries import import_quietly
 
     import_quietly('mmpose')
     init_default_scope('mmpose')

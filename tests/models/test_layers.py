@@ -1,13 +1,13 @@
 import pytest
 import torch
 from conftest import fill_by_name
+from formulas import assert_same_function_and_gradients, channel_aggregation, gated_aggregation, moga_block
 from torch import nn
 
-from mogacore.analysis.plain import plain_block, plain_channel_aggregation, plain_gated_aggregation
+from mogacore.models.accelerated import run_block
 from mogacore.models.layers import (
     ChannelAggregationFFN,
     DropPath,
-    FrozenRunningStats,
     MogaBlock,
     MultiOrderDWConv,
     MultiOrderGatedAggregation,
@@ -15,47 +15,38 @@ from mogacore.models.layers import (
 )
 
 
-def assert_same_function_and_gradients(fast, plain, module, x):
-    """Outputs and the gradients of input and every parameter agree to 1e-5 of their size."""
-    upstream = torch.randn_like(fast(module, x))
-    results = []
-    for function in (fast, plain):
-        module.zero_grad()
-        x_leaf = x.clone().requires_grad_()
-        out = function(module, x_leaf)
-        out.backward(upstream)
-        results.append([out.detach(), x_leaf.grad, *(p.grad.clone() for p in module.parameters())])
-    names = ['output', 'input', *(name for name, _ in module.named_parameters())]
-    for name, ours, theirs in zip(names, *results, strict=True):
-        error = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1)
-        assert error <= 1e-5, f'{name}: {error:.1e}'
-
-
 @pytest.mark.parametrize('shape', [(2, 16, 9, 7), (1, 16, 1, 1), (3, 16, 14, 14)])
 def test_channel_aggregation_equals_the_written_out_formula(shape):
     mlp = fill_by_name(ChannelAggregationFFN(16, 64))
-    assert_same_function_and_gradients(lambda m, x: m(x), plain_channel_aggregation, mlp, torch.randn(shape))
+    assert_same_function_and_gradients(lambda m, x: m(x), channel_aggregation, mlp, torch.randn(shape))
 
 
 @pytest.mark.parametrize('attn_force_fp32', [False, True])
 @pytest.mark.parametrize('shape', [(2, 16, 9, 7), (1, 16, 1, 1)])
 def test_gated_aggregation_equals_the_written_out_formula(shape, attn_force_fp32):
     attn = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=attn_force_fp32))
-    assert_same_function_and_gradients(lambda m, x: m(x), plain_gated_aggregation, attn, torch.randn(shape))
+    assert_same_function_and_gradients(lambda m, x: m(x), gated_aggregation, attn, torch.randn(shape))
 
 
+FORMS = {'modules': lambda block, x: block(x), 'accelerated': run_block}
+both_forms = pytest.mark.parametrize('form', FORMS.values(), ids=FORMS)
+
+
+@both_forms
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('training', [False, True])
-def test_block_equals_the_written_out_formula(training, memory_format):
-    block = fill_by_name(MogaBlock(32, ffn_ratio=8)).train(training)
+@pytest.mark.parametrize('attn_force_fp32', [False, True])
+def test_block_equals_the_written_out_formula(form, training, memory_format, attn_force_fp32):
+    block = fill_by_name(MogaBlock(32, ffn_ratio=8, attn_force_fp32=attn_force_fp32)).train(training)
     x = torch.randn(4, 32, 10, 6).contiguous(memory_format=memory_format)
-    assert_same_function_and_gradients(lambda m, x: m(x), plain_block, block, x)
+    assert_same_function_and_gradients(form, moga_block, block, x)
 
 
-def test_block_passes_gradcheck_in_float64():
+@both_forms
+def test_block_passes_gradcheck_in_float64(form):
     block = fill_by_name(MogaBlock(8, ffn_ratio=2)).double().eval()
     x = torch.randn(1, 8, 5, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(block, (x,))
+    assert torch.autograd.gradcheck(lambda x: form(block, x), (x,))
 
 
 @pytest.mark.parametrize('attn_force_fp32', [False, True])
@@ -126,10 +117,11 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     assert torch.equal(drop_path.eval()(out), out)
 
 
-def test_dropped_branch_leaves_the_sample_unchanged():
+@both_forms
+def test_dropped_branch_leaves_the_sample_unchanged(form):
     block = fill_by_name(MogaBlock(16, drop_path_rate=0.999)).train()
     x = torch.randn(2, 16, 6, 6)
-    torch.testing.assert_close(block(x), x, rtol=0, atol=0)
+    torch.testing.assert_close(form(block, x), x, rtol=0, atol=0)
 
 
 def test_dropout_rate_acts_in_training_only():
@@ -140,18 +132,20 @@ def test_dropout_rate_acts_in_training_only():
     assert torch.equal(mlp(x), mlp(x))
 
 
-def test_residual_stays_in_full_precision_under_autocast():
+@both_forms
+def test_residual_stays_in_full_precision_under_autocast(form):
     block = fill_by_name(MogaBlock(16))
     x = torch.randn(2, 16, 8, 8)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        out = block(x)
+        out = form(block, x)
     assert out.dtype == torch.float32
-    torch.testing.assert_close(out, block(x), rtol=0.05, atol=0.05)
+    torch.testing.assert_close(out, form(block, x), rtol=0.05, atol=0.05)
 
 
-def test_half_precision_model_runs():
+@both_forms
+def test_half_precision_model_runs(form):
     block = fill_by_name(MogaBlock(16, attn_force_fp32=True)).to(torch.bfloat16).eval()
-    assert block(torch.randn(1, 16, 8, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert form(block, torch.randn(1, 16, 8, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -178,20 +172,9 @@ def test_unknown_norm_is_refused():
         build_norm(8, dict(type='LN'))
 
 
-def test_frozen_running_stats_normalises_alike_and_counts_nothing():
-    norm = nn.BatchNorm2d(4)
-    x = torch.randn(3, 4, 5, 5)
-    expected = norm(x)
-    before = {name: value.clone() for name, value in norm.state_dict().items()}
-    with FrozenRunningStats(norm):
-        assert torch.equal(norm(x), expected)
-    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
-    norm(x)
-    assert norm.num_batches_tracked == 2
-
-
+@both_forms
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_small_layer_scales_survive_autocast(dtype):
+def test_small_layer_scales_survive_autocast(form, dtype):
     """Both branches and all gradients are those of fp32 up to the type's rounding, at the published initial 1e-5."""
     block = MogaBlock(16, 4).train()
     x = torch.randn(4, 16, 12, 12)
@@ -199,7 +182,7 @@ def test_small_layer_scales_survive_autocast(dtype):
     for enabled in (False, True):
         block.zero_grad()
         with torch.autocast('cpu', dtype, enabled=enabled):
-            out = block(x)
+            out = form(block, x)
         assert out.dtype == torch.float32
         (1e5 * (out - x)).square().mean().backward()
         found.append([1e5 * (out - x).detach(), *(p.grad.clone() for p in block.parameters())])

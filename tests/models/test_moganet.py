@@ -7,7 +7,7 @@ from torch import nn
 from mogacore.errors import UserError
 from mogacore.models import MogaNet, MogaNetClassifier
 from mogacore.models.layers import MogaBlock
-from mogacore.models.moganet import ALIASES, ARCHS
+from mogacore.published.archs import ALIASES, ARCHS
 
 GOLDEN = {'xtiny': (64, 96), 'tiny': (96, 64), 'small': (64, 64), 'base': (64, 64)}
 

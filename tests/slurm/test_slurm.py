@@ -232,7 +232,7 @@ def test_job_that_meets_its_time_limit_saves_and_goes_on(cluster, limited, proje
     cluster.wait_for_state(limited, {'COMPLETED', 'FAILED', 'TIMEOUT'}, 240)
     log = (project / 'limited' / f'slurm-{limited}.log').read_text()
     assert cluster.job(limited)['JobState'] == 'COMPLETED', log[-3000:]
-    assert 'stopped by SIGUSR1' in log and 'is queued again' in log and 'start 2: ' in log
+    assert 'stopped by SIGUSR1' in log and 'is requeued' in log and 'start 2: ' in log
     assert largest_difference(weights(project, 'limited'), weights(project, 'requeued')) == 0
 
 

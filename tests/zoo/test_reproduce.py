@@ -21,7 +21,8 @@ from mogacore.engine.config import build_model, load_config
 from mogacore.engine.runner import dry_run
 from mogacore.errors import UserError
 from mogacore.models import create_model
-from mogacore.zoo import evaluate, load_results, plan, reproduce
+from mogacore.published import load_results
+from mogacore.zoo import evaluate, plan, reproduce
 from mogacore.zoo.metafiles import metafiles, model_zoo_page
 
 CONFIGS = ROOT / 'configs'
@@ -331,7 +332,8 @@ class TestMetafiles:
         from mmpretrain.apis.model import ModelHub
         from modelindex.load_model_index import load
 
-        from mogacore.registry import import_quietly
+        import mogacore.registry  # noqa: F401, registers our classes
+        from mogacore.libraries import import_quietly
 
         import_quietly('mmpretrain')
         monkeypatch.setattr(ModelHub, '_models_dict', {})

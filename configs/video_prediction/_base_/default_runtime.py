@@ -1,21 +1,9 @@
+_base_ = '../../_base_/default_runtime.py'
 default_scope = 'mmengine'
-custom_imports = dict(imports=['mogacore.registry'], allow_failed_imports=False)
 default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=100),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1, save_best='video/mse', rule='less'),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
+    logger=dict(interval=100),
+    checkpoint=dict(save_best='video/mse', rule='less'),
     visualization=dict(type='SequenceVisualizationHook', enable=False),
 )
-env_cfg = dict(
-    cudnn_benchmark=True,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
-)
-vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='Visualizer', vis_backends=vis_backends)
+visualizer = dict(type='Visualizer')
 randomness = dict(seed=42)
-log_level = 'INFO'
-load_from = None
-resume = False

@@ -1,0 +1,82 @@
+"""The report of a run: the numbers of all images as JSON, numpy archive and figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mogacore.files import write_figure, write_json, write_npz
+
+from .scores import bootstrap_error, strength
+from .settings import Settings
+
+
+def write_report(
+    folder: Path, settings: Settings, found: dict[str, np.ndarray], models: dict[str, dict], facts: dict
+) -> dict:
+    """Combine the numbers of all images; write ``interactions.json``, ``.npz`` and ``.png``.
+
+    Args:
+        folder: Existing folder to write to.
+        settings: How much was measured.
+        found: Interactions of each model by its label, (images, orders, pairs).
+        models: What the report says about each model besides its numbers, by label.
+        facts: What the report says about the run, its ``settings``.
+
+    Returns:
+        ``settings``, ``orders``, ``ratios`` (orders over the largest), and for each model ``strength``, its
+        ``strength_error``, and ``magnitude``, the mean absolute interaction, by order.
+    """
+    orders = settings.orders
+    report = {'settings': facts, 'orders': orders, 'models': {}}
+    report['ratios'] = [order / (settings.players - 2) for order in orders]
+    arrays = {'orders': np.array(orders), 'ratios': np.array(report['ratios'])}
+    for label, pairs in found.items():
+        magnitudes = np.abs(pairs).mean(axis=-1)
+        numbers = {
+            'strength': strength(magnitudes),
+            'strength_error': bootstrap_error(magnitudes),
+            'magnitude': magnitudes.mean(axis=0),
+        }
+        arrays |= {f'{label}/interactions': pairs, f'{label}/magnitudes': magnitudes}
+        arrays |= {f'{label}/{name}': values for name, values in numbers.items()}
+        report['models'][label] = models[label] | {name: values.tolist() for name, values in numbers.items()}
+    write_npz(folder / 'interactions.npz', arrays)
+    write_json(folder / 'interactions.json', report)
+    draw(report, folder / 'interactions.png')
+    return report
+
+
+def draw(found: dict, path: str | Path) -> None:
+    """Draw strength over order, a line and a band of one standard error a model, and the magnitudes beside it.
+
+    Args:
+        found: As of :func:`write_report`.
+        path: PNG file to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    ratios = np.array(found['ratios'])
+    for label, model in found['models'].items():
+        values, errors = np.array(model['strength']), np.array(model['strength_error'])
+        (line,) = left.plot(ratios, values, marker='.', label=label)
+        left.fill_between(ratios, values - errors, values + errors, color=line.get_color(), alpha=0.2, linewidth=0)
+        right.plot(ratios, model['magnitude'], marker='.', color=line.get_color(), label=label)
+    settings = found['settings']
+    left.set_ylabel('Interaction Strength')
+    right.set_ylabel(f'mean |I|, {settings["score"]}')
+    for axis in (left, right):
+        ticks = np.linspace(0, 1, 6)
+        axis.set_xticks(ticks, [f'{tick:.1f}n' for tick in ticks])
+        axis.set(xlabel='Order', ylim=(0, None))
+        axis.grid(alpha=0.3)
+    left.legend()
+    figure.suptitle(
+        f'{settings["images"]} images, {settings["pairs"]} pairs an image, {settings["contexts"]} contexts a pair and '
+        f'order, {settings["grid"]} x {settings["grid"]} cells',
+        fontsize=9,
+    )
+    write_figure(path, figure, dpi=110)

@@ -1,0 +1,104 @@
+"""Writes weight files: tensors only, out of any container, under the names of a chosen layout."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mogacore.errors import UserError
+from mogacore.files import write_whole
+
+from .names import to_layout, weight_sets
+from .safe_load import import_safetensors
+from .sources import read
+
+
+def convert(
+    source: str | Path, target: str | Path, ema: bool | None = None, layout: str | None = None, overwrite: bool = False
+) -> dict[str, str]:
+    """Write a weight file anew: tensors alone, of any container, under the names wanted.
+
+    Where the source holds raw and EMA weights, the set chosen becomes ``state_dict``. A ``.pth`` file keeps the other
+    beside it, in timm's ``state_dict_ema`` if it is the EMA, in mmengine's ``ema_state_dict`` if it is the raw one,
+    so that :func:`load` finds both again; ``.safetensors`` holds the chosen set alone.
+
+    Args:
+        source: Any file that :func:`read` reads.
+        target: File to write, see :func:`write`.
+        ema: Set to take, see :func:`load`.
+        layout: Names to write, see :func:`to_layout`; None keeps those of the source.
+        overwrite: Replace ``target`` if it is there.
+
+    Returns:
+        The facts also written as the file's metadata: ``source``, ``container``, ``set``, ``tensors``, ``kept``.
+
+    Raises:
+        UserError: As the functions above, and if ``target`` is there.
+    """
+    source, target = Path(source), Path(target)
+    if target.exists() and not overwrite:
+        raise UserError(f'{target} is there already: pass --force to replace it, or choose another name')
+    container = read(source)
+    sets = weight_sets(container).choose(ema)
+    rename = (lambda weights: to_layout(weights, layout)) if layout else dict
+    facts = {
+        'source': source.name,
+        'container': sets.kind,
+        'tensors': str(len(sets.state_dict)),
+        'set': 'only' if sets.other is None else 'ema' if sets.is_ema else 'raw',
+        'kept': 'none',
+    }
+    metadata, extra = facts, {}
+    if target.suffix != '.safetensors':
+        if sets.other is not None and sets.is_ema:
+            facts['kept'] = 'raw'
+            extra['ema_state_dict'] = {f'module.{name}': value for name, value in rename(sets.other).items()}
+        elif sets.other is not None:
+            facts['kept'] = 'ema'
+            extra['state_dict_ema'] = rename(sets.other)
+        meta = container.get('meta')
+        if isinstance(meta, dict) and 'dataset_meta' in meta:  # the class names, which predictions are told by
+            metadata = facts | {'dataset_meta': meta['dataset_meta']}
+    write(rename(sets.state_dict), target, metadata, extra)
+    return facts
+
+
+def write(
+    state_dict: dict[str, Tensor], path: str | Path, metadata: dict | None = None, extra: dict | None = None
+) -> None:
+    """Write a weight file so that at ``path`` there is never half of one.
+
+    Args:
+        state_dict: Weights; copied to the CPU.
+        path: ``.safetensors``, or ``.pth`` / ``.pt`` for a dict with ``meta`` and ``state_dict``.
+        metadata: Facts about the weights; as text in ``.safetensors``.
+        extra: Further entries for the dict of a ``.pth`` file.
+
+    Raises:
+        UserError: If the suffix is another, the folder cannot be written, or ``extra`` meets ``.safetensors``.
+    """
+    path = Path(path)
+    if path.suffix not in ('.safetensors', '.pth', '.pt'):
+        raise UserError(f'{path} cannot be written: choose the suffix .safetensors, .pth or .pt')
+    if path.suffix == '.safetensors':
+        if extra:
+            raise UserError(f'{path} holds one set of weights: choose .pth to keep more')
+        texts = {key: str(value) for key, value in (metadata or {}).items()}
+        data = import_safetensors(path).torch.save(_copied(state_dict), texts)
+    else:
+        buffer = io.BytesIO()
+        extra = {key: _copied(weights) for key, weights in (extra or {}).items()}
+        torch.save({'meta': metadata or {}, 'state_dict': _copied(state_dict), **extra}, buffer)
+        data = buffer.getbuffer()
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise UserError(f'{path} cannot be written ({error.strerror}): choose another place') from None
+
+
+def _copied(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    # A copy of its own each: safetensors refuses tensors that share memory or are not contiguous.
+    return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state_dict.items()}

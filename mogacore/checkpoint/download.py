@@ -1,0 +1,189 @@
+"""Weight files from the network: only when asked for, with progress, going on after an interruption, checked after.
+
+A file lies whole under its name or not at all; what was fetched so far lies beside it as ``.partial``. The sha256 of a
+file is recorded when it is first used, in the format of the program sha256sum, and held against the file from then on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, IncompleteRead
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import torch
+
+from mogacore.errors import UserError
+from mogacore.files import PARTIAL_SUFFIX, write_text
+
+ATTEMPTS = 3
+CHUNK = 2**20
+TIMEOUT_S = 30  # without a byte
+
+
+def cache_folder() -> Path:
+    """Where fetched files lie: the folder of torch.hub, which ``TORCH_HOME`` moves."""
+    return Path(torch.hub.get_dir()) / 'checkpoints'
+
+
+def cached_path(url: str, folder: str | Path | None = None) -> Path:
+    """Where the file of an address lies once it was fetched."""
+    return Path(folder or cache_folder()) / unquote(Path(urlparse(url).path).name)
+
+
+def fetch(url: str, folder: str | Path | None = None) -> Path:
+    """The file of an address, fetched if it is not there yet.
+
+    Args:
+        url: http or https address.
+        folder: Where it lies or goes; None is :func:`cache_folder`.
+
+    Returns:
+        Path of the file, checked against its recorded sha256.
+
+    Raises:
+        UserError: If it cannot be fetched, with the address and the place for a file fetched by hand; if the file is
+            not the one that was used first.
+    """
+    path = cached_path(url, folder)
+    if not path.exists():
+        by_hand = f'fetch it by hand and put it at {path}'
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _download(url, path)
+        except urllib.error.HTTPError as error:
+            raise UserError(
+                f'{url} cannot be fetched (the server says {error.code} {error.reason}): {by_hand}'
+            ) from None
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, 'reason', None) or error
+            raise UserError(f'{url} cannot be fetched ({reason}): is there a network? Else {by_hand}') from None
+    check(path)
+    return path
+
+
+def check(path: Path) -> str:
+    """The sha256 of a file, recorded beside it at the first call and held against the record at every other.
+
+    Raises:
+        UserError: If the file has changed.
+    """
+    found, known = sha256(path), recorded(path)
+    if known is None:
+        try:
+            write_text(_record(path), f'{found}  {path.name}\n')
+        except OSError:
+            return found  # a folder of others, which is not ours to write in
+    elif known != found:
+        raise UserError(
+            f'{path} has changed since its first use (sha256 {found[:12]}..., was {known[:12]}...): delete it to fetch '
+            f'it again, or {_record(path).name} if you replaced it on purpose'
+        )
+    return found
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else _sha256(file)
+
+
+def _sha256(file) -> str:  # of Python 3.10
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def recorded(path: Path) -> str | None:
+    """The sha256 that was recorded for a file; None before its first use."""
+    record = _record(path)
+    return record.read_text().split()[0] if record.exists() else None
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f'{path.name}.sha256')
+
+
+def _download(url: str, path: Path) -> None:
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    with partial.open('ab') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # another process may be at it: then its file is there when we may go on
+        if path.exists():
+            return
+        with _progress(path.name) as advance:
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    _append(url, file, partial, advance)
+                    break
+                except (IncompleteRead, ConnectionError, TimeoutError):
+                    if attempt == ATTEMPTS:
+                        raise
+        file.flush()
+        os.fsync(file.fileno())
+        os.replace(partial, path)
+    _validator(partial).unlink(missing_ok=True)
+
+
+def _append(url: str, file, partial: Path, advance: Callable[[int, int | None], None]) -> None:
+    """Fetch what is missing at the end of ``file``; from the start where the server's file is another one by now."""
+    start, validator = file.tell(), _validator(partial)
+    request = urllib.request.Request(url, headers={'User-Agent': 'mogacore'})
+    if start and validator.exists():
+        request.add_header('Range', f'bytes={start}-')
+        request.add_header('If-Range', validator.read_text())
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # nothing lies behind the range
+            raise
+        total = error.headers.get('Content-Range', '').rpartition('/')[2]
+        if total == str(start):
+            return
+        file.truncate(0)
+        raise ConnectionError('the partial file was longer than the whole') from None
+    with response:
+        if response.status != 206:
+            start = 0
+            file.seek(0)
+            file.truncate()
+        known = response.headers.get('ETag') or response.headers.get('Last-Modified')
+        if known and not known.startswith('W/'):
+            write_text(validator, known)
+        length = response.headers.get('Content-Length')
+        total = start + int(length) if length else None
+        advance(start, total)
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            advance(file.tell(), total)
+    if total is not None and file.tell() < total:
+        raise IncompleteRead(b'', total - file.tell())
+
+
+def _validator(partial: Path) -> Path:
+    return partial.with_name(f'{partial.name}.etag')
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on the terminal; nothing where there is none."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

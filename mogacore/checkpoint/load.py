@@ -1,0 +1,162 @@
+"""Weights into models, strictly: every missing, unexpected or misshapen key is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mogacore.errors import UserError
+from mogacore.published.archs import ARCHS
+from mogacore.published.results import result_of_weights
+
+from .names import CLASSIFIER, TRUNK, listed, map_keys, map_names, weight_sets
+from .sources import SCHEME, local_file, read
+
+
+def load(source: str | Path | dict, ema: bool | None = None) -> dict[str, Tensor]:
+    """The state dict of a weight file, under the file's own names less a ``module.`` or ``model.`` before them all.
+
+    Args:
+        source: Path, or a container that :func:`read` gave.
+        ema: None takes what the file calls its ``state_dict``; True the EMA weights, False the raw ones.
+
+    Raises:
+        UserError: As :func:`read`; if there is no state dict; if ``ema`` is True and there are no EMA weights.
+    """
+    sets = weight_sets(source if isinstance(source, dict) else read(source)).choose(ema)
+    # Of a container in memory a hook may have swapped the two.
+    if sets.other is not None and not isinstance(source, dict):
+        print_log(f'{source} holds raw and EMA weights: took the {"EMA" if sets.is_ema else "raw"} ones', 'current')
+    return sets.state_dict
+
+
+class CheckpointError(UserError):
+    """Weights that do not fit the model."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What :func:`load_into` did, by the names of the model where they exist.
+
+    Args:
+        loaded: Names that were loaded.
+        missing: Names of the model that the file lacks; BatchNorm's batch counters, absent in old files, apart.
+        unexpected: Names of the file that the model lacks.
+        misshapen: Name, shape in the file, shape in the model.
+        dropped: Classifier names of the file, where the model is a bare trunk.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    dropped: tuple[str, ...]
+
+
+def load_into(
+    model: nn.Module,
+    source: str | Path | dict,
+    allow_missing: Iterable[str] = (),
+    allow_unexpected: Iterable[str] = (),
+    ema: bool | None = None,
+) -> LoadReport:
+    """Load weights into a model, whole or, but for what the caller names, not at all.
+
+    A bare trunk takes a classification file: that its classifier has no place is logged, not an error.
+
+    Args:
+        model: Loaded in place; not touched if this raises.
+        source: Path, container or state dict.
+        allow_missing: Patterns (``head.*``, see :mod:`fnmatch`) of the model's names that may keep the values they
+            have, because the file lacks them or has them in another shape.
+        allow_unexpected: Patterns of the file's names, after mapping, that may be left out.
+        ema: See :func:`load`.
+
+    Raises:
+        CheckpointError: If a name is missing, unexpected or of another shape and no pattern allows it.
+        UserError: As :func:`load`.
+    """
+    own = model.state_dict()
+    state_dict = map_keys(load(source, ema), own)
+    is_trunk = all(TRUNK.match(name) for name in own)
+    dropped = tuple(name for name in state_dict if is_trunk and CLASSIFIER.fullmatch(name))
+    missing = tuple(name for name in own if name not in state_dict and not name.endswith('num_batches_tracked'))
+    unexpected = tuple(name for name in state_dict if name not in own and name not in dropped)
+    misshapen = tuple(
+        (name, tuple(value.shape), tuple(own[name].shape))
+        for name, value in state_dict.items()
+        if name in own and value.shape != own[name].shape
+    )
+    bad_missing = _not_allowed(missing, allow_missing)
+    bad_unexpected = _not_allowed(unexpected, allow_unexpected)
+    bad_shapes = _not_allowed([name for name, *_ in misshapen], allow_missing)
+    if bad_missing or bad_unexpected or bad_shapes:
+        shapes = [f'{name} {ours} against {theirs}' for name, ours, theirs in misshapen if name in bad_shapes]
+        found = {
+            'missing': [f'{name} {tuple(own[name].shape)}' for name in bad_missing],
+            'unexpected': [f'{name} {tuple(state_dict[name].shape)}' for name in bad_unexpected],
+            'of another shape (file against model)': shapes,
+        }
+        raise CheckpointError(
+            f'{"the weights" if isinstance(source, dict) else source} do not fit {type(model).__name__}: '
+            + '; '.join(f'{len(names)} {what}: {listed(names)}' for what, names in found.items() if names)
+            + _size_hint(state_dict, own)
+            + '. Give the matching model or file, or name what may be left out in allow_missing, allow_unexpected'
+        )
+
+    left_out = {name for name, *_ in misshapen}
+    fitting = map_names(state_dict, lambda name: name if name in own and name not in left_out else None)
+    model.load_state_dict(fitting, strict=False)
+    for what, names in (
+        ('no place for the classifier', dropped),
+        ('allowed to be missing', missing),
+        ('allowed to be left over', unexpected),
+        ('allowed to differ in shape', [name for name, *_ in misshapen]),
+    ):
+        if names:
+            print_log(f'load_into {type(model).__name__}: {what}: {listed(names)}', 'current')
+    return LoadReport(tuple(fitting), missing, unexpected, misshapen, dropped)
+
+
+def load_official(model: nn.Module, name: str) -> LoadReport:
+    """Load a published file by its name into a classifier or trunk, with the set of weights that its figure belongs to.
+
+    Args:
+        model: See :func:`load_into`.
+        name: See :func:`official_address`.
+
+    Raises:
+        UserError: As :func:`official_address` and :func:`load_into`; if the weights were trained with the other gate
+            function than the model has.
+    """
+    path = local_file(f'{SCHEME}{name.removeprefix(SCHEME)}')
+    result = result_of_weights(path.name)[0]
+    gates = {module.attn_force_fp32 for module in model.modules() if hasattr(module, 'attn_force_fp32')}
+    if result.attn_force_fp32 is not None and gates != {result.attn_force_fp32}:
+        raise UserError(f'{path.name} was trained with attn_force_fp32={result.attn_force_fp32}: create the model so')
+    sets = weight_sets(read(path)).choose_published(result.weight_set)
+    return load_into(model, sets.state_dict)
+
+
+def _not_allowed(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _published_size(state_dict: dict[str, Tensor]) -> str | None:
+    shape = {name.removeprefix('backbone.'): tuple(value.shape) for name, value in state_dict.items()}
+    widths = tuple(shape.get(f'norm{i}.weight', (None,))[0] for i in range(1, 5))
+    depths = tuple(len({name.split('.')[1] for name in shape if name.startswith(f'blocks{i}.')}) for i in range(1, 5))
+    return next((arch for arch, s in ARCHS.items() if (s['embed_dims'], s['depths']) == (widths, depths)), None)
+
+
+def _size_hint(file: dict[str, Tensor], model: dict[str, Tensor]) -> str:
+    size, expected = _published_size(file), _published_size(model)
+    if size is None or size == expected:
+        return ''
+    return f'. The file looks like moganet_{size}' + (f', the model is moganet_{expected}' if expected else '')

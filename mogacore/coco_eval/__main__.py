@@ -1,0 +1,21 @@
+"""Write the stand-ins for xtcocotools and pycocotools into this environment."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..errors import run
+from . import install
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the flags and install."""
+    parser = argparse.ArgumentParser(prog='python -m mogacore.coco_eval', description=__doc__)
+    parser.add_argument('--install', action='store_true', required=True, help='write them')
+    parser.parse_args(argv)
+    for package, outcome in install().items():
+        print(f'{package}: {outcome}')
+
+
+if __name__ == '__main__':
+    run(main)

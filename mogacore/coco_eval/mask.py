@@ -1,0 +1,5 @@
+"""Masks as COCO's run-length encodings: the functions of ``xtcocotools.mask``, from faster-coco-eval."""
+
+from faster_coco_eval.core.mask import area, decode, encode, frPyObjects, iou, merge, toBbox
+
+__all__ = ['area', 'decode', 'encode', 'frPyObjects', 'iou', 'merge', 'toBbox']

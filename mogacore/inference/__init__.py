@@ -1,0 +1,1 @@
+"""Predictions for a user's own images and videos: JSON records, and drawings of every task."""

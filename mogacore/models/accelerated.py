@@ -1,0 +1,366 @@
+"""The Moga block of layers.py with less memory traffic: the same function, the same parameters.
+
+Two steps are re-associated so that they read and write fewer full-size maps (sigma and the layer scales are per-channel
+vectors, W is a 1x1 convolution):
+
+* feature decomposition: ``p + sigma * (p - mean(p))`` with ``p = W u + b`` equals
+  ``(1 + sigma) W u + b - sigma W mean(u)``: one convolution and one vector per image;
+* channel aggregation: ``W (h + sigma * (h - a)) + b`` with ``a`` one channel wide equals
+  ``(W diag(1 + sigma)) h + b - (W sigma) a``: the hidden map, 4 to 8 times wider than the block, is read once.
+
+In training, layer scales multiply the weights of the last convolution of their branch, and activations are recomputed
+in hand-written backward passes instead of stored. On a CPU the hidden map is processed in chunks of images that stay
+in its cache.
+
+:func:`select` picks this form only for a block that is exactly what its constructor made, as
+``torch.nn.TransformerEncoderLayer`` does for its fast path. :func:`disabled` and the environment variable
+``MOGACORE_ACCELERATED=0`` switch it off. Gradients are exact; second derivatives need it off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import Function, once_differentiable
+
+from .layers import ChannelAggregationFFN, MogaBlock, MultiOrderGatedAggregation, autocast_off
+from .untouched import is_untouched
+
+aten = torch.ops.aten
+
+CACHED_ELEMENTS = 2**21  # of a map between two steps: 8 MiB in fp32, about the last-level cache of a CPU core
+LARGEST_KERNEL = 64  # oneDNN is fast for convolutions with a map of up to this size as the kernel
+
+_is_enabled = os.environ.get('MOGACORE_ACCELERATED', '1') != '0'
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Context in which every block runs as layers.py writes it, and maps keep the layout of the input."""
+    global _is_enabled
+    before, _is_enabled = _is_enabled, False
+    try:
+        yield
+    finally:
+        _is_enabled = before
+
+
+def is_enabled() -> bool:
+    """Whether acceleration is on."""
+    return _is_enabled
+
+
+def select(block: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The function to run for ``block``: its accelerated form where that computes the same, else the block itself."""
+    is_fast = _is_enabled and is_untouched(block) and not (block.mlp.drop.training and block.mlp.drop.p > 0)
+    return partial(run_block, block) if is_fast else block
+
+
+def fast_layout(x: Tensor) -> Tensor:
+    """``x``, (B, C, H, W), in the layout that is fastest here: channels_last unless acceleration is off."""
+    return channels_last(x) if _is_enabled else x
+
+
+def run_block(block: MogaBlock, x: Tensor) -> Tensor:
+    """The accelerated form of an untouched block; (B, C, H, W) to the same shape."""
+    u = block.norm1(x)
+    keep, scale, unit = _residual_factors(block, x, block.layer_scale_1)
+    # The branch's inner skip connection adds the normed map.
+    x = torch.addcmul(x, u.to(x.dtype), keep * block.layer_scale_1.to(x.dtype))
+    x = torch.addcmul(x, _gated_aggregation(block.attn, u, scale).to(x.dtype), keep * unit)
+    keep, scale, unit = _residual_factors(block, x, block.layer_scale_2)
+    return torch.addcmul(x, _channel_aggregation(block.mlp, block.norm2(x), scale).to(x.dtype), keep * unit)
+
+
+def _residual_factors(block: MogaBlock, x: Tensor, layer_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Drop path's factor of each sample (B or 1, 1, 1, 1), and the layer scale as the product of two factors.
+
+    The weights of the branch are multiplied by the layer scale divided by its largest value, and its map by that value:
+    fp16 weights would lose layer scales as small as they start.
+    """
+    unit = layer_scale.detach().abs().amax().clamp(min=torch.finfo(layer_scale.dtype).tiny).to(x.dtype)
+    is_dropping = block.training and block.drop_path.drop_prob > 0
+    keep = block.drop_path(x.new_ones(x.shape[0] if is_dropping else 1, 1, 1, 1))
+    return keep, layer_scale / unit, unit
+
+
+def _gated_aggregation(attn: MultiOrderGatedAggregation, x: Tensor, scale: Tensor) -> Tensor:
+    """The branch without its skip connection, times ``scale`` (1, C, 1, 1)."""
+    sigma = attn.sigma.scale.view(-1, 1, 1, 1)  # on the output channels
+    weight, value = attn.proj_1.weight, attn.value
+    mean = F.conv2d(x.mean((2, 3), keepdim=True), weight * sigma)  # (B, C, 1, 1)
+    p = F.conv2d(x, weight * (1 + sigma), attn.proj_1.bias) - mean
+    first = value.DW_conv0
+    if is_traced():
+        s = F.silu(p)
+        gate, context = F.conv2d(s, attn.gate.weight, attn.gate.bias), _depthwise(first, s)
+    else:
+        weights = (attn.gate.weight, attn.gate.bias, first.weight, first.bias)
+        gate, context = GateAndContext.apply(*cast_as_autocast(p, *weights), first.dilation[0])
+    low, middle, high = context.split(value.split_dims, dim=1)
+    orders = torch.cat([low, _depthwise(value.DW_conv1, middle), _depthwise(value.DW_conv2, high)], dim=1)
+    return _gated_projection(attn, gate, value.PW_conv(orders), scale)
+
+
+def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    if is_traced():
+        return depthwise_conv(x, conv.weight, conv.bias, conv.dilation[0])
+    return DepthwiseConv.apply(*cast_as_autocast(x, conv.weight, conv.bias), conv.dilation[0])
+
+
+def _gated_projection(attn: MultiOrderGatedAggregation, gate: Tensor, value: Tensor, scale: Tensor) -> Tensor:
+    weight, bias = attn.proj_2.weight * scale.view(-1, 1, 1, 1), attn.proj_2.bias * scale.flatten()
+    if attn.attn_force_fp32:
+        gate, value = F.silu(gate), F.silu(value)
+    if attn.attn_force_fp32 or attn.gate_fp32:
+        with autocast_off(gate.device.type):
+            gated = F.silu(gate.float()) * F.silu(value.float())
+            return F.conv2d(gated.to(weight.dtype), weight, bias)
+    if is_traced():
+        return F.conv2d(F.silu(gate) * F.silu(value), weight, bias)
+    return GatedProjection.apply(*cast_as_autocast(gate, value, weight, bias))
+
+
+def _channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor, scale: Tensor) -> Tensor:
+    """The feed-forward network times ``scale`` (1, C, 1, 1)."""
+    sigma = mlp.sigma.scale
+    weight, bias = mlp.fc2.weight * scale.view(-1, 1, 1, 1), mlp.fc2.bias * scale.flatten()
+    common_weight = (weight * sigma).sum(1).view(1, -1, 1, 1)
+    weight = weight * (1 + sigma)
+    if is_traced():
+        h = F.gelu(_depthwise(mlp.dwconv, F.conv2d(x, mlp.fc1.weight, mlp.fc1.bias)))
+        common = F.gelu(F.conv2d(h, mlp.decompose.weight, mlp.decompose.bias))  # (B, 1, H, W)
+        return torch.addcmul(F.conv2d(h, weight, bias), common, common_weight.to(h.dtype), value=-1)
+    parameters = [p for layer in (mlp.fc1, mlp.dwconv) for p in (layer.weight, layer.bias)]
+    parameters += [weight, bias, mlp.decompose.weight, mlp.decompose.bias, common_weight]
+    return ChannelAggregation.apply(*cast_as_autocast(x, *parameters))
+
+
+def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the data type in which autocast, if it is on, would run their convolution."""
+    device = tensors[0].device.type
+    if device == 'meta' or not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
+
+
+def is_exported() -> bool:
+    """Whether the network is being exported to another runtime."""
+    # Inside torch.compile, torch.compiler.is_exporting() is true as well.
+    is_export = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+    return is_export or torch.jit.is_tracing()
+
+
+def is_traced() -> bool:
+    """Whether the network runs under torch.compile or export, which optimize the plain formulas themselves."""
+    return torch.compiler.is_compiling() or is_exported()
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """``x``, (B, C, H, W), in torch.channels_last, in which depth-wise and 1x1 convolutions are fastest.
+
+    The strides of a one-channel map fit both layouts, and torch then keeps that of the input; they are set explicitly.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    if not is_exported() and x.shape[1] == 1:
+        x = x.reshape(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)
+    return x
+
+
+def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> Tensor:
+    """Depth-wise convolution of stride 1 that keeps the size.
+
+    oneDNN, torch's library on CPUs, is slow for large dilations d. There the map is split into its d x d phases (every
+    d-th row and column), which one convolution without dilation processes, and reassembled.
+
+    Args:
+        x: (B, C, H, W).
+        weight: (C, 1, K, K), K odd.
+        bias: (C,) or None.
+        dilation: Distance between two taps.
+    """
+    size, channels = weight.shape[-1], weight.shape[0]
+    if dilation < 3 or x.device.type != 'cpu' or is_exported():
+        return F.conv2d(x, weight, bias, 1, dilation * (size // 2), dilation, channels)
+    b, c, h, w = x.shape
+    rows, columns = -(-h // dilation), -(-w // dilation)
+    phases = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, columns * dilation - w, 0, rows * dilation - h))
+    phases = phases.reshape(b, rows, dilation, columns, dilation, c).permute(2, 4, 0, 1, 3, 5)
+    phases = phases.reshape(-1, rows, columns, c).permute(0, 3, 1, 2)
+    out = F.conv2d(phases, weight, bias, 1, size // 2, 1, c).permute(0, 2, 3, 1)
+    out = out.reshape(dilation, dilation, b, rows, columns, c).permute(2, 3, 0, 4, 1, 5)
+    out = out.reshape(b, rows * dilation, columns * dilation, c)[:, :h, :w]
+    return out.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def depthwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor, dilation: int = 1) -> tuple[Tensor, ...]:
+    """Gradients of input, weight and bias of :func:`depthwise_conv`.
+
+    On a CPU both run as forward convolutions, which are faster: the gradient of the input convolves ``grad`` with the
+    flipped kernel; the gradient of the weight convolves the input with ``grad`` as the kernel and the dilation as the
+    stride.
+    """
+    size, (b, c, h, w) = weight.shape[-1], x.shape
+    padding = dilation * (size // 2)
+    is_fast = x.device.type == 'cpu' and x.dtype == torch.float32
+    if not is_fast or size < 5 or max(h, w) > LARGEST_KERNEL:
+        return aten.convolution_backward(
+            grad, x, weight, [c], [1, 1], [padding] * 2, [dilation] * 2, False, [0, 0], c, [True] * 3
+        )
+    # One sample whose channels are those of all images.
+    images = x.permute(2, 3, 0, 1).reshape(1, h, w, b * c).permute(0, 3, 1, 2)
+    taps = F.conv2d(images, grad.reshape(b * c, 1, h, w), None, dilation, padding, 1, b * c)
+    grad_weight = taps.view(b, c, size, size).sum(0).unsqueeze(1)
+    return depthwise_conv(grad, weight.flip(2, 3), None, dilation), grad_weight, grad.sum((0, 2, 3))
+
+
+def pointwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of input, weight and bias of a 1x1 convolution."""
+    # As a forward convolution, as above; transposing large weights costs more than that saves.
+    is_forward = x.device.type == 'cpu' and weight.numel() < CACHED_ELEMENTS
+    grad_x, grad_weight, grad_bias = aten.convolution_backward(
+        grad, x, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [not is_forward, True, True]
+    )
+    if is_forward:
+        grad_x = F.conv2d(grad, weight.transpose(0, 1))
+    return grad_x, grad_weight, grad_bias
+
+
+def chunk_size(x: Tensor, channels: int) -> int:
+    """Images of ``x`` (B, C, H, W) to process per chunk through a map of so many channels: all of them except on a CPU.
+
+    All on a CPU too if the weights between the two maps fill the cache: every chunk would load them again.
+    """
+    if x.device.type != 'cpu' or x.shape[1] * channels >= CACHED_ELEMENTS:
+        return len(x)
+    return max(1, min(len(x), CACHED_ELEMENTS // (channels * x.shape[2] * x.shape[3])))
+
+
+class DepthwiseConv(Function):
+    """:func:`depthwise_conv` with the gradients of :func:`depthwise_conv_backward`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.dilation = dilation
+        return depthwise_conv(x, weight, bias, dilation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        return *depthwise_conv_backward(grad, *ctx.saved_tensors, ctx.dilation), None
+
+
+class GatedProjection(Function):
+    """``conv1x1(SiLU(gate) * SiLU(value))``; stores only gate and value."""
+
+    @staticmethod
+    def forward(ctx, gate: Tensor, value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, value, weight)
+        return F.conv2d(F.silu(gate).mul_(F.silu(value)), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        gate, value, weight = ctx.saved_tensors
+        silu_gate, silu_value = F.silu(gate), F.silu(value)
+        grad_product, grad_weight, grad_bias = pointwise_conv_backward(grad, silu_gate * silu_value, weight)
+        grad_gate = aten.silu_backward.grad_input(silu_value.mul_(grad_product), gate, grad_input=silu_value)
+        grad_value = aten.silu_backward.grad_input(silu_gate.mul_(grad_product), value, grad_input=silu_gate)
+        return grad_gate, grad_value, grad_weight, grad_bias
+
+
+class GateAndContext(Function):
+    """``conv1x1(s)`` and the depth-wise convolution of ``s``, with ``s = SiLU(p)``; stores only p."""
+
+    @staticmethod
+    def forward(
+        ctx, p: Tensor, gate_weight: Tensor, gate_bias: Tensor, dw_weight: Tensor, dw_bias: Tensor, dilation: int
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(p, gate_weight, dw_weight)
+        ctx.dilation = dilation
+        s = F.silu(p)
+        return F.conv2d(s, gate_weight, gate_bias), depthwise_conv(s, dw_weight, dw_bias, dilation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_gate: Tensor, grad_context: Tensor):
+        p, gate_weight, dw_weight = ctx.saved_tensors
+        s = F.silu(p)
+        grad_s, grad_gate_weight, grad_gate_bias = pointwise_conv_backward(grad_gate, s, gate_weight)
+        grad_s2, grad_dw_weight, grad_dw_bias = depthwise_conv_backward(grad_context, s, dw_weight, ctx.dilation)
+        grad_p = aten.silu_backward.grad_input(grad_s.add_(grad_s2), p, grad_input=grad_s)
+        return grad_p, grad_gate_weight, grad_gate_bias, grad_dw_weight, grad_dw_bias, None
+
+
+class ChannelAggregation(Function):
+    """``conv1x1(h) - w GELU(decompose(h))`` with ``h = GELU(dwconv(fc1(x)))``, the widest map of the block.
+
+    ``fc1`` and ``decompose`` (to one channel) are 1x1 convolutions, ``w`` is a vector (1, C, 1, 1). Processed in one
+    chunk, the maps before and after ``dwconv`` are stored; in several, only x is, and they are recomputed.
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        fc1_weight: Tensor,
+        fc1_bias: Tensor,
+        dw_weight: Tensor,
+        dw_bias: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        decompose_weight: Tensor,
+        decompose_bias: Tensor,
+        common_weight: Tensor,
+    ) -> Tensor:
+        parts = x.split(chunk_size(x, len(fc1_weight)))
+        outs, ds = [], []
+        for part in parts:
+            y = F.conv2d(part, fc1_weight, fc1_bias)
+            z = depthwise_conv(y, dw_weight, dw_bias)
+            h = F.gelu(z)
+            d = F.conv2d(h, decompose_weight, decompose_bias)
+            outs.append(F.conv2d(h, weight, bias).addcmul_(F.gelu(d), common_weight, value=-1))
+            ds.append(d)
+        maps = (y, z) if len(parts) == 1 else ()
+        ctx.save_for_backward(
+            x, fc1_weight, fc1_bias, dw_weight, dw_bias, weight, decompose_weight, common_weight, torch.cat(ds), *maps
+        )
+        return torch.cat(outs) if len(parts) > 1 else outs[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, fc1_weight, fc1_bias, dw_weight, dw_bias, weight, decompose_weight, common_weight, d, *maps = (
+            ctx.saved_tensors
+        )
+        grad_common = -(grad * F.gelu(d)).sum((0, 2, 3), keepdim=True)
+        grad_d = aten.gelu_backward(F.conv2d(grad, -common_weight), d)
+        size = chunk_size(x, len(fc1_weight))
+        grads_x, totals = [], None
+        for part, part_grad, part_grad_d in zip(x.split(size), grad.split(size), grad_d.split(size), strict=True):
+            y, z = maps or (None, None)
+            if y is None:
+                y = F.conv2d(part, fc1_weight, fc1_bias)
+                z = depthwise_conv(y, dw_weight, dw_bias)
+            h = F.gelu(z)
+            grad_h, *grads_out = pointwise_conv_backward(part_grad, h, weight)
+            grad_decompose = torch.tensordot(part_grad_d, h, ([0, 2, 3], [0, 2, 3])).view_as(decompose_weight)
+            del h  # free the widest maps as early as possible
+            grad_h.addcmul_(part_grad_d, decompose_weight)
+            grad_z = aten.gelu_backward.grad_input(grad_h, z, grad_input=grad_h)
+            grad_y, *grads_dw = depthwise_conv_backward(grad_z, y, dw_weight)
+            del y, z, grad_h, grad_z
+            grad_x, *grads_fc1 = pointwise_conv_backward(grad_y, part, fc1_weight)
+            grads_x.append(grad_x)
+            grads = (*grads_fc1, *grads_dw, *grads_out, grad_decompose)
+            totals = grads if totals is None else [total.add_(more) for total, more in zip(totals, grads, strict=True)]
+        grad_x = torch.cat(grads_x) if len(grads_x) > 1 else grads_x[0]
+        return grad_x, *totals, grad_d.sum().view(1), grad_common

@@ -1,0 +1,104 @@
+"""Writing and converting weight files."""
+
+import errno
+import importlib.util
+import os
+
+import pytest
+import torch
+from conftest import ROOT
+from weight_files import NAMES, prefixed, value, weights
+
+from mogacore import checkpoint as ckpt
+from mogacore.checkpoint import load, read
+from mogacore.errors import UserError
+
+
+class TestWrite:
+    @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+    def test_shared_and_strided_tensors(self, tmp_path, suffix):
+        whole = torch.arange(12.0).reshape(3, 4)
+        ckpt.write({'a': whole, 'b': whole[1], 'c': whole.T}, tmp_path / f'w{suffix}')
+        found = load(tmp_path / f'w{suffix}')
+        assert torch.equal(found['a'], whole) and torch.equal(found['b'], whole[1]) and torch.equal(found['c'], whole.T)
+
+    def test_a_failed_write_leaves_the_old_file_alone(self, tmp_path, monkeypatch):
+        path = tmp_path / 'w.pth'
+        ckpt.write(weights(1), path)
+
+        def full_disk(file_number):
+            raise OSError(errno.ENOSPC, 'No space left on device')
+
+        monkeypatch.setattr(os, 'fsync', full_disk)
+        with pytest.raises(UserError, match='No space left'):
+            ckpt.write(weights(2), path)
+        assert value(load(path)) == 1
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_no_such_folder(self, tmp_path):
+        with pytest.raises(UserError, match='cannot be written'):
+            ckpt.write(weights(1), tmp_path / 'nowhere' / 'w.pth')
+
+    def test_another_suffix(self, tmp_path):
+        with pytest.raises(UserError, match=r'choose the suffix \.safetensors'):
+            ckpt.write(weights(1), tmp_path / 'w.onnx')
+
+
+class TestConvertTool:
+    @pytest.fixture
+    def main(self):
+        spec = importlib.util.spec_from_file_location('convert_checkpoint', ROOT / 'tools' / 'convert_checkpoint.py')
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return lambda *args: module.main([str(arg) for arg in args])
+
+    @pytest.mark.parametrize('flag, number', [(None, None), ('--ema', 2), ('--raw', 1)])
+    @pytest.mark.parametrize('plain', ['raw', 'ema'])
+    @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+    def test_takes_the_set_asked_for_and_keeps_the_other(self, tmp_path, capsys, main, flag, number, plain, suffix):
+        content = {
+            'raw': {'state_dict': weights(1), 'state_dict_ema': weights(2)},
+            'ema': {'state_dict': weights(2), 'ema_state_dict': prefixed(weights(1), 'module.')},
+        }[plain]
+        number = number or {'raw': 1, 'ema': 2}[plain]
+        source, target = tmp_path / 'a.pth', tmp_path / f'b{suffix}'
+        torch.save(content, source)
+        main(source, target, *([flag] if flag else []))
+        assert value(load(target)) == number
+        taken, other = ('ema', 'raw') if number == 2 else ('raw', 'ema')
+        said = capsys.readouterr().out
+        assert f'7 tensors, took the {taken} set' in said
+        if suffix == '.pth':
+            assert f'kept: {other}' in said
+            assert [value(load(target, ema)) for ema in (False, True)] == [1, 2]
+        else:
+            assert 'kept: none' in said
+            assert read(target)['meta']['set'] == taken
+
+    def test_names_there_and_back(self, tmp_path, main):
+        torch.save(weights(1), tmp_path / 'a.pth')
+        main(tmp_path / 'a.pth', tmp_path / 'b.safetensors', '--to', 'backbone-prefixed')
+        assert {'backbone.norm4.running_mean', 'head.fc.weight'} <= set(load(tmp_path / 'b.safetensors'))
+        main(tmp_path / 'b.safetensors', tmp_path / 'c.pth', '--to', 'published')
+        assert set(load(tmp_path / 'c.pth')) == set(NAMES)
+
+    def test_a_detector_has_no_classification_layout(self, tmp_path, main):
+        torch.save(weights(1, ['backbone.norm1.weight', 'neck.weight']), tmp_path / 'a.pth')
+        with pytest.raises(UserError, match=r'neck\.weight'):
+            main(tmp_path / 'a.pth', tmp_path / 'b.pth', '--to', 'published')
+        assert not (tmp_path / 'b.pth').exists()
+
+    def test_class_names_stay(self, tmp_path, main):
+        meta = {'mmengine_version': '0.10.7', 'dataset_meta': {'classes': ('a', 'b')}}
+        torch.save({'meta': meta, 'state_dict': weights(1)}, tmp_path / 'a.pth')
+        main(tmp_path / 'a.pth', tmp_path / 'b.pth')
+        assert read(tmp_path / 'b.pth')['meta']['dataset_meta'] == {'classes': ('a', 'b')}
+
+    def test_replaces_only_by_force(self, tmp_path, main):
+        torch.save(weights(1), tmp_path / 'a.pth')
+        torch.save(weights(5), tmp_path / 'b.pth')
+        with pytest.raises(UserError, match='--force'):
+            main(tmp_path / 'a.pth', tmp_path / 'b.pth')
+        assert value(load(tmp_path / 'b.pth')) == 5
+        main(tmp_path / 'a.pth', tmp_path / 'b.pth', '--force')
+        assert value(load(tmp_path / 'b.pth')) == 1

@@ -1,0 +1,196 @@
+"""Downloads from a server on the loopback: whole or partial, gone on with, checked after."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from conftest import TINY_ARCH, fill_by_name
+
+from mogacore import checkpoint as ckpt
+from mogacore import create_model
+from mogacore.checkpoint import download
+from mogacore.errors import UserError
+from mogacore.models import MogaNet, factory
+from mogacore.published import load_results, official_weights, results
+
+CONTENT = bytes(range(256)) * 8192  # 2 MiB
+
+
+class Server(ThreadingHTTPServer):
+    """Serves ``content``; after ``cut`` bytes of an answer it hangs up, as often as ``cuts`` says."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(('127.0.0.1', 0), Handler)
+        self.content, self.etag, self.cut, self.cuts, self.ranges = CONTENT, '"one"', None, 0, []
+
+    def url(self, name='w.pth'):
+        return f'http://127.0.0.1:{self.server_port}/{name}'
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, content = self.server, self.server.content
+        if self.path.startswith('/gone'):
+            return self.send_error(404)
+        server.ranges.append(self.headers.get('Range'))
+        start = 0
+        if self.headers.get('Range') and self.headers.get('If-Range') == server.etag:
+            start = int(self.headers['Range'].removeprefix('bytes=').rstrip('-'))
+        if start >= len(content):
+            self.send_response(416)
+            self.send_header('Content-Range', f'bytes */{len(content)}')
+            return self.end_headers()
+        self.send_response(206 if start else 200)
+        self.send_header('ETag', server.etag)
+        self.send_header('Content-Length', str(len(content) - start))
+        self.end_headers()
+        body = content[start:]
+        if server.cuts > 0:
+            server.cuts -= 1
+            body = body[: server.cut]
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_file_is_fetched_once_and_its_checksum_recorded(server, tmp_path):
+    path = download.fetch(server.url(), tmp_path)
+    assert path == tmp_path / 'w.pth' and path.read_bytes() == CONTENT
+    assert download.recorded(path) == hashlib.sha256(CONTENT).hexdigest()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['w.pth', 'w.pth.sha256']
+    assert (tmp_path / 'w.pth.sha256').read_text() == f'{hashlib.sha256(CONTENT).hexdigest()}  w.pth\n'
+    download.fetch(server.url(), tmp_path)
+    assert len(server.ranges) == 1
+
+
+def test_a_changed_file_is_told_from_its_record(server, tmp_path):
+    path = download.fetch(server.url(), tmp_path)
+    path.write_bytes(CONTENT[:-1] + b'x')
+    with pytest.raises(UserError, match='has changed since its first use'):
+        download.fetch(server.url(), tmp_path)
+
+
+def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path):
+    server.cut, server.cuts = 700_000, 2
+    assert download.fetch(server.url(), tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, 'bytes=700000-', 'bytes=1400000-']
+
+
+def test_what_was_fetched_before_is_kept_for_the_next_call(server, tmp_path):
+    server.cut, server.cuts = 300_000, 3
+    with pytest.raises(UserError, match='cannot be fetched'):
+        download.fetch(server.url(), tmp_path)
+    assert (tmp_path / 'w.pth.partial').stat().st_size == 900_000 and not (tmp_path / 'w.pth').exists()
+    assert download.fetch(server.url(), tmp_path).read_bytes() == CONTENT
+    assert server.ranges[-1] == 'bytes=900000-'
+    assert not list(tmp_path.glob('*.partial*'))
+
+
+def test_a_file_that_changed_on_the_server_is_fetched_from_the_start(server, tmp_path):
+    server.cut, server.cuts = 300_000, 3
+    with pytest.raises(UserError):
+        download.fetch(server.url(), tmp_path)
+    server.content, server.etag = CONTENT[::-1], '"two"'
+    assert download.fetch(server.url(), tmp_path).read_bytes() == CONTENT[::-1]
+
+
+def test_a_partial_file_that_is_whole_is_taken(server, tmp_path):
+    (tmp_path / 'w.pth.partial').write_bytes(CONTENT)
+    (tmp_path / 'w.pth.partial.etag').write_text('"one"')
+    assert download.fetch(server.url(), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize('name', ['gone.pth', None])
+def test_without_network_or_file_one_line_says_what_to_fetch_by_hand(server, tmp_path, name):
+    url = server.url(name) if name else 'http://127.0.0.1:9/w.pth'  # nobody listens at the port of discard
+    with pytest.raises(UserError) as caught:
+        download.fetch(url, tmp_path)
+    text = str(caught.value)
+    assert url in text and f'by hand and put it at {tmp_path}' in text and '\n' not in text
+
+
+def test_a_file_put_there_by_hand_is_used_without_network(tmp_path):
+    (tmp_path / 'w.pth').write_bytes(CONTENT)
+    assert download.fetch('http://127.0.0.1:9/w.pth', tmp_path) == tmp_path / 'w.pth'
+    assert download.recorded(tmp_path / 'w.pth')
+
+
+def test_every_published_name_leads_to_its_address():
+    addresses = official_weights()
+    assert addresses['moganet_large'].endswith('/moganet_large_sz224_8xbs64_ep300.pth.tar')
+    assert addresses['retinanet_moganet_tiny_fpn_1x_coco'].startswith(
+        'https://github.com/Westlake-AI/MogaNet/releases/'
+    )
+    published = {result.weights for result in load_results() if result.weights}
+    assert set(addresses.values()) == published and len(addresses) == len(published) + 6
+    with pytest.raises(UserError, match='did you mean moganet_tiny'):
+        ckpt.official_address('mogacore://moganet_tny')
+
+
+@pytest.fixture
+def zoo(server, tmp_path, monkeypatch):
+    """A release of a small network under an official name, raw and averaged weights in it, on our server."""
+    model = fill_by_name(factory.MogaNetClassifier(10, arch=TINY_ARCH))
+    raw = model.state_dict()
+    averaged = {name: value + 1 if value.is_floating_point() else value for name, value in raw.items()}
+    torch.save({'author': 'MogaNet', 'state_dict': raw, 'state_dict_ema': averaged}, tmp_path / 'release')
+    server.content = (tmp_path / 'release').read_bytes()
+    name = 'moganet_small_sz224_8xbs128_ep300.pth.tar'
+    addresses = {'moganet_small': server.url(name)}
+    monkeypatch.setattr('mogacore.published.results.official_weights', lambda: addresses)
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+    monkeypatch.setattr('mogacore.published.archs.ARCHS', {'small': dict(TINY_ARCH, drop_path_rate=0.0)})
+    monkeypatch.setattr('mogacore.models.factory.ARCHS', {'small': None})
+    return raw, averaged
+
+
+def test_official_weights_come_with_the_set_that_the_figure_belongs_to(zoo):
+    _, averaged = zoo
+    for checkpoint in ('official', 'mogacore://moganet_small'):
+        model = create_model('moganet_small', num_classes=10, checkpoint=checkpoint)
+        assert torch.equal(model.state_dict()['head.weight'], averaged['head.weight'])
+    with pytest.raises(UserError, match='was trained with attn_force_fp32=False'):
+        create_model('moganet_small', num_classes=10, checkpoint='official', attn_force_fp32=True)
+
+
+@pytest.mark.parametrize('name', ['official', 'mogacore://moganet_small'])
+def test_init_cfg_takes_the_same_names_and_the_plain_set(zoo, name, monkeypatch):
+    raw, _ = zoo
+    monkeypatch.setattr(ckpt.sources.mmengine_checkpoint.CheckpointLoader, '_schemes', {})
+    monkeypatch.setattr(ckpt.sources.mmengine_checkpoint, 'load_from_http', None)
+    ckpt.register_safe_loader()
+    model = MogaNet('small', init_cfg=dict(type='Pretrained', checkpoint=name))
+    model.init_weights()
+    key = 'blocks1.0.attn.proj_1.weight'
+    assert torch.equal(model.state_dict()[key], raw[key])
+
+
+def test_official_needs_a_published_size():
+    model = MogaNet(TINY_ARCH, init_cfg=dict(type='Pretrained', checkpoint='official'))
+    with pytest.raises(UserError, match='give arch by name'):
+        model.init_weights()
+
+
+def test_an_address_gives_the_libraries_names_they_know(zoo, server):
+    """mmpretrain's get_model(pretrained=True) maps no names and passes over those it does not know."""
+    _, averaged = zoo
+    address = server.url('moganet_small_sz224_8xbs128_ep300.pth.tar')
+    state_dict = ckpt.load_from_http(address)['state_dict']
+    assert torch.equal(state_dict['head.fc.weight'], averaged['head.weight'])
+    assert all(name.startswith(('backbone.', 'head.fc.')) for name in state_dict)
+    assert results.result_of_weights('moganet_small_sz224_8xbs128_ep300.pth.tar')[0].weight_set == 'ema'

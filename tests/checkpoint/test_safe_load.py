@@ -1,0 +1,115 @@
+"""Reading weight files: no pickled code runs, and every damage is one line."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from weight_files import Payload, weights
+
+from mogacore import checkpoint as ckpt
+from mogacore.checkpoint import load, read
+from mogacore.errors import UserError
+
+
+class TestRefusal:
+    @pytest.mark.parametrize('legacy', [False, True], ids=['zip', 'legacy'])
+    def test_pickled_code_is_refused_by_name_and_not_run(self, tmp_path, legacy):
+        mark, path = tmp_path / 'mark', tmp_path / 'w.pth'
+        torch.save({'state_dict': weights(1), 'x': Payload(mark)}, path, _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(UserError, match=r'system\), which was refused: nothing of it was run'):
+            read(path)
+        assert not mark.exists()
+
+    @pytest.mark.parametrize('protocol', [2, 4])
+    def test_a_plain_pickle_is_not_run(self, tmp_path, protocol):
+        mark, path = tmp_path / 'mark', tmp_path / 'w.pth'
+        path.write_bytes(pickle.dumps(Payload(mark), protocol=protocol))
+        with pytest.raises(UserError):
+            read(path)
+        assert not mark.exists()
+
+    def test_what_other_libraries_allow_is_not_allowed_here(self, tmp_path):
+        torch.save({'state_dict': weights(1), 'x': Payload(tmp_path / 'mark')}, tmp_path / 'w.pth')
+        torch.save({'state_dict': weights(1), 'x': slice(3)}, tmp_path / 's.pth')
+        before = torch.serialization.get_safe_globals()
+        torch.serialization.add_safe_globals([slice])
+        try:
+            with pytest.raises(UserError, match=r'slice\), which was refused'):
+                read(tmp_path / 's.pth')
+            assert slice in torch.serialization.get_safe_globals()
+        finally:
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(before)
+
+    def test_getattr_is_never_called(self, tmp_path):
+        torch.save({'state_dict': weights(1), 'x': nn.Linear.forward}, tmp_path / 'f.pth')
+
+        class Getattr:
+            def __reduce__(self):
+                return getattr, ('text', 'upper')
+
+        torch.save({'state_dict': weights(1), 'x': Getattr()}, tmp_path / 'w.pth')
+        for path in tmp_path.iterdir():
+            with pytest.raises(UserError, match='refused'):
+                read(path)
+
+    def test_forged_numpy_types_are_refused(self, tmp_path):
+        class Forged:
+            def __init__(self, code, state):
+                self.code, self.state = code, state
+
+            def __reduce__(self):
+                return np.dtype, (self.code, False, True), self.state
+
+        class Scalar:
+            def __init__(self, dtype):
+                self.dtype = dtype
+
+            def __reduce__(self):
+                return np.float64(0).__reduce__()[0], (self.dtype, b'\x41' * 8)
+
+        pointers = (3, '<', None, None, None, -1, -1, 9)
+        torch.save({'state_dict': weights(1), 'x': Scalar(Forged('f8', pointers))}, tmp_path / 'w.pth')
+        number = read(tmp_path / 'w.pth')['x']
+        assert type(number) is np.float64 and not number.dtype.hasobject
+        torch.save({'state_dict': weights(1), 'x': Scalar(Forged('O8', pointers))}, tmp_path / 'w.pth')
+        with pytest.raises(UserError, match='numpy array of type O8'):
+            read(tmp_path / 'w.pth')
+
+
+class TestDamage:
+    @pytest.mark.parametrize('kind', ['zip', 'legacy', 'safetensors'])
+    def test_a_file_cut_anywhere_is_a_users_error(self, tmp_path, kind):
+        path = tmp_path / ('w.safetensors' if kind == 'safetensors' else 'w.pth')
+        if kind == 'safetensors':
+            ckpt.write(weights(1), path)
+        else:
+            torch.save({'state_dict': weights(1)}, path, _use_new_zipfile_serialization=kind == 'zip')
+        data = path.read_bytes()
+        for length in {0, 1, 3, 8, 40, 100, 200, *range(0, len(data), len(data) // 15), len(data) - 1}:
+            path.write_bytes(data[:length])
+            # An old file cut within the name of a class names another one.
+            with pytest.raises(UserError, match=r'truncated|not a checkpoint|was refused') as caught:
+                read(path)
+            assert '\n' not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        'data', [b'', b'some text', b'<!DOCTYPE html><html>404</html>', b'\x89PNG\r\n\x1a\n' + bytes(50)]
+    )
+    def test_another_kind_of_file_is_told(self, tmp_path, data):
+        (tmp_path / 'w.pth').write_bytes(data)
+        with pytest.raises(UserError, match='not a checkpoint'):
+            read(tmp_path / 'w.pth')
+
+    @pytest.mark.parametrize('name', ['nowhere.pth', '.'])
+    def test_no_file(self, tmp_path, name):
+        with pytest.raises(UserError, match='cannot be read'):
+            read(tmp_path / name)
+
+    @pytest.mark.parametrize('content', [[1, 2], torch.zeros(2), {'epoch': 3}, {'state_dict': {'a': 1}}, {}])
+    def test_no_state_dict(self, tmp_path, content):
+        torch.save(content, tmp_path / 'w.pth')
+        with pytest.raises(UserError, match=r'not a dict|no state dict'):
+            load(tmp_path / 'w.pth')

@@ -1,0 +1,51 @@
+"""The Runner loads weights strictly, and ignores no argument of mmengine's."""
+
+import pytest
+import torch
+from mmengine.model import BaseModel
+
+from mogacore.checkpoint import CheckpointError, register_safe_loader
+from mogacore.engine.runner import Runner
+from mogacore.errors import UserError
+
+
+class Toy(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def forward(self, inputs, mode='tensor'):
+        return self.layer(inputs)
+
+
+@pytest.fixture
+def runner(tmp_path):
+    register_safe_loader()
+    return Runner(Toy(), work_dir=str(tmp_path / 'run'), log_level='ERROR', experiment_name=tmp_path.name)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / 'toy.pth'
+    torch.save({'module.layer.weight': torch.ones(1, 2), 'module.layer.bias': torch.full((1,), 3.0)}, path)
+    return str(path)
+
+
+def test_loads_a_file_and_mmengines_own_defaults(runner, checkpoint):
+    runner.load_checkpoint(checkpoint, revise_keys=[(r'^module.', '')])
+    assert runner.model(torch.ones(1, 2)).item() == 5
+
+
+def test_map_location_is_honored(runner, checkpoint):
+    places = []
+    runner.load_checkpoint(checkpoint, map_location=lambda storage, place: places.append(place) or storage)
+    assert places == ['cpu', 'cpu']
+
+
+@pytest.mark.parametrize('settings', [dict(strict=False), dict(revise_keys=[('^layer', 'head')])])
+def test_what_would_be_ignored_is_refused(runner, checkpoint, settings):
+    with pytest.raises(UserError, match='|'.join(settings)):
+        runner.load_checkpoint(checkpoint, **settings)
+    with pytest.raises(CheckpointError, match='missing'):
+        torch.save({'layer.weight': torch.ones(1, 2)}, checkpoint)
+        runner.load_checkpoint(checkpoint)

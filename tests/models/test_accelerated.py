@@ -1,0 +1,160 @@
+"""Values and gradients against what autograd makes of the formulas."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd import gradcheck
+
+from mogacore.models import accelerated
+from mogacore.models.accelerated import (
+    ChannelAggregation,
+    DepthwiseConv,
+    GateAndContext,
+    GatedProjection,
+    channels_last,
+    chunk_size,
+    depthwise_conv,
+)
+
+
+def leaves(shapes):
+    """A tensor for each shape; a number stands for itself."""
+    return [
+        shape if isinstance(shape, int) else torch.randn(*shape, dtype=torch.double, requires_grad=True)
+        for shape in shapes
+    ]
+
+
+def plain_depthwise(x, weight, bias, dilation=1):
+    padding = dilation * (weight.shape[-1] // 2)
+    return F.conv2d(x, weight, bias, padding=padding, dilation=dilation, groups=len(weight))
+
+
+def gated_projection(gate, value, weight, bias):
+    return F.conv2d(F.silu(gate) * F.silu(value), weight, bias)
+
+
+def gate_and_context(p, gate_weight, gate_bias, dw_weight, dw_bias, dilation):
+    s = F.silu(p)
+    return F.conv2d(s, gate_weight, gate_bias), plain_depthwise(s, dw_weight, dw_bias, dilation)
+
+
+def channel_aggregation(
+    x, fc1_weight, fc1_bias, dw_weight, dw_bias, weight, bias, decompose_weight, decompose_bias, common_weight
+):
+    h = F.gelu(plain_depthwise(F.conv2d(x, fc1_weight, fc1_bias), dw_weight, dw_bias))
+    return F.conv2d(h, weight, bias) - common_weight * F.gelu(F.conv2d(h, decompose_weight, decompose_bias))
+
+
+FFN_SHAPES = [
+    (2, 3, 4, 5), (6, 3, 1, 1), (6,), (6, 1, 3, 3), (6,), (3, 6, 1, 1), (3,), (1, 6, 1, 1), (1,), (1, 3, 1, 1),
+]  # fmt: skip
+CASES = {
+    'depth-wise': (DepthwiseConv, plain_depthwise, [(2, 3, 5, 4), (3, 1, 5, 5), (3,), 1]),
+    'depth-wise, dilation 2': (DepthwiseConv, plain_depthwise, [(2, 3, 5, 4), (3, 1, 5, 5), (3,), 2]),
+    'depth-wise, dilation 3': (DepthwiseConv, plain_depthwise, [(2, 3, 5, 4), (3, 1, 7, 7), (3,), 3]),
+    'gated projection': (
+        GatedProjection, gated_projection, [(2, 3, 4, 5), (2, 3, 4, 5), (6, 3, 1, 1), (6,)],
+    ),
+    'gate and context': (
+        GateAndContext, gate_and_context, [(2, 3, 4, 5), (6, 3, 1, 1), (6,), (3, 1, 5, 5), (3,), 2],
+    ),
+    'channel aggregation': (ChannelAggregation, channel_aggregation, FFN_SHAPES),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_values_and_gradients_are_those_of_the_formula(name, memory_format):
+    function, formula, shapes = CASES[name]
+    inputs = leaves(shapes)
+    tensors = [x for x in inputs if isinstance(x, torch.Tensor)]
+    laid_out = [x.contiguous(memory_format=memory_format) if torch.is_tensor(x) and x.ndim == 4 else x for x in inputs]
+    expected = formula(*inputs)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    found = function.apply(*laid_out)
+    found = found if isinstance(found, tuple) else (found,)
+    upstream = [torch.randn_like(out) for out in expected]
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, tensors, upstream), torch.autograd.grad(expected, tensors, upstream)
+    )
+    assert gradcheck(function.apply, inputs)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_only_what_is_needed_is_kept(name):
+    """No map is kept besides the inputs, apart from the maps of the channel aggregation around its convolution."""
+    function, _, shapes = CASES[name]
+    inputs = leaves(shapes)
+    own = {x.data_ptr() for x in inputs if torch.is_tensor(x)}
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        function.apply(*inputs)
+    others = [tuple(x.shape) for x in kept if x.data_ptr() not in own]
+    assert others == ([(2, 1, 4, 5), (2, 6, 4, 5), (2, 6, 4, 5)] if function is ChannelAggregation else [])
+
+
+@pytest.mark.parametrize('images, parts', [(5, [2, 2, 1]), (2, [2]), (1, [1])])
+def test_wide_maps_in_parts_are_the_same_function(images, parts, monkeypatch):
+    monkeypatch.setattr(accelerated, 'CACHED_ELEMENTS', 2 * 6 * 4 * 5)
+    inputs = leaves([(images, 3, 4, 5), *FFN_SHAPES[1:]])
+    assert [len(part) for part in inputs[0].split(chunk_size(inputs[0], 6))] == parts
+    found, expected = ChannelAggregation.apply(*inputs), channel_aggregation(*inputs)
+    torch.testing.assert_close(found, expected)
+    upstream = torch.randn_like(expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, inputs, upstream), torch.autograd.grad(expected, inputs, upstream)
+    )
+
+
+def test_maps_in_parts_are_not_kept(monkeypatch):
+    monkeypatch.setattr(
+        accelerated, 'CACHED_ELEMENTS', 20
+    )  # less than a map of 6 x 4 x 5, more than the weights of 3 x 6
+    inputs, kept = leaves(FFN_SHAPES), []
+    own = {x.data_ptr() for x in inputs}
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        ChannelAggregation.apply(*inputs)
+    assert [tuple(x.shape) for x in kept if x.data_ptr() not in own] == [(2, 1, 4, 5)]
+
+
+@pytest.mark.parametrize('size, dilation', [(3, 1), (5, 1), (5, 2), (7, 3), (7, 4)])
+@pytest.mark.parametrize('height, width', [(14, 14), (7, 9), (2, 3), (5, 70)])
+def test_depthwise_convolution_in_single_precision(size, dilation, height, width):
+    """The ways that oneDNN is fast at, and those for maps too large for them, against double precision."""
+    x = torch.randn(3, 8, height, width).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight, bias = torch.randn(8, 1, size, size, requires_grad=True), torch.randn(8, requires_grad=True)
+    inputs = (x, weight, bias)
+    doubles = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    found, expected = DepthwiseConv.apply(*inputs, dilation), plain_depthwise(*doubles, dilation)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    upstream = torch.randn_like(found)
+    for ours, theirs in zip(
+        (found, *torch.autograd.grad(found, inputs, upstream)),
+        (expected, *torch.autograd.grad(expected, doubles, upstream.double())),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_exported_depthwise_convolution_is_one_convolution():
+    class Net(torch.nn.Module):
+        def forward(self, x, weight):
+            return depthwise_conv(x, weight, None, 3)
+
+    program = torch.export.export(Net(), (torch.randn(1, 4, 6, 6), torch.randn(4, 1, 7, 7)))
+    calls = [node.target for node in program.graph.nodes if node.op == 'call_function']
+    assert calls == [torch.ops.aten.conv2d.default]
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_convolutions_take_over_the_layout(channels, memory_format):
+    """Of one channel too, whose two layouts torch does not tell apart."""
+    x = torch.randn(2, channels, 5, 6).contiguous(memory_format=memory_format).requires_grad_()
+    found = channels_last(x)
+    out = F.conv2d(found, torch.randn(4, channels, 3, 3))
+    assert out.is_contiguous(memory_format=torch.channels_last) and torch.equal(found, x)
+    found.square().sum().backward()
+    assert torch.equal(x.grad, 2 * x)

@@ -1,0 +1,288 @@
+"""What wraps, replaces or watches a module of a block takes effect: the block then runs as layers.py writes it."""
+
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+import torch
+from conftest import TINY_ARCH, fill_by_name
+from mmengine.model.utils import revert_sync_batchnorm
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune, weight_norm
+
+from mogacore.models import MogaNet, MogaNetClassifier, SimVP, accelerated
+from mogacore.models.layers import MogaBlock
+from mogacore.models.untouched import is_untouched
+
+LEAVES = [name for name, m in MogaBlock(16).named_modules() if not list(m.children())]
+MODULES = [name for name, _ in MogaBlock(16).named_modules()]
+
+
+def block():
+    return fill_by_name(MogaBlock(16)).eval()
+
+
+class LowRank(nn.Module):
+    """An adapter as LoRA makes it: the frozen convolution plus a product of two small ones."""
+
+    def __init__(self, base, rank=2):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.down = nn.Conv2d(base.in_channels, rank, 1, bias=False)
+        self.up = nn.Conv2d(rank, base.out_channels, 1, bias=False)
+
+    def forward(self, x):
+        return self.base(x) + self.up(self.down(x))
+
+
+def test_a_block_of_the_constructor_is_untouched():
+    for network in (
+        MogaNet(TINY_ARCH),
+        MogaNet(TINY_ARCH, norm_cfg=dict(type='SyncBN')),
+        MogaNet('xtiny', gate_fp32=True),
+    ):
+        blocks = [m for m in network.modules() if isinstance(m, MogaBlock)]
+        assert blocks and all(map(is_untouched, blocks))
+        for copy in (deepcopy(network).eval(), revert_sync_batchnorm(network).half(), network.requires_grad_(False)):
+            assert all(is_untouched(m) for m in copy.modules() if isinstance(m, MogaBlock))
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_a_forward_hook_fires(name):
+    model, calls = fill_by_name(MogaNet(TINY_ARCH)).eval(), []
+    model.blocks2[0].get_submodule(name).register_forward_hook(lambda module, args, out: calls.append(out.shape))
+    model(torch.randn(1, 3, 32, 32))
+    assert calls
+
+
+@pytest.mark.parametrize('name', MODULES)
+@pytest.mark.parametrize('kind', ['forward', 'forward_pre', 'full_backward', 'full_backward_pre'])
+def test_every_kind_of_hook_on_every_module_is_noticed(name, kind):
+    made = block()
+    handle = getattr(made.get_submodule(name), f'register_{kind}_hook')(lambda *args: None)
+    is_norm = name in ('norm1', 'norm2')  # called by either form
+    assert is_untouched(made) == is_norm
+    handle.remove()
+    assert is_untouched(made)
+
+
+def test_hooks_on_all_modules_are_noticed():
+    made = block()
+    handle = nn.modules.module.register_module_forward_hook(lambda *args: None)
+    assert not is_untouched(made)
+    handle.remove()
+    assert is_untouched(made)
+
+
+def test_low_rank_adapters_change_the_output_and_are_trained():
+    model = fill_by_name(MogaNetClassifier(num_classes=5, arch=TINY_ARCH)).requires_grad_(False)
+    images = torch.randn(2, 3, 32, 32)
+    before = model.eval()(images)
+    adapters = []
+    for m in list(model.modules()):
+        if isinstance(m, MogaBlock):
+            m.attn.proj_1 = LowRank(m.attn.proj_1)
+            adapters.append(m.attn.proj_1)
+    after = model(images)
+    assert (after - before).abs().max() > 1e-4
+    after.sum().backward()
+    assert all(p.grad.abs().sum() > 0 for a in adapters for p in (a.up.weight, a.down.weight))
+    for adapter in adapters:
+        nn.init.zeros_(adapter.up.weight)
+    torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-5)
+
+
+CONVOLUTIONS = [name for name, m in MogaBlock(16).named_modules() if isinstance(m, nn.Conv2d)]
+
+
+@pytest.mark.parametrize('name', CONVOLUTIONS)
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda conv: prune.l1_unstructured(conv, 'weight', 0.5),
+        weight_norm,
+        parametrizations.weight_norm,
+        parametrizations.spectral_norm,
+    ],
+    ids=['pruning', 'weight norm as hook', 'weight norm', 'spectral norm'],
+)
+@pytest.mark.filterwarnings('ignore')
+def test_reparametrized_weights_are_those_of_the_moment(name, change):
+    """The output follows the weight that the module computes now, not the one of when it was changed."""
+    made, x = block(), torch.randn(1, 16, 8, 8)
+    change(made.get_submodule(name))
+    run = accelerated.select(made)
+    conv = made.get_submodule(name)
+    with torch.no_grad():
+        for parameter in (p for key, p in conv.named_parameters() if 'weight' in key or 'original' in key):
+            parameter.mul_(1.5)
+            parameter.add_(0.01)
+    out = run(x)
+    twin = block()
+    with torch.no_grad():
+        twin.get_submodule(name).weight.copy_(conv.weight)  # computed by the call above
+    torch.testing.assert_close(out, twin(x), rtol=1e-4, atol=1e-5)
+
+
+def test_removing_a_parametrization_brings_the_fast_form_back():
+    made = block()
+    conv = parametrizations.weight_norm(made.attn.gate)
+    assert not is_untouched(made)
+    parametrize.remove_parametrizations(conv, 'weight')
+    assert is_untouched(made)
+
+
+class Louder(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda m: setattr(m.attn, 'gate', Louder(16, 16, 1)),
+        lambda m: setattr(m.attn, 'gate', nn.Identity()),
+        lambda m: setattr(m.attn, 'gate', nn.Conv2d(16, 16, 1, bias=False)),
+        lambda m: setattr(m.attn, 'gate', nn.Conv2d(16, 16, 3, padding=1)),
+        lambda m: setattr(m.attn, 'gate', nn.Conv2d(16, 16, 1, groups=4)),
+        lambda m: setattr(m.attn, 'proj_2', nn.Sequential(nn.Conv2d(16, 16, 1), nn.Identity())),
+        lambda m: setattr(m.attn.value, 'DW_conv1', nn.Conv2d(6, 6, 5, padding=2, groups=2)),
+        lambda m: setattr(m.attn.value, 'DW_conv1', nn.Conv2d(6, 6, 5, padding=2, groups=6, padding_mode='reflect')),
+        lambda m: setattr(m.attn, 'act', nn.ReLU()),
+        lambda m: setattr(m.attn, 'sigma', nn.Identity()),
+        lambda m: setattr(m.mlp, 'act', nn.GELU(approximate='tanh')),
+        lambda m: setattr(m.mlp, 'dwconv', nn.Conv2d(64, 64, (3, 5), padding=(1, 2), groups=64)),
+        lambda m: setattr(m, 'drop_path', nn.Dropout2d(0.0)),
+        lambda m: setattr(m.mlp, 'forward', lambda x: 2 * x),
+        lambda m: setattr(m.mlp.fc1, 'forward', lambda x: torch.zeros(1, 64, 8, 8)),
+    ],
+)
+def test_replaced_parts_and_patched_forwards_take_effect(change):
+    made, x = block(), torch.randn(1, 16, 8, 8)
+    change(made)
+    assert accelerated.select(made) is made
+    network = MogaNet(dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 1, 1), ffn_ratios=(2, 4, 2, 2))).eval()
+    before = network(torch.ones(1, 3, 32, 32))
+    change(network.blocks2[0])
+    try:
+        after = network(torch.ones(1, 3, 64, 64))  # 8 x 8 in stage 2
+    except RuntimeError:
+        return  # the part does not fit, which the block says
+    assert before[0].shape[1] == after[0].shape[1] and made(x).shape[1] == 16
+
+
+def test_a_patched_class_takes_effect(monkeypatch):
+    made, x = block(), torch.randn(1, 16, 8, 8)
+    monkeypatch.setattr(type(made.attn), 'forward', lambda self, x: torch.zeros_like(x))
+    assert not is_untouched(made)
+    expected = x + made.layer_scale_2 * made.mlp(made.norm2(x))
+    assert torch.equal(accelerated.select(made)(x), expected)
+
+
+def test_parameters_given_from_outside_are_used():
+    made, x = block(), torch.randn(1, 16, 8, 8)
+    model = MogaNet(TINY_ARCH).eval()
+    parameters = {name: p.detach() * 1.1 for name, p in model.named_parameters()}
+    images = torch.randn(1, 3, 32, 32)
+    out = torch.func.functional_call(model, parameters, (images,))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(parameters[name])
+    for ours, theirs in zip(out, model(images), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
+    # Second derivatives, which the fast form lacks.
+    grads = torch.func.jacfwd(lambda s: torch.func.functional_call(made, {'layer_scale_1': s}, (x,)).sum())(
+        made.layer_scale_1.detach()
+    )
+    assert grads.abs().sum() > 0
+
+
+def test_dropout_in_the_feed_forward_network_acts_in_training_alone():
+    made = fill_by_name(MogaBlock(16, drop_rate=0.5))
+    made.train()
+    assert accelerated.select(made) is made
+    made.eval()
+    assert accelerated.select(made) is not made
+
+
+def test_multiply_adds_counted_by_hooks_are_complete():
+    """Counters such as thop and torchinfo add up what hooks on leaf modules see."""
+    model, seen = MogaNetClassifier(arch='xtiny').eval(), []
+
+    def count(module, args, out):
+        per_output = module.weight[0].numel()
+        seen.append(out.numel() * per_output)
+
+    for m in model.modules():
+        if isinstance(m, (nn.Conv2d, nn.Linear)):
+            m.register_forward_hook(count)
+    with torch.no_grad():
+        model(torch.randn(1, 3, 224, 224))
+    # 0.79 G with the norms' 2 per value; 0.78 G without, which these hooks do not count.
+    assert 0.95 * 0.79e9 < sum(seen) < 0.79e9
+
+
+def test_the_classifier_is_traced_by_fx_with_acceleration_off():
+    model, images = fill_by_name(MogaNetClassifier(num_classes=5, arch=TINY_ARCH)).eval(), torch.randn(2, 3, 32, 48)
+    with accelerated.disabled():
+        traced = torch.fx.symbolic_trace(model)
+    called = {node.target for node in traced.graph.nodes if node.op == 'call_module'}
+    of_torch = {f'blocks1.0.{name}' for name in LEAVES if not name.endswith(('sigma', 'drop_path'))}
+    assert of_torch <= called  # fx looks into modules of other packages
+    torch.testing.assert_close(traced(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+def test_acceleration_is_switched_off_and_on_again():
+    made = block()
+    assert accelerated.select(made) is not made
+    with accelerated.disabled():
+        assert accelerated.select(made) is made
+        with pytest.raises(KeyError), accelerated.disabled():
+            raise KeyError
+        assert accelerated.select(made) is made
+    assert accelerated.select(made) is not made
+
+
+def test_the_environment_variable_switches_it_off():
+    code = (
+        'from mogacore.models import accelerated\n'
+        'from mogacore.models.layers import MogaBlock\n'
+        'made = MogaBlock(16)\n'
+        'print(accelerated.select(made) is made)'
+    )
+    for value, expected in (('0', 'True'), ('1', 'False')):
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c', code], env={'MOGACORE_ACCELERATED': value, 'PATH': ''},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == expected
+
+
+def test_without_acceleration_maps_keep_the_layout_of_the_input():
+    model = MogaNet(TINY_ARCH, channels_last_out=True).eval()
+    video = SimVP(4, spatial_dims=8, temporal_dims=16, temporal_depth=3)
+    seen = []
+    model.blocks1[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].is_contiguous()))
+    video.hid.register_forward_pre_hook(lambda _, args: seen.append(args[0].is_contiguous()))
+    with accelerated.disabled():
+        model(torch.randn(1, 3, 32, 32))
+        video(torch.rand(1, 4, 1, 16, 16))
+    assert seen == [True, True]
+
+
+def test_recomputed_blocks_give_the_gradients_of_the_form_that_ran_forward():
+    model = fill_by_name(MogaNet(TINY_ARCH, with_cp=True, out_indices=(3,), drop_path_rate=0.0)).train()
+    images = torch.randn(2, 3, 32, 32).requires_grad_()
+    found = []
+    for is_plain in (False, True):
+        model.zero_grad()
+        if is_plain:
+            with accelerated.disabled():
+                out = model(images)[0]
+        else:
+            out = model(images)[0]
+        out.square().sum().backward()  # outside of the context
+        found.append([p.grad.clone() for p in model.parameters()])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
