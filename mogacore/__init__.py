@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 __all__ = ['__version__', 'create_model', 'list_models']
 
 # Imported at first use: torch takes seconds, and the help of the command line does without.
-_MODULES = ('analysis', 'checkpoint', 'datasets', 'deploy', 'engine', 'evaluation', 'models', 'registry', 'zoo')
+_MODULES = (
+    'analysis',
+    'checkpoint',
+    'datasets',
+    'deploy',
+    'engine',
+    'evaluation',
+    'inference',
+    'models',
+    'published',
+    'registry',
+    'zoo',
+)
 
 
 def __getattr__(name: str):
