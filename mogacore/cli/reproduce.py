@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from mogacore.zoo import Result
+    from mogacore.published import Result
     from mogacore.zoo.reproduce import Row
 
 
