@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from mogacore import files
-from mogacore.files import set_opencv_log_level, write_whole
+from mogacore.files import set_opencv_log_level, write_atomic
 
 
 def full_disk(descriptor):
@@ -16,10 +16,10 @@ def full_disk(descriptor):
 
 def test_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / 'a.json'
-    write_whole(path, b'old')
+    write_atomic(path, b'old')
     monkeypatch.setattr(files.os, 'fsync', full_disk)
     with pytest.raises(OSError, match='No space left'):
-        write_whole(path, b'new')
+        write_atomic(path, b'new')
     assert path.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [path]
 
@@ -32,13 +32,13 @@ def test_processes_that_write_the_same_file_do_not_meet(tmp_path, monkeypatch):
     def other_process(descriptor):
         monkeypatch.setattr(files.os, 'fsync', sync)
         monkeypatch.setattr(files.os, 'getpid', lambda: 1)
-        writer = threading.Thread(target=write_whole, args=(path, b'theirs'))
+        writer = threading.Thread(target=write_atomic, args=(path, b'theirs'))
         writer.start()
         writer.join()
         assert path.read_bytes() == b'theirs'
 
     monkeypatch.setattr(files.os, 'fsync', other_process)
-    write_whole(path, b'ours')
+    write_atomic(path, b'ours')
     assert path.read_bytes() == b'ours'
     assert list(tmp_path.iterdir()) == [path]
 
