@@ -140,7 +140,8 @@ def test_resumed_training_goes_on_where_it_stopped(project, trained):
 def test_training_cannot_go_on_from_weights_alone(project, trained):
     torch.save(torch.load(trained / 'epoch_1.pth', weights_only=False)['state_dict'], project / 'weights.pth')
     args = ['small.py', '--work-dir', 'from_weights', '--resume', 'weights.pth']
-    assert_one_line_error(tool('train.py', *args, cwd=project, check=False), r'weights\.pth contains only weights, no training state')
+    done = tool('train.py', *args, cwd=project, check=False)
+    assert_one_line_error(done, r'weights\.pth contains only weights, no training state')
 
 
 def test_mixed_precision_trains_on_a_cpu(project):

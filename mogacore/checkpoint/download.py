@@ -29,12 +29,12 @@ TIMEOUT_S = 30  # without a byte
 
 
 def cache_folder() -> Path:
-    """Folder for downloaded files: that of torch.hub, which ``TORCH_HOME`` changes."""
+    """Default folder for downloads: the cache of torch.hub, below ``TORCH_HOME``."""
     return Path(torch.hub.get_dir()) / 'checkpoints'
 
 
 def cached_path(url: str, folder: str | Path | None = None) -> Path:
-    """Path of the downloaded file of a URL, whether it exists or not."""
+    """Path that :func:`fetch` downloads a URL to; the file need not exist."""
     return Path(folder or cache_folder()) / unquote(Path(urlparse(url).path).name)
 
 
@@ -113,9 +113,8 @@ def _record(path: Path) -> Path:
 def _download(url: str, path: Path) -> None:
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     with partial.open('ab') as file:
-        fcntl.flock(
-            file, fcntl.LOCK_EX
-        )  # another process may be downloading: when it releases the lock, the file exists
+        # If another process is downloading, the file exists once that process releases the lock.
+        fcntl.flock(file, fcntl.LOCK_EX)
         if path.exists():
             return
         with _progress(path.name) as advance:
@@ -142,7 +141,7 @@ def _append(url: str, file, partial: Path, advance: Callable[[int, int | None], 
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # range not satisfiable: no bytes are missing, or the file on the server is shorter
+        if error.code != 416:  # the requested range is past the end of the file
             raise
         if error.headers.get('Content-Range', '').rpartition('/')[2] == str(start):
             return

@@ -96,7 +96,7 @@ def load_into(
     bad_unexpected = _not_allowed(unexpected, allow_unexpected)
     bad_shapes = _not_allowed([name for name, *_ in misshapen], allow_missing)
     if bad_missing or bad_unexpected or bad_shapes:
-        shapes = [f'{name} {ours} vs. {theirs}' for name, ours, theirs in misshapen if name in bad_shapes]
+        shapes = [f'{name} {in_file} vs. {in_model}' for name, in_file, in_model in misshapen if name in bad_shapes]
         found = {
             'missing': [f'{name} {tuple(own[name].shape)}' for name in bad_missing],
             'unexpected': [f'{name} {tuple(state_dict[name].shape)}' for name in bad_unexpected],

@@ -63,7 +63,7 @@ class _Array(_Record):
 class _Scalar(_Record):
     def revive(self) -> np.generic:
         dtype, data = self.args
-        return _array((), dtype, data)[()]  # type: ignore[return-value]  # of a 0-d array, a scalar
+        return _array((), dtype, data)[()]  # type: ignore[return-value]  # [()] of a 0-d array is a scalar
 
 
 def _array(shape: tuple, dtype: np.dtype, data: bytes, order: Literal['C', 'F'] = 'C') -> np.ndarray:

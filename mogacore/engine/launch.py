@@ -58,7 +58,7 @@ def init_process_group(
         local_rank = int(os.environ['LOCAL_RANK'])
         if local_rank >= torch.cuda.device_count():
             raise UserError(
-                f'local rank {local_rank} has no GPU, since {torch.cuda.device_count()} are visible on this machine: '
+                f'local rank {local_rank} has no GPU, since only {torch.cuda.device_count()} are visible here: '
                 'start at most one process per GPU'
             )
         torch.cuda.set_device(local_rank)
@@ -106,7 +106,7 @@ def _join(rank: int, world_size: int, timeout_s: float) -> dist.Store:
 
 
 class PeerWatch(threading.Thread):
-    """Terminates this process when a peer has died or hangs, for which NCCL would wait forever.
+    """Terminates this process when a peer dies or hangs; NCCL would wait for it forever.
 
     Each process increments a counter in the store and checks the counter of the next rank, in a thread that keeps
     running while the main thread computes or waits. The timeout counts checks, not wall time, so a job that is
@@ -151,7 +151,7 @@ class PeerWatch(threading.Thread):
                 self._abort(f'rank {self.peer} has sent no heartbeat for {self.timeout_s:.0f} s')
 
     def close(self) -> None:
-        """Wait for the other processes and stop monitoring; from now on their exit is no error."""
+        """Stop monitoring, after a barrier; from then on, the exit of a peer is not an error."""
         self.is_closing = True  # the first process past the barrier may host the store and exit at once
         dist.barrier()
         self.ended.set()

@@ -207,7 +207,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
     def validation_is_due(self) -> bool:
-        """Whether a validation follows the last finished step."""
+        """Whether a validation is due after the last finished step."""
         self._decide_current_val_interval()
         is_turn = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
         return self.batch_in_epoch == 0 and self._epoch >= max(self.val_begin, 1) and is_turn
@@ -239,7 +239,7 @@ class EndlessBatches:
             return next(self.iterator)
 
     def skip_iter(self, num_batches: int) -> None:
-        """Restart after ``num_batches``, counted from the start of the first pass and across passes."""
+        """Restart after ``num_batches``, counted across passes from the start of the first one."""
         if isinstance(_sampler(self.loader).sampler, InfiniteSampler):
             passes = 0
         else:
@@ -262,7 +262,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
         self.dataloader_iterator = EndlessBatches(self.dataloader)
 
     def validation_is_due(self) -> bool:
-        """Whether a validation follows the last finished step."""
+        """Whether a validation is due after the last finished step."""
         self._decide_current_val_interval()
         is_turn = self._iter % self.val_interval == 0 or self._iter == self._max_iters
         return self._iter >= max(self.val_begin, 1) and is_turn
@@ -312,8 +312,8 @@ class ExactResumeHook(Hook):
 class MissedValidationHook(Hook):
     """Runs an interrupted validation on resume.
 
-    A checkpoint is saved before the validation that follows it, so a run may stop between the two, and the best weights
-    would be lost.
+    A checkpoint is saved before the validation that follows it, so a run may stop between the two. The best checkpoint
+    may depend on that validation.
     """
 
     priority = 'LOWEST'

@@ -8,7 +8,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 import mogacore.registry  # noqa: F401, registers the constructor
-from mogacore.analysis.complexity import build_on_meta
+from mogacore.engine.config import build_on_meta
 from mogacore.errors import UserError
 from mogacore.models import MogaNet
 
