@@ -289,8 +289,8 @@ class ExactResumeHook(Hook):
         if isinstance(runner.train_loop, ResumableEpochLoop):
             if position['batch_in_epoch'] and was != have:
                 raise UserError(
-                    f'the checkpoint was saved mid-epoch with world size {was[0]} and batch size {was[1]}, not '
-                    f'{have[0]} and {have[1]}: use the same sizes, or a checkpoint from the end of an epoch'
+                    f'the checkpoint was saved mid-epoch with world size {was[0]} and batch size {was[1]}, '
+                    f'but this run has {have[0]} and {have[1]}: use the same, or a checkpoint from the end of an epoch'
                 )
             runner.train_loop.batch_in_epoch = position['batch_in_epoch']
         elif was != have:

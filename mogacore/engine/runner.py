@@ -227,7 +227,9 @@ def _init_process_group(cfg: Config, launcher: str) -> None:
 
 def _check_sharding(cfg: Config, launcher: str) -> None:
     if launcher == 'none':
-        raise UserError('strategy shards the model across processes: start them with tools/dist_train.sh or Slurm')
+        raise UserError(
+            'strategy needs several processes to shard the model: use tools/dist_train.sh or Slurm, or remove it'
+        )
     averaging = [hook.type for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
     if averaging:
         raise UserError(

@@ -205,7 +205,7 @@ def test_mid_epoch_checkpoint_needs_the_same_world_size_and_batch_size():
     ExactResumeHook().before_save_checkpoint(fake_runner(loop), saved)
     loop.batch_in_epoch = 0
     with pytest.raises(
-        UserError, match='mid-epoch with world size 1 and batch size 2, not 1 and 4: use the same sizes'
+        UserError, match='mid-epoch with world size 1 and batch size 2, but this run has 1 and 4: use the same'
     ):
         ExactResumeHook().after_load_checkpoint(fake_runner(loop, batch_size=4), saved)
     ExactResumeHook().after_load_checkpoint(fake_runner(loop), saved)

@@ -112,7 +112,7 @@ def test_sharded_training_starts_from_weights_of_an_unsharded_model(trained):
 @pytest.mark.parametrize(
     'launcher, hooks, message',
     [
-        ('none', [], 'strategy shards the model across processes: start them with'),
+        ('none', [], 'strategy needs several processes to shard the model: use tools/dist_train.sh'),
         ('pytorch', [dict(type='EMAHook')], 'strategy shards the model, so EMAHook cannot average its weights'),
     ],
 )
