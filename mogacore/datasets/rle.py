@@ -1,4 +1,4 @@
-"""Masks as COCO's run lengths."""
+"""Run-length encoding of masks in COCO's format."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 
 
 def encode_rle(mask: np.ndarray, compressed: bool = False) -> dict:
-    """A mask as COCO's run lengths: column by column, the first run counts zeros.
+    """Encode a mask as COCO RLE: column-major, the first run counts zeros.
 
     Args:
         mask: (H, W) bool.
-        compressed: Return the counts as COCO's text instead of a list of numbers, as results have them; annotations
-            have either.
+        compressed: Return ``counts`` as COCO's compressed string, which result files use, instead of a list of
+            integers. Annotations may use either.
 
     Returns:
-        ``counts`` and ``size``, the latter (H, W).
+        dict with ``counts`` and ``size``, [H, W].
     """
     flat = mask.ravel(order='F')
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
-    encoded = {'counts': [0, *runs] if flat[0] else runs, 'size': list(mask.shape)}
+    encoded: dict[str, list[int] | str] = {'counts': [0, *runs] if flat[0] else runs, 'size': list(mask.shape)}
     if compressed:
         from pycocotools import mask as coco_mask
 
