@@ -101,7 +101,7 @@ FREIHAND_ERRORS = {
     r'lacks 1 of 19 images, the first is 00000007\.jpg': drop_image,
     r'19 images, not a multiple of the 5 entries': lambda root: (root / 'training' / 'rgb' / '00000019.jpg').unlink(),
     r'image folder .*rgb not found': lambda root: shutil.rmtree(root / 'training' / 'rgb'),
-    r'00000004\.jpg cannot be read': lambda root: (root / 'training' / 'rgb' / '00000004.jpg').write_bytes(b'no'),
+    r'00000004\.jpg is empty, truncated or not an image': lambda root: (root / 'training' / 'rgb' / '00000004.jpg').write_bytes(b'no'),
     r'training_mano\.json has 4 entries': lambda root: edit(root / 'training_mano.json', lambda hands: hands[:4]),
 }
 
@@ -141,10 +141,10 @@ INTERHAND_ERRORS = {
     r'camera\.json cannot be read': lambda root: (
         root / 'annotations' / 'all' / 'InterHand2.6M_train_camera.json'
     ).unlink(),
-    r"data\.json: 5 of 5 images without 'capture'": lambda root: edit_interhand(
+    r"data\.json: 5 of 5 images lack 'capture'": lambda root: edit_interhand(
         root, 'data', lambda data: [image.pop('capture') for image in data['images']]
     ),
-    r'data\.json: 1 of 5 annotations have not 42 numbers joint_valid': lambda root: edit_interhand(
+    r'data\.json: 1 of 5 annotations have a joint_valid that is not 42 numbers': lambda root: edit_interhand(
         root, 'data', lambda data: data['annotations'][2].update(joint_valid=[[1]] * 21)
     ),
     r'1 of 5 annotations have a hand_type other than right, left, interacting': lambda root: edit_interhand(
@@ -153,16 +153,16 @@ INTERHAND_ERRORS = {
     r'1 of 5 images have no annotation, the first has id 4': lambda root: edit_interhand(
         root, 'data', lambda data: data['annotations'].pop()
     ),
-    r'camera\.json has no focal of camera cam000001 in capture 0': lambda root: edit_interhand(
+    r'camera\.json has no focal for camera cam000001 in capture 0': lambda root: edit_interhand(
         root, 'camera', lambda data: data['0']['focal'].pop('cam000001')
     ),
-    r'joint_3d\.json has no world_coord of frame 3': lambda root: edit_interhand(
+    r'joint_3d\.json has no world_coord for frame 3': lambda root: edit_interhand(
         root, 'joint_3d', lambda data: data['0'].pop('3')
     ),
     r'world_coord of frame 3 in capture 0 has 21 joints, not 42': lambda root: edit_interhand(
         root, 'joint_3d', lambda data: data['0']['3'].update(world_coord=data['0']['3']['world_coord'][:21])
     ),
-    r'1 of 5 pictures .*image000002\.jpg': lambda root: next(root.glob('images/train/*/*/*2/*.jpg')).unlink(),
+    r'1 of 5 images .*image000002\.jpg': lambda root: next(root.glob('images/train/*/*/*2/*.jpg')).unlink(),
 }
 
 
