@@ -101,7 +101,9 @@ FREIHAND_ERRORS = {
     r'lacks 1 of 19 images, the first is 00000007\.jpg': drop_image,
     r'19 images, not a multiple of the 5 entries': lambda root: (root / 'training' / 'rgb' / '00000019.jpg').unlink(),
     r'image folder .*rgb not found': lambda root: shutil.rmtree(root / 'training' / 'rgb'),
-    r'00000004\.jpg is empty, truncated or not an image': lambda root: (root / 'training' / 'rgb' / '00000004.jpg').write_bytes(b'no'),
+    r'00000004\.jpg is empty, truncated or not an image': lambda root: (
+        root / 'training' / 'rgb' / '00000004.jpg'
+    ).write_bytes(b'no'),
     r'training_mano\.json has 4 entries': lambda root: edit(root / 'training_mano.json', lambda hands: hands[:4]),
 }
 
