@@ -62,7 +62,7 @@ EXTRAS = {
     'cls': ['einops', 'importlib-metadata', 'mat4py', 'modelindex'],
     'det': ['pycocotools', 'scipy', 'shapely', 'terminaltables', 'tqdm'],
     'seg': ['ftfy', 'prettytable', 'regex', 'scipy'],
-    'pose': ['json-tricks', 'munkres', 'numpy<2', 'scipy', 'xtcocotools'],
+    'pose': ['faster-coco-eval', 'json-tricks', 'munkres', 'scipy'],
     'video': ['hickle', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
     'data': ['scikit-learn'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],

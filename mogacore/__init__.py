@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 __all__ = ['__version__', 'create_model', 'list_models']
 
 # Imported at first use: torch takes seconds, and the help of the command line does without.
-_MODULES = ('analysis', 'checkpoint', 'datasets', 'deploy', 'engine', 'evaluation', 'models', 'registry', 'zoo')
+_MODULES = (
+    'analysis', 'checkpoint', 'datasets', 'deploy', 'engine', 'evaluation', 'inference', 'libraries', 'models',
+    'operators', 'published', 'registry', 'zoo',
+)  # fmt: skip
 
 
 def __getattr__(name: str):

@@ -225,7 +225,7 @@ set_up() {
     if ! is_done mogacore; then
         echo '[4/4] mogacore'
         pip_install --no-build-isolation -e "$root"
-        logged "$venv_python" -m pip uninstall --yes xtcocotools # of an earlier version's environment
+        logged "$venv_python" -m pip uninstall --yes xtcocotools pycocotools # of an earlier version's environment
         for package in operators coco_eval; do # for the libraries' own tools, which do not import mogacore
             logged "$venv_python" -W ignore -m "mogacore.$package" --install ||
                 fail "mogacore.$package cannot be installed: see the end of $log"

@@ -123,7 +123,8 @@ def installed_distributions(path: list[str] | None = None) -> dict[str, Distribu
 
 def release(version: str) -> tuple[int, ...]:
     """The numbers of a version, 2.13.0+cpu being (2, 13, 0)."""
-    return tuple(int(number) for number in re.match(r'[\d.]*\d|', version)[0].split('.') if number)
+    numbers = re.match(r'[\d.]*\d', version)
+    return tuple(int(number) for number in numbers[0].split('.') if number) if numbers else ()
 
 
 def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, predict, and print where the predictions are."""
-    from mogacore.engine.inference import infer
+    from mogacore.inference.predictor import infer
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)

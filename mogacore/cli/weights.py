@@ -17,9 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, fetch if asked for, and print a line per file."""
-    from mogacore.checkpoint import official_address
-    from mogacore.download import cached_path, fetch, recorded
-    from mogacore.zoo import official_weights
+    from mogacore.checkpoint import cached_path, fetch, official_address, recorded
+    from mogacore.published import official_weights
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)

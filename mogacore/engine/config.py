@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
     Raises:
         UserError: If there is no such config, it cannot be read, or an option names an index that is not there.
     """
+    import_module('mogacore.registry')  # as if every config named it in custom_imports
     path = find_config(name)
     if path.suffix != '.py':
         raise UserError(f'config {path} is no Python config: give a .py file such as those under configs/')

@@ -9,8 +9,8 @@ vectors, W is a 1x1 convolution):
   ``(W diag(1 + sigma)) h + b - (W sigma) a``: the hidden map, 4 to 8 times wider than the block, is read once.
 
 In training, layer scales multiply the weights of the last convolution of their branch, and hand-written backward passes
-recompute activations instead of storing them. On a CPU, the hidden map is processed in chunks of images that fit into
-its cache.
+recompute activations instead of storing them. Without gradients, activation functions work in place. On a CPU, the
+hidden map is processed in chunks of images that fit into its cache.
 
 :func:`select` only chooses this form for a block that is exactly as its constructor built it, similar to the fast path
 of ``torch.nn.TransformerEncoderLayer``. :func:`disabled` and the environment variable ``MOGACORE_ACCELERATED=0`` turn
@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
-from .layers import ChannelAggregationFFN, MogaBlock, MultiOrderGatedAggregation, autocast_off
+from .layers import ChannelAggregationFFN, MogaBlock, MultiOrderDWConv, MultiOrderGatedAggregation, autocast_off
 from .untouched import is_untouched
 
 aten = torch.ops.aten
@@ -70,6 +70,8 @@ def fast_layout(x: Tensor) -> Tensor:
 
 def run_block(block: MogaBlock, x: Tensor) -> Tensor:
     """The accelerated form of an untouched block; (B, C, H, W) to the same shape."""
+    if not (torch.is_grad_enabled() or block.training or is_traced()):
+        return _infer_block(block, x)
     u = block.norm1(x)
     keep, scale, unit = _residual_factors(block, x, block.layer_scale_1)
     # The inner skip connection of the branch adds the normalized map.
@@ -77,6 +79,22 @@ def run_block(block: MogaBlock, x: Tensor) -> Tensor:
     x = torch.addcmul(x, _gated_aggregation(block.attn, u, scale).to(x.dtype), keep * unit)
     keep, scale, unit = _residual_factors(block, x, block.layer_scale_2)
     return torch.addcmul(x, _channel_aggregation(block.mlp, block.norm2(x), scale).to(x.dtype), keep * unit)
+
+
+def _infer_block(block: MogaBlock, x: Tensor) -> Tensor:
+    """:func:`run_block` in eval mode without gradients: in place, and with scales applied to maps, not to weights."""
+    attn, scale = block.attn, block.layer_scale_1.to(x.dtype)
+    u = block.norm1(x)
+    p = attn.proj_1(u)
+    sigma = attn.sigma.scale.to(p.dtype)
+    s = F.silu(torch.addcmul(p.mean((2, 3), keepdim=True) * -sigma, p, 1 + sigma), inplace=True)
+    gate, value = attn.gate(s), _mix_orders(attn.value, _depthwise(attn.value.DW_conv0, s))
+    if attn.attn_force_fp32 or attn.gate_fp32:
+        out = attn.aggregate(gate, value)
+    else:
+        out = attn.proj_2(F.silu(gate, inplace=True).mul_(F.silu(value, inplace=True)))
+    x = torch.addcmul(x, out.to(x.dtype), scale).addcmul_(u.to(x.dtype), scale)
+    return x.addcmul_(_channel_aggregation(block.mlp, block.norm2(x)).to(x.dtype), block.layer_scale_2.to(x.dtype))
 
 
 def _residual_factors(block: MogaBlock, x: Tensor, layer_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,11 +126,16 @@ def _gated_aggregation(attn: MultiOrderGatedAggregation, x: Tensor, scale: Tenso
         s = F.silu(p)
         gate, context = F.conv2d(s, attn.gate.weight, attn.gate.bias), _depthwise(first, s)
     else:
-        weights = cast_as_autocast(p, *_parameters(attn.gate), *_parameters(first))
-        gate, context = GateAndContext.apply(*weights, first.dilation[0])
+        inputs = cast_as_autocast(p, *_parameters(attn.gate), *_parameters(first))
+        gate, context = GateAndContext.apply(*inputs, first.dilation[0])
+    return _gated_projection(attn, gate, _mix_orders(value, context), scale)
+
+
+def _mix_orders(value: MultiOrderDWConv, context: Tensor) -> Tensor:
+    """The multi-order convolution after its first depth-wise convolution, whose output (B, C, H, W) is ``context``."""
     low, middle, high = context.split(value.split_dims, dim=1)
     orders = torch.cat([low, _depthwise(value.DW_conv1, middle), _depthwise(value.DW_conv2, high)], dim=1)
-    return _gated_projection(attn, gate, value.PW_conv(orders), scale)
+    return value.PW_conv(orders)
 
 
 def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -135,12 +158,14 @@ def _gated_projection(attn: MultiOrderGatedAggregation, gate: Tensor, value: Ten
     return GatedProjection.apply(*cast_as_autocast(gate, value, weight, bias))
 
 
-def _channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor, scale: Tensor) -> Tensor:
-    """The feed-forward network multiplied by ``scale`` (1, C, 1, 1)."""
+def _channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """The feed-forward network, multiplied by ``scale`` (1, C, 1, 1) if given."""
     sigma = mlp.sigma.scale
     weight, bias = _parameters(mlp.fc2)
-    weight, bias = weight * scale.view(-1, 1, 1, 1), bias * scale.flatten()
-    common_weight = (weight * sigma).sum(1).view(1, -1, 1, 1)
+    if scale is not None:
+        weight, bias = weight * scale.view(-1, 1, 1, 1), bias * scale.flatten()
+    with autocast_off(x.device.type):
+        common_weight = (weight.flatten(1) @ sigma.flatten()).view(1, -1, 1, 1)
     weight = weight * (1 + sigma)
     if is_traced():
         h = F.gelu(_depthwise(mlp.dwconv, F.conv2d(x, mlp.fc1.weight, mlp.fc1.bias)))

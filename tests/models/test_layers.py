@@ -43,6 +43,19 @@ def test_block_equals_the_formula(form, training, memory_format, attn_force_fp32
 
 
 @both_forms
+@pytest.mark.parametrize('options', [{}, dict(attn_force_fp32=True), dict(gate_fp32=True)], ids=str)
+def test_block_without_gradients_equals_the_written_out_formula(form, options):
+    block, x = fill_by_name(MogaBlock(32, ffn_ratio=8, **options)).eval(), torch.randn(2, 32, 10, 6)
+    before = x.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(form(block, x), moga_block(block, x), rtol=1e-5, atol=1e-5)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            half = form(block, x)
+        torch.testing.assert_close(half, moga_block(block, x), rtol=0.05, atol=0.05)
+    assert torch.equal(x, before)
+
+
+@both_forms
 def test_block_passes_gradcheck_in_float64(form):
     block = fill_by_name(MogaBlock(8, ffn_ratio=2)).double().eval()
     x = torch.randn(1, 8, 5, 4, dtype=torch.float64, requires_grad=True)
