@@ -219,7 +219,7 @@ def test_wrong_settings_are_told_in_one_line(project, options, message):
         ('train.py', ['none.py'], 'config none.py is not there'),
         ('train.py', ['small.py', '--resume', 'none.pth'], 'checkpoint none.pth does not exist'),
         ('train.py', ['small.py', '--launcher', 'slurm'], 'SLURM_PROCID.*start with'),
-        ('infer.py', ['small.py', 'none.pth', 'none.png', '--out-dir', 'x'], 'input none.png holds no picture'),
+        ('infer.py', ['small.py', 'none.pth', 'none.png', '--out-dir', 'x'], 'none.png contains no image or video'),
     ],
 )
 def test_missing_inputs_are_told_in_one_line(project, script, args, message):

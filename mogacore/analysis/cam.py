@@ -32,7 +32,7 @@ from mogacore.engine.config import load_config
 from mogacore.errors import UserError
 from mogacore.files import make_folder, write_figure, write_json, write_npz
 from mogacore.inference.drawing import LEGIBLE_SIDE
-from mogacore.inference.predictor import PictureLoader, Predictor, dataset_meta
+from mogacore.inference.predictor import ImageLoader, Predictor, dataset_meta
 
 # Names on the command line and in the grad-cam package. Its FullGrad is left out: it pairs the biases of a network with
 # gradients by the order in which layers are defined, which is not the order in which a Moga block runs them.
@@ -74,7 +74,7 @@ def explain(spec: ModelSpec, picture: str | Path, data: str | None = None, devic
             raise UserError(f'{spec.name} does not say how pictures are prepared: name a config with --data CONFIG')
         cfg = load_config(data)
         preprocess = build_preprocess(cfg).to(device or get_device())
-        loader = PictureLoader(cfg)
+        loader = ImageLoader(cfg)
         batch = preprocess(pseudo_collate([loader.pipeline(loader.load(Path(picture)))]), False)
         inputs = batch['inputs']
         network = build_classifier(spec, preprocess.num_classes or 1000, inputs.shape[1]).to(inputs.device).eval()
