@@ -1,6 +1,6 @@
-"""Writes tests/data/coco_eval.json.gz: made-up annotations, results, and their scores by xtcocotools and pycocotools.
+"""Write tests/data/coco_eval.json.gz: synthetic annotations and results, with scores of xtcocotools and pycocotools.
 
-It runs in an environment with numpy 1.26, xtcocotools 1.14.3 and pycocotools 2.0.10: `python tests/store_coco_eval.py`.
+Run it in an environment with numpy 1.26, xtcocotools 1.14.3 and pycocotools 2.0.10: `python tests/store_coco_eval.py`.
 The tests then need neither of the two packages.
 """
 
@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 
 TARGET = Path(__file__).parent / 'data' / 'coco_eval.json.gz'
-SIZE = 400  # of the images, pixels
+SIZE = 400  # height and width of the images, pixels
 WHOLEBODY = {'keypoints': 17, 'foot_kpts': 6, 'face_kpts': 68, 'lefthand_kpts': 21, 'righthand_kpts': 21}
 
 
 def make_poses(seed, parts, sigmas, num_images=12, num_categories=1, first_id=1):
-    """Annotations and results for keypoints, with every case that counts in the evaluation.
+    """Annotations and results for keypoints, with all special cases of the evaluation.
 
     The first image has no annotations, the second no results, the third 26 results, more than the 20 that count. Sizes
-    span COCO's ranges; scores have one digit, so there are ties. Some annotations are crowd regions, some have no
-    visible keypoint, one is exactly 32 x 32 and one 96 x 96 pixels; one result has no keypoint at all.
+    span COCO's area ranges; scores have one digit, so there are ties. Some annotations are crowd regions, some have no
+    visible keypoint, one is exactly 32 x 32 and one 96 x 96 pixels; one result has no keypoints.
     """
     rng = np.random.default_rng(seed)
     num_keypoints = sum(parts.values())
@@ -140,7 +140,7 @@ def pose_cases():
     yield 'results with boxes', truth, boxed, 'keypoints', None, True
 
     truth, results = make_poses(2, {'keypoints': 5}, [0.05] * 5)
-    for ann in truth['annotations']:  # a sparse file: what mmpose does not need is not there
+    for ann in truth['annotations']:  # a minimal file with only the fields that mmpose needs
         for key in ('area', 'iscrowd', 'num_keypoints'):
             del ann[key]
     yield 'sparse', truth, results, 'keypoints', [0.05] * 5, False
@@ -151,7 +151,7 @@ def pose_cases():
     yield 'two categories', truth, results, 'keypoints_body', sigmas, True
     yield 'two categories without areas', truth, results, 'keypoints', sigmas, False
 
-    for seed, top in ((4, 1), (5, 0.7)):  # of the second no image is hard
+    for seed, top in ((4, 1), (5, 0.7)):  # the second has no hard image
         sigmas = rng.uniform(0.03, 0.12, 14).round(3).tolist()
         truth, results = make_poses(seed, {'keypoints': 14}, sigmas, num_images=10)
         for image in truth['images']:
@@ -176,7 +176,7 @@ def shape_cases():
     for kind in ('bbox', 'segm'):
         yield kind, truth, results, kind, {}
         yield f'{kind} of proposals', truth, results, kind, dict(useCats=0, maxDets=[10, 100, 300])
-        # What mmdet sets by default: the first of the three is what AP counts.
+        # mmdet's default: AP uses the first of the three.
         yield f'{kind} as in mmdet', truth, results, kind, dict(maxDets=[100, 300, 1000], iouThrs=[0.5, 0.6, 0.75])
         yield f'{kind} of some images', truth, results, kind, dict(imgIds=[7, 12, 22], catIds=[3, 1])
     # More than 100 results of a category in an image: precision over 100 differs from that over 1000.
@@ -210,7 +210,7 @@ def score_shapes(truth, results, kind, params):
     coco.dataset = copy.deepcopy(dict(truth, info={}))
     coco.createIndex()
     results = copy.deepcopy(results)
-    if kind == 'segm':  # as mmdet does: the area is then that of the mask
+    if kind == 'segm':  # as in mmdet, so that the area is that of the mask
         for result in results:
             del result['bbox']
     found = COCOeval(coco, coco.loadRes(results), kind)

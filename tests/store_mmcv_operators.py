@@ -15,7 +15,7 @@ STORED = Path(__file__).parent / 'data' / 'mmcv_operators.npz'
 
 
 def grid(seed, *shape, step=16, limit=24):
-    """Multiples of 1 / step, up to limit of them from 0, as float32."""
+    """Random multiples of 1 / step, from -limit / step to limit / step, as float32."""
     numbers = np.random.RandomState(seed).randint(-limit, limit + 1, shape)
     return torch.from_numpy(np.asarray(numbers / step, np.float32))
 
@@ -30,7 +30,7 @@ def random_boxes(seed, count, size=100.0, whole=False):
 
 
 def regions(seed, count, images, size):
-    """(index, x1, y1, x2, y2) in multiples of 1/2, some past the border, one a single unit wide."""
+    """(index, x1, y1, x2, y2) in multiples of 1/2, some beyond the border, one a single unit wide."""
     random = np.random.RandomState(seed)
     corner = random.randint(-4, 2 * size - 6, (count, 2)) / 2
     side = random.randint(2, 2 * size, (count, 2)) / 2
@@ -72,7 +72,7 @@ def nms_cases():
             for offset in (0, 1):
                 boxes, scores = random_boxes(count + 1, count, whole=count == 40)
                 if count == 40:
-                    scores = (scores * 8).ceil() / 8  # equal ones
+                    scores = (scores * 8).ceil() / 8  # ties
 
                 def soft(t, b=boxes, s=scores, m=method, o=offset):
                     return ops.soft_nms(t(b), t(s), 0.3, 0.5, 0.05, m, o)

@@ -1,4 +1,4 @@
-"""Scores against those of xtcocotools and pycocotools, stored by store_coco_eval.py, and how the stand-ins load."""
+"""Scores compared with those of xtcocotools and pycocotools, stored by store_coco_eval.py; loading of the stand-ins."""
 
 import copy
 import gzip
@@ -27,7 +27,7 @@ BY_NAME = {case['name']: case for case in STORED['poses'] + STORED['shapes']}
 def content(case):
     """Annotations and results of a stored case."""
     truth, results = copy.deepcopy((STORED['truths'][case['truth']], STORED['results'][case['results']]))
-    if case['kind'] == 'segm':  # as mmdet does, so that the area is that of the mask
+    if case['kind'] == 'segm':  # as in mmdet, so that the area is that of the mask
         for result in results:
             del result['bbox']
     return truth, results
@@ -36,7 +36,7 @@ def content(case):
 def evaluate(truth, results, kind, params=None, **kwargs):
     coco = COCO(ann_data=truth)
     found = COCOeval(coco, coco.loadRes(results), kind, **kwargs)
-    found.params.useSegm = None  # mmpose does so
+    found.params.useSegm = None  # as in mmpose
     for name, value in (params or {}).items():
         setattr(found.params, name, value)
     found.evaluate()
@@ -195,12 +195,12 @@ def without(truth, key):
     [
         ('coco', 'area', {}, {}, "has no 'area': add it, or evaluate with use_area=False"),
         ('crowd 4', 'num_keypoints', {}, {}, "has no 'num_keypoints'"),
-        ('coco', None, dict(sigmas=[0.1] * 16), {}, 'has 17 keypoints for keypoints and there are 16 sigmas'),
+        ('coco', None, dict(sigmas=[0.1] * 16), {}, 'has 17 keypoints for keypoints, but there are 16 sigmas'),
         ('coco', None, {}, dict(useCats=0), 'set params.useCats to 1'),
-        ('bbox', None, {}, dict(maxDets=[100]), 'has not the three entries'),
+        ('bbox', None, {}, dict(maxDets=[100]), 'the summary needs three entries'),
     ],
 )
-def test_what_cannot_be_evaluated_is_named(name, change, settings, params, message):
+def test_invalid_input_is_reported(name, change, settings, params, message):
     case = BY_NAME[name]
     truth, results = content(case)
     settings = dict(sigmas=case.get('sigmas'), use_area=name != 'crowd 4') | settings
@@ -208,7 +208,7 @@ def test_what_cannot_be_evaluated_is_named(name, change, settings, params, messa
         evaluate(without(truth, change) if change else truth, results, case['kind'], params, **settings)
 
 
-def test_unknown_kind_is_named():
+def test_unknown_iou_type_is_reported():
     with pytest.raises(UserError, match="iouType 'boxes' is unknown"):
         COCOeval(iouType='boxes')
 
@@ -233,7 +233,7 @@ except ModuleNotFoundError:
 
 
 def test_stand_in_takes_precedence_over_an_installed_xtcocotools(tmp_path):
-    """Such as the compiled one, which fails on numpy 2."""
+    """As with the compiled one, which fails on NumPy 2."""
     package = tmp_path / 'other' / 'xtcocotools'
     package.mkdir(parents=True)
     for name in ('__init__', 'coco', 'cocoeval', 'mask'):
@@ -267,7 +267,7 @@ except ValueError as error:
 
 
 def test_installed_stand_ins_are_found_without_registration(tmp_path):
-    for _ in range(2):  # they may be written again
+    for _ in range(2):  # rewriting is allowed
         outcome = coco_eval.install(tmp_path)
     assert outcome == {name: f'stand-in written to {tmp_path / name}' for name in ('xtcocotools', 'pycocotools')}
     code = f"""
@@ -284,7 +284,7 @@ print(xtcocotools.mask.__file__, COCO.__module__, COCOeval.__module__, KeypointE
     assert run_python(code, ROOT) == f'{expected}\n'
 
 
-def test_installing_leaves_other_packages_alone(tmp_path):
+def test_installing_does_not_change_other_packages(tmp_path):
     for name in ('pycocotools', 'xtcocotools'):
         (tmp_path / name).mkdir()
         (tmp_path / name / '__init__.py').write_text('# another')
@@ -292,14 +292,14 @@ def test_installing_leaves_other_packages_alone(tmp_path):
         coco_eval.install(tmp_path)
     (tmp_path / 'xtcocotools' / '__init__.py').unlink()
     (tmp_path / 'xtcocotools').rmdir()
-    assert coco_eval.install(tmp_path)['pycocotools'] == 'is installed and stays'
+    assert coco_eval.install(tmp_path)['pycocotools'] == 'already installed, kept'
     assert (tmp_path / 'pycocotools' / '__init__.py').read_text() == '# another'
 
 
-def test_detection_classes_refuse_what_only_pycocotools_does():
+def test_detection_classes_reject_what_needs_pycocotools():
     from mogacore.coco_eval import detection
 
-    with pytest.raises(UserError, match="'keypoints' is for pycocotools itself"):
+    with pytest.raises(UserError, match="'keypoints' needs pycocotools"):
         detection.COCOeval(iouType='keypoints')
     with pytest.raises(UserError, match='use_mp_eval=True needs pycocotools'):
         detection.COCOeval().computeIoU(1, 1)

@@ -109,7 +109,7 @@ def test_a_picture_that_breaks_during_training_is_one_line(project, scenes):
 
 def test_missing_annotation_file_and_detector_boxes_are_told(project, scenes):
     pytest.importorskip('mmpose')
-    with pytest.raises(UserError, match=r'annotation file .*nowhere\.json is missing: write it with'):
+    with pytest.raises(UserError, match=r'annotation file .*nowhere\.json is missing: create it with'):
         train(str(project / 'pose.py'), cfg_options={'val_evaluator.ann_file': 'nowhere.json'})
     with pytest.raises(UserError, match=r'annotation file .*boxes\.json is missing'):
         train(str(project / 'pose.py'), cfg_options={'val_dataloader.dataset.bbox_file': 'boxes.json'})

@@ -126,7 +126,9 @@ def test_a_video_is_drawn_as_wide_as_its_views_need(project, trained, monkeypatc
 def test_mistakes_in_the_data_are_told_before_training(project, monkeypatch, tmp_path):
     monkeypatch.chdir(project)
     options = {'train_dataloader.dataset.camera_param_file': 'annotations/none.json'}
-    with pytest.raises(UserError, match=r'annotation file .*none\.json is missing: write it with tools/make_hands\.py'):
+    with pytest.raises(
+        UserError, match=r'annotation file .*none\.json is missing: create it with tools/make_hands\.py'
+    ):
         train('interhand.py', work_dir=str(tmp_path / 'run'), cfg_options=options)
     done = tool(
         'train.py', 'freihand.py', '--work-dir', tmp_path / 'run', '--cfg-options',

@@ -24,7 +24,7 @@ FOLDER = ROOT / 'mogacore' / 'operators'
 
 @pytest.fixture
 def ops(monkeypatch):
-    """``mmcv.ops`` with our operators, in an environment with compiled ones too."""
+    """``mmcv.ops`` with our operators, even if compiled ones are installed."""
     pytest.importorskip('mmcv')
     register()
     module = import_module('mmcv.ops')
@@ -74,12 +74,12 @@ def test_values_and_gradients_equal_those_of_compiled_mmcv(ops, operator):
 
 @pytest.mark.parametrize('dtype, tolerance', [(torch.float16, 2**-10), (torch.bfloat16, 2**-7)])
 @pytest.mark.parametrize('operator', ['nms', 'roi_align', 'deform_conv2d', 'modulated_deform_conv2d', 'psa_mask'])
-def test_half_precision_is_off_by_its_last_digit(ops, operator, dtype, tolerance):
-    """Inputs that both types hold exactly; relative tolerance: two roundings."""
+def test_half_precision_differs_by_rounding_only(ops, operator, dtype, tolerance):
+    """The inputs are exact in both types; the relative tolerance is two roundings."""
     assert compare(operator, lambda tensor: tensor.to(dtype), True, rtol=tolerance, atol=1e-5)
 
 
-# Formulas and brute force, where compiled mmcv has no CPU operator, and beside it.
+# Formulas and brute force, also for operators that compiled mmcv does not have on the CPU.
 
 
 def overlap(a, b, offset):
@@ -92,7 +92,7 @@ def overlap(a, b, offset):
 
 @pytest.mark.parametrize('offset', [0, 1])
 @pytest.mark.parametrize('count', [0, 1, 60])
-def test_nms_keeps_what_no_better_box_overlaps(ops, count, offset):
+def test_nms_keeps_boxes_that_no_better_box_overlaps(ops, count, offset):
     boxes, scores = random_boxes(11, count)
     kept = []
     for i in np.argsort(-scores.numpy()):
@@ -149,7 +149,7 @@ def test_line_nms_keeps_lanes_that_are_far_apart(top_k):
 def test_roi_pool_takes_the_largest_pixel_of_each_bin(ops):
     x, rois, (height, width), scale = grid(1, 2, 3, 9, 11), regions(3, 7, 2, 20), (3, 2), 0.5
     rois[1] = torch.tensor([1, 30, 30, 40, 40])  # outside
-    rois[2] = torch.tensor([0, 8, 8, 2, 2])  # inside out
+    rois[2] = torch.tensor([0, 8, 8, 2, 2])  # negative size
     grad = grid(5, 7, 3, height, width)
     expected, expected_grad = torch.zeros(7, 3, height, width), torch.zeros_like(x)
     for n, (image, x1, y1, x2, y2) in enumerate(rois.tolist()):
@@ -226,7 +226,7 @@ def test_focal_loss_is_exact_where_the_probability_rounds_to_one(ops):
 def attention_inputs(shapes, queries=5):
     keys = sum(height * width for height, width in shapes)
     value = grid(1, 2, keys, 3, 4)
-    # Some points outside, none on a line of pixel centers, where the gradient jumps.
+    # Some points are outside, none on a line of pixel centers, where the gradient jumps.
     locations = (grid(2, 2, queries, 3, len(shapes), 2, 2, step=20, limit=22) + 1) / 2 + 0.013
     weights = grid(3, 2, queries, 3, len(shapes), 2).abs()
     return value, locations, weights
@@ -284,7 +284,7 @@ def test_deform_roi_pool_averages_moved_bins(ops):
 
 
 def bilinear(image, y, x):
-    """Channels of ``image`` at a point; zero more than a pixel outside, the border's value nearer than that."""
+    """Channels of ``image`` at a point; zero more than one pixel outside, the value of the border within one pixel."""
     height, width = image.shape[1:]
     if not (-1 <= y <= height and -1 <= x <= width):
         return torch.zeros(len(image))
@@ -315,7 +315,7 @@ def test_carafe_sums_neighbors_by_the_mask_of_each_pixel(ops, groups):
     torch.testing.assert_close(half.float(), expected, rtol=2**-10, atol=1e-5)
 
 
-def test_masked_convolution_is_a_convolution_where_the_mask_is(ops):
+def test_masked_convolution_is_a_convolution_at_the_masked_pixels(ops):
     x, weight, bias = grid(1, 1, 3, 6, 7), grid(2, 4, 3, 3, 3), grid(3, 4)
     for chance in (0.4, 0.0):
         mask = torch.from_numpy(np.random.RandomState(4).rand(1, 6, 7) < chance).float()
@@ -346,7 +346,7 @@ def test_synchronized_batch_norm_of_one_process_is_batch_norm(ops):
              'deform_roi_pool', 'carafe', 'psa_mask']
 )  # fmt: skip
 def test_gradients_are_those_of_the_function(ops, name):
-    """Against finite differences in float64, at points where the function is smooth."""
+    """Compared with finite differences in float64, at points where the function is smooth."""
     rois, generator = regions(3, 2, 1, 6).double(), torch.Generator().manual_seed(0)
     image = torch.randn(1, 2, 6, 6, generator=generator)
     offset = grid(5, 1, 18, 6, 6, step=8, limit=8) + 1 / 16
@@ -375,7 +375,7 @@ def test_gradients_are_those_of_the_function(ops, name):
 
 
 def runs(ops, device, loops):
-    """Each operator once, with its backward pass; those that look at values or loop over them last."""
+    """Each operator once, with its backward pass; those that read values or loop over them last."""
 
     def numbers(*shape):
         return torch.zeros(shape, device=device, requires_grad=True)
@@ -420,7 +420,7 @@ def test_torchvision_dispatches_its_operators_by_device(kernel, device):
 
 
 def test_operators_run_on_the_device_of_their_tensors(ops):
-    """On the device without memory, where a tensor of another device is an error and nothing can be read."""
+    """On the meta device, where mixing devices is an error and no value can be read."""
     for output in runs(ops, 'meta', loops=False):
         assert output.device.type == 'meta'
         if output.requires_grad:
@@ -428,7 +428,7 @@ def test_operators_run_on_the_device_of_their_tensors(ops):
 
 
 def test_operators_make_no_tensor_on_the_default_device(ops):
-    """With the device without memory as the default, a tensor made for no given device cannot be computed with."""
+    """With the meta device as the default, a tensor created without a device cannot be used with others."""
     with torch.device('meta'):
         for output in runs(ops, 'cpu', loops=True):
             assert output.device.type == 'cpu'
@@ -444,12 +444,12 @@ def test_operators_move_nothing_between_devices():
         )
 
 
-# mmcv finds the operators.
+# Registration and installation.
 
 
 @pytest.fixture
 def other_mmcv(tmp_path, monkeypatch):
-    """A pure-Python mmcv that hides the installed one, with the list of files that pip keeps."""
+    """A pure-Python mmcv that shadows the installed one, with the RECORD file of pip."""
     package, record = tmp_path / 'mmcv', tmp_path / 'mmcv-0.1.dist-info' / 'RECORD'
     for path, text in {
         package / '__init__.py': 'raise AssertionError("mmcv is imported")',
@@ -466,7 +466,7 @@ def other_mmcv(tmp_path, monkeypatch):
     sys.modules.pop('mmcv._ext', None)
 
 
-def test_registration_needs_no_import_of_mmcv_and_is_made_once(other_mmcv):
+def test_registration_does_not_import_mmcv_and_happens_once(other_mmcv):
     register()
     extension = sys.modules['mmcv._ext']
     assert extension.nms is OPERATORS['nms']
@@ -487,7 +487,7 @@ def test_a_compiled_extension_is_preferred(other_mmcv):
     assert in_use() == 'compiled mmcv'
 
 
-def test_an_extension_compiled_later_wins_over_the_written_file(other_mmcv):
+def test_an_extension_compiled_later_takes_precedence_over_the_written_file(other_mmcv):
     install()
     (other_mmcv / f'_ext{EXTENSION_SUFFIXES[0]}').touch()
     assert in_use() == 'compiled mmcv'
@@ -503,7 +503,7 @@ def test_installation_writes_the_operators_into_mmcv_and_pips_list(other_mmcv, c
     owned = [str(file) for file in importlib.metadata.files('mmcv')]
     assert owned.count('mmcv/_ext.py') == 1
     register()
-    assert 'mmcv._ext' not in sys.modules  # mmcv imports its own file
+    assert 'mmcv._ext' not in sys.modules  # mmcv imports the written file
     (other_mmcv / '__init__.py').write_text('')
     extension = import_module('mmcv._ext')
     assert extension.roi_align_forward is OPERATORS['roi_align_forward']
@@ -519,7 +519,7 @@ def test_without_mmcv_nothing_happens(other_mmcv, monkeypatch, capsys):
     assert capsys.readouterr().out == 'mmcv operators: none, mmcv is not installed\n'
 
 
-def test_an_operator_that_is_not_there_is_named_when_it_is_called(ops):
+def test_a_missing_operator_is_reported_when_it_is_called(ops):
     with pytest.raises(
         UserError, match=r"'ball_query_forward'.*MOGACORE_COMPILE_MMCV=1 bash tools/setup_env.sh"
     ) as error:
@@ -534,7 +534,7 @@ import sys
 from importlib import import_module
 import mogacore.operators._extension as extension
 package, _ = extension._find_mmcv()
-extension._find_mmcv = lambda: (package, None)  # as if nothing were compiled
+extension._find_mmcv = lambda: (package, None)  # as without compiled operators
 extension.register()
 import mogacore.registry, mmcv.ops
 assert 'torchvision' in mmcv.ops.get_compiler_version()

@@ -1,4 +1,4 @@
-# What the runs of all tasks have in common; the default_runtime.py of each task starts from it.
+# Settings shared by all tasks; the default_runtime.py of each task extends this file.
 custom_imports = dict(imports=['mogacore.registry'], allow_failed_imports=False)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

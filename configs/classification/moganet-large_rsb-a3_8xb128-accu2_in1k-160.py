@@ -2,4 +2,4 @@ _base_ = './moganet-tiny_rsb-a3_8xb256_in1k-160.py'
 model = dict(backbone=dict(arch='large', drop_path_rate=0.4), head=dict(in_channels=640))
 train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(accumulative_counts=2, clip_grad=dict(max_norm=10.0))
-auto_scale_lr = dict(base_batch_size=1024)  # of one iteration
+auto_scale_lr = dict(base_batch_size=1024)  # per iteration, before accumulation

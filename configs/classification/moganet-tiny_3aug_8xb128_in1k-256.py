@@ -1,11 +1,11 @@
-# The refined light recipe, T* of the paper: 3-Augment, twice the rate, 20 epochs of warm-up.
+# The refined light recipe, T* of the paper: 3-Augment, twice the learning rate, 20 epochs of warm-up.
 _base_ = [
     './_base_/models/moganet_in1k_light.py',
     './_base_/datasets/imagenet-256_3aug.py',
     './_base_/schedules/adamw_300e_light.py',
     './_base_/default_runtime.py',
 ]
-model = dict(backbone=dict(attn_force_fp32=True))  # with which the published weights were trained
+model = dict(backbone=dict(attn_force_fp32=True))  # as for the published weights
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = _base_.param_scheduler
 param_scheduler[0]['end'] = 20

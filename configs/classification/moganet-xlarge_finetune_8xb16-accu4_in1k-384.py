@@ -1,4 +1,4 @@
-# Set load_from to a weight file of XL at 224; no mixing of images.
+# Set load_from to a weight file of XL at 224. No mixup or cutmix.
 _base_ = [
     './_base_/models/moganet_in1k.py',
     './_base_/datasets/imagenet-384.py',
@@ -9,4 +9,4 @@ model = dict(backbone=dict(arch='xlarge', with_cp=True), head=dict(in_channels=9
 optim_wrapper = dict(accumulative_counts=4)
 custom_hooks = _base_.custom_hooks
 custom_hooks[1]['interval'] = 4
-auto_scale_lr = dict(base_batch_size=128)  # of one iteration
+auto_scale_lr = dict(base_batch_size=128)  # per iteration, before accumulation

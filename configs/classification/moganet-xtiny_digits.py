@@ -1,4 +1,4 @@
-# MogaNet-XT on the handwritten digits of tools/make_digits.py: two minutes on two CPU cores.
+# MogaNet-XT on the handwritten digits of tools/make_digits.py; takes two minutes on two CPU cores.
 _base_ = [
     './_base_/models/moganet.py',
     './_base_/datasets/digits.py',

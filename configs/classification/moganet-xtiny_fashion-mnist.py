@@ -1,4 +1,4 @@
-# MogaNet-XT on Fashion-MNIST at its own 28 px, five epochs from scratch.
+# MogaNet-XT on Fashion-MNIST at 28 px, five epochs from scratch.
 _base_ = [
     './_base_/models/moganet.py',
     './_base_/datasets/fashion-mnist.py',

@@ -1,4 +1,4 @@
-# Boxes alone; not in the paper, the recipe is that of Cascade Mask R-CNN.
+# Without masks; not in the paper. The recipe is that of Cascade Mask R-CNN.
 _base_ = [
     './_base_/models/cascade-rcnn_moganet_fpn.py',
     './_base_/datasets/coco_detection_ms.py',

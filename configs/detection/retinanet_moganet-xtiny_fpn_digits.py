@@ -1,4 +1,4 @@
-# Handwritten digits found in scenes, from scratch, in minutes on two CPU cores.
+# Detects handwritten digits in scenes; trains from scratch in minutes on two CPU cores.
 _base_ = [
     './_base_/models/retinanet_moganet_fpn.py',
     './_base_/datasets/digits_detection.py',

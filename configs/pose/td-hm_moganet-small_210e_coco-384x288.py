@@ -3,4 +3,4 @@ model = dict(
     backbone=dict(arch='small', drop_path_rate=0.2, init_cfg=dict(checkpoint='mogacore://moganet_small')),
     head=dict(in_channels=512),
 )
-optim_wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic')  # the one published in fp16
+optim_wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic')  # the only one published in fp16

@@ -1,4 +1,4 @@
-# Five keypoints of each handwritten digit, from scratch, in minutes on two CPU cores.
+# Five keypoints of each handwritten digit; trains from scratch in minutes on two CPU cores.
 _base_ = [
     './_base_/models/td-hm_moganet.py',
     './_base_/datasets/digits.py',

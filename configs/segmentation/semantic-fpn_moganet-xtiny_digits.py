@@ -1,4 +1,4 @@
-# The class of each pixel of the digit scenes, from scratch, in minutes on two CPU cores.
+# The class of each pixel of the digit scenes; trains from scratch in minutes on two CPU cores.
 _base_ = [
     './_base_/models/semantic-fpn_moganet.py',
     './_base_/datasets/digits.py',

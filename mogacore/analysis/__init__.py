@@ -1,1 +1,1 @@
-"""What a network costs and how it sees."""
+"""Cost, speed and inner workings of networks."""

@@ -1,7 +1,7 @@
-"""Class activation maps: where in a picture a network sees what it says.
+"""Class activation maps: which parts of an image a prediction rests on.
 
-Every task comes down to one number that is explained: the logit of a class, of a detected box, of the pixels of a
-class, of keypoints. The methods are those of the grad-cam package, which needs no more than that number.
+For each task one number is explained: the logit of a class, of a detected box, of the pixels of a class, or of
+keypoints. The methods are those of the grad-cam package, which needs nothing but that number.
 
 Source of Grad-CAM: Selvaraju et al., arXiv 1610.02391; the other methods are named in :data:`METHODS`.
 """
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseDataPreprocessor
 from torch import Tensor, nn
 
 from mogacore.analysis.classifiers import ModelSpec, build_classifier, build_preprocess
@@ -34,8 +35,8 @@ from mogacore.files import make_folder, write_figure, write_json, write_npz
 from mogacore.inference.drawing import LEGIBLE_SIDE
 from mogacore.inference.predictor import ImageLoader, Predictor, dataset_meta
 
-# Names on the command line and in the grad-cam package. Its FullGrad is left out: it pairs the biases of a network with
-# gradients by the order in which layers are defined, which is not the order in which a Moga block runs them.
+# Names on the command line and in the grad-cam package. FullGrad is excluded: it pairs biases with gradients in the
+# order in which layers are defined, but a Moga block runs them in another order.
 METHODS = {
     'gradcam': 'GradCAM',
     'gradcam++': 'GradCAMPlusPlus',
@@ -49,38 +50,39 @@ METHODS = {
 }
 
 
-def explain(spec: ModelSpec, picture: str | Path, data: str | None = None, device: str | None = None) -> Explained:
-    """A model with a picture.
+def explain(spec: ModelSpec, image: str | Path, data: str | None = None, device: str | None = None) -> Explained:
+    """Load a model and an image, ready to be explained.
 
     Args:
-        spec: The model; a config of any task, or a classifier by name.
-        picture: Picture file; for poses the whole of it is the object.
-        data: Config whose preparation of pictures a classifier by name takes.
-        device: torch device; None takes a GPU if there is one.
+        spec: The model: a config of any task, or a classifier by name.
+        image: Image file; a pose model takes the whole image as the box of the object.
+        data: Config whose test pipeline a classifier by name uses.
+        device: torch device; None is a GPU if available.
 
     Raises:
-        UserError: If model, weights or picture are not there or do not fit.
+        UserError: If the model, its weights or the image are missing or invalid.
     """
+    preprocess: BaseDataPreprocessor
     if spec.is_config:
         if spec.checkpoint is None:
             raise UserError(f'model {spec.name} needs trained weights: write {spec.name}@CHECKPOINT')
         predictor = Predictor(spec.name, spec.checkpoint, device)
         network, preprocess, meta = predictor.model, predictor.model.data_preprocessor, predictor.task.meta
-        (item,) = predictor.task.inputs(predictor.load(Path(picture)), None)
+        (item,) = predictor.task.inputs(predictor.load(Path(image)), None)
         batch = preprocess(pseudo_collate([predictor.pipeline(item)]), False)
         scope = load_config(spec.name).default_scope
     else:
         if data is None:
-            raise UserError(f'{spec.name} does not say how pictures are prepared: name a config with --data CONFIG')
+            raise UserError(f'{spec.name} has no image pipeline: name a config that has one with --data CONFIG')
         cfg = load_config(data)
         preprocess = build_preprocess(cfg).to(device or get_device())
         loader = ImageLoader(cfg)
-        batch = preprocess(pseudo_collate([loader.pipeline(loader.load(Path(picture)))]), False)
+        batch = preprocess(pseudo_collate([loader.pipeline(loader.load(Path(image)))]), False)
         inputs = batch['inputs']
         network = build_classifier(spec, preprocess.num_classes or 1000, inputs.shape[1]).to(inputs.device).eval()
         scope, meta = 'mmpretrain', dataset_meta(cfg, {})
     inputs = batch['inputs']
-    common = (network, inputs, to_picture(inputs[0], preprocess))
+    common = (network, inputs, denormalize(inputs[0], preprocess))
     if scope == 'mmpose':
         names = [meta['keypoint_id2name'][number] for number in sorted(meta['keypoint_id2name'])]
         return ExplainedKeypoints(*common, names)
@@ -93,8 +95,8 @@ def explain(spec: ModelSpec, picture: str | Path, data: str | None = None, devic
     return ExplainedClass(*common, meta.get('classes'), logits=logits)
 
 
-def to_picture(image: Tensor, preprocess: nn.Module) -> np.ndarray:
-    """A normalised image (C, H, W) as (H, W, 3) uint8 RGB."""
+def denormalize(image: Tensor, preprocess: BaseDataPreprocessor) -> np.ndarray:
+    """Convert a normalized image (C, H, W) to (H, W, 3) uint8 RGB."""
     if hasattr(preprocess, 'mean'):
         image = image * preprocess.std + preprocess.mean
     pixels = image.clamp(0, 255).round().byte().permute(1, 2, 0).cpu().numpy()
@@ -105,27 +107,28 @@ def to_picture(image: Tensor, preprocess: nn.Module) -> np.ndarray:
 
 
 def last_map(network: nn.Module, forward: Callable[[], object]) -> str:
-    """Name of the layer of the backbone that is last to give a map of more than one cell: the usual choice.
+    """Name of the last layer of the backbone whose output is a map of more than one cell, the usual choice.
 
     Args:
-        network: A network, or a model that has one as its ``backbone``.
-        forward: Runs it once.
+        network: A network, or a model with a ``backbone``.
+        forward: Runs the network once.
 
     Raises:
-        UserError: If the backbone gives none, or goes on with tokens, which some layer further up must be named for.
+        UserError: If no layer outputs such a map, or the backbone continues with tokens. The user must then name a
+            layer.
     """
     prefix = 'backbone.' if hasattr(network, 'backbone') else ''
     backbone = network.get_submodule(prefix.rstrip('.'))
     found: list[tuple[str, torch.Size]] = []
 
-    def note(name: str) -> Callable:
+    def record(name: str) -> Callable:
         def hook(module: nn.Module, args: tuple, out: object) -> None:
             if isinstance(out, Tensor):
                 found.append((name, out.shape))
 
         return hook
 
-    handles = [module.register_forward_hook(note(name)) for name, module in backbone.named_modules() if name]
+    handles = [module.register_forward_hook(record(name)) for name, module in backbone.named_modules() if name]
     with torch.no_grad():
         forward()
     for handle in handles:
@@ -135,23 +138,29 @@ def last_map(network: nn.Module, forward: Callable[[], object]) -> str:
             break
         if len(shape) == 4 and shape[2] > 1 and shape[3] > 1:
             return prefix + name
-    raise UserError('the network has no last map to look at: name a layer with --target-layers, see docs/analysis.md')
+    raise UserError(
+        'the backbone does not end with a feature map: name a layer with --target-layers (docs/analysis.md)'
+    )
 
 
 def get_layer(network: nn.Module, name: str) -> nn.Module:
-    """A layer by name; UserError if there is none."""
+    """A layer by name.
+
+    Raises:
+        UserError: If the network has no layer of that name.
+    """
     try:
         return network.get_submodule(name)
     except AttributeError:
         some = ', '.join(child for child, _ in network.named_children())
-        raise UserError(f'the network has no layer {name!r}: its parts are {some}') from None
+        raise UserError(f'the network has no layer {name!r}: its top-level layers are {some}') from None
 
 
 def as_maps(tensor: Tensor) -> Tensor:
-    """Maps (B, C, h, w) of what a layer gives: such maps, (B, h, h, C) with C above h, or tokens (B, N, C) of a square
-    image.
+    """Convert the output of a layer to maps (B, C, h, w).
 
-    Leading tokens beyond the largest square, such as a class token, are left out.
+    Accepts (B, C, h, w), (B, h, h, C) with C > h, and tokens (B, N, C) of a square image. Leading tokens beyond the
+    largest square, such as a class token, are dropped.
     """
     if tensor.ndim == 3:
         side = int(tensor.shape[1] ** 0.5)
@@ -162,25 +171,25 @@ def as_maps(tensor: Tensor) -> Tensor:
 
 
 def activation_map(explained: Explained, method: str = 'gradcam', layers: Sequence[str] | None = None) -> np.ndarray:
-    """Where the network sees what is explained.
+    """Compute the activation map of a target.
 
     Args:
-        explained: Network and picture, its target chosen.
+        explained: Network and image, with the target chosen.
         method: One of ``METHODS``.
-        layers: Names of layers; of several the mean of their maps is taken. None takes :func:`last_map`.
+        layers: Names of layers; maps of several layers are averaged. None is :func:`last_map`.
 
     Returns:
-        (H, W) from 0 to 1, of the network's input.
+        (H, W), values in [0, 1], at the size of the network's input.
 
     Raises:
-        UserError: If method or layer are unknown, or the grad-cam package is not installed.
+        UserError: If the method or a layer is unknown, or the grad-cam package is not installed.
     """
     if method not in METHODS:
         raise UserError(f'method {method!r} is unknown: choose from {", ".join(METHODS)}')
     try:
         import pytorch_grad_cam
     except ImportError:
-        raise UserError('activation maps need the package grad-cam: run pip install --no-deps grad-cam ttach') from None
+        raise UserError('activation maps need the grad-cam package: run pip install --no-deps grad-cam ttach') from None
     names = list(layers or [last_map(explained.network, lambda: explained(explained.inputs))])
     modules = [get_layer(explained.network, name) for name in names]
     cam = getattr(pytorch_grad_cam, METHODS[method])(explained, modules, reshape_transform=as_maps)
@@ -195,17 +204,17 @@ def activation_map(explained: Explained, method: str = 'gradcam', layers: Sequen
 
 @dataclass
 class Panel:
-    """A cell of the figure: a map of a model over its picture."""
+    """One panel of the figure: the activation map of a model over its image."""
 
     title: str
-    picture: np.ndarray
+    image: np.ndarray
     activation: np.ndarray
     box: np.ndarray | None
 
 
 def run(
     specs: list[ModelSpec],
-    picture: str | Path,
+    image: str | Path,
     out_dir: str | Path,
     methods: Sequence[str] = ('gradcam',),
     layers: Sequence[str] | None = None,
@@ -213,41 +222,41 @@ def run(
     data: str | None = None,
     device: str | None = None,
 ) -> dict:
-    """Explain a picture by several models and methods; write ``cam.png``, ``cam.json`` and ``cam.npz``.
+    """Compute the activation maps of several models and methods; write ``cam.png``, ``cam.json`` and ``cam.npz``.
 
     Args:
         specs: The models.
-        picture: Picture file.
-        out_dir: Folder to write to; made if need be.
+        image: Image file.
+        out_dir: Output folder, created if missing.
         methods: Some of ``METHODS``.
-        layers: See :func:`activation_map`; each model takes those that it has.
-        target: Name or number of a class or keypoint; None for what each network says itself.
+        layers: See :func:`activation_map`; each model uses those it has.
+        target: Name or number of a class or keypoint; None is the prediction of each model.
         data: See :func:`explain`.
-        device: torch device; None takes a GPU if there is one.
+        device: torch device; None is a GPU if available.
 
     Returns:
-        The report, as the JSON file has it.
+        The content of ``cam.json``.
 
     Raises:
-        UserError: If something the user gave is not there or does not fit.
+        UserError: If an argument is unknown, or a file is missing or invalid.
     """
     from rich.progress import track
 
-    if not Path(picture).is_file():
-        raise UserError(f'picture {picture} is not there: give the path of a picture file')
+    if not Path(image).is_file():
+        raise UserError(f'image {image} does not exist: give the path of an image file')
     for method in methods:
         if method not in METHODS:
             raise UserError(f'method {method!r} is unknown: choose from {", ".join(METHODS)}')
     rows: list[list[Panel]] = [[] for _ in methods]
-    report = {'picture': str(picture), 'methods': list(methods), 'models': {}}
+    report: dict = {'picture': str(image), 'methods': list(methods), 'models': {}}
     arrays = {}
     for spec in track(specs, description='explaining'):
-        explained = explain(spec, picture, data, device)
+        explained = explain(spec, image, data, device)
         explained.choose(target)
         known = {name for name, _ in explained.network.named_modules()}
         names = [name for name in layers or () if name in known]
         if layers and not names:
-            raise UserError(f'{spec.label} has none of the layers {", ".join(layers)}: name one of its own as well')
+            raise UserError(f'{spec.label} has none of the layers {", ".join(layers)}: add a layer of {spec.label}')
         names = names or [last_map(explained.network, lambda: explained(explained.inputs))]  # noqa: B023
         with torch.no_grad():
             score = explained(explained.inputs).item()
@@ -259,7 +268,7 @@ def run(
         for method, row in zip(methods, rows, strict=True):
             found = activation_map(explained, method, names)
             arrays[f'{spec.label}/{method}'] = found
-            row.append(Panel(f'{spec.label}: {explained.target_name()}\n{method}', explained.picture, found, box))
+            row.append(Panel(f'{spec.label}: {explained.target_name()}\n{method}', explained.image, found, box))
     out_dir = make_folder(out_dir)
     write_npz(out_dir / 'cam.npz', arrays)
     write_json(out_dir / 'cam.json', report)
@@ -268,7 +277,7 @@ def run(
 
 
 def draw(rows: list[list[Panel]], path: str | Path) -> None:
-    """Draw the picture, and beside it the maps over it: a row a method, a column a model."""
+    """Draw the image and the maps over it: one row per method, one column per model."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -276,13 +285,13 @@ def draw(rows: list[list[Panel]], path: str | Path) -> None:
     figure = Figure(figsize=(2.4 * num_cols, 2.8 * len(rows)), layout='constrained')
     grid = figure.subplots(len(rows), num_cols, squeeze=False)
     for axes, row in zip(grid, rows, strict=True):
-        axes[0].imshow(enlarged(row[0].picture))
-        axes[0].set_title('picture', fontsize=9)
+        axes[0].imshow(enlarged(row[0].image))
+        axes[0].set_title('image', fontsize=9)
         for axis, panel in zip(axes[1:], row, strict=True):
-            axis.imshow(overlay(panel.picture, panel.activation))
+            axis.imshow(overlay(panel.image, panel.activation))
             axis.set_title(panel.title, fontsize=9)
             if panel.box is not None:
-                factor = _factor(panel.picture)
+                factor = _factor(panel.image)
                 x1, y1, x2, y2 = panel.box * factor
                 axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color='white', linewidth=1.5))
     for axis in grid.ravel():
@@ -290,19 +299,19 @@ def draw(rows: list[list[Panel]], path: str | Path) -> None:
     write_figure(path, figure, dpi=100)
 
 
-def _factor(picture: np.ndarray) -> int:
-    return max(1, -(-LEGIBLE_SIDE // max(picture.shape[:2])))
+def _factor(image: np.ndarray) -> int:
+    return max(1, -(-LEGIBLE_SIDE // max(image.shape[:2])))
 
 
-def enlarged(picture: np.ndarray) -> np.ndarray:
-    """A small picture or map a whole number of times larger."""
-    factor = _factor(picture)
-    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR) if factor > 1 else picture
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """Enlarge a small image or map by an integer factor."""
+    factor = _factor(image)
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR) if factor > 1 else image
 
 
-def overlay(picture: np.ndarray, activation: np.ndarray) -> np.ndarray:
-    """A map (H, W) from 0 to 1 in colours, blue to red, half and half with its picture (H, W, 3) uint8."""
+def overlay(image: np.ndarray, activation: np.ndarray) -> np.ndarray:
+    """Blend a map (H, W) in [0, 1], blue to red, with its image (H, W, 3) uint8 in equal parts."""
     from pytorch_grad_cam.utils.image import show_cam_on_image
 
     activation = enlarged(activation.astype(np.float32)).clip(0, 1)
-    return show_cam_on_image(enlarged(picture).astype(np.float32) / 255, activation, use_rgb=True)
+    return show_cam_on_image(enlarged(image).astype(np.float32) / 255, activation, use_rgb=True)

@@ -1,4 +1,4 @@
-"""Classifiers by name, under labels, and the labelled images they are compared on."""
+"""Classifiers by name, with labels, and the labeled images on which they are compared."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 
@@ -30,12 +31,13 @@ SPLITS = ('train', 'test')
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a user writes for a model: ``[LABEL=]NAME[@CHECKPOINT]``.
+    """A model as a user names it: ``[LABEL=]NAME[@CHECKPOINT]``.
 
     Args:
-        label: How figures and files call it.
+        label: Name of the model in figures and files.
         name: A config file, a name of ``create_model``, ``timm:NAME`` or ``torchvision:NAME``.
-        checkpoint: Weight file; ``pretrained`` for the weights that timm or torchvision fetches; None for none.
+        checkpoint: Weight file, or ``pretrained`` for the weights that timm or torchvision downloads; None is random
+            weights.
     """
 
     label: str
@@ -44,11 +46,16 @@ class ModelSpec:
 
     @property
     def is_config(self) -> bool:
+        """Whether the name is a config, and not one of a network."""
         return is_config_name(self.name)
 
 
 def parse_model(text: str) -> ModelSpec:
-    """Take ``[LABEL=]NAME[@CHECKPOINT]`` apart; without a label the name is one, of a config that of its file."""
+    """Parse ``[LABEL=]NAME[@CHECKPOINT]``; the default label is the name, or the file name of a config.
+
+    Raises:
+        UserError: If the name is empty.
+    """
     label, has_label, rest = text.partition('=')
     if not has_label:
         label, rest = '', text
@@ -59,36 +66,36 @@ def parse_model(text: str) -> ModelSpec:
 
 
 def parse_models(texts: list[str]) -> list[ModelSpec]:
-    """Take several apart.
+    """Parse several models.
 
     Raises:
-        UserError: If two have the same label.
+        UserError: If a name is empty, or two models have the same label.
     """
     specs = [parse_model(text) for text in texts]
     labels = [spec.label for spec in specs]
     for label in labels:
         if labels.count(label) > 1:
-            raise UserError(f'two models are called {label!r}: write LABEL=NAME for one of them')
+            raise UserError(f'two models have the label {label!r}: write LABEL=NAME for one of them')
     return specs
 
 
-class LabelledImages:
-    """The images of a config's classification data, as its network gets them in a test.
+class LabeledImages:
+    """The images of a classification config, prepared by its test pipeline.
 
     Args:
         cfg: Config of mmpretrain's scope.
-        split: 'train' or 'test': which of its dataloaders' data.
-        preprocess: Data preprocessor, which normalises.
+        split: 'train' or 'test': the dataloader whose data is used.
+        preprocess: Data preprocessor, which normalizes the images.
 
     Raises:
-        UserError: If the data is not there.
+        UserError: If the split is unknown or the data is missing.
     """
 
-    def __init__(self, cfg: Config, split: str, preprocess: nn.Module):
+    def __init__(self, cfg: Config, split: str, preprocess: BaseDataPreprocessor):
         if split not in SPLITS:
             raise UserError(f'split {split!r} is unknown: choose from {", ".join(SPLITS)}')
         locate_data(cfg, split)
-        # Of the training split's data sets the last is the first that its dataloader names.
+        # leaf_datasets walks backwards: the last leaf is the first data set of the training dataloader.
         settings = list(leaf_datasets(cfg, split))[-1].copy()
         settings.pipeline = next(leaf_datasets(cfg, 'test')).pipeline
         self.dataset = DATASETS.build(settings)
@@ -99,12 +106,12 @@ class LabelledImages:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Normalised image (1, C, H, W) and label."""
+        """Normalized image (1, C, H, W) and its label."""
         data = self.preprocess(pseudo_collate([self.dataset[index]]), False)
         return data['inputs'], int(self.labels[index])
 
     def name(self, index: int) -> str:
-        """File of an image below its data root; its number where it has none."""
+        """Path of an image relative to the data root; its index if it has no file."""
         path = self.dataset.get_data_info(index).get('img_path')
         root = Path(self.dataset.data_root or '')
         if path is None:
@@ -113,16 +120,19 @@ class LabelledImages:
 
 
 class Classifier:
-    """A network in eval mode that gives logits, and the images it takes.
+    """A network in eval mode that returns logits, with its images.
 
     Args:
-        spec: What the user asked for.
+        spec: The model as the user named it.
         network: The network.
-        logits: Gives (B, K) logits of normalised images (B, C, H, W).
-        images: Labelled images, normalised for this network.
+        logits: Returns (B, K) logits of normalized images (B, C, H, W).
+        images: Labeled images, normalized for this network.
+
+    Raises:
+        UserError: If the network does not accept the images, does not return logits, or has too few classes.
     """
 
-    def __init__(self, spec: ModelSpec, network: nn.Module, logits: Callable[[Tensor], Tensor], images: LabelledImages):
+    def __init__(self, spec: ModelSpec, network: nn.Module, logits: Callable[[Tensor], Tensor], images: LabeledImages):
         self.spec, self.network, self._logits, self.images = spec, network, logits, images
         image, _ = images[0]
         try:
@@ -130,20 +140,20 @@ class Classifier:
                 found = logits(image)
         except RuntimeError as error:
             reason = str(error).partition('\n')[0]
-            raise UserError(f'{spec.name} does not take images of {tuple(image.shape[1:])}: {reason}') from error
+            raise UserError(f'{spec.name} does not accept images of {tuple(image.shape[1:])}: {reason}') from error
         if not isinstance(found, Tensor) or found.ndim != 2:
-            raise UserError(f'{spec.name} gives no logits (B, K): choose a classifier')
+            raise UserError(f'{spec.name} does not return logits (B, K): choose a classifier')
         if found.shape[1] <= images.labels.max():
             raise UserError(
-                f'{spec.name} tells {found.shape[1]} classes, the data has {images.labels.max() + 1}: '
-                'they must be those it was trained on'
+                f'{spec.name} has {found.shape[1]} classes, but the data has {images.labels.max() + 1}: '
+                'use the data that the model was trained on'
             )
 
     def __call__(self, images: Tensor) -> Tensor:
         return self._logits(images)
 
     def weights_digest(self) -> str:
-        """SHA-256 of all parameters and buffers, by which a run knows its network again."""
+        """SHA-256 of all parameters and buffers, by which a resumed run recognizes its network."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
@@ -154,36 +164,39 @@ class Classifier:
 def open_classifiers(
     specs: list[ModelSpec], data: str | None = None, split: str = 'test', device: str | None = None
 ) -> list[Classifier]:
-    """Build classifiers over the same images.
+    """Build classifiers on the same images.
 
-    A config's network sees them through its own pipeline and normalisation; any other through those of ``data``.
+    A model given by a config uses its own pipeline and normalization; every other model uses those of ``data``.
 
     Args:
         specs: The models.
-        data: Config file whose data, pipeline and normalisation the models without a config take; None takes those of
-            the first model that has one.
+        data: Config whose data, pipeline and normalization the models without a config use; None is the first model
+            that is a config.
         split: 'train' or 'test'.
-        device: torch device; None takes a GPU if there is one.
+        device: torch device; None is a GPU if available.
 
     Raises:
-        UserError: If a model, its weights or the data are not there or do not fit.
+        UserError: If a model, its weights or the data are missing or invalid, or the models have different data.
     """
     device = device or get_device()
     data = data or next((spec.name for spec in specs if spec.is_config), None)
     if data is None:
-        raise UserError('no model is a config file: name one whose images are to be taken with --data CONFIG')
+        raise UserError('no model is a config: name the config whose images to use with --data CONFIG')
     found = [_open(spec, data, split, device) for spec in specs]
     first = found[0].images
     for other in found[1:]:
         if not np.array_equal(other.images.labels, first.labels):
-            raise UserError(f'{other.spec.name} has other data than {found[0].spec.name}: compare on the same images')
+            raise UserError(
+                f'{other.spec.name} and {found[0].spec.name} have different data: compare models on the same images'
+            )
     return found
 
 
 def _open(spec: ModelSpec, data: str, split: str, device: str) -> Classifier:
     cfg = load_config(spec.name if spec.is_config else data)
     if cfg.get('default_scope') != 'mmpretrain':
-        raise UserError(f'config {cfg.filename} is no classifier of mmpretrain: choose one of configs/classification')
+        raise UserError(f'config {cfg.filename} is not an mmpretrain classifier: choose one of configs/classification')
+    preprocess: BaseDataPreprocessor
     if spec.is_config:
         if spec.checkpoint is None:
             raise UserError(f'model {spec.name} needs trained weights: write {spec.name}@CHECKPOINT')
@@ -193,17 +206,17 @@ def _open(spec: ModelSpec, data: str, split: str, device: str) -> Classifier:
             spec,
             network,
             lambda images: network(images, mode='tensor'),
-            LabelledImages(cfg, split, preprocess),
+            LabeledImages(cfg, split, preprocess),
         )
     preprocess = build_preprocess(cfg).to(device)
-    images = LabelledImages(cfg, split, preprocess)
+    images = LabeledImages(cfg, split, preprocess)
     num_classes = preprocess.num_classes or int(images.labels.max()) + 1
     network = build_classifier(spec, num_classes, images[0][0].shape[1]).to(device).eval()
     return Classifier(spec, network, network, images)
 
 
-def build_preprocess(cfg: Config) -> nn.Module:
-    """What normalises the images of a classification config, without its model."""
+def build_preprocess(cfg: Config) -> BaseDataPreprocessor:
+    """Build the data preprocessor of a classification config, without its model."""
     import_quietly('mmpretrain')
     init_default_scope('mmpretrain')
     settings = {**cfg.get('data_preprocessor', {}), **cfg.model.get('data_preprocessor', {})}
@@ -211,31 +224,31 @@ def build_preprocess(cfg: Config) -> nn.Module:
 
 
 def build_classifier(spec: ModelSpec, num_classes: int, in_channels: int) -> nn.Module:
-    """A classifier by its name in ``create_model``, timm or torchvision; without a checkpoint its weights are random.
+    """Build a classifier by its name in ``create_model``, timm or torchvision; weights are random without a checkpoint.
 
     Raises:
-        UserError: If there is none of that name, or the weights do not fit.
+        UserError: If the name is unknown, or the weights are missing or of another network.
     """
     torch.manual_seed(0)
     library, _, name = spec.name.rpartition(':')
     fetch = spec.checkpoint == PRETRAINED
     if spec.name in list_models():
         if fetch:
-            raise UserError(f'{spec.name} has no weights to fetch: write {spec.name}@FILE, see docs/checkpoints.md')
+            raise UserError(f'{spec.name}@{PRETRAINED} is unknown: write {spec.name}@FILE, see docs/checkpoints.md')
         network = create_model(spec.name, num_classes, in_channels=in_channels)
     elif library == 'timm':
         network = build_peer(library, name, num_classes=num_classes, in_chans=in_channels, pretrained=fetch)
     elif library == 'torchvision':
-        # Its weights come with the number of classes that they were trained on, and only so.
-        settings = {'weights': 'DEFAULT'} if fetch else {'num_classes': num_classes}
+        # torchvision loads weights only with the number of classes that they were trained on.
+        settings: dict = {'weights': 'DEFAULT'} if fetch else {'num_classes': num_classes}
         network = build_peer(library, name, **settings)
     else:
         raise UserError(
-            f'model {spec.name!r} is unknown: choose a config file, timm:NAME, torchvision:NAME, or from '
+            f'model {spec.name!r} is unknown: choose a config, timm:NAME, torchvision:NAME, or one of '
             f'{", ".join(list_models())}'
         )
     if spec.checkpoint and not fetch:
         if not Path(spec.checkpoint).is_file():
-            raise UserError(f'checkpoint {spec.checkpoint} is not there: give the path of a weight file')
+            raise UserError(f'checkpoint {spec.checkpoint} does not exist: give the path of a weight file')
         load_into(network, spec.checkpoint)
     return network

@@ -1,6 +1,6 @@
-"""Parameters and multiply-adds of any model of a config, part by part, without computing anything.
+"""Parameters and multiply-adds of the model of a config, by part.
 
-The model is built and run on torch's meta device: shapes alone, so that the largest detector takes seconds.
+The model is built and run on torch's meta device, which propagates shapes only: the largest detector takes seconds.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -21,22 +22,22 @@ from mogacore.models import accelerated
 from mogacore.models.simvp import SimVP
 from mogacore.published import published_complexity
 
-# Regions that the second stage of a detector is counted for, as in the published figures (mmdet 2.x).
+# Numbers of regions for which the second stage of a detector is counted, as in the published figures (mmdet 2.x).
 NUM_PROPOSALS = 1000
 NUM_MASKS = 100
-# Parts in the order of the data; one that a model lacks is left out. The heads are last.
+# Parts in the order of execution; parts that a model lacks are skipped.
 PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head', 'decode_head', 'auxiliary_head', 'head')
-TRAINING_PARTS = ('auxiliary_head',)  # they have parameters but do not run in a test
+TRAINING_PARTS = ('auxiliary_head',)  # they have parameters but do not run at test time
 
 
 @dataclass(frozen=True)
 class Part:
-    """Cost of a part of a model.
+    """Cost of one part of a model.
 
     Args:
-        name: Attribute of the model.
+        name: Name of the attribute of the model.
         params: Number of parameters.
-        macs: Multiply-adds of one image.
+        macs: Multiply-adds per image.
     """
 
     name: str
@@ -50,16 +51,15 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
 
     Args:
         config: Config file, or a loaded config.
-        shape: (C, H, W) of the image, (T, C, H, W) of the frames that a SimVP takes; None is the config's
-            ``input_shape``, for which its figures are published.
+        shape: (C, H, W) of the image, or (T, C, H, W) of the input frames of a SimVP; None is the config's
+            ``input_shape``, the size of the published figures.
 
     Returns:
-        The parts that the model has, in the order of :data:`PARTS`; of a SimVP encoder, translator and decoder, for one
-        pass.
+        The parts of the model in the order of :data:`PARTS`; for a SimVP, encoder, translator and decoder in one pass.
 
     Raises:
-        UserError: If the config cannot be read, has no ``input_shape`` and none is given, the shape has another number
-            of axes than the model takes, or the model has no backbone.
+        UserError: If the config cannot be read, no shape is known, the shape has the wrong number of axes, or the
+            model has no backbone.
     """
     cfg = config if isinstance(config, Config) else load_config(config)
     shape = shape or cfg.get('input_shape')
@@ -68,11 +68,11 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
     model = build_on_meta(cfg)
     axes = 'T C H W' if isinstance(model, SimVP) else 'C H W'
     if len(shape) != len(axes.split()):
-        raise UserError(f'shape {" ".join(map(str, shape))} does not fit a {type(model).__name__}: give {axes}')
+        raise UserError(f'shape {" ".join(map(str, shape))} is invalid for {type(model).__name__}: give {axes}')
     if isinstance(model, SimVP):
         return _parts_of_simvp(model, torch.empty(1, *shape, device='meta'))
     if not hasattr(model, 'backbone'):
-        raise UserError(f'a {type(model).__name__} has no backbone: parts are {", ".join(PARTS)}')
+        raise UserError(f'a {type(model).__name__} has no backbone: choose a config of a whole model')
     macs = dict(_macs_of_parts(model, torch.empty(1, *shape, device='meta')))
     return [
         Part(name, sum(p.numel() for p in getattr(model, name).parameters()), macs[name])
@@ -82,11 +82,16 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
 
 
 def count_macs(module: nn.Module, *inputs) -> int:
-    """Multiply-adds of one call: those of convolutions and matrix products, and 2 per value for BatchNorm.
+    """Multiply-adds of one forward pass: those of convolutions and matrix products, and 2 per BatchNorm value.
 
-    Element-wise products, activations and resampling are not counted. Moga blocks count as the paper writes them.
+    Element-wise products, activations, resampling and other norms are not counted. Acceleration is off, so Moga blocks
+    count as the paper defines them.
 
-    Source: the conventions of fvcore, which the published figures follow.
+    Args:
+        module: The network, in eval mode.
+        *inputs: Its inputs, on any device, the meta device included.
+
+    Source: the convention of fvcore for these operators, which the published figures follow.
     """
     with (
         accelerated.disabled(),
@@ -101,6 +106,7 @@ BATCH_NORMS = (torch.ops.aten.native_batch_norm, torch.ops.aten._native_batch_no
 
 
 def _batch_norm_flops(input_shape, *args, out_shape=None, **kwargs) -> int:
+    # The counter counts 2 FLOPs per multiply-add.
     return 2 * 2 * math.prod(input_shape)
 
 
@@ -108,7 +114,7 @@ def _has(model: nn.Module, name: str) -> bool:
     return isinstance(getattr(model, name, None), nn.Module)
 
 
-def _macs_of_parts(model: nn.Module, image: Tensor) -> Iterator[tuple[str, int]]:
+def _macs_of_parts(model: Any, image: Tensor) -> Iterator[tuple[str, int]]:
     features = model.backbone(image)
     yield 'backbone', count_macs(model.backbone, image)
     if _has(model, 'neck'):
@@ -134,32 +140,32 @@ def _parts_of_simvp(model: SimVP, video: Tensor) -> list[Part]:
     ]
 
 
-def _roi_head_macs(roi_head: nn.Module) -> int:
-    """Every box head sees all proposals, every mask head the first of them; pooling is not counted."""
+def _roi_head_macs(roi_head: Any) -> int:
+    """Box heads run on ``NUM_PROPOSALS`` regions, mask heads on ``NUM_MASKS``; pooling is not counted."""
     return sum(
         count_macs(stage, torch.empty(num_regions, extractor.out_channels, size, size, device='meta'))
         for heads, extractors, num_regions in (
             (roi_head.bbox_head, roi_head.bbox_roi_extractor, NUM_PROPOSALS),
             (getattr(roi_head, 'mask_head', None), getattr(roi_head, 'mask_roi_extractor', None), NUM_MASKS),
         )
-        if heads is not None
+        if heads is not None and extractors is not None
         for stage, extractor in zip(_listed(heads), _listed(extractors), strict=True)
         for size in extractor.roi_layers[0].output_size[:1]
     )
 
 
-def _listed(module: nn.Module) -> list[nn.Module]:
+def _listed(module: nn.Module) -> list[Any]:
     return list(module) if isinstance(module, nn.ModuleList) else [module]
 
 
 def compare(configs: list[str | Path]) -> str:
-    """A Markdown table of configs: parameters and multiply-adds computed now, beside those published.
+    """A Markdown table of configs: computed parameters and multiply-adds beside the published ones.
 
     Args:
         configs: Config files below a folder ``configs``.
 
     Raises:
-        UserError: As :func:`complexity`.
+        UserError: See :func:`complexity`.
     """
     published = published_complexity()
     lines = ['| config | input | parameters (M) | published | GMACs | published |', '|---|---|---|---|---|---|']

@@ -1,4 +1,4 @@
-"""Training curves out of the logs that mmengine leaves in a work dir."""
+"""Training curves from the logs that mmengine writes to a work dir."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ COUNTERS = ('step', 'iter', 'epoch')
 
 
 def read_curves(work_dir: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Every scalar that a training logged, over the runs that it took.
+    """Read every scalar that a training logged, over all of its runs.
 
-    A run that went on from a checkpoint logs some steps again: what the last run says of a step counts.
+    A resumed run logs some steps again; the value of the last run counts.
 
     Args:
-        work_dir: Work dir of tools/train.py, or any of mmengine's Runner.
+        work_dir: Work dir of tools/train.py, or of any mmengine Runner.
 
     Returns:
-        Steps, rising, and values of each scalar by name. The step of a training scalar counts iterations; that of a
-        validation scalar is what the training counts by, epochs or iterations.
+        Steps (ascending) and values of each scalar, by name. Training scalars are logged by iteration, validation
+        scalars by epoch or iteration, depending on the training loop.
 
     Raises:
         UserError: If there are no scalars, or they cannot be read.
     """
     files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'), key=lambda path: path.parts[-3])
     if not files:
-        raise UserError(f'{work_dir} holds no */vis_data/scalars.json: give the work dir of a training')
+        raise UserError(f'{work_dir} has no */vis_data/scalars.json: give the work dir of a training')
     curves: dict[str, dict[int, float]] = {}
     for path in files:
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -40,7 +40,7 @@ def read_curves(work_dir: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]
                 scalars = json.loads(line)
                 step = scalars['step']
             except (ValueError, KeyError, TypeError):
-                raise UserError(f'line {number} of {path} is no log of mmengine: remove it') from None
+                raise UserError(f'line {number} of {path} is not a log line of mmengine: remove it') from None
             for name, value in scalars.items():
                 if name not in COUNTERS and isinstance(value, (int, float)):
                     curves.setdefault(name, {})[step] = value
@@ -53,16 +53,19 @@ def _arrays(points: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_validation(curves: dict, name: str) -> bool:
-    """Whether a scalar is of the validation: it is logged at other steps than the learning rate."""
+    """Whether a scalar comes from validation: its steps differ from those of the learning rate."""
     return name not in TIMES and 'lr' in curves and not np.isin(curves[name][0], curves['lr'][0]).all()
 
 
 def smooth(values: np.ndarray, factor: float) -> np.ndarray:
-    """Exponential moving average without the pull of its first value.
+    """Bias-corrected exponential moving average.
 
     Args:
         values: (N,).
-        factor: Weight of the past, from 0 (none) up to, but not, 1.
+        factor: Weight of the previous average, in [0, 1).
+
+    Returns:
+        (N,).
     """
     average, weight, smoothed = 0.0, 0.0, []
     for value in values:
@@ -78,24 +81,24 @@ def plot(
     keys: Sequence[str] | None = None,
     smoothing: float = 0.0,
 ) -> dict[str, dict[str, float]]:
-    """Draw the curves of several trainings, a panel a scalar, a line a training.
+    """Draw the curves of several trainings: one panel per scalar, one line per training.
 
     Args:
         work_dirs: Labels and work dirs.
-        path: Picture file to write.
-        keys: Names of scalars; None takes the loss and all scalars of the validation.
-        smoothing: See :func:`smooth`; for training scalars.
+        path: Image file to write.
+        keys: Names of scalars; None is the loss and all validation scalars.
+        smoothing: ``factor`` of :func:`smooth` for training scalars; 0 is no smoothing.
 
     Returns:
-        The last value of each scalar by label and name, as logged.
+        The last logged value of each scalar, by label and name.
 
     Raises:
-        UserError: If a log or scalar is not there, or a setting does not fit.
+        UserError: If a log or scalar is missing, or an argument is invalid.
     """
     from matplotlib.figure import Figure
 
     if not 0 <= smoothing < 1:
-        raise UserError(f'smoothing {smoothing} does not fit: choose from 0 up to, but not, 1')
+        raise UserError(f'smoothing {smoothing} is invalid: choose at least 0 and less than 1')
     found = {label: read_curves(work_dir) for label, work_dir in work_dirs}
     if len(found) < len(work_dirs):
         raise UserError('two work dirs have the same label: write LABEL=DIR')
@@ -107,24 +110,24 @@ def plot(
         ]  # fmt: skip
     for key in keys:
         if key not in names:
-            raise UserError(f'scalar {key!r} is in no log: choose from {", ".join(names)}')
+            raise UserError(f'scalar {key!r} is not in the logs: choose from {", ".join(names)}')
     num_cols = min(3, len(keys))
     num_rows = -(-len(keys) // num_cols)
     figure = Figure(figsize=(4.2 * num_cols, 3.2 * num_rows), layout='constrained')
     axes = figure.subplots(num_rows, num_cols, squeeze=False).ravel()
-    colours = {label: f'C{number}' for number, label in enumerate(found)}
+    colors = {label: f'C{number}' for number, label in enumerate(found)}
     for axis, key in zip(axes, keys, strict=False):
         for label, curves in found.items():
             if key not in curves:
                 continue
             steps, values = curves[key]
-            of_validation = is_validation(curves, key)
-            if smoothing and not of_validation:
-                axis.plot(steps, values, color=colours[label], alpha=0.25, linewidth=0.8)
+            from_validation = is_validation(curves, key)
+            if smoothing and not from_validation:
+                axis.plot(steps, values, color=colors[label], alpha=0.25, linewidth=0.8)
                 values = smooth(values, smoothing)
-            marker = '.' if of_validation or len(steps) == 1 else None
-            axis.plot(steps, values, color=colours[label], marker=marker, label=label)
-        axis.set(title=key, xlabel='epoch or iteration' if of_validation else 'iteration')
+            marker = '.' if from_validation or len(steps) == 1 else None
+            axis.plot(steps, values, color=colors[label], marker=marker, label=label)
+        axis.set(title=key, xlabel='epoch or iteration' if from_validation else 'iteration')
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     for axis in axes[len(keys) :]:

@@ -1,4 +1,4 @@
-"""What an activation map explains: a network with an image, as one number per task.
+"""What an activation map explains: the prediction of a network for an image, reduced to one number.
 
 The number is the logit of a class, of a detected box, of the pixels of a class, or of keypoints.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,31 +15,31 @@ from torch import Tensor, nn
 
 from mogacore.errors import UserError
 
-MATCHING_IOU = 0.5  # from which a detection of a changed picture is the one that is explained
+MATCHING_IOU = 0.5  # at this IoU, a detection in a changed image counts as the explained one
 
 
 class Explained(nn.Module):
-    """A network with a picture, as one number for each image of a batch.
+    """A network that returns one number per image: the score of the explained target.
 
     Args:
         network: The network, in eval mode.
-        inputs: The picture as the network takes it, (1, C, H, W).
-        picture: The same to look at, (H, W, 3) uint8 RGB.
-        names: Names of what can be explained; None where there are only numbers.
+        inputs: The image as the network takes it, (1, C, H, W).
+        image: The same image for display, (H, W, 3) uint8 RGB.
+        names: Names of the possible targets; None if they have only numbers.
     """
 
     what = 'class'
 
-    def __init__(self, network: nn.Module, inputs: Tensor, picture: np.ndarray, names: Sequence[str] | None):
+    def __init__(self, network: nn.Module, inputs: Tensor, image: np.ndarray, names: Sequence[str] | None):
         super().__init__()
-        self.network, self.inputs, self.picture = network, inputs, picture
+        self.network, self.inputs, self.image = network, inputs, image
         self.names = list(names) if names else None
         self.target: int | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores (B, 1) of images (B, C, H, W)."""
         if torch.is_grad_enabled() and not images.requires_grad:
-            images.requires_grad_()  # else maps of frozen stages would get no gradient
+            images.requires_grad_()  # otherwise the maps of frozen stages get no gradient
         return self.score(images)[:, None]
 
     def score(self, images: Tensor) -> Tensor:
@@ -46,10 +47,13 @@ class Explained(nn.Module):
         raise NotImplementedError
 
     def choose(self, target: str | None) -> None:
-        """Decide what is explained: a name or number of the user's, or None for what the network says itself.
+        """Choose the target.
+
+        Args:
+            target: Name or number; None is the prediction of the network.
 
         Raises:
-            UserError: If there is no such thing, or not in this picture.
+            UserError: If the target is unknown, or the network does not find it in this image.
         """
         self.target = None if target is None else self._number(target)
 
@@ -57,20 +61,21 @@ class Explained(nn.Module):
         if self.names and target in self.names:
             return self.names.index(target)
         if not target.isdecimal() or (self.names and int(target) >= len(self.names)):
-            known = ', '.join(self.names[:20]) if self.names else 'the numbers from 0'
+            known = ', '.join(self.names[:20]) if self.names else 'numbers from 0'
             raise UserError(f'{self.what} {target!r} is unknown: choose from {known}')
         return int(target)
 
     def target_name(self) -> str:
-        return self.names[self.target] if self.names else str(self.target)
+        """Name of the chosen target, or its number if it has no name."""
+        return str(self.target) if self.target is None or not self.names else self.names[self.target]
 
     def box(self) -> np.ndarray | None:
-        """Box of the target in pixels of the picture, x1 y1 x2 y2, where it has one."""
+        """Box of the target, (x1, y1, x2, y2) in pixels of the network's input; None if it has no box."""
         return None
 
 
 class ExplainedClass(Explained):
-    """The logit of a class of a classifier; by itself, of the most probable."""
+    """The logit of a class; by default the most probable class."""
 
     def __init__(self, *args, logits: Callable[[Tensor], Tensor]):
         super().__init__(*args)
@@ -81,17 +86,19 @@ class ExplainedClass(Explained):
         with torch.no_grad():
             logits = self.logits(self.inputs)[0]
         if self.target is None:
-            self.target = logits.argmax().item()
+            self.target = int(logits.argmax())
         elif self.target >= len(logits):
-            raise UserError(f'class {target} does not fit: the network tells {len(logits)}, from 0')
+            raise UserError(f'class {target} is out of range: choose from 0 to {len(logits) - 1}')
 
     def score(self, images):
         return self.logits(images)[:, self.target]
 
 
 class ExplainedPixels(Explained):
-    """The mean logit of a class of mmseg over the pixels that the network gives it; by itself, of the class with most
-    pixels, a class named background aside."""
+    """The mean logit of an mmseg class over the pixels predicted as that class.
+
+    The default is the class with the most pixels, other than one named ``background``.
+    """
 
     def choose(self, target):
         super().choose(target)
@@ -101,26 +108,27 @@ class ExplainedPixels(Explained):
             counts = labels.flatten().bincount(minlength=len(self.names or ()))
             if self.names and 'background' in self.names and (counts > 0).sum() > 1:
                 counts[self.names.index('background')] = 0
-            self.target = counts.argmax().item()
+            self.target = int(counts.argmax())
         self.mask = labels == self.target
         if not self.mask.any():
-            raise UserError(f'the network sees no {self.target_name()} in this picture: choose another target')
+            raise UserError(f'the network finds no {self.target_name()} in this image: choose another target')
 
     def score(self, images):
         return self.network(images, mode='tensor')[:, self.target, self.mask].mean(1)
 
 
 class ExplainedBox(Explained):
-    """The log-odds of a detection of mmdet; by itself, of the best, else of the best of a class."""
+    """The log-odds of an mmdet detection: the best one of the chosen class, by default of all classes."""
 
     def __init__(self, *args, samples: list):
         super().__init__(*args)
         self.samples = samples
 
     def detections(self, images: Tensor) -> list:
-        """Instances of each image, in pixels of the network's input."""
+        """Predicted instances of each image, in pixels of the network's input."""
+        detector: Any = self.network  # mmdet has no type annotations
         samples = [copy.deepcopy(self.samples[0]) for _ in images]
-        return [sample.pred_instances for sample in self.network.predict(images, samples, rescale=False)]
+        return [sample.pred_instances for sample in detector.predict(images, samples, rescale=False)]
 
     def choose(self, target):
         super().choose(target)
@@ -130,7 +138,7 @@ class ExplainedBox(Explained):
             found = found[found.labels == self.target]
         if not len(found):
             wanted = 'nothing' if self.target is None else f'no {self.target_name()}'
-            raise UserError(f'the network finds {wanted} in this picture: choose another')
+            raise UserError(f'the network finds {wanted} in this image: choose another target or image')
         best = found[found.scores.argmax().item()]
         self.target, self._box, self._score = best.labels.item(), best.bboxes.detach(), best.scores.item()
 
@@ -139,9 +147,9 @@ class ExplainedBox(Explained):
 
         scores = []
         for found in self.detections(images):
-            is_it = (found.labels == self.target) & (box_iou(found.bboxes.detach(), self._box)[:, 0] >= MATCHING_IOU)
-            # Lost when too much of the picture is hidden: then its probability is next to none.
-            best = found.scores[is_it].max() if is_it.any() else found.scores.new_tensor(0.0)
+            matches = (found.labels == self.target) & (box_iou(found.bboxes.detach(), self._box)[:, 0] >= MATCHING_IOU)
+            # With too much of the image hidden the detection is lost: its probability is then close to 0.
+            best = found.scores[matches].max() if matches.any() else found.scores.new_tensor(0.0)
             scores.append(best.clamp(1e-6, 1 - 1e-6).logit())
         return torch.stack(scores)
 
@@ -150,27 +158,30 @@ class ExplainedBox(Explained):
 
 
 class ExplainedAnchor(ExplainedBox):
-    """As before, of a one-stage detector: the class logit of the anchor that the detection came from.
+    """A detection of a one-stage detector: the class logit of the anchor it comes from.
 
-    mmdet cuts gradients before it merges the boxes of the levels, so the logit is taken where it arises.
+    mmdet stops gradients before it merges the boxes of the levels, so the logit is read from the head.
     """
 
     def choose(self, target):
         super().choose(target)
         with torch.no_grad():
             logits = self.class_logits(self.inputs)
-        distances = [(one.sigmoid() - self._score).abs() for one in logits]
+        distances = [(level.sigmoid() - self._score).abs() for level in logits]
         self.level = min(range(len(logits)), key=lambda level: distances[level].min())
         closest = distances[self.level]
         if closest.min() > 1e-4:
-            raise UserError('the scores of this detector are more than class logits: choose a RetinaNet or two stages')
+            raise UserError(
+                'the scores of this detector are not plain class logits: choose RetinaNet or a two-stage detector'
+            )
         _, *self.place = (int(index) for index in np.unravel_index(closest.argmin().item(), closest.shape))
 
     def class_logits(self, images: Tensor) -> list[Tensor]:
-        """Logits of the target's class, (B, anchors, h, w) a level."""
-        num_classes = self.network.bbox_head.cls_out_channels
+        """Logits of the target's class, (B, anchors, h, w) per level."""
+        head: Any = self.network.bbox_head  # mmdet has no type annotations
         return [
-            maps.unflatten(1, (-1, num_classes))[:, :, self.target] for maps in self.network(images, mode='tensor')[0]
+            maps.unflatten(1, (-1, head.cls_out_channels))[:, :, self.target]
+            for maps in self.network(images, mode='tensor')[0]
         ]
 
     def score(self, images):
@@ -179,7 +190,7 @@ class ExplainedAnchor(ExplainedBox):
 
 
 class ExplainedKeypoints(Explained):
-    """The peak of a keypoint's heatmap of mmpose; by itself, the sum over all keypoints."""
+    """The peak of a keypoint's heatmap in mmpose; by default the sum over all keypoints."""
 
     what = 'keypoint'
 

@@ -1,4 +1,4 @@
-"""How far a network sees, and which order of its multi-order convolutions carries how much."""
+"""Effective receptive fields, and the share of each order in the multi-order convolutions."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def receptive_field(
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """Effective receptive field of the central cell of a layer.
 
-    The absolute gradient of the cell's sum over channels with respect to each pixel, summed over colours and averaged
-    over images.
+    This is the absolute gradient, with respect to each pixel, of the cell's sum over channels, summed over color
+    channels and averaged over images.
 
     Args:
         forward: Runs the network, in eval mode, on images.
-        layer: A layer of it that gives maps, see :func:`mogacore.analysis.cam.as_maps`.
+        layer: A layer whose output is a map, see :func:`mogacore.analysis.cam.as_maps`.
         images: (B, C, H, W).
 
     Returns:
-        (H, W), its sum being 1, and the centre of the cell in it, row and column.
+        The field (H, W), normalized to sum 1, and the center of the cell (row, column), in pixels.
 
     Raises:
         UserError: If the layer does not depend on the images.
@@ -55,66 +55,63 @@ def receptive_field(
     (gradient,) = torch.autograd.grad(maps[0][:, :, row, column].sum(), images)
     found = gradient.abs().sum(1).double().mean(0)
     if found.sum() == 0:
-        raise UserError('the layer does not depend on the images there: choose another')
-    centre = tuple(
-        (cell + 0.5) * pixels / cells - 0.5
-        for cell, pixels, cells in ((row, images.shape[2], height), (column, images.shape[3], width))
-    )
-    return (found / found.sum()).cpu().numpy(), centre
+        raise UserError('the central cell of the layer does not depend on the image: choose another layer')
+    center = (row + 0.5) * images.shape[2] / height - 0.5, (column + 0.5) * images.shape[3] / width - 0.5
+    return (found / found.sum()).cpu().numpy(), center
 
 
-def side_holding(field: np.ndarray, centre: tuple[float, float], share: float) -> float:
-    """Side of the smallest square around ``centre`` that holds ``share`` of a field, in pixels.
+def side_holding(field: np.ndarray, center: tuple[float, float], share: float) -> float:
+    """Side of the smallest square around ``center`` that holds ``share`` of a field, in pixels.
 
     Args:
         field: (H, W), not negative.
-        centre: Row and column, in pixels, 0 being the centre of the first.
-        share: From 0 to 1.
+        center: Row and column in pixels; 0 is the center of the first pixel.
+        share: Fraction of the field's sum, in [0, 1].
     """
     rows, columns = np.indices(field.shape)
-    reach = np.maximum(abs(rows - centre[0]), abs(columns - centre[1])).ravel()
+    reach = np.maximum(abs(rows - center[0]), abs(columns - center[1])).ravel()
     order = reach.argsort(kind='stable')
     held = field.ravel()[order].cumsum() / field.sum()
     return 2 * float(reach[order][np.searchsorted(held, min(share, held[-1]))]) + 1
 
 
 def order_spectra(network: nn.Module, forward: Callable[[Tensor], object], images: Tensor) -> list[dict]:
-    """What each order of each multi-order convolution contributes to its output.
+    """Contribution of each order to the output of each multi-order convolution.
 
-    The 1x1 convolution that mixes the orders is linear, so its output is a sum of three maps, one an order. Their
-    energy is the sum of squares about the mean of each channel over images and positions; their frequency is the mean
-    distance from the origin of their Fourier spectra, weighted by power, image by image without the mean.
+    The 1x1 convolution that mixes the orders is linear, so its output is a sum of three maps, one per order. The energy
+    of a map is its sum of squares about the mean of each channel over images and positions. Its frequency is the
+    power-weighted mean radius of the Fourier spectrum of each image, without the zero frequency.
 
     Args:
-        network: Has :class:`mogacore.models.layers.MultiOrderDWConv` inside.
-        forward: Runs it, in eval mode, on images.
+        network: Contains :class:`mogacore.models.layers.MultiOrderDWConv` layers.
+        forward: Runs the network, in eval mode, on images.
         images: (B, C, H, W).
 
     Returns:
-        A dict for each convolution, in order of depth: ``layer``, ``share`` of the energies' sum by order, low to high,
-        and ``frequency`` by order in cycles per cell of the map, None where a map has no variation.
+        One dict per convolution, by depth: ``layer``; ``share`` of each order in the total energy, low to high;
+        ``frequency`` of each order in cycles per cell of the map, None if a map is constant.
 
     Raises:
-        UserError: If there is none inside.
+        UserError: If the network has no multi-order convolution.
     """
     layers = {name: module for name, module in network.named_modules() if isinstance(module, MultiOrderDWConv)}
     if not layers:
-        raise UserError('the network has no multi-order convolutions')
+        raise UserError('the network has no multi-order convolutions: choose a MogaNet')
     found: list[dict] = []
 
-    def note(name: str, module: MultiOrderDWConv) -> Callable:
+    def record(name: str, module: MultiOrderDWConv) -> Callable:
         def hook(mix: nn.Conv2d, args: tuple) -> None:
             parts = args[0].split(module.split_dims, dim=1)
             weights = mix.weight.split(module.split_dims, dim=1)
             maps = [F.conv2d(part, weight).double() for part, weight in zip(parts, weights, strict=True)]
-            energies = [(one - one.mean((0, 2, 3), keepdim=True)).square().sum().item() for one in maps]
+            energies = [(x - x.mean((0, 2, 3), keepdim=True)).square().sum().item() for x in maps]
             total = sum(energies) or 1.0
-            frequencies = [mean_frequency(one) for one in maps]
+            frequencies = [mean_frequency(x) for x in maps]
             found.append({'layer': name, 'share': [e / total for e in energies], 'frequency': frequencies})
 
         return hook
 
-    handles = [module.PW_conv.register_forward_pre_hook(note(name, module)) for name, module in layers.items()]
+    handles = [module.PW_conv.register_forward_pre_hook(record(name, module)) for name, module in layers.items()]
     try:
         with torch.no_grad():
             forward(images)
@@ -125,7 +122,7 @@ def order_spectra(network: nn.Module, forward: Callable[[Tensor], object], image
 
 
 def mean_frequency(maps: Tensor) -> float | None:
-    """Power-weighted mean radial frequency of maps (B, C, H, W), in cycles per cell; None if all are flat."""
+    """Power-weighted mean radial frequency of maps (B, C, H, W), in cycles per cell; None if all are constant."""
     power = torch.fft.fft2(maps).abs().square().sum((0, 1))
     power[0, 0] = 0
     rows, columns = (torch.fft.fftfreq(size, dtype=power.dtype, device=power.device) for size in power.shape)
@@ -142,25 +139,25 @@ def run(
     layer: str | None = None,
     device: str | None = None,
 ) -> dict:
-    """Look at models; write ``receptive_field.png`` and ``.json``, and ``orders.png`` if one has such convolutions.
+    """Measure models; write ``receptive_field.png`` and ``.json``, and ``orders.png`` for multi-order convolutions.
 
     Args:
         specs: The models.
-        out_dir: Folder to write to; made if need be.
+        out_dir: Output folder, created if missing.
         data: See :func:`mogacore.analysis.classifiers.open_classifiers`.
-        num_images: An even choice of so many images of the test data.
-        size: Height to which the square images are scaled; None leaves them.
-        layer: Name of a layer, for all models; None takes the last map of each backbone.
-        device: torch device; None takes a GPU if there is one.
+        num_images: Number of test images, evenly spaced over the data set.
+        size: Height to which the square images are resized; None is no resizing.
+        layer: Name of a layer of all models; None is the last map of each backbone.
+        device: torch device; None is a GPU if available.
 
     Returns:
-        The report, as the JSON file has it.
+        The content of ``receptive_field.json``.
 
     Raises:
-        UserError: If something the user gave is not there or does not fit.
+        UserError: If an argument is invalid, or a file is missing or invalid.
     """
     if num_images < 1 or (size is not None and size < 1):
-        raise UserError(f'{num_images} images of size {size} do not fit: give 1 or more')
+        raise UserError(f'{num_images} images of size {size} are invalid: give numbers of at least 1')
     report: dict = {'models': {}}
     fields = {}
     for classifier in open_classifiers(specs, data, 'test', device):
@@ -169,11 +166,11 @@ def run(
         if size is not None:
             images = F.interpolate(images, size=(size, size), mode='bilinear', antialias=True)
         name = layer or last_map(classifier.network, lambda: classifier(images))  # noqa: B023
-        field, centre = receptive_field(classifier, get_layer(classifier.network, name), images)
+        field, center = receptive_field(classifier, get_layer(classifier.network, name), images)
         label = classifier.spec.label
         fields[label] = field
         model = {'name': classifier.spec.name, 'layer': name, 'size': list(images.shape[2:]), 'images': len(images)}
-        model['side'] = {f'{share:g}': side_holding(field, centre, share) for share in SHARES}
+        model['side'] = {f'{share:g}': side_holding(field, center, share) for share in SHARES}
         if any(isinstance(module, MultiOrderDWConv) for module in classifier.network.modules()):
             model['orders'] = order_spectra(classifier.network, classifier, images)
         report['models'][label] = model
@@ -186,7 +183,7 @@ def run(
 
 
 def draw_fields(fields: dict[str, np.ndarray], report: dict, path: str | Path) -> None:
-    """Draw the fields on a logarithmic scale over four powers of ten, a panel a model."""
+    """Draw the fields on a logarithmic scale of four decades, one panel per model."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
@@ -198,12 +195,12 @@ def draw_fields(fields: dict[str, np.ndarray], report: dict, path: str | Path) -
         sides = ', '.join(f'{float(share):.0%}: {side:g} px' for share, side in model['side'].items())
         axis.set_title(f'{label}, {model["layer"]}\n{sides}', fontsize=8)
         axis.axis('off')
-    figure.colorbar(image, ax=list(axes), label='gradient over its largest', shrink=0.8)
+    figure.colorbar(image, ax=list(axes), label='gradient relative to its maximum', shrink=0.8)
     write_figure(path, figure, dpi=100)
 
 
 def draw_orders(spectra: dict[str, Sequence[dict]], path: str | Path) -> None:
-    """Draw the share and the frequency of each order over depth, a row a model."""
+    """Draw the share and the frequency of each order over depth, one row per model."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.2 * len(spectra)), layout='constrained')
@@ -212,19 +209,19 @@ def draw_orders(spectra: dict[str, Sequence[dict]], path: str | Path) -> None:
     ):
         positions = np.arange(1, len(layers) + 1)
         below = np.zeros(len(layers))
-        for number, (order, colour) in enumerate(zip(ORDERS, ('#ccbb44', '#4477aa', '#cc6677'), strict=True)):
+        for number, (order, color) in enumerate(zip(ORDERS, ('#ccbb44', '#4477aa', '#cc6677'), strict=True)):
             values = np.array([layer['share'][number] for layer in layers])
-            shares.bar(positions, values, bottom=below, color=colour, label=order)
+            shares.bar(positions, values, bottom=below, color=color, label=order)
             below += values
             heights = [math.nan if (f := layer['frequency'][number]) is None else f for layer in layers]
-            frequencies.plot(positions, heights, marker='.', color=colour, label=order)
+            frequencies.plot(positions, heights, marker='.', color=color, label=order)
         stages = [layer['layer'].split('blocks')[-1].split('.')[0] for layer in layers]
         for axis in (shares, frequencies):
             for position in positions[1:]:
                 if stages[position - 1] != stages[position - 2]:
                     axis.axvline(position - 0.5, color='black', linewidth=0.8)
-            axis.set(xlabel='block; lines part the stages', xlim=(0.5, len(layers) + 0.5), ylim=(0, None))
+            axis.set(xlabel='block; lines separate the stages', xlim=(0.5, len(layers) + 0.5), ylim=(0, None))
         shares.set(title=label, ylabel='share of energy', ylim=(0, 1))
-        frequencies.set(title=label, ylabel='mean frequency, cycles a cell')
+        frequencies.set(title=label, ylabel='mean frequency, cycles per cell')
         frequencies.legend(loc='upper left', fontsize=8)
     write_figure(path, figure, dpi=100)

@@ -1,7 +1,7 @@
 """Speed and memory of networks, measured side by side.
 
-Machines are noisy: what is compared runs interleaved in one process, round by round, and is told as a ratio with its
-spread besides the time.
+Timings are noisy, so networks run interleaved in one process, round by round, and are reported as ratios with quartiles
+in addition to times.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 @dataclass
 class Measurement:
-    """What one network in one backend needed.
+    """Results of one network in one backend.
 
     Args:
-        name: The network, as asked for.
+        name: Name of the network, as given.
         backend: One of ``BACKENDS``.
         params: Number of parameters.
-        macs: Multiply-adds of one image, as torch's flop counter has them.
+        macs: Multiply-adds per image, see :func:`mogacore.analysis.complexity.count_macs`.
         seconds: Time of each round.
-        ratios: The first network's time over this one's, round by round: above 1 is faster than the first.
-        saved_bytes: Kept for the backward pass, an image; None when not training.
-        peak_bytes: Peak of the GPU's memory; None on a CPU.
-        error: Largest absolute difference from the same network in eager mode; None for eager mode itself.
+        ratios: Time of the first network over the time of this one, per round; above 1 is faster than the first.
+        saved_bytes: Memory kept for the backward pass, per image; None for inference.
+        peak_bytes: Peak GPU memory; None on a CPU.
+        error: Largest absolute difference from the same network in eager mode; None for eager mode and training.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Measurement:
     error: float | None = None
 
     def summary(self, batch_size: int) -> dict:
-        """Medians and quartiles, as JSON can hold them."""
+        """Medians and quartiles, serializable as JSON."""
         quartiles = statistics.quantiles(self.ratios, n=4) if len(self.ratios) > 1 else [self.ratios[0]] * 3
         median = statistics.median(self.seconds)
         return {
@@ -75,10 +75,10 @@ class Measurement:
 
 
 class Plain(nn.Module):
-    """A network with acceleration off: the blocks as layers.py writes them, maps in the layout of the input.
+    """A network with acceleration off: the blocks run as layers.py defines them, in the memory layout of the input.
 
     Args:
-        network: A MogaNet, classifier or SimVP; its parameters are shared.
+        network: A MogaNet, classifier or SimVP; its parameters are shared, not copied.
     """
 
     def __init__(self, network: nn.Module):
@@ -86,21 +86,20 @@ class Plain(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """What ``network`` gives for ``x``."""
+        """Output of ``network`` for ``x``."""
         with accelerated.disabled():
             return self.network(x)
 
 
 def build(name: str) -> nn.Module:
-    """A network by name.
+    """Build a network by name.
 
     Args:
-        name: A name of ``create_model``; ``timm:`` or ``torchvision:`` and a name of that library; a config file, of
-            which the backbone is taken, or the whole of a SimVP; or ``plain:`` and a name or config of ours, for the
-            network as the paper writes it, without acceleration.
+        name: A name of ``create_model``; ``timm:NAME`` or ``torchvision:NAME``; a config, for its backbone or its whole
+            SimVP; ``plain:NAME`` or ``plain:CONFIG``, for a network of mogacore without acceleration.
 
     Raises:
-        UserError: If there is none of that name, or its library is not installed.
+        UserError: If the name is unknown, or its library is not installed.
     """
     source, _, rest = name.rpartition(':')
     if source == 'plain':
@@ -119,15 +118,21 @@ def build(name: str) -> nn.Module:
         return getattr(model, 'backbone', model)
     raise UserError(
         f'network {name!r} is unknown: choose from {", ".join(list_models())}, plain:NAME, timm:NAME, '
-        'torchvision:NAME, or give a config file'
+        'torchvision:NAME, or a config'
     )
 
 
 def build_peer(library: str, name: str, **settings) -> nn.Module:
-    """A network of timm or torchvision, with ``settings`` in that library's own words.
+    """Build a network of timm or torchvision.
+
+    Args:
+        library: 'timm' or 'torchvision'.
+        name: Name of the model in that library.
+        **settings: Keyword arguments of that library's factory function.
 
     Raises:
-        UserError: If the library is not installed, or has no such network or setting.
+        UserError: If the library is not installed, does not know the model or a setting, or the download
+            of weights fails.
     """
     try:
         module = __import__('torchvision.models' if library == 'torchvision' else library, fromlist=['_'])
@@ -138,7 +143,7 @@ def build_peer(library: str, name: str, **settings) -> nn.Module:
     try:
         return (module.get_model if library == 'torchvision' else module.create_model)(name, **settings)
     except OSError as error:
-        raise UserError(f'the weights of {library}:{name} cannot be fetched: {error}') from None
+        raise UserError(f'the weights of {library}:{name} cannot be downloaded: {error}') from None
     except (RuntimeError, TypeError, ValueError) as error:
         given = f' with {settings}' if settings else ''
         raise UserError(f'{library} has no model {name!r}{given}: {error}') from None
@@ -154,28 +159,30 @@ def measure(
     dtype: torch.dtype = torch.float32,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Measurement]:
-    """Time networks in turn, round by round: in each round every network runs twice, and the second time counts.
+    """Time networks in turn, round by round. In each round every network runs twice, and the second run is timed.
 
     Args:
-        networks: (name, backend) pairs; the ratios are against the first.
-        shape: (C, H, W) of an image, or (T, C, H, W) of the frames that a SimVP takes.
-        batch_size: Images or sequences a batch.
+        networks: (name, backend) pairs; ratios are relative to the first.
+        shape: (C, H, W) of an image, or (T, C, H, W) of the input frames of a SimVP.
+        batch_size: Images or sequences per batch.
         mode: 'infer', or 'train' for forward, backward and an SGD step.
-        rounds: Timed rounds.
+        rounds: Number of timed rounds.
         device: torch device.
-        dtype: torch.float32, or a type to autocast to.
-        progress: Told what is going on.
+        dtype: torch.float32, or a type for autocast.
+        progress: Called with a description of each step.
 
     Raises:
-        UserError: If a setting or a name does not fit.
+        UserError: If a name or setting is unknown or invalid.
     """
     if mode not in MODES:
         raise UserError(f'mode {mode!r} is unknown: choose from {", ".join(MODES)}')
     if rounds < 1 or batch_size < 1:
-        raise UserError(f'rounds {rounds} and batch size {batch_size} do not fit: give 1 or more')
+        raise UserError(f'{rounds} rounds and batch size {batch_size} are invalid: give numbers of at least 1')
     images = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     models: dict[str, nn.Module] = {}
-    runs, found = [], []
+    runs: list[Callable[[], object]] = []
+    found = []
+    run: Callable[[], object]
     for name, backend in networks:
         progress(f'{name} ({backend})')
         if name not in models:
@@ -197,7 +204,7 @@ def measure(
     for number in range(rounds):
         progress(f'round {number + 1} of {rounds}')
         for run, result in zip(runs, found, strict=True):
-            run()  # else allocator and caches are as the network before left them
+            run()  # warms up allocator and caches, which the previous network left in another state
             result.seconds.append(timed(run, images.device))
         for result in found:
             result.ratios.append(found[0].seconds[-1] / result.seconds[-1])
@@ -205,7 +212,7 @@ def measure(
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds that ``run`` takes, until the device has done it."""
+    """Seconds that ``run`` takes, including the work it queues on the device."""
     gc.collect()
     if device.type == 'cuda':
         torch.cuda.synchronize()
@@ -239,25 +246,25 @@ def _inference(
         return run, (run() - _first(model(images))).abs().max().item()
 
 
-def prepare(model: nn.Module, backend: str, images: Tensor) -> Callable[[Tensor], Tensor]:
-    """The network in eval mode as a backend runs it.
+def prepare(model: nn.Module, backend: str, images: Tensor) -> Callable[[Tensor], Tensor | tuple[Tensor, ...]]:
+    """Prepare a network in eval mode for a backend.
+
+    Returns:
+        A function of a batch of images.
 
     Raises:
-        UserError: If the backend is unknown or not installed.
+        UserError: If the backend is unknown, not installed, or not available for the network.
     """
     if backend not in BACKENDS:
         raise UserError(f'backend {backend!r} is unknown: choose from {", ".join(BACKENDS)}')
     if isinstance(model, Plain) and backend not in ('eager', 'compiled'):
-        raise UserError(f'a plain network has no {backend} form: write plain:NAME@eager')
+        raise UserError(f'a plain network has no {backend} form: write plain:NAME@eager or plain:NAME@compiled')
     if backend in ('onnx', 'openvino'):
         from mogacore.deploy.export import load_runtime
 
         return load_runtime(model, backend, images)
-    if 'fused' in backend:
-        model = fuse(model)
-    if 'compiled' in backend:
-        model = torch.compile(model, options={'freezing': True})
-    return model
+    network = fuse(model) if 'fused' in backend else model
+    return torch.compile(network, options={'freezing': True}) if 'compiled' in backend else network
 
 
 def _training(model: nn.Module, backend: str, images: Tensor, dtype: torch.dtype) -> tuple[Callable[[], None], int]:
@@ -277,7 +284,7 @@ def _training(model: nn.Module, backend: str, images: Tensor, dtype: torch.dtype
 
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
-    """Memory that a forward pass keeps for the backward pass, without the parameters; storage is counted once."""
+    """Bytes that a forward pass keeps for the backward pass, without parameters; shared storage counts once."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     storages = {}
 
@@ -307,19 +314,19 @@ def measure_growth(
     dtype: torch.dtype = torch.float32,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict:
-    """How time grows with the pixels of an image and with the images of a batch.
+    """Measure how time grows with the pixels of an image and with the images of a batch.
 
     Args:
         name, backend, mode, rounds, device, dtype, progress: See :func:`measure`.
-        sizes: Heights of square images, in batches of ``batch_size``.
-        batch_sizes: Batches of images of height ``size``.
-        size, batch_size: See there.
+        sizes: Heights of square images, measured in batches of ``batch_size``.
+        batch_sizes: Batch sizes, measured with images of height ``size``.
+        size, batch_size: The constants of the two series.
 
     Returns:
-        ``pixels`` and ``batch``: a list each of dicts with ``size``, ``batch_size``, ``pixels`` (of the whole batch),
-        ``ms`` (median) and ``quartiles``.
+        ``pixels`` and ``batch``, lists of dicts with ``size``, ``batch_size``, ``pixels`` (of the whole batch), ``ms``
+        (median) and ``quartiles``.
     """
-    found = {}
+    found: dict[str, list[dict]] = {}
     for key, cases in (
         ('pixels', [(height, batch_size) for height in sizes]),
         ('batch', [(size, images) for images in batch_sizes]),
@@ -342,10 +349,10 @@ def measure_growth(
 
 
 def draw_growth(report: dict, path: str | Path) -> None:
-    """Time over pixels, growing by size and by batch, each with a line through the origin and its largest case.
+    """Draw time over pixels for both series, each with the line from the origin to its largest case.
 
     Args:
-        report: ``growth`` as of :func:`measure_growth`, and ``mode``, ``machine``, ``network``, ``backend``.
+        report: ``growth`` from :func:`measure_growth`, ``mode``, ``machine``, ``network`` and ``backend``.
         path: PNG file to write.
     """
     from matplotlib.figure import Figure
@@ -358,8 +365,8 @@ def draw_growth(report: dict, path: str | Path) -> None:
             [max(row['ms'] - row['quartiles'][0], 0) for row in rows],
             [max(row['quartiles'][1] - row['ms'], 0) for row in rows],
         ]
-        axis.plot([0, pixels[-1]], [0, times[-1]], color='grey', linewidth=0.8, label='in proportion')
-        axis.errorbar(pixels, times, yerr=spreads, marker='o', color='#4477aa', capsize=3, label='measured, quartiles')
+        axis.plot([0, pixels[-1]], [0, times[-1]], color='gray', linewidth=0.8, label='proportional')
+        axis.errorbar(pixels, times, yerr=spreads, marker='o', color='#4477aa', capsize=3, label='median and quartiles')
         for row, x, y in zip(rows, pixels, times, strict=True):
             axis.annotate(f'{row["batch_size"]} x {row["size"]} px', (x, y), (4, -12), textcoords='offset points')
         axis.set(title=titles[key], xlabel='megapixels in the batch', ylabel='ms', xlim=(0, None), ylim=(0, None))
@@ -378,18 +385,18 @@ def benchmark(
     dtype: str = 'fp32',
     **settings,
 ) -> dict:
-    """Measure networks side by side, or with ``sizes`` or ``batch_sizes`` how the cost of the first one grows.
+    """Measure networks side by side, or, given ``sizes`` or ``batch_sizes``, how the cost of the first one grows.
 
     Args:
         networks, shape, batch_size: See :func:`measure`.
         sizes, batch_sizes: See :func:`measure_growth`.
-        device: torch device; None is a GPU if there is one.
+        device: torch device; None is a GPU if available.
         dtype: A key of ``DTYPES``.
         **settings: ``mode``, ``rounds`` and ``progress`` of :func:`measure`.
 
     Returns:
-        What JSON can hold: the machine and the settings, with ``measurements``, a list of
-        :meth:`Measurement.summary`, or ``growth``, as of :func:`measure_growth`.
+        A report that is serializable as JSON: machine and settings, and either ``measurements``, a list of
+        :meth:`Measurement.summary`, or ``growth``, the result of :func:`measure_growth`.
     """
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     report = {'machine': describe_machine(device), 'mode': settings['mode'], 'dtype': dtype}
@@ -405,7 +412,7 @@ def benchmark(
 
 
 def describe_machine(device: str) -> str:
-    """Processor or GPU, threads and versions, in a line."""
+    """Processor or GPU, threads and torch version, in one line."""
     if torch.device(device).type == 'cuda':
         name = torch.cuda.get_device_name(device)
     else:
@@ -416,10 +423,10 @@ def describe_machine(device: str) -> str:
 
 
 def draw_ratios(report: dict, path: str | Path) -> None:
-    """Bars of how many times faster than the first each network is, with quartiles.
+    """Draw the speedup of each network over the first one as bars with quartiles.
 
     Args:
-        report: ``measurements`` as of :meth:`Measurement.summary`, and ``mode``, ``machine``.
+        report: ``measurements``, a list of :meth:`Measurement.summary`, ``mode`` and ``machine``.
         path: PNG file to write.
     """
     from matplotlib.figure import Figure
@@ -434,7 +441,7 @@ def draw_ratios(report: dict, path: str | Path) -> None:
     axis = figure.subplots()
     axis.barh(range(len(rows)), ratios, xerr=spreads, color='#4477aa', capsize=3)
     axis.set_yticks(range(len(rows)), [f'{row["name"]} ({row["backend"]})' for row in rows])
-    axis.axvline(1, color='grey', linewidth=0.8)
+    axis.axvline(1, color='gray', linewidth=0.8)
     first = report['measurements'][0]
     axis.set_xlabel(f'{report["mode"]}: times faster than {first["name"]} ({first["backend"]})')
     axis.set_title(report['machine'], fontsize=9)

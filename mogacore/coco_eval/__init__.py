@@ -1,16 +1,16 @@
-"""COCO evaluation over faster-coco-eval, under the module names of xtcocotools and pycocotools.
+"""COCO evaluation with faster-coco-eval, under the module names of xtcocotools and pycocotools.
 
-mmpose imports xtcocotools, which does not import on numpy 2: its extension is compiled against numpy 1. mmdet imports
-pycocotools, which works and is slow. The modules of this package have what these libraries use of the two, with the
-same numbers, on numpy 1.26 and 2.
+mmpose imports xtcocotools, which cannot be imported with NumPy 2 because its extension is compiled against NumPy 1.
+mmdet imports pycocotools, which works but is slow. This package replaces the parts of both that these libraries use,
+with the same results, on NumPy 1.26 and 2.
 
-An installed pycocotools takes precedence, since others build on its internals. An installed xtcocotools does not.
+An installed pycocotools takes precedence, because other packages use its internals. An installed xtcocotools does not.
 
-There are two ways to use the stand-ins:
+There are two ways to use the replacements:
 
-- ``register()`` serves the running process; `mogacore.registry` calls it.
-- ``python -m mogacore.coco_eval --install`` writes packages of a few lines into the environment, so that the libraries'
-  own tools find them too.
+- ``register()`` makes them importable in the running process; `mogacore.registry` calls it.
+- ``python -m mogacore.coco_eval --install`` writes small packages into the environment, so that the tools of mmpose and
+  mmdet find them too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from types import ModuleType
 from ..errors import UserError
 from ..files import write_atomic
 
-# Module of this package behind each module of the two.
+# Replaced package to its modules, and the module of this package behind each.
 STAND_INS = {
     'xtcocotools': {'coco': 'coco', 'cocoeval': 'cocoeval', 'mask': 'mask'},
     'pycocotools': {'coco': 'detection', 'cocoeval': 'detection', 'mask': 'mask'},
@@ -37,7 +37,7 @@ MARKER = 'Stand-in written by mogacore'
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds the stand-ins, which are imported at the first use."""
+    """Finds the replacements, which are imported on first use."""
 
     def __init__(self, packages: Collection[str]) -> None:
         self.packages = packages
@@ -51,7 +51,7 @@ class _Finder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, origin=__file__, is_package=not module)
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Leave it to Python."""
+        """Use Python's default module creation."""
 
     def exec_module(self, module: ModuleType) -> None:
         package, _, name = module.__name__.partition('.')
@@ -62,10 +62,10 @@ class _Finder(MetaPathFinder, Loader):
 
 
 def register() -> None:
-    """Let ``import xtcocotools`` and ``import pycocotools`` find the stand-ins in the running process.
+    """Make the replacements importable as ``xtcocotools`` and ``pycocotools`` in the running process.
 
-    Without faster-coco-eval it does nothing. Modules that are already imported stay as they are. Further calls do
-    nothing, and no call imports a library.
+    Does nothing without faster-coco-eval or when called again. Modules that are already imported stay as they are. No
+    library is imported.
     """
     if find_spec('faster_coco_eval') is None or any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
@@ -74,19 +74,19 @@ def register() -> None:
 
 
 def install(site_packages: str | Path | None = None) -> dict[str, str]:
-    """Write stand-ins whose modules import those of this package, or write them again.
+    """Write, or rewrite, packages whose modules import those of this package.
 
     Args:
-        site_packages: Folder on Python's path; by default that of the running environment.
+        site_packages: Folder on Python's path; None is the site-packages folder of the running environment.
 
     Returns:
-        For each package what came of it: that it is written, or that an installed pycocotools stays.
+        The outcome for each package: written, or kept if it is an installed pycocotools.
 
     Raises:
         UserError: If faster-coco-eval is missing, or an xtcocotools that this function did not write is installed.
     """
     if find_spec('faster_coco_eval') is None:
-        raise UserError('faster-coco-eval is not installed, which does the evaluation: `pip install faster-coco-eval`')
+        raise UserError('faster-coco-eval, which computes the scores, is missing: run `pip install faster-coco-eval`')
     site_packages = Path(site_packages or sysconfig.get_path('purelib'))
     outcome = {}
     for package, modules in STAND_INS.items():
@@ -99,9 +99,9 @@ def install(site_packages: str | Path | None = None) -> dict[str, str]:
             write_atomic(folder / '__init__.py', f'"""{MARKER}: python -m {__name__} --install."""\n'.encode())
             outcome[package] = f'stand-in written to {folder}'
         elif package == 'pycocotools':
-            outcome[package] = 'is installed and stays'
+            outcome[package] = 'already installed, kept'
         else:
             raise UserError(
-                f'{package} is installed in {site_packages}: run `pip uninstall {package}`, then this again'
+                f'{package} is installed in {site_packages}: run `pip uninstall {package}`, then repeat this command'
             )
     return outcome

@@ -1,4 +1,4 @@
-"""Write the stand-ins for xtcocotools and pycocotools into this environment."""
+"""Write the replacements for xtcocotools and pycocotools into this environment."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from . import install
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse the flags and install."""
+    """Parse, install, and print the outcome for each package."""
     parser = argparse.ArgumentParser(prog='python -m mogacore.coco_eval', description=__doc__)
-    parser.add_argument('--install', action='store_true', required=True, help='write them')
+    parser.add_argument('--install', action='store_true', required=True, help='write the packages')
     parser.parse_args(argv)
     for package, outcome in install().items():
         print(f'{package}: {outcome}')

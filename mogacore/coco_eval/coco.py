@@ -1,4 +1,4 @@
-"""Annotations and results in COCO's format: the class of ``xtcocotools.coco``, over faster-coco-eval."""
+"""Annotations and results in COCO format: the class of ``xtcocotools.coco``, based on faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ __all__ = ['COCO']
 class COCO(FasterCOCO):
     """Annotations of a data set, or results of a model, with an index.
 
-    It differs from faster-coco-eval's class where xtcocotools does: ``getAnnIds`` keeps the order of ``imgIds`` and
-    takes areas from the lower bound on, a name may be one string, every annotation has ``iscrowd``, and ids may start
-    at 0.
+    It differs from faster-coco-eval's class as xtcocotools does: ``getAnnIds`` keeps the order of ``imgIds`` and
+    includes the lower bound of an area range, a name may be a single string, every annotation has ``iscrowd``, and ids
+    may start at 0.
 
     Args:
-        annotation_file: JSON file in COCO's format.
-        test_index: Keep only these keypoints of each annotation, in this order.
-        ann_data: Content of the file, where it is read already.
+        annotation_file: JSON file in COCO format.
+        test_index: Indices of the keypoints to keep in each annotation, in this order; None keeps all.
+        ann_data: Content of the file, if it has already been read.
     """
+
+    anno_file: list
 
     def __init__(
         self,
@@ -42,7 +44,7 @@ class COCO(FasterCOCO):
     def createIndex(self) -> None:
         """Index annotations, images and categories by id."""
         with warnings.catch_warnings():
-            # Only faster-coco-eval's own evaluation mistakes id 0 for "no match"; ours numbers what it passes on.
+            # Only faster-coco-eval's evaluation mistakes id 0 for "no match"; ours passes ids from 1.
             warnings.filterwarnings('ignore', 'Found annotation id 0')
             super().createIndex()
 
@@ -53,13 +55,13 @@ class COCO(FasterCOCO):
         areaRng: Sequence[float] | None = None,
         iscrowd: bool | None = None,
     ) -> list[int]:
-        """Ids of the annotations that meet every given condition, image by image.
+        """Ids of the annotations that meet all conditions, in the order of the images.
 
         Args:
             imgIds: Image ids; all if None or empty.
             catIds: Category ids; all if None or empty.
-            areaRng: Smallest area, and one above the largest, in pixels.
-            iscrowd: Whether to take crowd regions only, or none of them.
+            areaRng: Half-open range of areas [smallest, largest), in pixels.
+            iscrowd: True for crowd regions only, False for none, None for all annotations.
         """
         images, categories = _as_list(imgIds), set(_as_list(catIds))
         if images:
@@ -80,15 +82,18 @@ class COCO(FasterCOCO):
         supNms: str | Sequence[str] | None = None,
         catIds: int | Sequence[int] | None = None,
     ) -> list[int]:
-        """Ids of the categories that meet every given condition: names, names of supercategories, ids."""
+        """Ids of the categories that meet all conditions: names, names of supercategories, ids."""
         return super().getCatIds(_as_list(catNms), _as_list(supNms), catIds)
 
     def loadRes(self, resFile: str | PathLike | list | np.ndarray, resData: list | None = None) -> COCO:
-        """Results of a model on these images; each gets ``id`` and ``area``, and ``bbox`` if it has none.
+        """Load the results of a model; each gets ``id`` and ``area``, and ``bbox`` if it has none.
 
         Args:
             resFile: JSON file, list of results, or array (N, 7) of image id, x, y, width, height, score, category id.
-            resData: Content of the file, where it is read already.
+            resData: Content of the file, if it has already been read.
+
+        Returns:
+            The results, as an indexed data set of the same images.
 
         Raises:
             AssertionError: If a result belongs to no image of this data set.
@@ -102,7 +107,7 @@ class COCO(FasterCOCO):
 
 
 def _as_list(values: object) -> list:
-    """A list of one value, of several, or of none for None."""
+    """Wrap a single value in a list; None becomes an empty list."""
     if values is None:
         return []
     return list(values) if hasattr(values, '__iter__') and not isinstance(values, str) else [values]

@@ -1,7 +1,7 @@
-"""COCO's average precision and recall: the classes of ``xtcocotools.cocoeval``, computed by faster-coco-eval.
+"""COCO average precision and recall: the classes of ``xtcocotools.cocoeval``, computed by faster-coco-eval.
 
 Definitions: https://cocodataset.org/#keypoints-eval, https://cocodataset.org/#detection-eval, and Li et al., CrowdPose,
-arXiv 1812.00324, for scores by crowding.
+arXiv 1812.00324, for the scores by crowding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .coco import COCO
 
 __all__ = ['COCOeval', 'Params']
 
-# Where each kind of evaluation finds its keypoints in an annotation, and the score in a result.
+# Fields of an annotation that hold the keypoints of each evaluation type.
 BODY = ('keypoints',)
 PARTS = {
     'keypoints_wholebody': ('keypoints', 'foot_kpts', 'face_kpts', 'lefthand_kpts', 'righthand_kpts'),
@@ -28,32 +28,37 @@ PARTS = {
     'keypoints_lefthand': ('lefthand_kpts',),
     'keypoints_righthand': ('righthand_kpts',),
 }
-# COCO's 17 keypoints of a person.
+# Sigmas of COCO's 17 person keypoints.
 COCO_SIGMAS = (
     np.array([0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89])
     / 10
 )
-# Area of a person over that of its box, for annotations without areas.
+# Ratio of the area of a person to that of its box, for annotations without areas.
 AREA_OF_BOX = 0.53
 LARGEST = 1e5**2
-# CrowdPose's crowding of an image: easy below the first bound, hard from the second on.
+# Crowd index of an image in CrowdPose: easy below the first bound, hard from the second.
 CROWDING = (0.2, 0.8)
 
 
 class Params:
-    """What to evaluate.
+    """Parameters of an evaluation.
+
+    Args:
+        iouType: 'bbox', 'segm', 'keypoints' or another name that contains 'keypoints'; see `COCOeval`.
 
     Attributes:
-        iouType: 'bbox', 'segm', 'keypoints' or another name with 'keypoints' in it; see `COCOeval`.
-        imgIds: Images.
-        catIds: Categories.
-        useCats: 0 compares boxes or masks of all categories with each other, as for proposals.
-        iouThrs: (T,), overlaps from which a result matches.
-        recThrs: (R,), recalls at which precision is read.
-        maxDets: (M,), how many results of each image count, by score.
+        imgIds: Ids of the images.
+        catIds: Ids of the categories.
+        useCats: 0 ignores categories when matching boxes or masks, as for proposals.
+        iouThrs: (T,), IoU thresholds of a match.
+        recThrs: (R,), recalls at which precision is sampled.
+        maxDets: (M,), numbers of results per image that count, the highest scores first.
         areaRng: (A, 2), smallest and largest area, in pixels.
         areaRngLbl: (A,), names of the area ranges.
-        useSegm: Older name of iouType: 1 is 'segm', 0 'bbox', None leaves iouType.
+        useSegm: Deprecated form of iouType: 1 is 'segm', 0 is 'bbox', None uses iouType.
+
+    Raises:
+        UserError: If iouType is unknown.
     """
 
     def __init__(self, iouType: str = 'segm') -> None:
@@ -64,7 +69,7 @@ class Params:
         elif iouType in ('bbox', 'segm'):
             self.maxDets = [1, 10, 100]
         else:
-            raise UserError(f"iouType {iouType!r} is unknown: use 'bbox', 'segm', or a name with 'keypoints' in it")
+            raise UserError(f"iouType {iouType!r} is unknown: use 'bbox', 'segm', or a name that contains 'keypoints'")
         self.iouType = iouType
         self.imgIds: list[int] = []
         self.catIds: list[int] = []
@@ -77,7 +82,7 @@ class Params:
 
 
 class COCOeval:
-    """Compares results with annotations.
+    """Evaluates results against annotations.
 
     Call ``evaluate()``, ``accumulate()`` and ``summarize()``, in this order; ``stats`` then holds the summary.
 
@@ -87,14 +92,14 @@ class COCOeval:
         iouType: 'bbox' or 'segm' for boxes or masks. 'keypoints_wholebody', 'keypoints_foot', 'keypoints_face',
             'keypoints_lefthand' and 'keypoints_righthand' for the parts of COCO-WholeBody. 'keypoints_crowd' for
             CrowdPose, whose images have ``crowdIndex`` and whose annotations have ``num_keypoints``. Any other name
-            with 'keypoints' in it for the field ``keypoints``.
-        sigmas: (keypoints,), tolerance of each keypoint, as a share of the square root of the area; COCO's by default.
-        use_area: Whether annotations have ``area``; if not, 0.53 times the box stands for it.
+            that contains 'keypoints' for the field ``keypoints``.
+        sigmas: (keypoints,), tolerance of each keypoint relative to the square root of the area; None is COCO's.
+        use_area: Use ``area`` of the annotations; False uses 0.53 times the area of the box.
 
     Attributes:
-        params: What to evaluate, to be set before ``evaluate()``.
-        eval: ``precision`` and ``scores`` (T, R, K, A, M), ``recall`` (T, K, A, M); K categories, the others as in
-            `Params`; -1 where there is nothing to find.
+        params: Parameters, to be set before ``evaluate()``.
+        eval: ``precision`` and ``scores`` (T, R, K, A, M), ``recall`` (T, K, A, M); K is the number of categories, the
+            other sizes are those of `Params`; -1 where there are no annotations.
         stats: Summary. Keypoints: AP, AP50, AP75, AP medium, AP large, and AR likewise. CrowdPose: AP, AP50, AP75, AR,
             AR50, AR75, AP easy, AP medium, AP hard. Boxes and masks: AP, AP50, AP75, AP small, AP medium, AP large, AR
             for each of three maxDets, AR small, AR medium, AR large.
@@ -110,7 +115,7 @@ class COCOeval:
     ) -> None:
         self.cocoGt = cocoGt
         self.cocoDt = cocoDt
-        self.sigmas = COCO_SIGMAS if sigmas is None else np.asarray(sigmas)
+        self.sigmas: np.ndarray = COCO_SIGMAS if sigmas is None else np.asarray(sigmas)
         self.use_area = use_area
         self.params = Params(iouType)
         self.eval: dict = {}
@@ -124,10 +129,13 @@ class COCOeval:
         """Match results with annotations.
 
         Raises:
-            UserError: If annotations lack ``area`` though use_area is set or ``num_keypoints`` for CrowdPose, if
-                keypoints and sigmas differ in number, or if useCats is 0 for keypoints.
+            UserError: If annotations lack ``area`` with use_area or ``num_keypoints`` for CrowdPose, the number of
+                keypoints differs from that of sigmas, or useCats is 0 for keypoints.
+            RuntimeError: If annotations or results are missing.
         """
         p = self.params
+        if self.cocoGt is None or self.cocoDt is None:
+            raise RuntimeError('pass annotations and results to COCOeval before evaluate()')
         if p.useSegm is not None:
             p.iouType = 'segm' if p.useSegm == 1 else 'bbox'
         p.imgIds = list(np.unique(p.imgIds))
@@ -135,10 +143,10 @@ class COCOeval:
         p.maxDets = sorted(p.maxDets)
         kind = 'keypoints' if 'keypoints' in p.iouType else p.iouType
         if kind == 'keypoints' and not p.useCats:
-            raise UserError('useCats is 0, but keypoints are compared within a category: set params.useCats to 1')
+            raise UserError('useCats 0 is not available for keypoints: set params.useCats to 1')
         engine = COCOeval_faster(
-            self._dataset(self.cocoGt, self._annotation),
-            self._dataset(self.cocoDt, self._result),
+            self._dataset(self.cocoGt, self.cocoGt, self._annotation),
+            self._dataset(self.cocoDt, self.cocoGt, self._result),
             kind,
             kpt_oks_sigmas=self.sigmas,
         )
@@ -148,16 +156,16 @@ class COCOeval:
         self._found = engine.eval
 
     def accumulate(self) -> None:
-        """Put precision and recall into ``eval``."""
+        """Store precision and recall in ``eval``."""
         if not self._found:
-            raise RuntimeError('evaluate() comes before accumulate()')
+            raise RuntimeError('call evaluate() before accumulate()')
         arrays = {name: self._found[name] for name in ('counts', 'precision', 'recall', 'scores')}
         self.eval = dict(params=self.params, date=f'{datetime.datetime.now():%Y-%m-%d %H:%M:%S}', **arrays)
 
     def summarize(self) -> None:
-        """Print the summary and put it into ``stats``."""
+        """Print the summary and store it in ``stats``."""
         if not self.eval:
-            raise RuntimeError('accumulate() comes before summarize()')
+            raise RuntimeError('call accumulate() before summarize()')
         if self.params.iouType == 'keypoints_crowd':
             stats = [self._mean(kind, iou, 'all', 20) for kind in ('AP', 'AR') for iou in (None, 0.5, 0.75)]
             stats += self._by_crowding()
@@ -166,10 +174,10 @@ class COCOeval:
             stats = [self._mean(kind, iou, area, 20) for kind in ('AP', 'AR') for iou, area in ranges]
         else:
             if len(self.params.maxDets) != 3:
-                raise UserError(f'maxDets {self.params.maxDets} has not the three entries that the summary needs')
+                raise UserError(f'maxDets {self.params.maxDets} is invalid: the summary needs three entries')
             few, some, most = self.params.maxDets
             sizes = ('small', 'medium', 'large')
-            # The first is COCO's primary score, defined for 100 results an image whatever maxDets says.
+            # COCO's primary score, defined for 100 results per image regardless of maxDets.
             stats = [self._mean('AP', None, 'all', 100)]
             stats += [self._mean('AP', iou, 'all', most) for iou in (0.5, 0.75)]
             stats += [self._mean('AP', None, size, most) for size in sizes]
@@ -177,22 +185,22 @@ class COCOeval:
             stats += [self._mean('AR', None, size, most) for size in sizes]
         self.stats = np.array(stats)
 
-    def _dataset(self, coco: COCO, convert: Callable[[dict], dict | None]) -> FasterCOCO:
-        """The engine's view of annotations or results, numbered from 1, since it takes id 0 for "no match"."""
+    def _dataset(self, coco: COCO, annotations: COCO, convert: Callable[[dict], dict | None]) -> FasterCOCO:
+        """Convert annotations or results for the engine, with ids from 1, because it reads id 0 as "no match"."""
         p = self.params
         ids = coco.getAnnIds(imgIds=p.imgIds, catIds=p.catIds if p.useCats else [])
         converted = [ann for ann in map(convert, coco.loadAnns(ids)) if ann is not None]
         dataset = FasterCOCO()
         dataset.dataset = dict(
             images=list(coco.imgs.values()),
-            categories=list(self.cocoGt.cats.values()),
+            categories=list(annotations.cats.values()),
             annotations=[dict(ann, id=number) for number, ann in enumerate(converted, 1)],
         )
         dataset.createIndex()
         return dataset
 
     def _annotation(self, ann: dict) -> dict:
-        """An annotation as the engine reads it: one list of keypoints, and the area that counts."""
+        """Convert an annotation for the engine: one list of keypoints, and the area that counts."""
         kind = self.params.iouType
         box_area = ann['bbox'][3] * ann['bbox'][2] * AREA_OF_BOX
         read = dict(
@@ -204,21 +212,21 @@ class COCOeval:
             read['keypoints'] = self._keypoints(ann)
             if len(read['keypoints']) != 3 * len(self.sigmas):
                 raise UserError(
-                    f'annotation {ann["id"]} has {len(read["keypoints"]) // 3} keypoints for {kind} and there are '
-                    f'{len(self.sigmas)} sigmas: give one sigma for each keypoint'
+                    f'annotation {ann["id"]} has {len(read["keypoints"]) // 3} keypoints for {kind}, but there are '
+                    f'{len(self.sigmas)} sigmas: give one sigma per keypoint'
                 )
-            # The engine ignores an annotation without keypoints; CrowdPose counts only those that are not occluded.
+            # The engine ignores annotations without keypoints; CrowdPose does not count occluded keypoints.
             if kind == 'keypoints_crowd':
                 if 'num_keypoints' not in ann:
                     raise UserError(
-                        f"annotation {ann['id']} has no 'num_keypoints', which CrowdPose's evaluation needs"
+                        f"annotation {ann['id']} has no 'num_keypoints': add it, the CrowdPose evaluation needs it"
                     )
             else:
                 read['num_keypoints'] = np.count_nonzero(np.array(read['keypoints'][2::3]) > 0)
         return read
 
     def _result(self, ann: dict) -> dict | None:
-        """A result as the engine reads it; None for one whose keypoints all have score 0, which does not count."""
+        """Convert a result for the engine; None, to ignore it, if the scores of all keypoints are 0."""
         kind = self.params.iouType
         if 'keypoints' not in kind:
             return ann
@@ -231,17 +239,17 @@ class COCOeval:
         return dict(ann, keypoints=keypoints, score=score)
 
     def _keypoints(self, ann: dict) -> list[float]:
-        """x, y and visibility or score of each keypoint that this evaluation is about."""
+        """x, y and visibility or score of each evaluated keypoint, flattened."""
         return [value for part in PARTS.get(self.params.iouType, BODY) for value in ann[part]]
 
     def _mean(self, kind: str, iou: float | None, area: str, number: int) -> float:
-        """Print and return the mean of a part of precision (AP) or recall (AR); -1 if nothing was to find there.
+        """Print and return mean precision (AP) or recall (AR) for a selection; -1 if it has no annotations.
 
         Args:
             kind: 'AP' or 'AR'.
-            iou: One of the overlaps; all if None.
-            area: One of the area ranges.
-            number: One of maxDets.
+            iou: IoU threshold; None is all.
+            area: Name of the area range.
+            number: Entry of maxDets.
         """
         p = self.params
         values = self.eval['precision' if kind == 'AP' else 'recall']
@@ -257,14 +265,15 @@ class COCOeval:
         return mean
 
     def _by_crowding(self) -> list[float]:
-        """Mean precision of the images with little, medium and much crowding, to four digits as CrowdPose has it."""
+        """Mean precision of easy, medium and hard images, rounded to four digits as in CrowdPose."""
         means = []
+        images = self.cocoGt.imgs if self.cocoGt is not None else {}
         for name, low, high in zip(('easy', 'medium', 'hard'), (-np.inf, *CROWDING), (*CROWDING, np.inf), strict=True):
-            part = COCOeval(self.cocoGt, self.cocoDt, self.params.iouType, self.sigmas, self.use_area)
+            part = COCOeval(self.cocoGt, self.cocoDt, self.params.iouType, list(self.sigmas), self.use_area)
             part.params = copy.deepcopy(self.params)
-            part.params.imgIds = [i for i, image in self.cocoGt.imgs.items() if low <= image['crowdIndex'] < high]
+            part.params.imgIds = [i for i, image in images.items() if low <= image['crowdIndex'] < high]
             part.evaluate()
-            # CrowdPose averages over all entries, those of categories with nothing to find (-1) too.
+            # CrowdPose averages over all entries, including -1 of categories without annotations.
             means.append(round(part._found['precision'][:, :, :, 0].mean(), 4))
             print(f' {"Average Precision":<18} (AP) @[ crowding={name:>6} | maxDets= 20 ] = {means[-1]:6.3f}')
         return means

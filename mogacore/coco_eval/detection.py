@@ -15,18 +15,18 @@ Params = cocoeval.Params
 
 
 class COCO(coco.COCO):
-    """As `coco.COCO`; ``loadRes`` refuses an empty list, by which mmdet knows that a model found nothing."""
+    """As `coco.COCO`, but ``loadRes`` rejects an empty list: so mmdet detects that a model found nothing."""
 
     def __init__(self, annotation_file: str | PathLike | None = None) -> None:
         super().__init__(annotation_file)
 
-    def loadRes(self, resFile: str | PathLike | list | np.ndarray) -> COCO:
-        """Results of a model on these images, as in `coco.COCO`.
+    def loadRes(self, resFile: str | PathLike | list | np.ndarray, resData: list | None = None) -> coco.COCO:
+        """Load the results of a model, see `coco.COCO.loadRes`.
 
         Raises:
-            IndexError: If there are none.
+            IndexError: If there are no results.
         """
-        results = super().loadRes(resFile)
+        results = super().loadRes(resFile, resData)
         if not results.anns:
             raise IndexError('there are no results')
         return results
@@ -37,13 +37,13 @@ class COCOeval(cocoeval.COCOeval):
 
     def __init__(self, cocoGt: COCO | None = None, cocoDt: COCO | None = None, iouType: str = 'segm') -> None:
         if iouType not in ('bbox', 'segm'):
-            raise UserError(f"iouType {iouType!r} is for pycocotools itself: install it, or use 'bbox' or 'segm'")
+            raise UserError(f"iouType {iouType!r} needs pycocotools: install it, or use 'bbox' or 'segm'")
         super().__init__(cocoGt, cocoDt, iouType)
 
     def computeIoU(self, imgId: int, catId: int) -> None:
-        """Refuse a subclass that evaluates image by image, as mmdet's ``COCOevalMP`` does.
+        """Reject subclasses that evaluate image by image, such as mmdet's ``COCOevalMP``.
 
         Raises:
             UserError: Always.
         """
-        raise UserError('use_mp_eval=True needs pycocotools: install it, or leave the setting out, which is fast too')
+        raise UserError('use_mp_eval=True needs pycocotools: install it, or remove the setting (evaluation is fast)')

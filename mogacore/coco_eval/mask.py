@@ -1,4 +1,4 @@
-"""Masks as COCO's run-length encodings: the functions of ``xtcocotools.mask``, from faster-coco-eval."""
+"""Masks in COCO run-length encoding: the functions of ``xtcocotools.mask``, from faster-coco-eval."""
 
 from faster_coco_eval.core.mask import area, decode, encode, frPyObjects, iou, merge, toBbox
 

@@ -141,12 +141,8 @@ def _mix_orders(value: MultiOrderDWConv, context: Tensor) -> Tensor:
 def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if is_traced():
         return depthwise_conv(x, conv.weight, conv.bias, conv.dilation[0])
-<<<<<<< HEAD
     run = DepthwiseConv.apply if torch.is_grad_enabled() else depthwise_conv
-    return run(*cast_as_autocast(x, conv.weight, conv.bias), conv.dilation[0])
-=======
-    return DepthwiseConv.apply(*cast_as_autocast(x, *_parameters(conv)), conv.dilation[0])
->>>>>>> eng2
+    return run(*cast_as_autocast(x, *_parameters(conv)), conv.dilation[0])
 
 
 def _gated_projection(attn: MultiOrderGatedAggregation, gate: Tensor, value: Tensor, scale: Tensor) -> Tensor:

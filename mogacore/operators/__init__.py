@@ -1,14 +1,13 @@
-"""The operators that mmcv compiles, from torchvision's compiled ones and from torch.
+"""Replacements for mmcv's compiled operators, based on torchvision and torch.
 
-Where mmcv is installed without its compiled extension ``mmcv._ext``, this package takes the extension's place:
-``register`` does it for the running process, ``python -m mogacore.operators --install`` for an environment. The
-functions have the names, arguments and in-place results that mmcv's Python code expects; every operator runs on the
-device that its tensors are on.
+If mmcv is installed without its compiled extension ``mmcv._ext``, this package replaces the extension: ``register``
+does so in the running process, ``python -m mogacore.operators --install`` in an environment. The functions have the
+names, arguments and in-place results that mmcv's Python code expects. Every operator runs on the device of its tensors.
 
 Float16 and bfloat16 tensors are computed in float32 and rounded once, as torchvision does under autocast.
 """
 
-from . import boxes, layers, losses, regions  # noqa: F401  (each fills OPERATORS)
+from . import boxes, layers, losses, regions  # noqa: F401  (each adds to OPERATORS)
 from ._extension import in_use, install, missing_operator, register
 from ._table import OPERATORS
 

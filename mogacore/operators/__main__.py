@@ -1,4 +1,4 @@
-"""``python -m mogacore.operators``: say whose operators mmcv runs with; ``--install`` writes ours into mmcv first."""
+"""``python -m mogacore.operators``: print which operators mmcv uses; ``--install`` first writes ours into mmcv."""
 
 import argparse
 
@@ -6,11 +6,14 @@ from . import in_use, install
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Parse, install if asked to, and print which operators mmcv uses."""
     parser = argparse.ArgumentParser(
-        prog='python -m mogacore.operators', description='Operators of the installed mmcv.'
+        prog='python -m mogacore.operators', description='Print which operators the installed mmcv uses.'
     )
     parser.add_argument(
-        '--install', action='store_true', help='write mmcv/_ext.py for the tools of mmdet and others, if not compiled'
+        '--install',
+        action='store_true',
+        help='first write mmcv/_ext.py, unless mmcv is compiled',
     )
     if parser.parse_args(argv).install:
         path = install()

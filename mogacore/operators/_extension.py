@@ -1,4 +1,4 @@
-"""The operators in the place of mmcv's compiled extension: in one process, or in an environment for good."""
+"""Replace mmcv's compiled extension with our operators: in the running process, or in an environment."""
 
 import sys
 from collections.abc import Callable
@@ -21,16 +21,19 @@ globals().update(OPERATORS)
 
 
 def missing_operator(name: str) -> Callable:
-    """What ``mmcv._ext`` has under a name that is not in ``OPERATORS``: a function that raises ``UserError``.
+    """A function that raises ``UserError``, for a name of ``mmcv._ext`` that is not in ``OPERATORS``.
 
-    The error comes with the call, since mmcv looks every name up when it is imported.
+    The error is raised by the call and not by the lookup, because mmcv looks up every name on import.
+
+    Raises:
+        AttributeError: If the name starts with two underscores.
     """
     if name.startswith('__'):
         raise AttributeError(f'module {EXTENSION!r} has no attribute {name!r}')
 
     def missing(*_args, **_kwargs):
         raise UserError(
-            f'mmcv operator {name!r} is not among those that torchvision and torch provide: compile mmcv for it with '
+            f'mmcv operator {name!r} has no replacement from torchvision and torch: compile mmcv with '
             'MOGACORE_COMPILE_MMCV=1 bash tools/setup_env.sh'
         )
 
@@ -38,9 +41,9 @@ def missing_operator(name: str) -> Callable:
 
 
 def register() -> None:
-    """Register ``OPERATORS`` as ``mmcv._ext`` in this process, unless mmcv is absent or has an extension of its own.
+    """Register ``OPERATORS`` as ``mmcv._ext`` in this process, unless mmcv is missing or has an extension.
 
-    It does not import mmcv, and a second call does nothing.
+    Does not import mmcv. A second call does nothing.
     """
     if EXTENSION in sys.modules:
         return
@@ -48,20 +51,21 @@ def register() -> None:
     if package is None or extension is not None:
         return
     # mmengine looks for a spec with a loader, which a bare module does not have.
-    module = module_from_spec(spec_from_file_location(EXTENSION, __file__))
-    module.__getattr__ = missing_operator
-    vars(module).update(OPERATORS)
+    spec = spec_from_file_location(EXTENSION, __file__)
+    assert spec is not None  # a .py file always has a loader
+    module = module_from_spec(spec)
+    vars(module).update(OPERATORS, __getattr__=missing_operator)
     sys.modules[EXTENSION] = module
 
 
 def install() -> Path | None:
-    """Write ``_ext.py`` into the installed mmcv, so that the libraries' own tools find the operators too.
+    """Write ``_ext.py`` into the installed mmcv, so that the tools of other libraries find the operators too.
 
-    pip removes the file together with mmcv. An extension compiled later wins over it; where one is there, nothing is
-    written.
+    The file is added to mmcv's list of files, so pip removes it together with mmcv. A compiled extension takes
+    precedence over it; if there is one, nothing is written.
 
     Returns:
-        The file, or None where mmcv is absent or compiled.
+        The file, or None if mmcv is missing or compiled.
 
     Raises:
         OSError: If the file cannot be written.
@@ -82,7 +86,7 @@ def install() -> Path | None:
 
 
 def in_use() -> str | None:
-    """Whose operators mmcv runs with: ``'compiled mmcv'`` or ``'torchvision'``; None where mmcv is absent."""
+    """Which operators mmcv uses: ``'compiled mmcv'`` or ``'torchvision'``; None if mmcv is missing."""
     package, extension = _find_mmcv()
     if package is None:
         return None
@@ -90,9 +94,9 @@ def in_use() -> str | None:
 
 
 def _find_mmcv() -> tuple[Path | None, ModuleSpec | None]:
-    """Folder of the installed mmcv and the spec of its extension, neither imported."""
+    """Folder of the installed mmcv and the spec of its extension, without importing them."""
     spec = find_spec('mmcv')
-    if spec is None or spec.origin is None:  # no origin: a folder that an uninstalled mmcv left
+    if spec is None or spec.origin is None:  # no origin: a folder left by an uninstalled mmcv
         return None, None
     return Path(spec.origin).parent, PathFinder.find_spec(EXTENSION, spec.submodule_search_locations)
 

@@ -1,4 +1,4 @@
-"""The table of operators and what they compute with."""
+"""The table of operators, and helpers shared by them."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ OPERATORS: dict[str, Callable] = {}
 
 
 def operator(function: Callable) -> Callable:
-    """Make ``function`` a name of ``mmcv._ext``; its arguments are those of the extension, results in place."""
+    """Register ``function`` in ``OPERATORS``; it has the signature and the in-place results of ``mmcv._ext``."""
     OPERATORS[function.__name__] = function
     return function
 
 
 def full_precision(*tensors: Tensor) -> list[Tensor]:
-    """The tensors in one type to compute in: float64 where one has it, else float32."""
+    """Convert tensors to the type of the computation: float64 if any of them is float64, else float32."""
     dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
     return [tensor.to(dtype) for tensor in tensors]
 
@@ -30,6 +30,7 @@ def gradients(function: Callable, inputs: list[Tensor], grad_output: Tensor) -> 
 
 @operator
 def get_compiler_version() -> str:
+    """Shown by mmcv in the description of the environment."""
     return f'none, operators of torchvision {torchvision.__version__}'
 
 

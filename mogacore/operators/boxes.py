@@ -1,4 +1,4 @@
-"""Overlaps of boxes and non-maximum suppression, as mmcv's extension has them."""
+"""Box overlaps and non-maximum suppression, with the interface of mmcv's extension."""
 
 from ctypes import c_float
 
@@ -10,7 +10,7 @@ from ._table import full_precision, operator
 
 vision = torch.ops.torchvision
 
-# Boxes are (x1, y1, x2, y2), their sides x2 - x1 + offset.
+# Boxes are (x1, y1, x2, y2) with width x2 - x1 + offset and height y2 - y1 + offset.
 
 
 def _overlaps(boxes1: Tensor, boxes2: Tensor, offset: int, mode: int = 0) -> Tensor:
@@ -35,26 +35,26 @@ def bbox_overlaps(bboxes1, bboxes2, ious, mode, aligned, offset):
 @operator
 def nms(boxes, scores, iou_threshold, offset):
     if offset:
-        # The same overlaps by boxes that are longer by the offset; float64 keeps small boxes exact after batched_nms
-        # has moved them far out.
+        # Enlarging the boxes by the offset gives the same overlaps. float64 keeps small boxes exact, because
+        # batched_nms shifts boxes by large amounts.
         boxes, scores = boxes.double(), scores.double()
         boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), 1)
     else:
         boxes, scores = full_precision(boxes, scores)
-        # mmcv compares with a float32 threshold, torchvision with a float64 one: an overlap of exactly 0.3 stays.
+        # mmcv compares with a float32 threshold, torchvision with float64: a box with overlap exactly 0.3 is kept.
         iou_threshold = c_float(iou_threshold).value
     return vision.nms(boxes, scores, iou_threshold)
 
 
 @operator
 def softnms(boxes, scores, dets, iou_threshold, sigma, min_score, method, offset):
-    """Soft-NMS; method 0 drops (naive), 1 decays linearly, 2 by a Gaussian. Bodla et al., arXiv 1704.04503."""
+    """Soft-NMS; method 0 is naive (drop), 1 linear decay, 2 Gaussian decay. Bodla et al., arXiv 1704.04503."""
     boxes, scores = full_precision(boxes, scores)
     kept = torch.arange(len(boxes), dtype=boxes.dtype, device=boxes.device)
     rows = torch.cat((boxes, scores[:, None], kept[:, None]), 1)
     done = 0
     while done < len(rows):
-        # Swapping, here and below, is mmcv's order of equal scores.
+        # Swapping, here and below, reproduces mmcv's order of equal scores.
         best = done + int(rows[done:, 4].argmax())
         row = rows[best].clone()
         rows[best], rows[done] = rows[done], row
@@ -68,7 +68,7 @@ def softnms(boxes, scores, dets, iou_threshold, sigma, min_score, method, offset
         stays = rows[done:, 4] >= min_score
         count = int(stays.sum())
         if count < len(stays):
-            # Each dropped box gives its place to the last that stays.
+            # Each dropped box is replaced by the last kept one.
             holes = (~stays[:count]).nonzero()[:, 0] + done
             movers = (stays[count:].nonzero()[:, 0] + done + count).flip(0)
             rows[holes] = rows[movers]
@@ -93,13 +93,19 @@ def nms_match(dets, iou_threshold):
 
 @operator
 def line_nms_forward(boxes, scores, thresh, top_k):
-    """NMS of lanes, rows (2 logits, start y in 0 to 1, start x, angle ..., length, x at each of the strips).
+    """NMS of lanes, by the mean distance of two lanes over the strips that both cover.
 
-    Zheng et al., CLRNet, arXiv 2203.10350: the mean distance of two lanes over the strips that both cover.
+    Args:
+        boxes: (N, 5 + strips): 2 logits, start y in [0, 1], start x, length, and x at each strip.
+        scores: (N,).
+        thresh: Distance below which a lane is suppressed.
+        top_k: Largest number of kept lanes.
 
     Returns:
-        Kept indices padded with zeros, (N,); their number, (); for each lane one plus the rank of the kept lane that it
-        is next to, (N,).
+        Kept indices padded with zeros, (N,); their number, (); for each lane, 1 plus the rank of the last kept lane
+        within the distance, which may be itself, (N,); 0 if there is none.
+
+    Source: Zheng et al., CLRNet, arXiv 2203.10350.
     """
     (lanes,) = full_precision(boxes)
     order = scores.argsort(descending=True, stable=True)

@@ -1,4 +1,4 @@
-"""Convolutions, attention and normalization, as mmcv's extension has them."""
+"""Convolutions, attention and normalization, with the interface of mmcv's extension."""
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ def deform_conv_backward_input(
     )
     gradInput.copy_(grad_input)
     gradOffset.copy_(grad_offset)
-    # torchvision computes all gradients at once: that of the weights waits in mmcv's buffer for the call that asks.
+    # torchvision computes all gradients at once: mmcv's buffer keeps that of the weights for the next call.
     columns.set_(grad_weight.to(columns.dtype))
 
 
@@ -86,11 +86,11 @@ def modulated_deform_conv_backward(
 
 
 def _attend(value: Tensor, locations: Tensor, weights: Tensor, shapes: list[list[int]]) -> Tensor:
-    """Weighted sum of the values at the sampled points of every level.
+    """Weighted sum of the values at the sampled points of all levels.
 
     Args:
         value: (B, keys of all levels, heads, channels).
-        locations: (B, queries, heads, levels, points, 2), (x, y) in 0 to 1.
+        locations: (B, queries, heads, levels, points, 2), (x, y) in [0, 1].
         weights: (B, queries, heads, levels, points).
         shapes: Height and width of each level.
 
@@ -98,7 +98,7 @@ def _attend(value: Tensor, locations: Tensor, weights: Tensor, shapes: list[list
         (B, queries, heads * channels).
     """
     batch, _, heads, channels = value.shape
-    output = 0
+    output = value.new_zeros(())
     for level, keys in enumerate(value.split([height * width for height, width in shapes], 1)):
         keys = keys.permute(0, 2, 3, 1).reshape(batch * heads, channels, *shapes[level])
         grid = locations[:, :, :, level].transpose(1, 2).flatten(0, 1) * 2 - 1
@@ -111,8 +111,8 @@ def _attend(value: Tensor, locations: Tensor, weights: Tensor, shapes: list[list
 def ms_deform_attn_forward(
     value, value_spatial_shapes, value_level_start_index, sampling_locations, attention_weights, im2col_step
 ):
-    inputs = full_precision(value, sampling_locations, attention_weights)
-    return _attend(*inputs, value_spatial_shapes.tolist()).to(value.dtype)
+    values, locations, weights = full_precision(value, sampling_locations, attention_weights)
+    return _attend(values, locations, weights, value_spatial_shapes.tolist()).to(value.dtype)
 
 
 @operator
@@ -122,7 +122,9 @@ def ms_deform_attn_backward(
 ):  # fmt: skip
     shapes = value_spatial_shapes.tolist()
     inputs = full_precision(value, sampling_locations, attention_weights)
-    grads = gradients(lambda *inputs: _attend(*inputs, shapes), inputs, grad_output)
+    grads = gradients(
+        lambda values, locations, weights: _attend(values, locations, weights, shapes), inputs, grad_output
+    )
     for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads, strict=True):
         target.copy_(grad)
 
@@ -131,11 +133,16 @@ def ms_deform_attn_backward(
 
 
 def _carafe(features: Tensor, masks: Tensor, kernel: int, groups: int, scale: int) -> Tensor:
-    """Each of the scale x scale pixels of a feature sums its kernel x kernel neighbors by its own mask."""
+    """Each of the scale x scale pixels of a cell is a weighted sum of the kernel x kernel neighbors of the cell.
+
+    Args:
+        features: (B, C, H, W).
+        masks: Weights, (B, groups * kernel * kernel, scale * H, scale * W).
+    """
     batch, channels, height, width = features.shape
     padded = F.pad(features, [kernel // 2] * 4).unflatten(1, (groups, channels // groups))
     masks = masks.view(batch, groups, kernel * kernel, height, scale, width, scale)
-    output = 0
+    output = features.new_zeros(())
     for i in range(kernel * kernel):
         y, x = divmod(i, kernel)
         neighbors = padded[..., y : y + height, x : x + width]
@@ -145,7 +152,8 @@ def _carafe(features: Tensor, masks: Tensor, kernel: int, groups: int, scale: in
 
 @operator
 def carafe_naive_forward(features, masks, output, kernel_size, group_size, scale_factor):
-    output.copy_(_carafe(*full_precision(features, masks), kernel_size, group_size, scale_factor))
+    x, weights = full_precision(features, masks)
+    output.copy_(_carafe(x, weights, kernel_size, group_size, scale_factor))
 
 
 @operator
@@ -160,7 +168,7 @@ def carafe_naive_backward(top_grad, features, masks, bottom_grad, mask_grad, ker
 
 @operator
 def carafe_forward(features, masks, rfeatures, routput, rmasks, output, kernel_size, group_size, scale_factor):
-    rfeatures.copy_(features)  # all that the backward pass gets of them
+    rfeatures.copy_(features)  # the backward pass receives this copy only
     carafe_naive_forward(features, masks, output, kernel_size, group_size, scale_factor)
 
 
@@ -176,7 +184,11 @@ def carafe_backward(
 
 
 def _mask_channels(height, width, h_mask, w_mask, half_h_mask, half_w_mask, device) -> tuple[Tensor, Tensor]:
-    """Which channel of the mask at a pixel is for which other pixel: (others, height, width), and is there one."""
+    """Channel of the mask at each pixel that belongs to each other pixel, and whether it exists.
+
+    Returns:
+        Channels and a bool mask, both (others, height, width).
+    """
 
     def position(size, half):
         at = torch.arange(size, device=device)
@@ -192,7 +204,7 @@ def _mask_channels(height, width, h_mask, w_mask, half_h_mask, half_w_mask, devi
 def psamask_forward(input, output, psa_type, num_, h_feature, w_feature, h_mask, w_mask, half_h_mask, half_w_mask):
     channels, inside = _mask_channels(h_feature, w_feature, h_mask, w_mask, half_h_mask, half_w_mask, input.device)
     collected = input.gather(1, channels.expand(num_, -1, -1, -1)).masked_fill(~inside, 0)
-    if psa_type == 1:  # distribute: from each pixel instead of to it
+    if psa_type == 1:  # distribute: information flows from each pixel to the others
         collected = collected.flatten(2).transpose(1, 2).unflatten(2, (h_feature, w_feature))
     output.copy_(collected)
 
@@ -208,7 +220,7 @@ def psamask_backward(
     grad_input.scatter_add_(1, channels.expand(num_, -1, -1, -1), grad_output.masked_fill(~inside, 0))
 
 
-# Convolution at chosen pixels of one image: mmcv multiplies the columns itself.
+# Convolution at selected pixels of one image; mmcv multiplies the columns with the weights.
 
 
 @operator
@@ -217,7 +229,7 @@ def masked_im2col_forward(im, mask_h_idx, mask_w_idx, col, kernel_h, kernel_w, p
     padded = F.pad(im[0], (pad_w, right, pad_h, below))
     rows = mask_h_idx + torch.arange(kernel_h, device=im.device)[:, None]
     columns = mask_w_idx + torch.arange(kernel_w, device=im.device)[:, None]
-    col.copy_(padded[:, rows[:, None], columns].reshape(col.shape))  # (C, kernel_h, kernel_w, pixels) before
+    col.copy_(padded[:, rows[:, None], columns].reshape(col.shape))  # from (C, kernel_h, kernel_w, pixels)
 
 
 @operator
@@ -225,7 +237,7 @@ def masked_col2im_forward(col, mask_h_idx, mask_w_idx, im, height, width, channe
     im[0, :, mask_h_idx, mask_w_idx] = col
 
 
-# Batch normalization over processes, (B, C, pixels): mmcv exchanges the statistics between these steps.
+# Synchronized batch normalization, (B, C, pixels): mmcv exchanges the statistics between these steps.
 
 
 @operator

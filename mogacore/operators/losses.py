@@ -1,7 +1,7 @@
-"""Focal losses, as mmcv's extension has them; Lin et al., arXiv 1708.02002.
+"""Focal losses, with the interface of mmcv's extension; Lin et al., arXiv 1708.02002.
 
-``input`` is (N, C), ``target`` (N,) a class, ``weight`` (C,) one per class or empty. A target outside the classes,
-background or ignored, has weight 1.
+``input`` is (N, C), ``target`` (N,) class indices, ``weight`` (C,) class weights or empty. A target that is not a class
+(background or ignored) has weight 1.
 """
 
 import torch
@@ -44,7 +44,7 @@ def sigmoid_focal_loss_backward(input, target, weight, grad_input, gamma, alpha)
 
 @operator
 def softmax_focal_loss_forward(input, target, weight, output, gamma, alpha):
-    """Here and below ``input`` is the softmax, and a negative target has no loss."""
+    """Softmax focal loss; ``input`` is the softmax, and negative targets have no loss."""
     (softmax,) = full_precision(input)
     p = softmax.gather(1, target.clamp(min=0)[:, None])[:, 0]
     loss = -alpha * (1 - p) ** gamma * p.clamp(min=torch.finfo(p.dtype).tiny).log()

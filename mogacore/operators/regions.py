@@ -1,4 +1,4 @@
-"""Pooling of regions of interest, as mmcv's extension has it."""
+"""Pooling of regions of interest, with the interface of mmcv's extension."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from ._table import full_precision, gradients, operator
 
 vision = torch.ops.torchvision
 
-# Regions of interest are (index of the image, x1, y1, x2, y2).
+# Regions of interest are (image index, x1, y1, x2, y2).
 
 
 def _sample_grids(rois: Tensor, height: int, width: int, scale: float, ratio: int, aligned: bool) -> Iterator[tuple]:
-    """Which regions have how many sample points (down, across) in each of their height x width bins."""
+    """Group regions by their number of sample points per bin: yields the regions, points down, points across."""
     if ratio > 0:
         yield slice(None), ratio, ratio
         return
@@ -33,7 +33,7 @@ def roi_align_forward(
     input, rois, output, argmax_y, argmax_x, aligned_height, aligned_width, spatial_scale, sampling_ratio,
     pool_mode, aligned,
 ):  # fmt: skip
-    """RoIAlign, pool mode 1 average, 0 maximum; the latter keeps which sample of a bin was largest in ``argmax``."""
+    """RoIAlign; pool mode 1 is average, 0 maximum, which stores the largest sample of each bin in ``argmax``."""
     input, rois = full_precision(input, rois)
     size = aligned_height, aligned_width
     if pool_mode == 1:
@@ -72,9 +72,9 @@ def roi_align_backward(
 
 
 def _pool_bins(rois: Tensor, height: int, width: int, scale: float, image_size: torch.Size) -> tuple[Tensor, Tensor]:
-    """mmcv's bins of whole pixels as one region each, (N * height * width, 5), and which are empty.
+    """mmcv's bins of whole pixels as regions, (N * height * width, 5), and which bins are empty.
 
-    torchvision rounds the region before it cuts it into bins, mmcv does not.
+    torchvision rounds the region before dividing it into bins, mmcv does not.
     """
     starts, ends = rois[:, 1:3] * scale, (rois[:, 3:] + 1) * scale
     sides = ends - starts
@@ -112,7 +112,7 @@ def roi_pool_backward(grad_output, rois, argmax, grad_input, pooled_height, pool
 
 
 def _deform_roi_pool(input, offset, rois, size, spatial_scale, sampling_ratio, gamma):
-    """Average RoIAlign of bins that are moved by gamma * side of the region * offset; Dai et al., arXiv 1703.06211."""
+    """Average RoIAlign of bins shifted by gamma * side of the region * offset; Dai et al., arXiv 1703.06211."""
     height, width = size
     image_size = input.new_tensor([input.size(3), input.size(2)])
     pooled = input.new_zeros(len(rois), input.size(1), height, width)

@@ -1,4 +1,4 @@
-"""What was published, as data: sizes, results and addresses of weights of the paper and its repositories."""
+"""Published data: sizes, results and addresses of weights from the paper and its repositories."""
 
 from .archs import ALIASES, ARCHS
 from .results import TASKS, Result, load_results, official_weights, published_complexity, result_of_weights

@@ -1,4 +1,4 @@
-"""Sizes of MogaNet: the published ones by name, and the check of a custom one."""
+"""Sizes of MogaNet: the published ones by name, and validation of custom ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numbers import Integral
 
 from mogacore.errors import UserError
 
-# Paper table A1; drop_path_rate is that of the ImageNet-1K training.
+# Paper, table A1; drop_path_rate is that of training on ImageNet-1K.
 ARCHS = {
     'xtiny': dict(embed_dims=(32, 64, 96, 192), depths=(3, 3, 10, 2), ffn_ratios=(8, 8, 4, 4), drop_path_rate=0.05),
     'tiny': dict(embed_dims=(32, 64, 128, 256), depths=(3, 3, 12, 2), ffn_ratios=(8, 8, 4, 4), drop_path_rate=0.1),
@@ -30,7 +30,7 @@ ARCH_KEYS = ('embed_dims', 'depths', 'ffn_ratios')
 
 
 def arch_name(arch: str | dict) -> str | None:
-    """Published name of a size given by name or alias, in any case; None for a custom one.
+    """Published name of a size given by name or alias, case-insensitive; None for a custom size.
 
     Raises:
         UserError: If the name is unknown.
@@ -46,23 +46,26 @@ def arch_name(arch: str | dict) -> str | None:
 
 
 def parse_arch(arch: str | dict, channel_split: Sequence[int] = (1, 3, 4)) -> dict:
-    """Settings of a size by name, or a checked copy of a custom size.
+    """Settings of a published size, or a validated copy of a custom size.
 
     Args:
-        arch: A key of ``ARCHS`` or ``ALIASES`` in any case, or a dict with exactly the keys ``embed_dims``, ``depths``
-            and ``ffn_ratios``, each with four numbers.
+        arch: A key of ``ARCHS`` or ``ALIASES``, case-insensitive, or a dict with exactly the keys ``embed_dims``,
+            ``depths`` and ``ffn_ratios``, each with four numbers.
         channel_split: Relative sizes of the channel groups of the multi-order convolution; every width must be
             divisible by their sum.
 
+    Returns:
+        ``embed_dims``, ``depths``, ``ffn_ratios`` and ``drop_path_rate``, which is 0 for a custom size.
+
     Raises:
-        UserError: If the name is unknown, or the dict has other keys or impossible numbers.
+        UserError: If the name is unknown, or the dict has other keys or invalid numbers.
     """
     if name := arch_name(arch):
         return dict(ARCHS[name])
     if not isinstance(arch, dict) or set(arch) != set(ARCH_KEYS):
         got = sorted(arch) if isinstance(arch, dict) else arch
         raise UserError(
-            f'arch {got!r} does not fit: pass a name ({", ".join(ARCHS)}) or a dict with exactly '
+            f'arch {got!r} is invalid: pass a name ({", ".join(ARCHS)}) or a dict with exactly '
             f'the keys {", ".join(ARCH_KEYS)}'
         )
     settings = {key: tuple(arch[key]) for key in ARCH_KEYS}
@@ -70,7 +73,7 @@ def parse_arch(arch: str | dict, channel_split: Sequence[int] = (1, 3, 4)) -> di
         integral = key != 'ffn_ratios'
         if len(values) != 4 or any(v <= 0 or (integral and not isinstance(v, Integral)) for v in values):
             kind = 'positive integers' if integral else 'positive numbers'
-            raise UserError(f'arch {key} {values} does not fit: give four {kind}, one per stage')
+            raise UserError(f'arch {key} {values} is invalid: give four {kind}, one per stage')
     unit = sum(channel_split)
     for width in settings['embed_dims']:
         if width % unit:

@@ -1,12 +1,13 @@
-"""The published results as data: one line of results.csv a result, each figure to the digits that were printed.
+"""The published results as data: one line of results.csv per result, each figure with the digits that were printed.
 
-Figures of the repositories of the paper, of OpenMixup, of its author's mmpretrain branch and of OpenSTL. A figure that
-was not held against the paper itself is left out; its row stays, and says so.
+Sources are the repositories of the paper, OpenMixup, the mmpretrain branch of its author, and OpenSTL. Figures that
+could not be checked against the paper are omitted; the note of the row says so.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -34,27 +35,26 @@ class Result:
     Args:
         id: Name of the row.
         task: One of ``TASKS``.
-        dataset: Data set that it was tested on.
-        method: What stands around the backbone.
+        dataset: Test data set.
+        method: The model around the backbone, such as the detector.
         model: Backbone, or translator of a video predictor.
-        is_moganet: Whether that is MogaNet; the rest are baselines of the same tables.
-        config: Config here, below ``configs/``; '' if there is none.
-        reason: Why there is none.
-        pretrain: What the training started from.
+        is_moganet: Whether the model is MogaNet; the others are baselines of the same tables.
+        config: Path of our config below ``configs/``; '' if there is none.
+        reason: Reason why there is no config.
+        pretrain: Initialization of the training.
         resolution: Input size, as printed.
         schedule: Length of the training, as printed.
-        params_m: Parameters in M as printed; '' if they were not.
-        gmacs: Multiply-adds in G as printed; '' if they were not.
-        fps: Sequences a second on a V100, of video predictors.
-        metrics: Metric to value as printed.
-        weights: Address of the weight file; '' if none was published.
-        gate: Gate function that the weights were trained with: 'single', 'double' (``attn_force_fp32``), '' for a
-            network that has no such choice.
-        weight_set: Set of the file that the figures belong to, where it holds two: 'ema', 'raw', or '' for the plain
-            names.
+        params_m: Parameters in M, as printed; '' if not published.
+        gmacs: Multiply-adds in G, as printed; '' if not published.
+        fps: Sequences per second of a video predictor on a V100, as printed.
+        metrics: Metric to value, as printed.
+        weights: Address of the weight file; '' if not published.
+        gate: Gate function of the training: 'single', 'double' (``attn_force_fp32``), or '' for a network without this
+            option.
+        weight_set: Weights in the file that the figures belong to: 'ema', 'raw', or '' for the only ones.
         source: Repository, page and line.
-        exception: Why the published size is not that of the network.
-        note: What else to know.
+        exception: Reason why the published size differs from that of the network.
+        note: Other remarks.
     """
 
     id: str
@@ -86,25 +86,25 @@ class Result:
 
     @property
     def weights_name(self) -> str:
-        """What stands behind ``mogacore://``: the file's name without its suffix."""
+        """Name after ``mogacore://``: the file name without its suffix."""
         return next((self.weights_file.removesuffix(s) for s in SUFFIXES if self.weights_file.endswith(s)), '')
 
     @property
     def attn_force_fp32(self) -> bool | None:
-        """The backbone's setting for these weights; None for a network without it."""
+        """Setting of the backbone for these weights; None for a network without this option."""
         return GATES[self.gate]
 
     @property
     def measures(self) -> str:
-        """Metrics in a few words, as in a table."""
+        """Metrics as text, for tables."""
         return ', '.join(f'{name} {value}' for name, value in self.metrics.items())
 
 
 @lru_cache(maxsize=1)
 def load_results() -> tuple[Result, ...]:
     """All results, in the order of the published tables."""
-    with (files(__package__) / 'results.csv').open(newline='', encoding='utf-8') as file:
-        return tuple(_result(row) for row in csv.DictReader(file))
+    text = (files(__package__) / 'results.csv').read_text(encoding='utf-8')
+    return tuple(_result(row) for row in csv.DictReader(io.StringIO(text)))
 
 
 def _result(row: dict[str, str]) -> Result:
@@ -119,12 +119,12 @@ def _result(row: dict[str, str]) -> Result:
 
 
 def published_complexity() -> dict[str, tuple[float, float]]:
-    """Parameters in M and multiply-adds in G that were printed, by config; of several rows of a config the first.
+    """Published parameters and multiply-adds of each config; the first row of a config counts.
 
     Returns:
         Config path below ``configs/`` to (parameters in M, GMACs).
     """
-    found = {}
+    found: dict[str, tuple[float, float]] = {}
     for result in load_results():
         if result.config and result.params_m and result.gmacs:
             found.setdefault(result.config, (float(result.params_m), float(result.gmacs)))
@@ -132,10 +132,10 @@ def published_complexity() -> dict[str, tuple[float, float]]:
 
 
 def official_weights() -> dict[str, str]:
-    """Names that ``mogacore://`` knows, to the addresses where their authors publish the files.
+    """Names of ``mogacore://`` to the addresses at which the authors publish the files.
 
-    ``moganet_tiny`` and so on, the names of ``create_model``, are the files of the paper's release for ImageNet-1K at
-    224; every other file goes by its own name.
+    The names of ``create_model``, such as ``moganet_tiny``, are the released files for ImageNet-1K at 224 x 224; every
+    other file is named by its file name.
     """
     results = [result for result in load_results() if result.weights_name]
     short = {
@@ -147,5 +147,5 @@ def official_weights() -> dict[str, str]:
 
 
 def result_of_weights(file_name: str) -> list[Result]:
-    """The results that belong to a weight file, by its name."""
+    """The results that were obtained with a weight file, given its file name."""
     return [result for result in load_results() if result.weights_file == file_name]

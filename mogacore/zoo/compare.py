@@ -1,8 +1,8 @@
-"""Backbones side by side from scratch on a small data set: the same data, length and optimizer, an equal search.
+"""Compare backbones trained from scratch on a small data set, with the same data, schedule, optimizer and search.
 
-Each network first tries every learning rate on four fifths of the training set and is scored on the fifth left out;
-with the best rate it is then trained on the whole of it with each seed, and tested once, at the end. The test set
-chooses nothing. A run that has ended is not run again, so that a comparison can be stopped and gone on with.
+Each network is trained with every learning rate on four fifths of the training set and scored on the remaining fifth.
+With the best rate it is trained on the whole training set, once per seed, and tested once, at the end. The test set is
+not used for any choice. Completed runs are not repeated, so a comparison can be interrupted and resumed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
-from torch.multiprocessing import _prctl_pr_set_pdeathsig
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]  # missing in torch's stubs
 
 from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
@@ -34,7 +36,7 @@ from mogacore.locations import project
 
 RATES = (5e-4, 2e-3, 8e-3)
 SEEDS = (0, 1, 2)
-FOLDS = 5  # one of them is left out in the search
+FOLDS = 5  # the search holds out one of them
 METRIC = 'accuracy/top1'
 
 
@@ -44,12 +46,12 @@ class Run:
 
     Args:
         config: Config file.
-        rate: Largest learning rate.
-        seed: Seed of all that is random.
-        epochs: Passes over the training set; the first warms up.
-        is_search: Train without one fold, which then is the test set.
-        threads: Threads of the process on a CPU.
-        images: Train on the first so many of the training set; None: on all.
+        rate: Peak learning rate.
+        seed: Random seed.
+        epochs: Passes over the training set; the first is the warm-up.
+        is_search: Hold out one fold of the training set and test on it.
+        threads: CPU threads of the process.
+        images: Number of training images to use, from the first; None is all.
     """
 
     config: str
@@ -62,7 +64,7 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Work dir below that of the comparison; another setting is another folder."""
+        """Work dir of the run, relative to that of the comparison; different settings have different folders."""
         kind = 'search' if self.is_search else 'final'
         part = '' if self.images is None else f'_{self.images}images'
         return f'{Path(self.config).stem}/{kind}_{self.epochs}e{part}_lr{self.rate:g}_seed{self.seed}'
@@ -70,16 +72,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """What came out for a network.
+    """Result of one network.
 
     Args:
-        name: Config, without data set and suffix.
+        name: Name of the config, without data set and suffix.
         params: Number of parameters.
-        macs: Multiply-adds of one image.
-        rates: Learning rate to accuracy in the search, in per cent.
-        rate: The best of them.
-        accuracies: Of each seed on the test set, in per cent.
-        seconds: CPU time of a final training, or on a GPU its wall time; mean of the seeds.
+        macs: Multiply-adds per image.
+        rates: Learning rate to accuracy in the search, in percent.
+        rate: The best learning rate.
+        accuracies: Test accuracy of each seed, in percent.
+        seconds: CPU time of a final training, or wall time on a GPU; mean over the seeds.
     """
 
     name: str
@@ -92,12 +94,12 @@ class Row:
 
     @property
     def mean(self) -> float:
-        """Mean accuracy of the seeds."""
+        """Mean accuracy over the seeds, in percent."""
         return statistics.mean(self.accuracies)
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the seeds, by N - 1."""
+        """Sample standard deviation over the seeds (N - 1), in percentage points."""
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
 
 
@@ -105,18 +107,18 @@ def select(dataset: str, only: Sequence[str] | None = None) -> list[Path]:
     """The classification configs of a data set.
 
     Args:
-        dataset: End of their names, e.g. 'digits'.
-        only: Names of backbones, the configs' up to the data set; None is all.
+        dataset: Last part of their names, e.g. 'digits'.
+        only: Names of backbones, the part of the config names before the data set; None is all.
 
     Raises:
-        UserError: If a name has no config.
+        UserError: If a backbone has no config.
     """
     configs = {
         path.stem.rpartition('_')[0]: path
         for path in sorted((project() / 'configs' / 'classification').glob(f'*_{dataset}.py'))
     }
     if only is not None and not set(only) <= set(configs):
-        raise UserError(f'--only {" ".join(only)}: choose from {", ".join(configs)}')
+        raise UserError(f'--only {" ".join(only)} is unknown: choose from {", ".join(configs)}')
     return [path for name, path in configs.items() if only is None or name in only]
 
 
@@ -131,30 +133,30 @@ def compare(
     images: int | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> list[Row]:
-    """Train what has not been trained yet, and sum up.
+    """Train what is missing, and collect the results.
 
     Args:
         configs: Classification configs over one data set.
-        work_dir: Folder of the runs; what has ended there is taken as it is.
+        work_dir: Folder of the runs; completed runs in it are reused.
         epochs: See :class:`Run`.
-        rates: Learning rates that each network tries.
-        seeds: Seeds of the final trainings; the first is that of the search.
-        jobs: Trainings at a time.
-        threads: Threads of each on a CPU.
+        rates: Learning rates to search.
+        seeds: Seeds of the final trainings; the search uses the first.
+        jobs: Number of parallel trainings.
+        threads: CPU threads of each training.
         images: See :class:`Run`.
-        progress: Called with the number of runs done and of all, and the last one's name.
+        progress: Called with the number of completed runs, the total, and the name of the last run.
 
     Returns:
-        A row a config, in their order.
+        One row per config, in the order of the configs.
 
     Raises:
         UserError: If data is missing or a run fails.
     """
     for name in {str(load_config(config).get('default_scope', 'mmengine')) for config in configs}:
-        import_quietly(name)  # before the processes of the runs fork off, which then need not do so each
+        import_quietly(name)  # before forking, so that the processes of the runs need not import it again
     work_dir = Path(work_dir)
     if images is not None and images < FOLDS:
-        raise UserError(f'{images} images are too few: give {FOLDS} or more')
+        raise UserError(f'{images} images are too few: give at least {FOLDS}')
     total, done = len(configs) * (len(rates) + len(seeds)), 0
 
     def run_all(runs: list[Run]) -> list[dict]:
@@ -167,7 +169,7 @@ def compare(
     searches = [Run(str(c), rate, seeds[0], epochs, True, threads, images) for c in configs for rate in rates]
     found = [result['accuracy'] for result in run_all(searches)]
     by_config = [dict(zip(rates, found[i : i + len(rates)], strict=True)) for i in range(0, len(found), len(rates))]
-    best = [max(scores, key=scores.get) for scores in by_config]
+    best = [max(scores, key=scores.__getitem__) for scores in by_config]
     finals = [
         Run(str(c), rate, seed, epochs, False, threads, images)
         for c, rate in zip(configs, best, strict=True)
@@ -193,14 +195,14 @@ def compare(
 
 
 def derive(cfg: Config, run: Run) -> Config:
-    """The config of a run: its rate, length and part of the data over a config of ``configs/classification``.
+    """Derive the config of a run: learning rate, length and data subset, on top of a classification config.
 
     Raises:
-        UserError: If the data is missing.
+        UserError: If the data is missing, or has fewer images than the run asks for.
     """
     locate_data(cfg, 'train')
     (train_set,) = (dataset for dataset in leaf_datasets(cfg, 'train') if dataset is not cfg.val_dataloader.dataset)
-    cfg.train_dataloader.dataset = train_set  # out of a wrapper that repeats it: an epoch is one pass
+    cfg.train_dataloader.dataset = train_set  # without a wrapper that repeats it: an epoch is one pass
     if run.is_search or run.images is not None:
         from mmengine.registry import DATASETS, init_default_scope
 
@@ -208,7 +210,7 @@ def derive(cfg: Config, run: Run) -> Config:
         total = len(DATASETS.build(train_set))
         images = total if run.images is None else run.images
         if not 0 < images <= total:
-            raise UserError(f'{images} images do not fit: the training set has {total}')
+            raise UserError(f'{images} images are invalid: choose from 1 to {total}, the size of the training set')
         everything = range(images)
         train_set.indices = list(everything)
     if run.is_search:
@@ -217,14 +219,14 @@ def derive(cfg: Config, run: Run) -> Config:
         train_set.indices = [index for index in everything if index % FOLDS]
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.num_workers, loader.persistent_workers = 0, False
-    cfg.train_dataloader.drop_last = True  # BatchNorm of a 1 x 1 map fails on a batch that is one image
+    cfg.train_dataloader.drop_last = True  # BatchNorm of a 1 x 1 map fails on a batch of one image
     cfg.test_dataloader = cfg.val_dataloader
     cfg.optim_wrapper.optimizer.lr = run.rate
     cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = run.epochs
     for scheduler in cfg.param_scheduler:
         if scheduler.type == 'CosineAnnealingLR':
             scheduler.end, scheduler.T_max = run.epochs, run.epochs - scheduler.begin
-    # The last weights are those that are tested; a long run leaves enough to go on from.
+    # The final weights are tested; the periodic checkpoints of a long run allow it to resume.
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=10, max_keep_ckpts=1, save_last=False)
     return cfg
 
@@ -234,10 +236,10 @@ def _result_file(run: Run, work_dir: Path) -> Path:
 
 
 def _trained(runs: list[Run], work_dir: Path, jobs: int) -> Iterator[Run]:
-    """Each run once it has ended, in a process of its own, ``jobs`` of them at a time."""
+    """Yield each run when it is complete; runs have separate processes, ``jobs`` at a time."""
     yield from (run for run in runs if _result_file(run, work_dir).exists())
     pending = [run for run in runs if not _result_file(run, work_dir).exists()]
-    running = {}
+    running: dict[Any, tuple[Run, ForkProcess]] = {}  # by sentinel
     try:
         while pending or running:
             while pending and len(running) < jobs:
@@ -252,8 +254,8 @@ def _trained(runs: list[Run], work_dir: Path, jobs: int) -> Iterator[Run]:
                 process.join()
                 if process.exitcode:
                     output = work_dir / run.folder / 'output.txt'
-                    said = [line for line in output.read_text().splitlines() if line.strip()]
-                    raise UserError(f'run {run.folder} failed, see {output}: {said[-1] if said else "no output"}')
+                    lines = [line for line in output.read_text().splitlines() if line.strip()]
+                    raise UserError(f'run {run.folder} failed, see {output}: {lines[-1] if lines else "no output"}')
                 yield run
     finally:
         for _, process in running.values():
@@ -262,7 +264,7 @@ def _trained(runs: list[Run], work_dir: Path, jobs: int) -> Iterator[Run]:
 
 
 def _train(run: Run, folder: Path) -> None:
-    _prctl_pr_set_pdeathsig(signal.SIGKILL)  # a run does not outlive the comparison
+    _prctl_pr_set_pdeathsig(signal.SIGKILL)  # a run must not outlive the comparison
     sys.stdout = sys.stderr = (folder / 'output.txt').open('w', buffering=1)
     os.dup2(sys.stdout.fileno(), 1)
     os.dup2(sys.stdout.fileno(), 2)
@@ -281,7 +283,7 @@ def _train(run: Run, folder: Path) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a table of Markdown, best first."""
+    """The rows as a Markdown table, best accuracy first."""
     lines = [
         '| backbone | parameters (M) | MMACs | learning rate | top-1, mean | std | min to max | seconds |',
         '|---|---|---|---|---|---|---|---|',
@@ -295,7 +297,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def report(rows: Sequence[Row], **facts) -> dict:
-    """The rows, the machine, and further ``facts``, as JSON can hold them."""
+    """The rows, the machine and ``facts``, serializable as JSON."""
     return dict(
         facts,
         machine=machine(),
@@ -308,9 +310,9 @@ def write_report(rows: Sequence[Row], work_dir: Path, **facts) -> None:
     """Write ``comparison.json``, ``comparison.md`` and ``comparison.png`` into the work dir.
 
     Args:
-        rows: As of :func:`compare`.
+        rows: Rows from :func:`compare`.
         work_dir: Folder of the runs.
-        **facts: For the JSON file; ``dataset``, ``images``, ``epochs`` and ``seeds`` also make the title of the plot.
+        **facts: Entries of the JSON file; ``dataset``, ``images``, ``epochs`` and ``seeds`` form the title of the plot.
     """
     write_json(work_dir / 'comparison.json', report(rows, **facts))
     write_text(work_dir / 'comparison.md', markdown(rows) + '\n')
@@ -320,7 +322,7 @@ def write_report(rows: Sequence[Row], work_dir: Path, **facts) -> None:
 
 
 def machine() -> str:
-    """Processor or GPU and the versions that matter, in a line."""
+    """Processor or GPU and versions, in one line."""
     from mogacore.analysis.throughput import describe_machine
 
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -328,11 +330,11 @@ def machine() -> str:
 
 
 def draw(rows: Sequence[Row], title: str, path: str | Path) -> None:
-    """Draw accuracy with its spread over multiply-adds, the area of a point growing with its parameters.
+    """Draw accuracy with its standard deviation over multiply-adds; the area of a point shows its parameters.
 
     Args:
-        rows: As of :func:`compare`.
-        title: What was compared, on what.
+        rows: Rows from :func:`compare`.
+        title: Title of the figure.
         path: PNG file to write.
     """
     from matplotlib.figure import Figure
@@ -340,15 +342,15 @@ def draw(rows: Sequence[Row], title: str, path: str | Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     axis = figure.subplots()
     for i, row in enumerate(sorted(rows, key=lambda row: row.macs)):
-        colour = '#cc3311' if row.name.startswith('moganet') else '#4477aa'
+        color = '#cc3311' if row.name.startswith('moganet') else '#4477aa'
         x = row.macs / 1e6
-        axis.errorbar(x, row.mean, yerr=row.spread, color=colour, capsize=3)
-        axis.scatter(x, row.mean, s=20 * row.params / 1e6, color=colour, alpha=0.6)
-        # Above and below in turn: neighbours are often close.
+        axis.errorbar(x, row.mean, yerr=row.spread, color=color, capsize=3)
+        axis.scatter(x, row.mean, s=20 * row.params / 1e6, color=color, alpha=0.6)
+        # Alternately above and below, because neighbors are often close.
         offset = (0, 12 if i % 2 == 0 else -18)
         axis.annotate(row.name, (x, row.mean), offset, textcoords='offset points', ha='center', fontsize=8)
     axis.set_xscale('log')
-    axis.set_xlabel('multiply-adds of an image, M (area of a point: parameters)')
+    axis.set_xlabel('multiply-adds per image, M (area of a point: parameters)')
     axis.set_ylabel('top-1 accuracy, %')
     axis.set_title(title, fontsize=9)
     axis.margins(0.15)

@@ -1,4 +1,4 @@
-"""Test published weight files, each with the config, gate function and set of weights that its figures belong to."""
+"""Test published weight files, each with the config, gate function and set of weights of its published figures."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .reproduce import OUR_METRICS, cfg_options, published_test
 
 @dataclass(frozen=True)
 class Trial:
-    """How a weight file is to be tested.
+    """The test of one weight file.
 
     Args:
-        result: Published result that it belongs to.
+        result: Published result of the weight file.
         config: Config file.
         checkpoint: The weight file.
-        ema: Set to take, as of :func:`mogacore.checkpoint.load`.
-        options: Settings over the config.
-        container: What the file is, for people.
+        ema: Weights to load, see :func:`mogacore.checkpoint.load`.
+        options: Settings that override the config.
+        container: Description of the kind of file.
     """
 
     result: Result
@@ -39,10 +39,10 @@ class Trial:
 
 
 def trials(folder: Path, results: Iterable[Result], configs: Path) -> list[Trial]:
-    """A trial for each result whose weight file lies in ``folder`` under its published name.
+    """A trial for each result whose weight file is in ``folder`` under its published name.
 
     Raises:
-        UserError: If a file is damaged or no weight file.
+        UserError: If a file is damaged or not a weight file.
     """
     found = []
     for result in results:
@@ -64,28 +64,28 @@ def evaluate_folder(
     options: dict,
     say: Callable[[str], None],
 ) -> int:
-    """Test every published weight file in a folder and write its metrics where the tables look for them.
+    """Test every published weight file in a folder and write its metrics to where the tables look for them.
 
     Args:
         folder: Folder of weight files, under their published names.
-        results: Results to look for.
+        results: Results to test.
         configs: Folder of the configs.
-        work_dirs: Folder that gets ``published/ID.json``; a result that has one, of the same file, is not tested again.
-        options: Settings over every config.
-        say: Told about each file.
+        work_dirs: Folder in which to write ``published/ID.json``; a result that has one for the same file is skipped.
+        options: Settings that override every config.
+        say: Called with one line of text about each file.
 
     Returns:
         Exit code: 0, or 1 if a file could not be tested.
 
     Raises:
-        UserError: If the folder is not there or has no published weight file.
+        UserError: If the folder does not exist or has no published weight file.
     """
     if not folder.is_dir():
-        raise UserError(f'folder {folder} is not there: give one with published weight files')
+        raise UserError(f'folder {folder} does not exist: give a folder of published weight files')
     results = list(results)
     names = {result.weights_file for result in results}
     if not any((folder / name).is_file() for name in names if name):
-        raise UserError(f'{folder} has no published weight file under its name: tools/weights.py lists the names')
+        raise UserError(f'{folder} has no published weight file: tools/weights.py lists the file names')
     failed = 0
     for result in results:
         try:
@@ -96,7 +96,7 @@ def evaluate_folder(
             say(f'{result.id} {result.weights_file}: not tested: {error}')
     for path in sorted(folder.glob('*.pth*')):
         if path.name not in names and path.suffix in ('.pth', '.tar'):
-            say(f'{path.name}: is no published file of these rows')
+            say(f'{path.name}: not a published file of these rows')
     return 1 if failed else 0
 
 
@@ -104,9 +104,9 @@ def _evaluate(trial: Trial, work_dirs: Path, options: dict, say: Callable[[str],
     result, out = trial.result, published_test(trial.result, work_dirs)
     digest = sha256(trial.checkpoint)
     if out.exists() and json.loads(out.read_text()).get('sha256') == digest:
-        say(f'{result.id} {trial.checkpoint.name}: tested before, {out}')
+        say(f'{result.id} {trial.checkpoint.name}: already tested, see {out}')
         return
-    chosen = {None: 'its only weights', True: 'the average (EMA)', False: 'the raw weights'}[trial.ema]
+    chosen = {None: 'the only weights', True: 'EMA weights', False: 'raw weights'}[trial.ema]
     gate = f', {result.gate} gate' if result.gate else ''
     say(f'{result.id} {trial.checkpoint.name} ({trial.container}): {chosen}{gate}, {trial.config.name}')
     metrics = test(
@@ -115,8 +115,8 @@ def _evaluate(trial: Trial, work_dirs: Path, options: dict, say: Callable[[str],
         work_dir=str(out.parent / result.id),
         cfg_options={**trial.options, 'load_ema': trial.ema, **options},
     )
-    report = {'result': result.id, 'config': trial.config.name, 'checkpoint': str(trial.checkpoint), 'sha256': digest}
-    report |= {'ema': trial.ema, 'options': trial.options, 'metrics': metrics}
+    report: dict = {'result': result.id, 'config': trial.config.name, 'checkpoint': str(trial.checkpoint)}
+    report |= {'sha256': digest, 'ema': trial.ema, 'options': trial.options, 'metrics': metrics}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, report, default=float)
     for name, value in result.metrics.items():

@@ -1,7 +1,7 @@
-"""The results in OpenMMLab's form: model-index.yml and a metafile a task, and the page of all of them.
+"""The results in OpenMMLab's format: model-index.yml, one metafile per task, and the page of all results.
 
-A model is a config; its figures and weights are those of the first published result that it has. Weights that were
-trained with the other gate function than the config's are left out: by name a model would load and predict badly.
+A model is a config with the figures and weights of its first published result. Weights trained with another gate
+function than the config's are omitted, because a model loaded by name would predict badly with them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .reproduce import Row, to_markdown
 PAPER = 'https://arxiv.org/abs/2211.03295'
 COLLECTION = 'MogaNet'
 FOLDERS = ('classification', 'detection', 'segmentation', 'pose', 'video_prediction')
-# Configs that say attn_force_fp32=True, since all of their published weights were trained so.
+# Parts of the names of configs with attn_force_fp32=True, with which all of their weights were trained.
 DOUBLE_GATE = ('_3aug_', '_rsb-a3_')
 TASK_NAMES = {
     'classification': 'Image Classification',
@@ -53,7 +53,7 @@ for the meaning of the rows and how to fill the table.
 
 
 def metafiles() -> dict[str, str]:
-    """Content of ``model-index.yml`` and of each ``configs/TASK/metafile.yml``, by path below the project."""
+    """Content of ``model-index.yml`` and of each ``configs/TASK/metafile.yml``, by path below the checkout."""
     names = {folder: f'configs/{folder}/metafile.yml' for folder in FOLDERS}
     found = {'model-index.yml': _yaml({'Import': list(names.values())})}
     for folder, name in names.items():
@@ -64,8 +64,8 @@ def metafiles() -> dict[str, str]:
 
 
 def _firsts() -> Iterable[Result]:
-    """The first result of each config that has figures."""
-    firsts = {}
+    """The first result with figures of each config."""
+    firsts: dict[str, Result] = {}
     for result in load_results():
         if result.config and result.metrics:
             firsts.setdefault(result.config, result)
@@ -87,13 +87,13 @@ def _collection() -> dict:
 
 def _model(result: Result) -> dict:
     stem = result.config.rpartition('/')[2].removesuffix('.py')
-    metadata = {}
+    metadata: dict[str, int] = {}
     if result.params_m and not result.exception:
         metadata['Parameters'] = round(float(result.params_m) * 1e6)
     if result.gmacs and not result.exception:
         metadata['FLOPs'] = round(float(result.gmacs) * 1e9)
     metrics = {METRIC_NAMES.get(name, name): float(value) for name, value in result.metrics.items()}
-    model = {'Name': stem, 'In Collection': COLLECTION, 'Metadata': metadata}
+    model: dict = {'Name': stem, 'In Collection': COLLECTION, 'Metadata': metadata}
     model['Results'] = [{'Task': TASK_NAMES[result.task], 'Dataset': result.dataset, 'Metrics': metrics}]
     if result.weights and result.gate in ('', _gate_of(stem)):
         model['Weights'] = result.weights
@@ -113,7 +113,7 @@ def _yaml(content: dict) -> str:
 
 
 def model_zoo_page(rows: Iterable[Row]) -> str:
-    """The page of all results, docs/model_zoo.md."""
+    """Content of docs/model_zoo.md, the page of all results."""
     return PAGE + to_markdown(rows)
 
 
@@ -122,10 +122,10 @@ def write_all(root: Path, rows: Iterable[Row]) -> list[str]:
 
     Args:
         root: The checkout.
-        rows: Of the page, as of :func:`mogacore.zoo.reproduce.reproduce`.
+        rows: Rows of the page, from :func:`mogacore.zoo.reproduce.reproduce`.
 
     Returns:
-        The files, as paths below the checkout.
+        Paths of the written files, relative to the checkout.
     """
     written = {**metafiles(), 'docs/model_zoo.md': model_zoo_page(rows)}
     for name, text in written.items():

@@ -1,4 +1,4 @@
-"""What the missing rows of the tables need: config, data, weights, GPUs, hours, and the command that trains them."""
+"""Requirements of the missing rows of the tables: config, data, weights, GPUs, hours, and the training command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mogacore.published import Result
 
 from .reproduce import Sizes, cfg_options, find_measured, run_name
 
-# Training pictures or sequences by data root; of COCO those with boxes, for poses the persons with joints.
+# Training images or sequences, by data root; for COCO images with boxes, for poses persons with keypoints.
 TRAINING_ITEMS = {
     'data/imagenet': 1_281_167,
     'data/coco': 117_266,
@@ -29,23 +29,23 @@ TRAINING_ITEMS = {
     'data/moving_mnist': 10_000,
     'data/moving_fmnist': 10_000,
 }
-HINT = 'Put --dry-run behind a command to try it without data and cluster; data goes where docs/data.md says.'
+HINT = 'Append --dry-run to a command to check it without data and cluster; docs/data.md says where data goes.'
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A training that one or several rows wait for.
+    """A training that provides the accuracy of one or several rows.
 
     Args:
-        name: Work dir and job.
+        name: Name of the work dir and of the job.
         rows: Ids of the results.
         config: Config file.
-        data: Data set, and whether it is there.
-        weights: Lines about the weights that it starts from, and those published for comparison.
+        data: Data set and whether it was found.
+        weights: (label, text) of the initial weights, and of the published ones for comparison.
         gpus: Number of GPUs.
-        hours: Estimate; None where the size of the data set is not known beforehand.
-        basis: What the estimate is based on.
-        words: Environment and command line.
+        hours: Estimated time; None if the size of the data set is unknown.
+        basis: Basis of the estimate.
+        words: Environment variables and command line.
     """
 
     name: str
@@ -60,12 +60,12 @@ class PlannedRun:
 
     @property
     def command(self) -> str:
-        """The command line for a shell, with its environment before it."""
+        """The shell command, preceded by its environment variables."""
         environment, words = self.words
         return ' '.join([*(f'{key}={shlex.quote(value)}' for key, value in environment.items()), shlex.join(words)])
 
     def needs(self) -> list[tuple[str, str]]:
-        """Label and text of each need."""
+        """Label and text of each requirement."""
         hours = f'{self.hours:,.0f} hours, {self.basis}' if self.hours is not None else f'hours unknown, {self.basis}'
         return [
             ('config', str(self.config)),
@@ -84,21 +84,22 @@ def missing_runs(
     benchmark: Path | None = None,
     options: dict | None = None,
 ) -> list[PlannedRun]:
-    """The trainings of those results that have a config and no accuracy yet, each once.
+    """The trainings of all results with a config but without a measured accuracy, without duplicates.
 
     Args:
-        results: As of :func:`mogacore.zoo.reproduce.select`.
+        results: Results from :func:`mogacore.zoo.reproduce.select`.
         root: Folder of ``configs/`` and ``tools/``.
         work_dirs: Folder of the trainings.
-        partition: Partition of the cluster.
-        gpus: GPUs of each; None takes those of the recipe.
-        benchmark: JSON of ``tools/benchmark.py --mode train``; None takes the steps measured for this package.
-        options: Settings over every config.
+        partition: Slurm partition.
+        gpus: GPUs per training; None is the number of the recipe.
+        benchmark: JSON of ``tools/benchmark.py --mode train``; None is the bundled measurement.
+        options: Settings that override every config.
 
     Raises:
-        UserError: If the benchmark file cannot be used.
+        UserError: If the benchmark file is invalid.
     """
-    speed, sizes, found = Speed.load(benchmark), Sizes(root / 'configs'), {}
+    speed, sizes = Speed.load(benchmark), Sizes(root / 'configs')
+    found: dict[str, tuple[Config, list[Result]]] = {}
     for result in results:
         if not result.config or find_measured(result, root / 'configs', work_dirs):
             continue
@@ -134,7 +135,7 @@ def _plan(
     items = training_items(cfg)
     hours = None
     if items is not None:
-        # Sizes are those of the test; a training crop of other size costs in proportion to its pixels.
+        # Multiply-adds are those at test size; the cost of a training crop is proportional to its pixels.
         printed = next((float(result.gmacs) * 1e9 for result in results if result.gmacs and not result.exception), None)
         macs = printed or sizes.of(results[0].config)[1]
         hours = items * macs * _crop(cfg) / (speed.macs_per_s(cfg.model) * count) / 3600
@@ -146,18 +147,16 @@ def _plan(
         weights=tuple(_weights(cfg, results)),
         gpus=count,
         hours=hours,
-        basis=f'as measured on: {speed.machine}'
-        if items is not None
-        else 'the size of the data set is not known before',
+        basis='size of the data set unknown' if items is None else f'from step times on {speed.machine}',
         words=({'GPUS': str(count)}, words),
     )
 
 
 def submit(run: PlannedRun) -> str:
-    """Queue a run with Slurm, unless a job of its name is queued.
+    """Queue a run with Slurm, unless a job with its name is already queued.
 
     Returns:
-        What became of it, for people.
+        The outcome as text.
 
     Raises:
         UserError: If the command fails.
@@ -165,16 +164,18 @@ def submit(run: PlannedRun) -> str:
     if shutil.which('squeue'):
         queued = subprocess.run(['squeue', '-h', '-o', '%j'], capture_output=True, text=True)
         if run.name in queued.stdout.split():
-            return 'is queued already'
+            return 'already queued'
     environment, command = run.words
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f'{shlex.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}')
+        raise UserError(
+            f'{shlex.join(command)} failed with exit code {done.returncode}: {(done.stderr or done.stdout).strip()}'
+        )
     return done.stdout.strip()
 
 
 def training_items(cfg: Config) -> int | None:
-    """Pictures or sequences that a whole training of a config sees; None if the size of its set is not known here."""
+    """Images or sequences processed in a whole training of a config; None if the size of the data set is unknown."""
     train_cfg = cfg.train_cfg
     if 'max_iters' in train_cfg:
         return train_cfg.max_iters * _batch(cfg)
@@ -184,12 +185,12 @@ def training_items(cfg: Config) -> int | None:
 
 
 def _batch(cfg: Config) -> int:
-    """Items of an iteration on all GPUs, by the recipe; a config that does not say is one for one GPU."""
+    """Total batch size of the recipe over all GPUs; a config without auto_scale_lr is a recipe for one GPU."""
     return cfg.get('auto_scale_lr', {}).get('base_batch_size', cfg.train_dataloader.batch_size)
 
 
 def _crop(cfg: Config) -> float:
-    """Pixels of a training picture over those of ``input_shape``, where the pipeline says them."""
+    """Pixels of a training crop relative to those of ``input_shape``; 1 if the pipeline does not define a crop."""
     sides = [step.get('scale') if step.type == 'RandomResizedCrop' else step.get('crop_size')
              for step in cfg.get('train_pipeline', []) if step.type in ('RandomResizedCrop', 'RandomCrop')]  # fmt: skip
     side = next((side for side in sides if side), None)
@@ -205,11 +206,11 @@ def _data(cfg: Config) -> str:
         locate_data(cfg.copy(), 'train')
     except UserError as error:
         return str(error)
-    return f'{", ".join(roots)}: is there'
+    return f'{", ".join(roots)}: found'
 
 
 def _weights(cfg: Config, results: list[Result]) -> Iterable[tuple[str, str]]:
-    """The weights to start from and those published, with their sha256 once they were used here."""
+    """Labels and texts of the initial and the published weights, with the recorded SHA-256."""
     start = (cfg.model.get('backbone', {}).get('init_cfg') or {}).get('checkpoint') or cfg.get('load_from')
     if start and start.startswith(SCHEME):
         yield 'starts at', f'{start}, {_state(official_address(start))}'
@@ -227,39 +228,39 @@ def _state(address: str) -> str:
     return (
         f'{path} (sha256 not recorded yet)'
         if path.exists()
-        else f'{address} (not fetched; sha256 recorded at first use)'
+        else f'{address} (not downloaded; sha256 is recorded on first use)'
     )
 
 
 def shown(path: str | Path) -> str:
-    """A path as one would type it here."""
+    """A path relative to the current folder if it is inside of it, else unchanged."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith(os.pardir) else relative
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a machine trains.
+    """Training speed of a machine.
 
     Args:
-        rates: Network to the multiply-adds of forward passes whose training steps are done in a second.
-        machine: Its name.
+        rates: Network to training speed: images per second times multiply-adds of a forward pass.
+        machine: Description of the machine.
     """
 
     rates: dict[str, float]
     machine: str
 
     def macs_per_s(self, model: dict) -> float:
-        """The rate of the network of a model's size; if that was not measured, of the largest, by its multiply-adds."""
+        """Rate of the network of a model's size; if it was not measured, of the network with the most multiply-adds."""
         arch = model.get('backbone', {}).get('arch')
         return self.rates.get(f'moganet_{arch}', list(self.rates.values())[-1])
 
     @classmethod
     def load(cls, path: Path | None = None) -> Speed:
-        """From a benchmark of training steps; None is that of this package.
+        """Read a benchmark of training steps; None is the bundled one.
 
         Raises:
-            UserError: If the file is no such benchmark.
+            UserError: If the file is not such a benchmark.
         """
         source = files(__package__) / 'step_times.json' if path is None else path
         try:
@@ -271,6 +272,6 @@ class Speed:
             return cls({step['name']: step['images_per_s'] * step['macs'] for step in steps}, report['machine'])
         except (OSError, KeyError, TypeError, json.JSONDecodeError):
             raise UserError(
-                f'{source} holds no training steps of a moganet: write it with tools/benchmark.py moganet_small '
+                f'{source} has no training step times of a MogaNet: create it with tools/benchmark.py moganet_small '
                 '--mode train --json FILE'
             ) from None

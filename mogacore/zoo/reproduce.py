@@ -1,4 +1,4 @@
-"""The published tables beside what this code gives: sizes computed now, accuracies found in work dirs."""
+"""The published tables beside our results: sizes computed from configs, accuracies read from work dirs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mogacore.files import write_figure
 from mogacore.published import TASKS, Result, load_results
 
 PARAMS_TOLERANCE, MACS_TOLERANCE = 0.003, 0.02
-# Metric of the published tables to that of our logs, and the factor between them.
+# Metric of the published tables to the metric of our logs and its factor.
 OUR_METRICS = {
     'top1': ('accuracy/top1', 1),
     'top5': ('accuracy/top5', 1),
@@ -41,17 +41,17 @@ OUR_METRICS = {
     'psnr': ('video/psnr', 1),
 }
 LOWER_IS_BETTER = ('mse', 'mae', 'rmse')
-# Settings of the training alone, which change nothing of a model's size.
+# Settings that only affect training, not the size of a model.
 TRAINING_KEYS = ('init_cfg', 'train_cfg', 'drop_path_rate', 'loss', 'attn_force_fp32', 'data_preprocessor', 'with_cp')
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Accuracy that was measured here.
+    """Accuracy measured with this code.
 
     Args:
-        metrics: Published name of a metric to our value, in the unit of the published one.
-        source: File that it comes from.
+        metrics: Published name of a metric to our value, in the published unit.
+        source: File with the values.
     """
 
     metrics: dict[str, float]
@@ -63,10 +63,10 @@ class Row:
     """A published result beside ours.
 
     Args:
-        result: The published one.
+        result: The published result.
         params: Parameters of our config's model; None if there is no config.
-        macs: Multiply-adds of it.
-        measured: Accuracies; None if there are none.
+        macs: Multiply-adds of our config's model; None if there is no config.
+        measured: Our accuracy; None if not measured.
     """
 
     result: Result
@@ -76,17 +76,17 @@ class Row:
 
     @property
     def params_deviation(self) -> float | None:
-        """Ours over the published number of parameters, less one."""
+        """Relative difference of our number of parameters from the published one; None if one is missing."""
         return deviation(self.params, self.result.params_m, 1e6)
 
     @property
     def macs_deviation(self) -> float | None:
-        """Ours over the published multiply-adds, less one."""
+        """Relative difference of our multiply-adds from the published ones; None if one is missing."""
         return deviation(self.macs, self.result.gmacs, 1e9)
 
     @property
     def agrees(self) -> bool | None:
-        """Whether both sizes are the published ones, to the digits that were printed; None if nothing was printed."""
+        """Whether both sizes equal the published ones within rounding and tolerance; None if no size was published."""
         verdicts = [
             within(self.params, self.result.params_m, 1e6, PARAMS_TOLERANCE),
             within(self.macs, self.result.gmacs, 1e9, MACS_TOLERANCE),
@@ -96,33 +96,33 @@ class Row:
 
 
 def deviation(ours: float | None, printed: str, unit: float) -> float | None:
-    """Relative difference of ours from a printed figure; None where one of them is missing."""
+    """Relative difference of our value from a printed figure in ``unit``; None if one is missing."""
     return None if ours is None or not printed else ours / (float(printed) * unit) - 1
 
 
 def within(ours: float | None, printed: str, unit: float, tolerance: float) -> bool | None:
-    """Whether ours is a printed figure but for its rounding and a relative tolerance; None where one is missing."""
+    """Whether our value equals a printed figure up to rounding and a relative tolerance; None if one is missing."""
     if ours is None or not printed:
         return None
-    half_digit = 10.0 ** Decimal(printed).as_tuple().exponent / 2
+    half_digit = 10.0 ** int(Decimal(printed).as_tuple().exponent) / 2
     return abs(ours / unit - float(printed)) <= half_digit + tolerance * float(printed)
 
 
 def select(names: Sequence[str] = (), baselines: bool = False) -> list[Result]:
-    """The results of some tasks, or of rows by id.
+    """Select results by task or id.
 
     Args:
-        names: Tasks, or patterns of ids such as ``det-*``; none is all.
-        baselines: Also those of other networks.
+        names: Tasks, or patterns of ids such as ``det-*``; empty is all.
+        baselines: Include the results of other networks.
 
     Raises:
-        UserError: If a name fits nothing.
+        UserError: If a name matches no result.
     """
     results = [result for result in load_results() if result.is_moganet or baselines]
     for name in names:
         if not any(_is_named(result, name) for result in results):
             raise UserError(
-                f'{name!r} is no task and no row: choose from {", ".join(TASKS)}, or ids such as cls-001, det-*'
+                f'task or row {name!r} is unknown: choose from {", ".join(TASKS)}, or ids such as cls-001, det-*'
             )
     return [result for result in results if not names or any(_is_named(result, name) for name in names)]
 
@@ -133,7 +133,7 @@ def _is_named(result: Result, name: str) -> bool:
 
 @dataclass
 class Sizes:
-    """Parameters and multiply-adds of configs, each network computed once.
+    """Parameters and multiply-adds of configs, computed once per network.
 
     Args:
         configs: Folder of the configs.
@@ -143,7 +143,7 @@ class Sizes:
     known: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def of(self, config: str) -> tuple[int, int]:
-        """(parameters, multiply-adds) of a config below ``configs``, for its ``input_shape``."""
+        """Number of parameters and of multiply-adds of a config below ``configs``, for its ``input_shape``."""
         cfg = load_config(self.configs / config)
         key = json.dumps([_untrained(cfg.model.to_dict()), cfg.input_shape], sort_keys=True, default=repr)
         if key not in self.known:
@@ -164,13 +164,13 @@ def reproduce(
     work_dirs: Path,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[Row]:
-    """Each result beside ours.
+    """Compute our sizes and read our accuracies for each published result.
 
     Args:
-        results: As of :func:`select`.
+        results: Results from :func:`select`.
         configs: Folder of the configs.
         work_dirs: Folder of the trainings and tests, see :func:`find_measured`.
-        progress: Called with the id of each row before it is computed.
+        progress: Called with the id of each row before its computation.
 
     Raises:
         UserError: If a config cannot be read.
@@ -187,7 +187,7 @@ def reproduce(
 
 
 def cfg_options(result: Result, cfg: Config) -> dict:
-    """What a result needs over its config: the gate function that the weights were trained with."""
+    """Options for a result on top of its config: the gate function of its weights, if the config has the other one."""
     name = 'model.backbone.attn_force_fp32'
     if result.attn_force_fp32 is None or bool(cfg.model.backbone.get('attn_force_fp32')) == result.attn_force_fp32:
         return {}
@@ -195,21 +195,24 @@ def cfg_options(result: Result, cfg: Config) -> dict:
 
 
 def run_name(result: Result, cfg: Config) -> str:
-    """Work dir of a result's training: the config's name, and the gate function where it is not the config's."""
+    """Name of the work dir of a result's training: the config, and the gate function if it is not the config's."""
     return Path(result.config).stem + (f'_{result.gate}-gate' if cfg_options(result, cfg) else '')
 
 
 def published_test(result: Result, work_dirs: Path) -> Path:
-    """Where the test of a result's published weights leaves its metrics."""
+    """Path of the metrics of a test of a result's published weights."""
     return work_dirs / 'published' / f'{result.id}.json'
 
 
 def find_measured(result: Result, configs: Path, work_dirs: Path) -> Measured | None:
-    """The accuracy of a result, from the best of: a test of its published weights, a test of ours, our validation.
+    """Find our accuracy for a result.
 
-    A test is a JSON file of ``tools/test.py --out`` in the work dir of the training, :func:`run_name` or the config's
-    name; the newest counts. Of a validation, in mmengine's ``vis_data/scalars.json``, it is the best epoch of all runs
-    by the first metric.
+    Sources, in order of preference: a test of the published weights; the newest test of our training, a JSON file of
+    ``tools/test.py --out`` in its work dir, named as :func:`run_name` or as the config; the best validation of all
+    runs by the first metric, from mmengine's ``vis_data/scalars.json``.
+
+    Returns:
+        The accuracy, or None if there is none.
     """
     test = published_test(result, work_dirs)
     if test.exists() and (metrics := _ours(result, json.loads(test.read_text()).get('metrics', {}))):
@@ -238,7 +241,7 @@ def _test_of(path: Path, config: str) -> dict:
     except (UnicodeDecodeError, json.JSONDecodeError):
         return {}
     is_test = isinstance(content, dict) and isinstance(content.get('metrics'), dict)
-    # A test may have been started with the short name of the config, which has no suffix.
+    # The test may have been given the short name of the config, which has no suffix.
     name = Path(content.get('config', '')).name.removesuffix('.py') if is_test else None
     return content['metrics'] if name == Path(config).stem else {}
 
@@ -247,19 +250,18 @@ def _validations(path: Path) -> Iterable[dict]:
     for line in path.read_text().splitlines():
         try:
             yield json.loads(line)
-        except json.JSONDecodeError:  # the last line of a run that is at it, or was killed
+        except json.JSONDecodeError:  # the last line of a run that is still writing, or was killed
             continue
 
 
 def _ours(result: Result, values: dict) -> dict[str, float]:
-    """The published metrics that are among ours, in the published unit."""
-    group = result.dataset.partition('mv (')[2].rstrip(')')  # of weather's rows by variable: r, t, u, v
+    """Our values of the published metrics, in the published unit."""
+    group = result.dataset.partition('mv (')[2].rstrip(')')  # variable of a WeatherBench row: r, t, u, v
     found = {}
     for name in result.metrics:
         key, factor = OUR_METRICS.get(name, (None, 1))
         if group and len(group) == 1 and key is not None:
             key = key.replace('video/', f'video/{group}_')
-        # A log adds nothing to the name, an evaluator's own prefix may be absent.
         if key in values:
             found[name] = factor * float(values[key])
     return found
@@ -273,19 +275,19 @@ def _is_better(result: Result, ours: dict[str, float], best: dict[str, float]) -
 
 
 def difference(result: Result, name: str, measured: Measured | None) -> float | None:
-    """Ours less the published value of a metric; None where ours is missing."""
+    """Our value of a metric minus the published one; None if not measured."""
     if measured is None or name not in measured.metrics:
         return None
     return measured.metrics[name] - float(result.metrics[name])
 
 
 def is_worse(name: str, value: float) -> bool:
-    """Whether a difference of a metric is a loss."""
+    """Whether a difference means a worse result, given the direction of the metric."""
     return value > 0 if name in LOWER_IS_BETTER else value < 0
 
 
 def records(rows: Iterable[Row]) -> list[dict]:
-    """The rows as flat dicts, for CSV and JSON."""
+    """Convert rows to flat dicts for CSV and JSON."""
     found = []
     for row in rows:
         result, measured = row.result, row.measured
@@ -318,13 +320,13 @@ def records(rows: Iterable[Row]) -> list[dict]:
 
 
 def remark(row: Row) -> str:
-    """What a reader of the row must know: why there is no config, why the size differs, what else."""
+    """Remark of a row: why there is no config, why the size differs, other notes."""
     exception = row.result.exception if row.agrees is False else ''
     return '; '.join(part for part in (row.result.reason, exception, row.result.note) if part)
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """The rows as CSV; metrics as ``name=value`` with spaces between."""
+    """The rows as CSV; metrics are ``name=value``, separated by spaces."""
     flat = records(rows)
     for record in flat:
         for key in ('published_metrics', 'metrics'):
@@ -340,7 +342,7 @@ COLUMNS = ('row', 'model', 'setting', 'parameters (M)', 'GMACs', 'published', 'o
 
 
 def to_markdown(rows: Iterable[Row]) -> str:
-    """The rows as Markdown, a table a task; sizes as ours / published."""
+    """The rows as Markdown, one table per task; sizes are ours / published."""
     rows, blocks = list(rows), []
     for task in TASKS:
         own = [row for row in rows if row.result.task == task]
@@ -368,7 +370,7 @@ def to_markdown(rows: Iterable[Row]) -> str:
 
 
 def setting(result: Result) -> str:
-    """Method, data and length of a row, briefly."""
+    """Method, data set, resolution and schedule of a result, as text."""
     return ', '.join(part for part in (result.method, result.dataset, result.resolution, result.schedule) if part)
 
 
@@ -377,66 +379,66 @@ def _both(ours: int | None, unit: float, printed: str) -> str:
 
 
 def draw(rows: Iterable[Row], path: str | Path) -> None:
-    """Draw accuracy on ImageNet-1K over parameters and over multiply-adds, as figure 1 of the paper does.
+    """Draw accuracy on ImageNet-1K over parameters and over multiply-adds, like figure 1 of the paper.
 
-    A line joins the sizes of one recipe, as published; what was measured here are filled points.
+    Lines connect the published results of one recipe; filled points are measured with this code.
 
     Args:
-        rows: As of :func:`reproduce`; those without a published ImageNet accuracy are left out.
+        rows: Rows from :func:`reproduce`; those without a published ImageNet-1K accuracy are skipped.
         path: PNG file to write.
 
     Raises:
-        UserError: If there are none.
+        UserError: If no row remains.
     """
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row.result.task == 'classification' and 'top1' in row.result.metrics and row.params]
     if not rows:
-        raise UserError('there is no row of classification to draw: leave the tasks out, or name classification')
+        raise UserError('no classification row to draw: name no task, or classification')
     figure = Figure(figsize=(11, 4.5), layout='constrained')
     axes = figure.subplots(1, 2, sharey=True)
-    series = {}
+    series: dict[str, list[Row]] = {}
     for row in rows:
         source = row.result.source.split(':')[0].split(' ')[0]
         recipe = f'{source}, {row.result.resolution}, {row.result.schedule}'
         if '*' in row.result.model:
             recipe += ', 3-Augment'
         series.setdefault(recipe, []).append(row)
-    colours = ('#4477aa', '#ee6677', '#228833', '#ccbb44', '#66ccee', '#aa3377', '#bbbbbb', '#000000') * 3
+    colors = ('#4477aa', '#ee6677', '#228833', '#ccbb44', '#66ccee', '#aa3377', '#bbbbbb', '#000000') * 3
     for axis, unit, label in ((axes[0], 'params', 'parameters, M'), (axes[1], 'macs', 'multiply-adds, G')):
         scale = 1e6 if unit == 'params' else 1e9
-        for (recipe, own), colour in zip(series.items(), colours, strict=False):
+        for (recipe, own), color in zip(series.items(), colors, strict=False):
             own = sorted(own, key=lambda row: getattr(row, unit))
             xs = [getattr(row, unit) / scale for row in own]
-            axis.plot(xs, [float(row.result.metrics['top1']) for row in own], color=colour, marker='o',
+            axis.plot(xs, [float(row.result.metrics['top1']) for row in own], color=color, marker='o',
                       markerfacecolor='white', linewidth=1, label=recipe)  # fmt: skip
             for x, row in zip(xs, own, strict=True):
                 if row.measured and 'top1' in row.measured.metrics:
-                    axis.scatter(x, row.measured.metrics['top1'], color=colour, zorder=3)
+                    axis.scatter(x, row.measured.metrics['top1'], color=color, zorder=3)
         axis.set_xscale('log')
         axis.set_xlabel(label)
     for row in rows[:9]:
-        point = row.params / 1e6, float(row.result.metrics['top1'])
+        point = (row.params or 0) / 1e6, float(row.result.metrics['top1'])
         name = row.result.model.removeprefix('MogaNet-')
         axes[0].annotate(name, point, xytext=(4, -10), textcoords='offset points', fontsize=8)
     axes[0].set_ylabel('top-1 accuracy on ImageNet-1K, %')
     axes[1].legend(fontsize=7, loc='lower right')
-    figure.suptitle('Published (open) and measured here (filled)', fontsize=10)
+    figure.suptitle('Published (open) and measured with this code (filled)', fontsize=10)
     write_figure(path, figure, dpi=120)
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """What was found, in a few sentences."""
+    """Summary of the comparison, in a few sentences."""
     configs = [row for row in rows if row.result.config]
     printed = [row for row in configs if row.agrees is not None]
     differing = [row.result.id for row in printed if not row.agrees]
     unexplained = [row.result.id for row in printed if not row.agrees and not row.result.exception]
     text = (
-        f'{len(rows)} rows, {len(configs)} with a config here. Sizes of {len(printed)} are published: '
-        f'{len(printed) - len(differing)} agree (parameters to 0.3 %, multiply-adds to 2 %, and rounding)'
+        f'{len(rows)} rows, {len(configs)} with a config. Sizes of {len(printed)} are published: '
+        f'{len(printed) - len(differing)} agree (parameters to 0.3 %, multiply-adds to 2 %, plus rounding)'
     )
     if differing:
-        text += f', {len(differing)} differ for a reason that their remark gives ({", ".join(differing)})'
+        text += f', {len(differing)} differ for a known reason, see the remark ({", ".join(differing)})'
     if unexplained:
-        text += f'; WITHOUT a known reason: {", ".join(unexplained)}'
+        text += f'; differing WITHOUT a known reason: {", ".join(unexplained)}'
     return f'{text}. Accuracies measured: {sum(row.measured is not None for row in rows)}.'

@@ -1,4 +1,4 @@
-"""Activation maps held against their formulas, on networks small enough to write them out."""
+"""Activation maps compared with their formulas, on small networks."""
 
 import numpy as np
 import pytest
@@ -11,9 +11,9 @@ from mogacore.analysis.cam import (
     METHODS,
     activation_map,
     as_maps,
+    denormalize,
     get_layer,
     last_map,
-    to_picture,
 )
 from mogacore.analysis.explained import Explained, ExplainedBox, ExplainedClass, ExplainedKeypoints, ExplainedPixels
 from mogacore.errors import UserError
@@ -21,14 +21,14 @@ from mogacore.models import MogaNetClassifier
 
 pytest.importorskip('pytorch_grad_cam')
 
-PICTURE = np.zeros((64, 64, 3), np.uint8)
+IMAGE = np.zeros((64, 64, 3), np.uint8)
 
 
 @pytest.fixture
 def explained():
-    """A tiny MogaNet whose layer scales let its blocks act, with a 64 x 64 image."""
+    """A tiny MogaNet with layer scales of 1, so that its blocks have an effect, and a 64 x 64 image."""
     network = MogaNetClassifier(5, arch=TINY_ARCH, layer_scale_init=1.0).eval()
-    made = ExplainedClass(network, torch.randn(1, 3, 64, 64), PICTURE, list('abcde'), logits=network)
+    made = ExplainedClass(network, torch.randn(1, 3, 64, 64), IMAGE, list('abcde'), logits=network)
     made.choose(None)
     return made
 
@@ -43,14 +43,14 @@ def maps_and_gradients(explained, name):
 
 
 def scaled(small):
-    """From 0 to 1, at the size of the image."""
+    """Shifted and scaled to at most 1, and resized to the image."""
     import cv2
 
     small = small - small.min()
     return cv2.resize((small / small.max()).numpy(), (64, 64))
 
 
-def test_grad_cam_is_its_formula(explained):
+def test_grad_cam_equals_its_formula(explained):
     maps, gradients = maps_and_gradients(explained, 'norm4')
     weights = gradients.mean((1, 2), keepdim=True)
     by_hand = scaled((weights * maps).sum(0).relu())
@@ -59,7 +59,7 @@ def test_grad_cam_is_its_formula(explained):
     np.testing.assert_allclose(found, (by_hand - by_hand.min()) / np.ptp(by_hand), atol=1e-5)
 
 
-def test_layer_cam_weighs_each_cell_by_itself(explained):
+def test_layer_cam_weights_each_cell_separately(explained):
     maps, gradients = maps_and_gradients(explained, 'norm2')
     by_hand = scaled((gradients.relu() * maps).sum(0).relu())
     found = activation_map(explained, 'layercam', ['norm2'])
@@ -70,7 +70,7 @@ def test_layer_cam_weighs_each_cell_by_itself(explained):
 def test_every_method_gives_a_map(explained, method):
     found = activation_map(explained, method, ['norm3'])
     assert found.shape == (64, 64) and found.min() >= 0 and found.max() <= 1 + 1e-6
-    assert explained.network.norm3.__class__ is nn.BatchNorm2d  # what ablation replaced is back
+    assert explained.network.norm3.__class__ is nn.BatchNorm2d  # the layer that AblationCAM replaces is restored
     assert not explained.network.norm3._forward_hooks
 
 
@@ -79,10 +79,10 @@ def test_frozen_stages_have_maps(explained):
     assert activation_map(explained, 'gradcam', ['norm1']).max() > 0
 
 
-def test_unknown_method_layer_and_class_are_told(explained):
+def test_unknown_method_layer_and_class_are_reported(explained):
     with pytest.raises(UserError, match="method 'fullgrad' is unknown: choose from gradcam"):
         activation_map(explained, 'fullgrad')
-    with pytest.raises(UserError, match="no layer 'norm9': its parts are patch_embed1"):
+    with pytest.raises(UserError, match="no layer 'norm9': its top-level layers are patch_embed1"):
         activation_map(explained, 'gradcam', ['norm9'])
     with pytest.raises(UserError, match="class 'f' is unknown: choose from a, b"):
         explained.choose('f')
@@ -92,7 +92,7 @@ def test_unknown_method_layer_and_class_are_told(explained):
     assert explained.target_name() == 'e'
 
 
-def test_last_map_of_networks():
+def test_the_last_map_with_more_than_one_cell_is_found():
     import torchvision.models as peers
 
     image = torch.randn(1, 3, 64, 64)
@@ -108,27 +108,27 @@ def test_last_map_of_networks():
         last_map(tokens, lambda: tokens(image))
 
 
-def test_maps_of_every_layout():
+def test_every_layout_becomes_maps():
     maps = torch.randn(2, 8, 3, 3)
     tokens = maps.flatten(2).transpose(1, 2)
     for layout in (maps, maps.permute(0, 2, 3, 1), tokens, torch.cat([torch.zeros(2, 1, 8), tokens], 1)):
         assert torch.equal(as_maps(layout), maps)
 
 
-def test_picture_is_what_the_network_was_given():
+def test_denormalized_image_is_the_input():
     class Preprocess(nn.Module):
         mean, std, to_rgb = torch.tensor([10.0, 20.0, 30.0]).view(3, 1, 1), torch.tensor(2.0), True
 
     pixels = torch.randint(0, 256, (3, 4, 5)).float()
     image = (pixels - Preprocess.mean) / Preprocess.std
     expected = pixels.permute(1, 2, 0).byte().numpy()
-    assert np.array_equal(to_picture(image, Preprocess()), expected)
-    Preprocess.to_rgb = False  # as OpenCV read it
-    assert np.array_equal(to_picture(image, Preprocess()), expected[..., ::-1])
+    assert np.array_equal(denormalize(image, Preprocess()), expected)
+    Preprocess.to_rgb = False  # BGR, as read by OpenCV
+    assert np.array_equal(denormalize(image, Preprocess()), expected[..., ::-1])
 
 
 class Dense(nn.Module):
-    """What mmseg and mmpose have in common: maps by ``mode='tensor'``."""
+    """Stand-in for models of mmseg and mmpose: returns maps for ``mode='tensor'``."""
 
     def forward(self, images, samples=None, mode='tensor'):
         return torch.stack([images.sum(1), images[:, 0], -images[:, 0]], 1)
@@ -137,20 +137,20 @@ class Dense(nn.Module):
 def test_pixels_of_a_class_are_explained_by_their_mean_logit():
     images = torch.zeros(1, 3, 4, 4)
     images[0, 0, :2], images[0, 1, :2], images[0, 0, 2:], images[0, 1, 2:] = 3, -1, -2, 0
-    pixels = ExplainedPixels(Dense(), images, PICTURE, ['background', 'up', 'down'])
+    pixels = ExplainedPixels(Dense(), images, IMAGE, ['background', 'up', 'down'])
     pixels.choose('up')
     assert pixels.mask.sum() == 8 and pixels(images).item() == 3
     pixels.choose('down')
     assert pixels(images).item() == 2
     pixels.choose(None)
     assert pixels.target_name() in ('up', 'down')
-    with pytest.raises(UserError, match='sees no background'):
+    with pytest.raises(UserError, match='finds no background'):
         pixels.choose('background')
 
 
 def test_keypoints_are_explained_by_their_peaks():
     images = torch.randn(2, 3, 4, 4)
-    keypoints = ExplainedKeypoints(Dense(), images[:1], PICTURE, ['a', 'b', 'c'])
+    keypoints = ExplainedKeypoints(Dense(), images[:1], IMAGE, ['a', 'b', 'c'])
     keypoints.choose('b')
     torch.testing.assert_close(keypoints(images)[:, 0], images[:, 0].amax((1, 2)))
     keypoints.choose(None)
@@ -158,7 +158,7 @@ def test_keypoints_are_explained_by_their_peaks():
     assert keypoints.target_name() == 'all keypoints'
 
 
-def test_a_detection_is_found_again_where_it_was():
+def test_a_detection_is_matched_by_class_and_place():
     from mmengine.structures import BaseDataElement, InstanceData
 
     class Detector(nn.Module):
@@ -177,14 +177,14 @@ def test_a_detection_is_found_again_where_it_was():
             return found
 
     images = torch.randn(2, 3, 8, 8)
-    box = ExplainedBox(Detector(), images[:1], PICTURE, ['cat', 'dog'], samples=[BaseDataElement()])
+    box = ExplainedBox(Detector(), images[:1], IMAGE, ['cat', 'dog'], samples=[BaseDataElement()])
     box.choose(None)
     assert box.target_name() == 'dog' and box.box().tolist() == [0, 0, 10, 10]
     expected = (0.9 * images.mean((1, 2, 3)).sigmoid()).logit()
     torch.testing.assert_close(box(images)[:, 0], expected)
     box.choose('cat')
     torch.testing.assert_close(box(images)[:, 0], (0.5 * images.mean((1, 2, 3)).sigmoid()).logit())
-    Detector.boxes = Detector.boxes + 15  # gone from there
+    Detector.boxes = Detector.boxes + 15  # no detection is left at the old place
     assert (box(images) < -10).all()
 
 
@@ -203,18 +203,18 @@ def test_tool_draws_models_and_methods(tmp_path, monkeypatch):
     assert cv2.imread(str(tmp_path / 'out' / 'cam.png')).std() > 5
     with pytest.raises(UserError, match='a has none of the layers layer4'):
         cam.run(specs, tmp_path / 'x.png', tmp_path, layers=['layer4'])
-    with pytest.raises(UserError, match='picture none is not there'):
+    with pytest.raises(UserError, match='image none does not exist'):
         cam.run(specs, 'none', tmp_path)
 
 
 def _toy(spec) -> Explained:
     network = MogaNetClassifier(5, arch=TINY_ARCH).eval()
-    return ExplainedClass(network, torch.randn(1, 3, 64, 64), PICTURE, None, logits=network)
+    return ExplainedClass(network, torch.randn(1, 3, 64, 64), IMAGE, None, logits=network)
 
 
 @pytest.mark.parametrize('name', ['retinanet', 'mask-rcnn'])
 def test_the_score_of_a_detector_reaches_the_backbone(name, tmp_path):
-    """Of real detectors with random weights: what is explained is what the detector says, and has a map."""
+    """Real detectors with random weights: the explained score is that of the detection, and it has a map."""
     pytest.importorskip('mmdet')
     import cv2
 
@@ -230,7 +230,7 @@ def test_the_score_of_a_detector_reaches_the_backbone(name, tmp_path):
     model = build_model(load_config(tmp_path / 'tiny.py'))
     last, width = (model.roi_head.bbox_head.fc_cls, 11) if name == 'mask-rcnn' else (model.bbox_head.retina_cls, 10)
     with torch.no_grad():
-        last.bias.view(-1, width)[:, 3] = 2.0  # so sure of class 3 that it finds some
+        last.bias.view(-1, width)[:, 3] = 2.0  # high enough that the detector finds class 3
     torch.save(model.state_dict(), tmp_path / 'tiny.pth')
     cv2.imwrite(str(tmp_path / 'x.png'), np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8))
     explained = explain(parse_model(f'{tmp_path}/tiny.py@{tmp_path}/tiny.pth'), tmp_path / 'x.png', device='cpu')

@@ -23,9 +23,9 @@ def test_multiply_adds_by_hand():
     assert count_macs(net.to('meta'), torch.empty(1, 3, 5, 5, device='meta')) == 25 * 8 * 27 + 2 * 25 * 8 + 200 * 7
 
 
-# As fvcore counts the published code.
+# Counted by fvcore on the published code.
 @pytest.mark.parametrize('name, gmacs', [('moganet_xtiny', 0.7865), ('moganet_small', 4.9412)])
-def test_backbone_agrees_with_the_recount(name, gmacs):
+def test_multiply_adds_agree_with_fvcore(name, gmacs):
     with torch.device('meta'):
         model = create_model(name).eval().requires_grad_(False)
     assert count_macs(model, torch.empty(1, 3, 224, 224, device='meta')) / 1e9 == pytest.approx(gmacs, rel=2e-3)
@@ -34,7 +34,7 @@ def test_backbone_agrees_with_the_recount(name, gmacs):
 def test_multiply_adds_grow_with_the_area():
     pytest.importorskip('mmpretrain')
     small, large = (complexity(DIGITS, (1, length, length))[0].macs for length in (64, 128))
-    assert large == pytest.approx(4 * small, rel=3e-3)  # a vector an image comes on top
+    assert large == pytest.approx(4 * small, rel=3e-3)  # plus a term that does not depend on the area
 
 
 def test_second_stage_is_counted_for_1000_boxes_and_100_masks():
@@ -53,7 +53,7 @@ def test_parameters_are_those_of_the_model():
     assert sum(part.params for part in complexity(MASK_RCNN)) == sum(p.numel() for p in model.parameters())
 
 
-def test_an_input_without_a_size_is_asked_for(tmp_path):
+def test_missing_input_size_is_reported(tmp_path):
     config = tmp_path / 'bare.py'
     config.write_text("model = dict(type='MogaNet', arch='xtiny')\n")
     with pytest.raises(UserError, match='has no input_shape: give --shape'):
@@ -62,8 +62,8 @@ def test_an_input_without_a_size_is_asked_for(tmp_path):
         complexity(config, (3, 32, 32))
 
 
-def test_table_in_the_documents_is_what_the_tool_prints():
-    """Row names alone here: tests/test_dense_configs.py holds the figures themselves."""
+def test_table_in_the_docs_has_a_row_per_config():
+    """Names only: tests/test_dense_configs.py checks the figures."""
     rows = (ROOT / 'docs' / 'complexity.md').read_text().splitlines()
     names = [row.split('|')[1].strip() for row in rows if row.startswith('|')][2:]
     configs = sorted(path.relative_to(ROOT / 'configs').as_posix() for path in (ROOT / 'configs').glob('[!_]*/*.py'))

@@ -18,7 +18,7 @@ def write_log(work_dir, run, lines):
 
 @pytest.fixture
 def work_dir(tmp_path):
-    """Two runs of one training: the second goes on at step 20."""
+    """Two runs of one training: the second resumes at step 20."""
     folder = tmp_path / 'first'
     train = [dict(lr=0.1, loss=9.0 / step, time=1, epoch=1, iter=step, step=step) for step in (10, 20, 30)]
     write_log(folder, '20240101_000000', [*train, {'accuracy/top1': 50.0, 'data_time': 0.1, 'step': 1}])
@@ -26,7 +26,7 @@ def work_dir(tmp_path):
     return folder
 
 
-def test_runs_of_a_training_are_joined_and_the_last_word_counts(work_dir):
+def test_runs_of_a_training_are_joined_and_the_last_run_counts(work_dir):
     curves = read_curves(work_dir)
     steps, losses = curves['loss']
     assert steps.tolist() == [10, 20, 30]
@@ -36,7 +36,7 @@ def test_runs_of_a_training_are_joined_and_the_last_word_counts(work_dir):
     assert not is_validation(curves, 'data_time')
 
 
-def test_smoothing_keeps_a_constant_and_begins_at_the_first_value():
+def test_smoothing_keeps_a_constant_and_starts_at_the_first_value():
     np.testing.assert_allclose(smooth(np.full(5, 3.0), 0.9), 3)
     np.testing.assert_allclose(smooth(np.array([1.0, 2.0]), 0.5), [1, (0.25 * 1 + 0.5 * 2) / 0.75])
 
@@ -56,10 +56,10 @@ def test_several_trainings_in_one_figure(work_dir, tmp_path, monkeypatch, capsys
     assert found == {'a': {'lr': 0.1}, 'b': {'lr': 0.1}}
 
 
-def test_mistakes_are_told(work_dir, tmp_path):
-    with pytest.raises(UserError, match=r'holds no .*scalars\.json'):
+def test_user_errors_are_reported(work_dir, tmp_path):
+    with pytest.raises(UserError, match=r'has no .*scalars\.json'):
         read_curves(tmp_path / 'none')
-    with pytest.raises(UserError, match="scalar 'mAP' is in no log: choose from lr, loss"):
+    with pytest.raises(UserError, match="scalar 'mAP' is not in the logs: choose from lr, loss"):
         plot([('a', work_dir)], tmp_path / 'c.png', keys=['mAP'])
     with pytest.raises(UserError, match='same label'):
         plot([('a', work_dir), ('a', work_dir)], tmp_path / 'c.png')

@@ -1,4 +1,4 @@
-"""Interactions held against brute force over every subset, and runs that stop and go on."""
+"""Interactions compared with brute force over all subsets, and interrupted runs that resume."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ PLAYERS = 6
 
 
 def random_game(seed, players=PLAYERS):
-    """A value drawn for every subset."""
+    """A game with a random value for every subset."""
     table = np.random.default_rng(seed).standard_normal(2**players)
     return lambda kept: table[kept @ (1 << np.arange(players))]
 
@@ -57,7 +57,7 @@ def every_context(players, pair, order):
 
 
 def exact(value, pair, order, players=PLAYERS):
-    """I^(m)(i, j) over all contexts."""
+    """I^(m)(i, j), averaged over all contexts."""
     return interactions(value, np.array([pair]), every_context(players, pair, order)[None])[0]
 
 
@@ -68,14 +68,14 @@ def v(value, *members):
 
 
 def attribution(value, i, order):
-    """phi^(m)(i): what i adds to sets of m others, over all of them."""
+    """phi^(m)(i): mean contribution of i to all sets of m others."""
     others = [player for player in range(PLAYERS) if player != i]
     return np.mean([v(value, i, *members) - v(value, *members) for members in combinations(others, order)])
 
 
 @pytest.mark.parametrize('order', range(PLAYERS - 1))
 def test_interaction_is_the_mean_second_difference(order):
-    """Written out from the definition, without the code under test."""
+    """The definition, without the code under test."""
     value = random_game(0)
     others = [player for player in range(PLAYERS) if player not in (1, 4)]
     by_hand = np.mean(
@@ -104,7 +104,7 @@ def test_marginal_attribution():
 
 
 def test_shapley_interaction_is_the_mean_over_the_orders():
-    """Both as one player of n - 1, against each in a game without the other."""
+    """The pair as one player among n - 1, compared to each player in a game without the other."""
     value, n, (i, j) = random_game(3), PLAYERS, (0, 5)
     others = [player for player in range(n) if player not in (i, j)]
 
@@ -128,7 +128,7 @@ def test_symmetry_and_linearity():
 
 
 def test_closed_form_games():
-    """An additive game has no interactions; that of a pair has 1 for it at every order, and 0 for every other pair."""
+    """An additive game has no interactions; the game of one pair has 1 for it at every order and 0 for all others."""
     weights = np.random.default_rng(6).standard_normal(PLAYERS)
     for order in range(PLAYERS - 1):
         assert exact(lambda kept: kept @ weights + 7, (0, 3), order) == pytest.approx(0, abs=1e-9)
@@ -166,7 +166,7 @@ def test_linear_classifier_has_no_interactions():
 
 
 def test_masked_scores_are_those_of_images_masked_by_hand():
-    """Cells of 8 pixels over 3 are of 3, 3 and 2 rows; what is removed is 0."""
+    """8 pixels over 3 cells give cells of 3, 3 and 2 rows; hidden pixels are 0."""
     network = MogaNetClassifier(4, arch=TINY_ARCH, stem_strides=(1, 1)).eval()
     image = torch.randn(1, 3, 8, 8)
     kept = np.random.default_rng(0).random((11, 9)) < 0.5
@@ -203,7 +203,7 @@ def test_pairs_are_near_distinct_and_drawn_once():
         assert np.all(abs(np.diff(rows)) <= 2) and np.all(abs(np.diff(columns)) <= 2)
         assert len({frozenset(pair) for pair in pairs.tolist()}) == 40
     assert count_pairs(2, 2) == 6
-    assert len(sample_pairs(2, 6, 2, np.random.default_rng(0))) == 6  # all there are
+    assert len(sample_pairs(2, 6, 2, np.random.default_rng(0))) == 6  # all pairs
 
 
 def test_number_of_near_pairs_by_enumeration():
@@ -213,7 +213,7 @@ def test_number_of_near_pairs_by_enumeration():
         assert count_pairs(grid, radius) == near
 
 
-def test_contexts_have_their_size_and_leave_the_pair_out():
+def test_contexts_have_the_size_of_the_order_and_exclude_the_pair():
     settings = Settings(images=1, pairs=5, contexts=6, grid=4)
     pairs = draw_pairs(settings, 3)
     for order in settings.orders:
@@ -266,7 +266,7 @@ class Images:
 
 
 class Stub:
-    """A classifier as :class:`mogacore.analysis.classifiers.Classifier` is one, that may stop after some passes."""
+    """Stand-in for :class:`mogacore.analysis.classifiers.Classifier` that can fail after some forward passes."""
 
     def __init__(self, label, passes=None, seed=0):
         torch.manual_seed(seed)
@@ -304,12 +304,12 @@ def whole(tmp_path_factory):
     return measured(tmp_path_factory.mktemp('whole'), [Stub('a'), Stub('b', seed=1)])
 
 
-def test_second_run_is_the_same_to_the_bit(whole, tmp_path):
+def test_a_second_run_is_bitwise_equal(whole, tmp_path):
     assert measured(tmp_path, [Stub('a'), Stub('b', seed=1)]) == whole
 
 
 @pytest.mark.parametrize('passes', [0, 20, 60])
-def test_interrupted_run_goes_on_to_the_same_bits(whole, tmp_path, passes):
+def test_a_resumed_run_is_bitwise_equal(whole, tmp_path, passes):
     with pytest.raises(KeyboardInterrupt):
         measured(tmp_path, [Stub('a', passes), Stub('b', passes, seed=1)])
     assert not (tmp_path / 'interactions.json').exists()
@@ -317,22 +317,22 @@ def test_interrupted_run_goes_on_to_the_same_bits(whole, tmp_path, passes):
     assert measured(tmp_path, resumed) == whole
     fresh = Stub('a')
     measured(tmp_path / 'fresh', [fresh])
-    assert (resumed[0].calls < fresh.calls) == (passes > 0)  # what was done is not done again
+    assert (resumed[0].calls < fresh.calls) == (passes > 0)  # completed orders are not repeated
 
 
-def test_ranks_share_the_work_and_give_the_same_bits(whole, tmp_path):
+def test_ranks_share_the_work_and_the_result_is_bitwise_equal(whole, tmp_path):
     assert measured(tmp_path, [Stub('a'), Stub('b', seed=1)], ranks=4) == whole
 
 
 def test_models_get_the_same_draws(tmp_path):
-    """Two labels for one network have one curve, and a model added later leaves the others' alone."""
+    """Two labels of one network give the same curve, and adding a model does not change the others."""
     measured(tmp_path, [Stub('a')])
     measured(tmp_path, [Stub('a'), Stub('same')])
     models = json.loads((tmp_path / 'interactions.json').read_text())['models']
     assert models['a']['strength'] == models['same']['strength']
 
 
-def test_report_holds_what_was_measured(whole, tmp_path):
+def test_report_contains_the_measurements(whole, tmp_path):
     measured(tmp_path, [Stub('a'), Stub('b', seed=1)])
     report = json.loads((tmp_path / 'interactions.json').read_text())
     with np.load(tmp_path / 'interactions.npz') as arrays:
@@ -343,7 +343,7 @@ def test_report_holds_what_was_measured(whole, tmp_path):
     assert report['ratios'][0] == 0 and report['ratios'][-1] == 1
 
 
-def test_a_folder_of_another_run_is_told(tmp_path):
+def test_the_folder_of_another_run_is_reported(tmp_path):
     measured(tmp_path, [Stub('a')])
     with pytest.raises(UserError, match=r'another score: choose another --out-dir'):
         measured(tmp_path, [Stub('a')], settings=dataclasses.replace(SETTINGS, score='logit'))
@@ -353,14 +353,14 @@ def test_a_folder_of_another_run_is_told(tmp_path):
         measured(tmp_path, [other])
 
 
-def test_a_broken_partial_file_is_told(tmp_path):
+def test_a_broken_partial_file_is_reported(tmp_path):
     measured(tmp_path, [Stub('a')])
     (tmp_path / 'partial' / 'a' / '00001.npz').write_bytes(b'PK half')
     with pytest.raises(UserError, match=r'00001\.npz is broken: remove it'):
         measured(tmp_path, [Stub('a')])
 
 
-def test_images_are_chosen_over_the_classes():
+def test_images_are_chosen_evenly_over_the_classes():
     stub = Stub('a')
     labels = stub.images.labels
     every = choose_images([stub], dataclasses.replace(SETTINGS, images=8))
@@ -372,42 +372,44 @@ def test_images_are_chosen_over_the_classes():
         right = [i for i in range(8) if stub.network(stub.images[i][0]).argmax().item() == labels[i]]
     settings = dataclasses.replace(SETTINGS, selection='correct', images=len(right))
     assert right and sorted(choose_images([stub], settings)) == right
-    with pytest.raises(UserError, match=rf'9 images do not fit: the data has {len(right)}, all models right'):
+    with pytest.raises(
+        UserError, match=rf'9 images are too many: the data has {len(right)} that all models classify correctly'
+    ):
         choose_images([stub], dataclasses.replace(settings, images=9))
 
 
-def test_masking_is_measured_on_as_many_images():
+def test_masking_and_plain_passes_are_timed_on_equal_numbers_of_images():
     stub = Stub('a')
     speed = measure_masking(stub, SETTINGS, rounds=2, batches=2)
     assert min(speed['plain'], speed['masked'], speed['cpu_ratio']) > 0
     assert speed['quartiles'][0] <= speed['ratio'] <= speed['quartiles'][1]
-    assert stub.calls == 2 * 2 * 3  # rounds and the warm-up, of the same number of batches each
+    assert stub.calls == 2 * 2 * 3  # 2 rounds and the warm-up, 2 batches each, plain and masked
 
 
-def test_model_names_are_taken_apart():
+def test_model_names_are_parsed():
     assert parse_model('configs/a.py@b.pth') == ModelSpec('a', 'configs/a.py', 'b.pth')
     assert parse_model('XT=moganet_xtiny') == ModelSpec('XT', 'moganet_xtiny', None)
     assert parse_model('timm:resnet50@pretrained').checkpoint == 'pretrained'
-    with pytest.raises(UserError, match='two models are called'):
+    with pytest.raises(UserError, match='two models have the label'):
         parse_models(['a=x', 'a=y'])
 
 
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(pairs=7, grid=2), '7 pairs do not fit: a grid of 2 has 6'),
+        (dict(pairs=7, grid=2), '7 pairs are too many: a grid of 2 has 6'),
         (dict(ratios=(0.5, 1.5)), 'ratios'),
         (dict(score='odds'), "score 'odds' is unknown"),
         (dict(images=0), 'images 0'),
     ],
 )
-def test_settings_that_do_not_fit_are_told(change, message):
+def test_invalid_settings_are_reported(change, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(SETTINGS, **change)
 
 
 def test_tool_compares_models_on_data_of_a_config(tmp_path, capsys, monkeypatch):
-    """Without a task of its own: the digits, a network by name, and torchvision's."""
+    """The digits, a network of mogacore by name, and one of torchvision."""
     pytest.importorskip('mmpretrain')
     from mogacore.datasets.digits import write_digits
 
@@ -440,4 +442,4 @@ def test_tool_compares_models_on_data_of_a_config(tmp_path, capsys, monkeypatch)
     code, printed = run_tool('moganet_huge', *options)
     assert code == 2 and "model 'moganet_huge' is unknown" in printed.err
     code, printed = run_tool('torchvision:mobilenet_v3_small', *options, '--data', 'grey.py')
-    assert code == 2 and 'does not take images of (1, 32, 32)' in printed.err
+    assert code == 2 and 'does not accept images of (1, 32, 32)' in printed.err

@@ -17,18 +17,18 @@ from mogacore.models import MogaNetClassifier
 
 def test_field_of_a_convolution_is_its_kernel():
     conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
-    field, centre = receptive_field(conv, conv, torch.randn(4, 1, 9, 9))
+    field, center = receptive_field(conv, conv, torch.randn(4, 1, 9, 9))
     kernel = conv.weight.detach()[0, 0].abs().double()
     expected = np.zeros((9, 9))
     expected[3:6, 3:6] = kernel / kernel.sum()
     np.testing.assert_allclose(field, expected, rtol=1e-5)
-    assert centre == (4, 4)
+    assert center == (4, 4)
 
 
-def test_centre_of_a_cell_over_several_pixels():
+def test_center_of_a_cell_over_several_pixels():
     pool = nn.AvgPool2d(4)
-    field, centre = receptive_field(pool, pool, torch.randn(1, 3, 12, 8))
-    assert centre == (5.5, 5.5)  # row 1 of 3, column 1 of 2
+    field, center = receptive_field(pool, pool, torch.randn(1, 3, 12, 8))
+    assert center == (5.5, 5.5)  # row 1 of 3, column 1 of 2
     assert np.count_nonzero(field) == 16 and field[4:8, 4:8].sum() == pytest.approx(1)
 
 
@@ -36,10 +36,10 @@ def test_side_of_the_square_that_holds_a_share():
     field = np.full((7, 7), 1 / 49)
     for share, side in ((1 / 49, 1), (9 / 49, 3), (10 / 49, 5), (1.0, 7)):
         assert side_holding(field, (3, 3), share - 1e-9) == side
-    assert side_holding(field, (2.5, 2.5), 3.9 / 49) == 2  # four pixels about a corner
+    assert side_holding(field, (2.5, 2.5), 3.9 / 49) == 2  # the four pixels around a corner
 
 
-def test_a_layer_without_input_is_told():
+def test_a_layer_that_ignores_the_image_is_reported():
     class Apart(nn.Module):
         def __init__(self):
             super().__init__()
@@ -62,8 +62,8 @@ def test_mean_frequency_of_waves():
     assert mean_frequency(torch.ones(2, 3, 1, 1)) is None
 
 
-def test_orders_add_up_to_the_output_of_the_convolution():
-    """Shares by hand, from each part of the mixing convolution's weights."""
+def test_orders_sum_to_the_output_of_the_convolution():
+    """Shares computed from each part of the weights of the mixing convolution."""
     network = MogaNetClassifier(3, arch=TINY_ARCH, layer_scale_init=1.0).eval()
     images = torch.randn(2, 3, 64, 64)
     value = network.blocks3[0].attn.value

@@ -8,15 +8,15 @@ from conftest import ROOT
 from mogacore.analysis.scaling import Cluster, Training, all_reduce_s, saturation, scale
 from mogacore.errors import UserError
 
-# 4 GPUs a node at 10 GB/s, nodes at 1 GB/s, 1 ms a message.
+# 4 GPUs per node at 10 GB/s, nodes at 1 GB/s, 1 ms per message.
 CLUSTER = Cluster(gpus_per_node=4, node_bytes_per_s=10e9, network_bytes_per_s=1e9, latency_s=1e-3)
 
 
 @pytest.mark.parametrize(
     'gpus, seconds',
     [
-        (1, 0.0),  # nobody to talk to
-        (2, 2 * (0.05 / 10 + 0.001)),  # halves of 0.1 GB, there and back
+        (1, 0.0),  # no communication
+        (2, 2 * (0.05 / 10 + 0.001)),  # two messages of half of 0.1 GB
         (4, 6 * (0.025 / 10 + 0.001)),
         (8, 14 * (0.0125 / 1 + 0.001)),  # over the network
     ],
@@ -26,7 +26,7 @@ def test_ring_all_reduce_by_hand(gpus, seconds):
 
 
 def test_throughput_by_hand():
-    """A step of 0.1 s with 32 images: 8 GPUs wait 0.189 s for their gradients, or 0.139 s if 0.05 s are hidden."""
+    """A step of 0.1 s with 32 images: 8 GPUs wait 0.189 s for gradients, or 0.139 s if 0.05 s are hidden."""
     exposed, hidden = (scale(Training(0.1, 32, 0.1e9, overlap_s), CLUSTER, [1, 4, 8]) for overlap_s in (0.0, 0.05))
     assert [row['images_per_s'] for row in exposed] == pytest.approx([320, 128 / 0.121, 256 / 0.289])
     assert [row['images_per_s'] for row in hidden] == pytest.approx([320, 1280, 256 / 0.239])
@@ -38,7 +38,7 @@ def test_throughput_by_hand():
 
 
 def test_without_latency_the_time_has_a_limit():
-    """However many GPUs: twice the gradients over the slowest link."""
+    """For any number of GPUs: twice the gradients over the slowest link."""
     cluster = Cluster(8, 100e9, 10e9)
     assert all_reduce_s(1024, 1e9, cluster) == pytest.approx(0.2 * 1023 / 1024)
 
@@ -47,12 +47,12 @@ def test_without_latency_the_time_has_a_limit():
     'make, message',
     [
         (lambda: Cluster(8, 0, 1e9), 'bandwidths must be above 0'),
-        (lambda: Training(0.0, 1, 1), 'time and batch must be above 0'),
-        (lambda: Training(0.1, 1, 1, overlap_s=0.2), 'overlap of 0.2 s does not fit'),
-        (lambda: scale(Training(0.1, 1, 1), CLUSTER, [0]), '0 GPUs do not fit'),
+        (lambda: Training(0.0, 1, 1), 'time and batch size must be above 0'),
+        (lambda: Training(0.1, 1, 1, overlap_s=0.2), 'overlap of 0.2 s is invalid'),
+        (lambda: scale(Training(0.1, 1, 1), CLUSTER, [0]), '0 GPUs are invalid'),
     ],
 )
-def test_impossible_measurements_are_told(make, message):
+def test_invalid_measurements_are_reported(make, message):
     with pytest.raises(UserError, match=message):
         make()
 
@@ -84,9 +84,9 @@ def test_tool_models_a_benchmark_and_draws_it(tmp_path, monkeypatch, capsys):
     'args, message',
     [
         (['--step-ms', '3'], 'give --benchmark FILE, or all of --step-ms, --batch-size and --gradient-mb'),
-        (['--benchmark', 'none.json'], 'none.json is no file of tools/benchmark.py'),
+        (['--benchmark', 'none.json'], 'none.json is not a file of tools/benchmark.py'),
     ],
 )
-def test_missing_measurements_are_told(args, message, monkeypatch, capsys):
+def test_missing_measurements_are_reported(args, message, monkeypatch, capsys):
     assert call(monkeypatch, *args) == 2
     assert message in capsys.readouterr().err

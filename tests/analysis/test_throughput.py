@@ -19,11 +19,11 @@ def test_saved_bytes_by_hand():
     """ReLU keeps its output and the linear layer its input, here the same memory; parameters do not count."""
     net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
     images = torch.randn(5, 4)
-    # The images, the output of ReLU, and what the square of the loss keeps.
+    # Saved: the images, the output of ReLU, and the input of the square in the loss.
     assert saved_bytes(net, images) == 4 * (5 * 4 + 5 * 6 + 5 * 2)
 
 
-def test_fast_network_keeps_less_for_the_backward_pass_than_the_plain_one():
+def test_accelerated_network_keeps_less_for_the_backward_pass_than_the_plain_one():
     model = MogaNet(TINY_ARCH).train()
     images = torch.randn(1, 3, 64, 64)
     assert saved_bytes(model, images) < 0.8 * saved_bytes(throughput.Plain(model), images)
@@ -53,7 +53,7 @@ def test_networks_are_timed_in_turn(mode, monkeypatch):
     assert row['ratio_quartiles'][0] <= row['ratio'] <= row['ratio_quartiles'][1]
 
 
-def test_fused_network_is_told_with_its_difference(monkeypatch):
+def test_fused_network_is_reported_with_its_error(monkeypatch):
     monkeypatch.setattr(throughput, 'build', lambda name: MogaNet(TINY_ARCH))
     (found,) = measure([('a', 'fused')], (3, 32, 32), 1, rounds=1)
     assert 0 <= found.error < 1e-4
@@ -75,15 +75,15 @@ def test_configs_and_peers_are_networks():
         ([('moganet_xtiny', 'fused')], dict(mode='train'), "backend 'fused' cannot train"),
         ([('plain:moganet_xtiny', 'fused')], {}, 'a plain network has no fused form'),
         ([('moganet_xtiny', 'eager')], dict(mode='sleep'), "mode 'sleep' is unknown"),
-        ([('moganet_xtiny', 'eager')], dict(rounds=0), 'rounds 0'),
+        ([('moganet_xtiny', 'eager')], dict(rounds=0), '0 rounds'),
     ],
 )
-def test_wrong_settings_are_told(networks, settings, message):
+def test_invalid_settings_are_reported(networks, settings, message):
     with pytest.raises(UserError, match=message):
         measure(networks, (3, 32, 32), 1, **settings)
 
 
-def test_tool_writes_json_and_a_picture(tmp_path, monkeypatch, capsys):
+def test_tool_writes_json_and_a_plot(tmp_path, monkeypatch, capsys):
     args = [
         'benchmark.py',
         'moganet_xtiny',
@@ -119,7 +119,7 @@ def test_tool_writes_json_and_a_picture(tmp_path, monkeypatch, capsys):
     assert (tmp_path / 'b.png').stat().st_size > 5000
 
 
-def test_growth_is_told_by_size_and_by_batch(tmp_path, monkeypatch):
+def test_growth_is_measured_by_size_and_by_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(throughput, 'build', lambda name: MogaNet(TINY_ARCH))
     growth = measure_growth('a', 'eager', (32, 64), (1, 2, 3), 32, 2, rounds=2)
     cases = {key: [(row['size'], row['batch_size'], row['pixels']) for row in rows] for key, rows in growth.items()}
@@ -134,7 +134,7 @@ def test_growth_is_told_by_size_and_by_batch(tmp_path, monkeypatch):
 
 
 def test_training_follows_the_plain_network():
-    """Fifty steps on seeded images, side by side: the same losses to a thousandth."""
+    """Fifty steps on seeded images: the losses agree to a thousandth."""
     fast = MogaNetClassifier(num_classes=5, arch=TINY_ARCH, layer_scale_init=0.1)
     plain = throughput.Plain(deepcopy(fast))
     curves = []

@@ -1,4 +1,4 @@
-"""The published results: every row there, each figure once, nothing unverified among them."""
+"""The published results: all rows are present, and unverified figures are omitted."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ from conftest import ROOT
 
 from mogacore.published import TASKS, load_results, official_weights, published_complexity
 
-# Rows by task, MogaNet's and those of other networks, counted in the published tables.
+# Rows per task of MogaNet and of other networks, counted in the published tables.
 MOGANET = {
     'classification': 33,
     'mixup': 11,
@@ -26,20 +26,20 @@ def by_id():
     return {result.id: result for result in load_results()}
 
 
-def test_every_row_is_there():
+def test_every_row_is_present():
     assert Counter(r.task for r in load_results() if r.is_moganet) == MOGANET
     assert Counter(r.task for r in load_results() if not r.is_moganet) == BASELINES
     assert tuple(MOGANET) == TASKS
     assert len(by_id()) == len(load_results()) == 226
 
 
-def test_a_row_has_a_config_that_is_there_or_the_reason_why_not():
+def test_a_row_has_an_existing_config_or_a_reason_why_not():
     for result in load_results():
         assert bool(result.config) != bool(result.reason), result.id
         assert not result.config or (ROOT / 'configs' / result.config).is_file(), result.id
 
 
-def test_figures_that_were_not_held_against_the_paper_stay_out():
+def test_figures_not_checked_against_the_paper_are_omitted():
     hidden = {result.id for result in load_results() if not result.metrics}
     assert hidden == {f'paper-{number:03}' for number in range(2, 15)}
     for name in hidden:
@@ -51,9 +51,9 @@ def test_figures_that_were_not_held_against_the_paper_stay_out():
 @pytest.mark.parametrize(
     'name, gate, weight_set',
     [
-        ('cls-001', 'single', 'raw'),  # the paper's release, trained without an average
+        ('cls-001', 'single', 'raw'),  # the paper's release, trained without EMA
         ('cls-006', 'single', 'ema'),
-        ('cls-005', 'double', 'raw'),  # T*, OpenMixup's
+        ('cls-005', 'double', 'raw'),  # T* of OpenMixup
         ('cls-016', 'double', 'ema'),
         ('cls-020', 'double', 'raw'),
         ('cls-041', 'double', ''),
@@ -64,11 +64,11 @@ def test_figures_that_were_not_held_against_the_paper_stay_out():
         ('vid-012', '', ''),
     ],
 )
-def test_gate_and_set_are_those_that_the_weights_were_published_with(name, gate, weight_set):
+def test_gate_and_weight_set_are_the_published_ones(name, gate, weight_set):
     assert (by_id()[name].gate, by_id()[name].weight_set) == (gate, weight_set)
 
 
-def test_weights_have_an_address_and_a_name_of_their_own():
+def test_weights_have_an_address_and_a_unique_name():
     for result in load_results():
         if result.weights:
             assert result.weights.startswith('https://') and result.weights_name and '/' not in result.weights_name

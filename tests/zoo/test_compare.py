@@ -1,4 +1,4 @@
-"""The small comparison: equal search, nothing chosen on the test set, done once."""
+"""The small comparison: equal search, no choice by the test set, no run repeated."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ CONFIGS = ROOT / 'configs' / 'classification'
 
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
-    """A folder with the digits, and two small networks over them."""
+    """A folder with the digits and configs of two small networks."""
     folder = tmp_path_factory.mktemp('comparison')
     write_digits(folder / 'data' / 'digits', parts=('classification',))
     for name, width in (('wide', 32), ('narrow', 16)):
@@ -31,7 +31,7 @@ def project(tmp_path_factory):
     return folder
 
 
-def test_every_run_is_done_once_and_the_best_rate_of_the_search_is_taken(project, monkeypatch):
+def test_every_run_is_done_once_and_the_best_rate_of_the_search_is_used(project, monkeypatch):
     monkeypatch.chdir(project)
     configs = sorted(project.glob('*_digits.py'))
     seen = []
@@ -50,13 +50,13 @@ def test_every_run_is_done_once_and_the_best_rate_of_the_search_is_taken(project
         assert {result['rate'] for result in finals} == {row.rate} and {result['seed'] for result in finals} == {0, 1}
     again = compare.compare(configs, 'work', **settings)
     assert again == rows and {path: json.loads(path.read_text()) for path in results} == results
-    # Another work dir gives the same row anew.
+    # A rerun in another work dir gives the same row.
     (repeated,) = compare.compare(configs[:1], 'again', **settings)
     assert abs(repeated.mean - rows[0].mean) <= max(rows[0].spread, 1.0)
 
 
 @pytest.mark.parametrize('is_search', [True, False])
-def test_the_search_sees_training_images_alone_and_the_fold_is_held_out(project, monkeypatch, is_search):
+def test_the_search_uses_training_images_only_and_holds_out_a_fold(project, monkeypatch, is_search):
     monkeypatch.chdir(project)
     cfg = load_config(CONFIGS / 'resnet18_digits.py')
     cfg = compare.derive(cfg, compare.Run('x', 0.01, 0, 7, is_search))
@@ -73,14 +73,14 @@ def test_the_search_sees_training_images_alone_and_the_fold_is_held_out(project,
 
 
 @pytest.mark.parametrize('is_search', [True, False])
-def test_a_part_of_the_training_set_alone(project, monkeypatch, is_search):
+def test_runs_can_use_a_part_of_the_training_set(project, monkeypatch, is_search):
     monkeypatch.chdir(project)
     run = compare.Run('x', 0.01, 0, 7, is_search, images=100)
     cfg = compare.derive(load_config(CONFIGS / 'resnet18_digits.py'), run)
     used = set(cfg.train_dataloader.dataset.indices) | set(cfg.val_dataloader.dataset.get('indices', ()))
     assert used == set(range(100)) and '100images' in run.folder
     for images in (2000, -1):
-        with pytest.raises(UserError, match=f'{images} images do not fit: the training set has 1442'):
+        with pytest.raises(UserError, match=f'{images} images are invalid: choose from 1 to 1442'):
             compare.derive(
                 load_config(CONFIGS / 'resnet18_digits.py'), compare.Run('x', 0.01, 0, 7, is_search, images=images)
             )
@@ -88,7 +88,7 @@ def test_a_part_of_the_training_set_alone(project, monkeypatch, is_search):
         compare.compare([], 'few', epochs=2, images=4)
 
 
-def test_a_failed_run_is_told_with_its_last_line(project, monkeypatch):
+def test_a_failed_run_is_reported_with_its_last_line(project, monkeypatch):
     monkeypatch.chdir(project)
     (project / 'broken.py').write_text(
         f"_base_ = '{CONFIGS / 'moganet-xtiny_digits.py'}'\nmodel = dict(backbone=dict(arch='huge'))\n"

@@ -31,7 +31,7 @@ XT = 'moganet-xtiny_8xb128_in1k-224'
 
 
 def tool(*args):
-    """main of tools/reproduce.py."""
+    """Call ``main`` of tools/reproduce.py."""
     return runpy.run_path(str(ROOT / 'tools' / 'reproduce.py'))['main'](list(map(str, args)))
 
 
@@ -54,7 +54,7 @@ class TestSizes:
         assert found['vid-012'].agrees and found['pose-001'].agrees
         assert found['cls-001'].agrees is False and '2,956,066' in reproduce.remark(found['cls-001'])
         assert found['cls-001'].params == found['cls-010'].params == 2_956_066
-        assert found['mix-027'].params is None and 'no part of this package' in reproduce.remark(found['mix-027'])
+        assert found['mix-027'].params is None and 'not part of this package' in reproduce.remark(found['mix-027'])
         text = reproduce.summary(rows)
         assert '7 with a config' in text and 'WITHOUT' not in text
 
@@ -63,14 +63,14 @@ class TestSizes:
         [(5.197e6, '5.20', True), (5.27e6, '5.20', False), (14.47e6, '14.4', True), (14.52e6, '14.4', False),
          (None, '1', None), (1.0, '', None)],
     )  # fmt: skip
-    def test_a_printed_figure_is_met_within_its_rounding(self, ours, printed, expected):
+    def test_a_printed_figure_is_compared_within_its_rounding(self, ours, printed, expected):
         assert reproduce.within(ours, printed, 1e6, 0.003) is expected
 
     def test_rows_are_chosen_by_task_and_id(self):
         assert len(reproduce.select()) == 115 and len(reproduce.select(baselines=True)) == 226
         assert {result.task for result in reproduce.select(['pose'])} == {'pose'}
         assert [result.id for result in reproduce.select(['cls-00[12]'])] == ['cls-001', 'cls-002']
-        with pytest.raises(UserError, match='is no task and no row'):
+        with pytest.raises(UserError, match="task or row 'poses' is unknown"):
             reproduce.select(['poses'])
 
 
@@ -83,14 +83,14 @@ class TestMeasured:
         assert measured.metrics == {'top1': 71.5, 'top5': 89.0}
         assert reproduce.difference(RESULTS['cls-001'], 'top1', measured) == pytest.approx(-5.0)
 
-    def test_of_errors_the_least_is_the_best_and_groups_have_their_own(self, tmp_path):
+    def test_the_lowest_error_is_the_best_and_groups_have_separate_metrics(self, tmp_path):
         first, second = {'video/mse': 90.0, 'video/r_mse': 300.0}, {'video/mse': 95.0, 'video/r_mse': 290.0}
         write_scalars(tmp_path / 'simvp_moganet_50e_weather-mv', first, second)
         assert reproduce.find_measured(RESULTS['ostl-011'], CONFIGS, tmp_path).metrics == {'mse': 90.0}
         assert reproduce.find_measured(RESULTS['ostl-012'], CONFIGS, tmp_path).metrics == {'mse': 290.0}
         assert reproduce.is_worse('mse', 1.0) and not reproduce.is_worse('top1', 1.0)
 
-    def test_a_test_comes_before_a_log_and_published_weights_before_both(self, tmp_path):
+    def test_a_test_precedes_a_log_and_published_weights_precede_both(self, tmp_path):
         write_scalars(tmp_path / XT, {'accuracy/top1': 70.0, 'step': 1})
         test = tmp_path / XT / 'metrics.json'
         test.write_text(json.dumps({'config': f'x/{XT}.py', 'metrics': {'accuracy/top1': 71.0}}))
@@ -101,12 +101,12 @@ class TestMeasured:
         out.write_text(json.dumps({'metrics': {'accuracy/top1': 76.4}}))
         assert reproduce.find_measured(RESULTS['cls-001'], CONFIGS, tmp_path).metrics == {'top1': 76.4}
 
-    def test_the_other_gate_has_a_work_dir_of_its_own(self, tmp_path):
+    def test_the_other_gate_has_a_separate_work_dir(self, tmp_path):
         write_scalars(tmp_path / f'{XT}_double-gate', {'accuracy/top1': 75.0, 'step': 1})
         assert reproduce.find_measured(RESULTS['cls-001'], CONFIGS, tmp_path) is None
         assert reproduce.find_measured(RESULTS['cls-010'], CONFIGS, tmp_path).metrics == {'top1': 75.0}
 
-    def test_fractions_become_per_cent(self, tmp_path):
+    def test_fractions_become_percentages(self, tmp_path):
         write_scalars(tmp_path / 'retinanet_moganet-xtiny_fpn_1x_coco', {'coco/bbox_mAP': 0.395, 'step': 1})
         assert reproduce.find_measured(RESULTS['det-001'], CONFIGS, tmp_path).metrics == {'box_mAP': 39.5}
 
@@ -128,7 +128,7 @@ class TestTool:
         assert '| cls-001 |' in files['markdown'].read_text()
         assert files['plot'].read_bytes()[:4] == b'\x89PNG'
 
-    def test_plan_of_every_row_names_what_is_there(self, tmp_path, monkeypatch):
+    def test_plan_of_every_row_lists_its_requirements(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         runs = plan.missing_runs(reproduce.select(), ROOT, tmp_path / 'work_dirs', 'gpu')
         assert sorted(row for run in runs for row in run.rows) == sorted(r.id for r in reproduce.select() if r.config)
@@ -145,7 +145,7 @@ class TestTool:
         found = {row: run for run in runs for row in run.rows}
         assert found['cls-001'].gpus == found['det-001'].gpus == found['pose-001'].gpus == 8
         assert found['vid-012'].gpus == 1
-        # ImageNet 300 times at the 15.3 images a second of the measured step, on 8 of these machines.
+        # 300 epochs of ImageNet at the measured 15.3 images per second, on 8 of these machines.
         assert found['cls-001'].hours == pytest.approx(1_281_167 * 300 / 15.3 / 8 / 3600, rel=0.03)
         needs = dict(found['det-001'].needs())
         assert 'data folder data/coco is missing' in needs['data']
@@ -164,7 +164,7 @@ class TestTool:
         assert 'would queue 1 run(s) of 8 processes' in done.stdout
         assert 'data folder data/imagenet is missing' in done.stdout and not list(tmp_path.iterdir())
 
-    def test_a_dry_run_refuses_what_a_training_would(self):
+    def test_a_dry_run_rejects_what_a_training_would(self):
         config = str(CONFIGS / 'classification' / f'{XT}.py')
         with pytest.raises(UserError, match='seed -1'):
             dry_run(config, seed=-1)
@@ -183,7 +183,7 @@ class TestTool:
             run.command.startswith('GPUS=4 ') and '--auto-scale-lr --cfg-options train_cfg.max_epochs=3' in run.command
         )
         file.write_text(json.dumps({'mode': 'infer', 'machine': 'a GPU', 'measurements': [step]}))
-        with pytest.raises(UserError, match='holds no training steps'):
+        with pytest.raises(UserError, match='has no training step times'):
             plan.Speed.load(file)
 
     def test_submit_needs_a_partition(self, capsys):
@@ -193,7 +193,7 @@ class TestTool:
 
 
 def container(kind, raw, averaged):
-    """Weights in the containers in which they were published."""
+    """Weights in the containers of the published files."""
     prefixed = {
         which: {('head.fc.' + n[5:] if n.startswith('head.') else 'backbone.' + n): v for n, v in weights.items()}
         for which, weights in (('raw', raw), ('ema', averaged))
@@ -215,7 +215,7 @@ def filled(state_dict, number):
 
 
 class TestEvaluate:
-    # Which rows, in which container, which set and gate are right.
+    # Row, container, expected set of weights, expected gate.
     CASES = (
         ('cls-001', 'release', 'raw', False),
         ('cls-006', 'release', 'ema', False),
@@ -228,7 +228,7 @@ class TestEvaluate:
 
     @pytest.fixture
     def tested(self, monkeypatch):
-        """Stands in for a test: what it was told, and the model that comes of it with its weights loaded."""
+        """Replaces the test; records its arguments and the model with the loaded weights."""
         calls = []
 
         def test(config, checkpoint, work_dir, cfg_options):
@@ -246,7 +246,7 @@ class TestEvaluate:
         return calls
 
     @pytest.mark.parametrize('name, kind, expected, gate', CASES)
-    def test_config_gate_and_set_are_those_of_the_figure(self, tmp_path, tested, name, kind, expected, gate):
+    def test_config_gate_and_weights_are_those_of_the_figure(self, tmp_path, tested, name, kind, expected, gate):
         model = build_tiny()
         raw, averaged = filled(model.state_dict(), 1.0), filled(model.state_dict(), 2.0)
         torch.save(container(kind, raw, averaged), tmp_path / RESULTS[name].weights_file)
@@ -260,18 +260,18 @@ class TestEvaluate:
         report = json.loads((tmp_path / 'w' / 'published' / f'{name}.json').read_text())
         assert report['metrics'] == {'accuracy/top1': 50.0} and report['result'] == name
         assert any('published' in line for line in said)
-        # A second call tests nothing again.
+        # A second call skips it.
         evaluate.evaluate_folder(tmp_path, [RESULTS[name]], CONFIGS, tmp_path / 'w', {}, said.append)
-        assert len(tested) == 1 and 'tested before' in said[-1]
+        assert len(tested) == 1 and 'already tested' in said[-1]
 
     @pytest.mark.parametrize('name', ['det-001', 'seg-006', 'pose-001', 'vid-012'])
-    def test_files_of_other_tasks_are_tested_with_their_config_as_they_are(self, tmp_path, name):
+    def test_files_of_other_tasks_are_tested_with_their_unchanged_config(self, tmp_path, name):
         weights = {'backbone.norm1.weight': torch.ones(1), 'neck.weight': torch.ones(1)}
         torch.save({'meta': {'mmcv_version': '1.7.0'}, 'state_dict': weights}, tmp_path / RESULTS[name].weights_file)
         (trial,) = evaluate.trials(tmp_path, [RESULTS[name]], CONFIGS)
         assert trial.config == CONFIGS / RESULTS[name].config and trial.ema is None and trial.options == {}
 
-    def test_what_cannot_be_tested_is_told_and_the_rest_goes_on(self, tmp_path, tested):
+    def test_a_file_that_cannot_be_tested_is_reported_and_the_others_are_tested(self, tmp_path, tested):
         (tmp_path / RESULTS['cls-001'].weights_file).write_bytes(b'<html>')
         model = build_tiny()
         torch.save(model.state_dict(), tmp_path / RESULTS['cls-003'].weights_file)
@@ -281,14 +281,14 @@ class TestEvaluate:
         assert evaluate.evaluate_folder(tmp_path, results, CONFIGS, tmp_path / 'w', {}, said.append) == 1
         assert len(tested) == 1
         text = '\n'.join(said)
-        assert 'not tested' in text and 'not a checkpoint' in text and 'mine.pth: is no published file' in text
+        assert 'not tested' in text and 'not a checkpoint' in text and 'mine.pth: not a published file' in text
 
-    def test_a_folder_without_published_files_is_refused(self, tmp_path):
+    def test_a_folder_without_published_files_is_rejected(self, tmp_path):
         with pytest.raises(UserError, match='no published weight file'):
             evaluate.evaluate_folder(tmp_path, load_results(), CONFIGS, tmp_path, {}, print)
 
-    def test_a_real_test_finds_its_data_and_writes_what_the_table_reads(self, tmp_path, monkeypatch, capsys):
-        """XT with random weights on two pictures, through the tool."""
+    def test_a_real_test_finds_its_data_and_writes_the_metrics_for_the_table(self, tmp_path, monkeypatch, capsys):
+        """XT with random weights on two images, with the tool."""
         image = pytest.importorskip('PIL.Image')
         for label in ('n01440764', 'n01443537'):
             folder = tmp_path / 'data' / 'imagenet' / 'val' / label
@@ -312,12 +312,12 @@ def build_tiny():
 
 
 class TestMetafiles:
-    def test_files_are_those_that_the_results_give(self):
+    def test_files_agree_with_the_results(self):
         for name, text in metafiles().items():
             assert (ROOT / name).read_text() == text, f'{name} is out of date: run tools/reproduce.py --write'
 
     def test_page_of_all_results_is_up_to_date(self):
-        """Ids and published figures here; the sizes computed now are held by the tests of the configs."""
+        """Ids and published figures only; the tests of the configs check the computed sizes."""
         lines = [line.split(' | ') for line in (ROOT / 'docs' / 'model_zoo.md').read_text().splitlines()]
         found = {cells[0].removeprefix('| '): cells for cells in lines if len(cells) > 5}
         blank = [reproduce.Row(result) for result in load_results()]
@@ -362,7 +362,7 @@ class TestMetafiles:
         assert torch.allclose(torch.from_numpy(found['pred_scores']), scores, atol=1e-6)
         assert found['pred_label'] == scores.argmax()
 
-    def test_weights_of_a_model_fit_its_gate(self):
+    def test_weights_of_a_model_have_its_gate(self):
         import yaml
 
         for name in metafiles():

@@ -6,6 +6,6 @@ default_hooks = dict(
     visualization=dict(type='VisualizationHook', enable=False),
 )
 visualizer = dict(type='UniversalVisualizer')
-# For test.py --tta: the views of each image, laid in before the last step of the test pipeline.
+# For test.py --tta: the views of each image, inserted before the last step of the test pipeline.
 tta_model = dict(type='AverageClsScoreTTA')
 tta_views = [[dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]]

@@ -1,4 +1,4 @@
-# The 21 joints of a synthetic hand, from scratch, in minutes on two CPU cores.
+# 21 joints of a synthetic hand; trains from scratch in minutes on two CPU cores.
 _base_ = [
     './_base_/models/heatmap3d.py',
     './_base_/datasets/freihand_synthetic.py',

@@ -1,4 +1,4 @@
-# One or two synthetic hands, from scratch, in minutes on two CPU cores.
+# One or two synthetic hands; trains from scratch in minutes on two CPU cores.
 _base_ = [
     './_base_/models/internet.py',
     './_base_/datasets/interhand3d_synthetic.py',

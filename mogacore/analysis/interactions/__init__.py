@@ -1,11 +1,12 @@
-"""Multi-order interactions: in how much context do the parts of an image work together for a network's decision?
+"""Multi-order interactions: how much context the parts of an image need to act together in a network's decision.
 
-The players are the cells of a grid over the image; v(S) is the network's score of the image of which only the cells of
-S are left. The m-order interaction of two cells is what both together add to v, over what each adds alone, in contexts
-of m other cells; the strength of an order is its mean absolute value over that of all orders.
+The players are the cells of a grid over the image; v(S) is the score of the network when only the cells of S are
+visible. The m-order interaction of two cells is what both together add to v beyond what each adds alone, averaged over
+contexts of m other cells. The strength of an order is its mean absolute interaction, relative to the mean of all
+orders.
 
-Sources: Zhang et al., arXiv 2009.11729, and Deng et al., arXiv 2111.06236, define them; Li et al., MogaNet, arXiv
-2211.03295, section 3, compares networks by them.
+Sources: definitions in Zhang et al., arXiv 2009.11729, and Deng et al., arXiv 2111.06236; comparison of networks in Li
+et al., MogaNet, arXiv 2211.03295, section 3.
 """
 
 from .report import draw, write_report

@@ -1,4 +1,4 @@
-"""The report of a run: the numbers of all images as JSON, numpy archive and figure."""
+"""The report of a run: the results of all images as JSON, NumPy archive and figure."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .settings import Settings
 def write_report(
     folder: Path, settings: Settings, found: dict[str, np.ndarray], models: dict[str, dict], facts: dict
 ) -> dict:
-    """Combine the numbers of all images; write ``interactions.json``, ``.npz`` and ``.png``.
+    """Combine the results of all images; write ``interactions.json``, ``.npz`` and ``.png``.
 
     Args:
-        folder: Existing folder to write to.
-        settings: How much was measured.
-        found: Interactions of each model by its label, (images, orders, pairs).
-        models: What the report says about each model besides its numbers, by label.
-        facts: What the report says about the run, its ``settings``.
+        folder: Existing output folder.
+        settings: Settings of the measurement.
+        found: Interactions of each model by label, (images, orders, pairs).
+        models: Description of each model by label, copied to the report.
+        facts: Description of the run, copied to the report as ``settings``.
 
     Returns:
-        ``settings``, ``orders``, ``ratios`` (orders over the largest), and for each model ``strength``, its
-        ``strength_error``, and ``magnitude``, the mean absolute interaction, by order.
+        ``settings``, ``orders``, ``ratios`` (order over largest order), and for each model, by order: ``strength``, its
+        standard error ``strength_error``, and ``magnitude``, the mean absolute interaction.
     """
     orders = settings.orders
-    report = {'settings': facts, 'orders': orders, 'models': {}}
+    report: dict = {'settings': facts, 'orders': orders, 'models': {}}
     report['ratios'] = [order / (settings.players - 2) for order in orders]
     arrays = {'orders': np.array(orders), 'ratios': np.array(report['ratios'])}
     for label, pairs in found.items():
@@ -49,10 +49,10 @@ def write_report(
 
 
 def draw(found: dict, path: str | Path) -> None:
-    """Draw strength over order, a line and a band of one standard error a model, and the magnitudes beside it.
+    """Draw strength and magnitude over order, one line per model; the band is one standard error of the strength.
 
     Args:
-        found: As of :func:`write_report`.
+        found: The report of :func:`write_report`.
         path: PNG file to write.
     """
     from matplotlib.figure import Figure
@@ -75,8 +75,8 @@ def draw(found: dict, path: str | Path) -> None:
         axis.grid(alpha=0.3)
     left.legend()
     figure.suptitle(
-        f'{settings["images"]} images, {settings["pairs"]} pairs an image, {settings["contexts"]} contexts a pair and '
-        f'order, {settings["grid"]} x {settings["grid"]} cells',
+        f'{settings["images"]} images, {settings["pairs"]} pairs per image, {settings["contexts"]} contexts per pair '
+        f'and order, {settings["grid"]} x {settings["grid"]} cells',
         fontsize=9,
     )
     write_figure(path, figure, dpi=110)

@@ -1,4 +1,4 @@
-"""Measures models on the same draws, image by image; a stopped run resumes and gives the same numbers."""
+"""Measure models on the same random draws, image by image; a resumed run gives the same numbers."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from .sampling import draw_contexts, draw_pairs
 from .scores import MaskedScores, interactions
 from .settings import Settings
 
-# Ranks wait for the slowest at the end, which may be an image behind.
+# At the end all ranks wait for the slowest, which may need the time of one image more.
 WAIT_S = 7 * 24 * 3600
 
 
 def choose_images(classifiers: Sequence[Classifier], settings: Settings) -> list[int]:
     """Indices of the images to measure, the same in every run.
 
-    Classes come in a drawn order, first with their first image each, then with their second, and so on.
+    The order of the classes is random; each round takes the next image of every class.
 
     Raises:
-        UserError: If there are not enough.
+        UserError: If there are not enough images.
     """
     images = classifiers[0].images
     rng = np.random.default_rng(settings.seed)
@@ -52,8 +52,8 @@ def choose_images(classifiers: Sequence[Classifier], settings: Settings) -> list
             chosen.append(index)
         if len(chosen) == settings.images:
             return chosen
-    wanted = ', all models right' if settings.selection == 'correct' else ''
-    raise UserError(f'{settings.images} images do not fit: the data has {len(chosen)}{wanted}')
+    condition = ' that all models classify correctly' if settings.selection == 'correct' else ''
+    raise UserError(f'{settings.images} images are too many: the data has {len(chosen)}{condition}')
 
 
 @torch.inference_mode()
@@ -64,7 +64,10 @@ def _is_correct(classifier: Classifier, index: int) -> bool:
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """fp32 without TF32, by the same algorithms in every run: second differences of less precise logits are noise."""
+    """Compute in fp32 without TF32 and with deterministic algorithms.
+
+    Interactions are second differences of logits; at lower precision, rounding errors dominate them.
+    """
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, False
     try:
@@ -75,14 +78,14 @@ def exact_arithmetic() -> Iterator[None]:
 
 
 class PartialResults:
-    """What a run has measured so far, in a folder: one file per model and image, written atomically.
+    """The results of an unfinished run: one file per model and image, written atomically.
 
     Args:
         folder: Folder of the run.
-        identity: What its numbers depend on, apart from the models.
+        identity: Everything the numbers depend on, except the models.
 
     Raises:
-        UserError: If the folder holds a run of another identity.
+        UserError: If the folder holds a run with another identity.
     """
 
     def __init__(self, folder: str | Path, identity: dict):
@@ -92,22 +95,22 @@ class PartialResults:
 
     @staticmethod
     def _claim(path: Path, identity: dict) -> None:
-        identity = json.loads(json.dumps(identity))  # tuples as JSON has them
+        identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
         if path.is_file():
             found = json.loads(path.read_text())
             for key in sorted(found.keys() | identity.keys()):
                 if found.get(key) != identity.get(key):
                     raise UserError(
-                        f'{path} belongs to a run with another {key}: choose another --out-dir, or repeat that run'
+                        f'{path} belongs to a run with another {key}: choose another --out-dir, or that {key}'
                     )
         else:
             write_json(path, identity)
 
     def add_model(self, classifier: Classifier) -> None:
-        """Make room for a model, or find it again.
+        """Register a model, new or from the run that is resumed.
 
         Raises:
-            UserError: If another model of this label was here.
+            UserError: If the folder holds another model with this label.
         """
         spec = classifier.spec
         identity = {'label': spec.label, 'name': Path(spec.name).name, 'weights': classifier.weights_digest()}
@@ -121,7 +124,11 @@ class PartialResults:
         return self._model(label) / f'{image:05}.npz'
 
     def load(self, label: str, image: int) -> dict[int, np.ndarray]:
-        """Interactions (pairs,) by order."""
+        """Interactions (pairs,) by order; empty if none are stored.
+
+        Raises:
+            UserError: If the file is broken.
+        """
         path = self._path(label, image)
         if not path.is_file():
             return {}
@@ -129,27 +136,30 @@ class PartialResults:
             with np.load(path) as file:
                 return {int(order): file[order] for order in file.files}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise UserError(f'{path} is broken: remove it, and the run does its image again') from error
+            raise UserError(f'{path} is broken: remove it, and the run measures its image again') from error
 
     def save(self, label: str, image: int, found: dict[int, np.ndarray]) -> None:
+        """Store the interactions (pairs,) by order of an image."""
         write_npz(self._path(label, image), {str(order): values for order, values in found.items()})
 
     def collect(self, label: str, settings: Settings) -> np.ndarray:
         """All interactions of a model, (images, orders, pairs).
 
         Raises:
-            UserError: If an image is not measured yet.
+            UserError: If an image has not been measured.
         """
         loaded = [self.load(label, number) for number in range(settings.images)]
         if missing := [number for number, image in enumerate(loaded) if len(image) < len(settings.orders)]:
-            raise UserError(f'image {missing[0]} of {label} is not measured: do all processes see {self.folder}?')
+            raise UserError(
+                f'image {missing[0]} of {label} is missing in {self.folder}: use a folder that all processes share'
+            )
         return np.array([[image[order] for order in settings.orders] for image in loaded])
 
     def report(self, settings: Settings, labels: Sequence[str]) -> dict:
-        """Write the report of the models of these labels, see :func:`write_report`.
+        """Write the report of the models with these labels, see :func:`write_report`.
 
         Raises:
-            UserError: If an image is not measured yet.
+            UserError: If an image has not been measured.
         """
         found = {label: self.collect(label, settings) for label in labels}
         models = {label: self.models[label] for label in labels}
@@ -165,25 +175,25 @@ def run(
     device: str | None = None,
     launcher: str = 'none',
 ) -> dict | None:
-    """Measure models on the same draws; write ``interactions.json``, ``.npz`` and ``.png``.
+    """Measure models on the same random draws; write ``interactions.json``, ``.npz`` and ``.png``.
 
-    Models and images are divided among the processes of the launcher. A folder that holds part of the same run is gone
-    on with, and the numbers come out as without a stop.
+    Models and images are distributed over the processes of the launcher. If the folder holds part of the same run, the
+    run resumes; the numbers are those of an uninterrupted run.
 
     Args:
         specs: The models.
-        settings: How much is measured, on what.
-        out_dir: Folder of the run, which all processes see.
+        settings: Settings of the measurement.
+        out_dir: Folder of the run, shared by all processes.
         data: See :func:`mogacore.analysis.classifiers.open_classifiers`.
-        indices: Images to take instead of those that ``settings.selection`` gives.
-        device: torch device; None takes a GPU if there is one.
-        launcher: Who started the processes, see :func:`mogacore.engine.launch.init_process_group`.
+        indices: Indices of the images to measure, instead of ``settings.selection``.
+        device: torch device; None is a GPU if available.
+        launcher: See :func:`mogacore.engine.launch.init_process_group`.
 
     Returns:
-        The report, as the JSON file has it; None on all ranks but the first.
+        The content of ``interactions.json``; None on all ranks but the first.
 
     Raises:
-        UserError: If something the user gave is not there or does not fit.
+        UserError: If an argument is invalid, or a file is missing or invalid.
     """
     init_process_group(launcher, timeout_s=WAIT_S)
     rank, world_size = get_dist_info()
@@ -192,7 +202,7 @@ def run(
         chosen = list(indices or choose_images(classifiers, settings))
         images = classifiers[0].images
         if outside := [index for index in chosen if not 0 <= index < len(images)]:
-            raise UserError(f'image {outside[0]} does not fit: there are {len(images)}, from 0')
+            raise UserError(f'image {outside[0]} is out of range: choose from 0 to {len(images) - 1}')
         settings = dataclasses.replace(settings, images=len(chosen))
         files = [images.name(index) for index in chosen]
         results = PartialResults(out_dir, {**dataclasses.asdict(settings), 'indices': chosen, 'files': files})
@@ -213,26 +223,32 @@ def measure(
     results: PartialResults,
     is_quiet: bool = False,
 ) -> None:
-    """Measure what is missing of some models and images.
+    """Measure the orders that are missing for some models and images.
 
     Args:
-        tasks: Models, and positions in ``chosen``.
+        tasks: Pairs of a model and a position in ``chosen``.
         chosen: Indices of the images.
-        settings: How much is measured.
-        results: Where the numbers go, order by order.
-        is_quiet: Show no progress.
+        settings: Settings of the measurement.
+        results: Storage of the results, updated after every order.
+        is_quiet: Hide the progress bar.
     """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
-    columns = [TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), 'passes', TimeElapsedColumn()]
-    columns += ['left', TimeRemainingColumn()]
+    columns: list[str | ProgressColumn] = [
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        'passes',
+    ]
+    columns += [TimeElapsedColumn(), 'left', TimeRemainingColumn()]
     with Progress(*columns, disable=is_quiet) as progress:
         bar = progress.add_task('', total=len(tasks) * settings.passes())
         for classifier, number in tasks:
@@ -260,21 +276,21 @@ def measure(
 
 
 def measure_masking(classifier: Classifier, settings: Settings, rounds: int = 11, batches: int = 4) -> dict:
-    """Throughput of masked forward passes, with all that is around them, beside that of plain ones.
+    """Compare the throughput of masked forward passes, with their overhead, to that of plain forward passes.
 
-    Both in turn, round by round: plain batches of the same size and layout, and the interactions of an order about in
-    the middle, draws and scores included.
+    The two are timed in turn, round by round: plain batches of the same size and layout, and the interactions of a
+    middle order, including draws and scores.
 
     Args:
         classifier: The network.
         settings: Grid, score and batch size.
-        rounds: Timed rounds.
-        batches: Batches a round.
+        rounds: Number of timed rounds.
+        batches: Batches per round.
 
     Returns:
-        ``plain`` and ``masked`` in images per second (medians), ``ratio`` of the second to the first, the median over
-        the rounds, its ``quartiles``, and ``cpu_ratio``, the same by the processor time of an image, which on a CPU
-        that others use too is the steadier.
+        ``plain`` and ``masked``, images per second (medians); ``ratio``, masked over plain (median over the rounds);
+        ``quartiles`` of the ratio; ``cpu_ratio``, the same from the processor time per image, which varies less on a
+        shared CPU.
     """
     image, label = classifier.images[0]
     size = settings.batch_size
@@ -298,7 +314,7 @@ def measure_masking(classifier: Classifier, settings: Settings, rounds: int = 11
             for name, work in (('plain', plain), ('masked', masked)):
                 start = time.process_time()
                 seconds = timed(work, image.device)
-                if number:  # the first round warms up
+                if number:  # the first round is the warm-up
                     times[name].append(seconds)
                     cpu_times[name].append(time.process_time() - start)
     images = {'plain': batches * size, 'masked': settings.passes([order])}

@@ -10,21 +10,21 @@ from .settings import Settings, num_contexts
 
 
 def sample_pairs(grid: int, count: int, radius: int, rng: np.random.Generator) -> np.ndarray:
-    """Pairs of near cells, none twice.
+    """Draw distinct pairs of nearby cells.
 
-    The first cell is uniform on the grid, the second away from it by offsets uniform in -radius..radius, clamped to the
+    The first cell is uniform on the grid. The offsets of the second are uniform in [-radius, radius], clamped to the
     grid.
 
     Args:
-        grid: Cells a side; cell (row, column) is player ``row * grid + column``.
+        grid: Cells per side; cell (row, column) is player ``row * grid + column``.
         count: Number of pairs.
         radius: Largest offset.
-        rng: Source of randomness.
+        rng: Random generator.
 
     Returns:
         (count, 2) players.
     """
-    pairs: dict[tuple[int, int], None] = {}  # in the order in which they were drawn
+    pairs: dict[tuple[int, int], None] = {}  # in the order of the draws
     while len(pairs) < count:
         cell = rng.integers(grid, size=2)
         other = np.clip(cell + rng.integers(-radius, radius + 1, size=2), 0, grid - 1)
@@ -35,16 +35,23 @@ def sample_pairs(grid: int, count: int, radius: int, rng: np.random.Generator) -
 
 
 def sample_contexts(players: int, pair: Sequence[int], order: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Contexts of a pair: sets of ``order`` other players, uniform and independent of each other.
+    """Draw contexts of a pair: independent, uniform sets of ``order`` other players.
+
+    Args:
+        players: Number of players.
+        pair: The two players of the pair.
+        order: Players per context.
+        count: Number of contexts, if ``order`` leaves a choice, see :func:`num_contexts`.
+        rng: Random generator.
 
     Returns:
         (num_contexts(...), players) bool.
 
     Raises:
-        ValueError: If there are fewer other players than ``order``.
+        ValueError: If ``order`` is negative or larger than the number of other players.
     """
     if not 0 <= order <= players - 2:
-        raise ValueError(f'order {order} does not fit {players} players: choose from 0 to {players - 2}')
+        raise ValueError(f'order {order} is invalid for {players} players: choose from 0 to {players - 2}')
     others = np.setdiff1d(np.arange(players), pair)
     count = num_contexts(players, order, count)
     chosen = others[rng.random((count, players - 2)).argsort(axis=1)[:, :order]]

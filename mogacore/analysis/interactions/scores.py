@@ -13,16 +13,19 @@ from .settings import SCORES
 
 
 def score(logits: Tensor, label: int, kind: str = 'log-odds') -> Tensor:
-    """What a network says for a class.
+    """Score of a class.
 
     Args:
         logits: (B, K).
         label: The class.
-        kind: 'log-odds' log p / (1 - p), taken from the logits and finite however sure the network is;
-            'log-probability' log p; or 'logit', the logit alone.
+        kind: 'log-odds', log(p / (1 - p)), computed from the logits and therefore finite for any confidence;
+            'log-probability', log p; or 'logit'.
 
     Returns:
         (B,) float64.
+
+    Raises:
+        ValueError: If the kind is unknown.
     """
     logits = logits.double()
     own = logits[:, label]
@@ -37,18 +40,18 @@ def score(logits: Tensor, label: int, kind: str = 'log-odds') -> Tensor:
 
 
 class MaskedScores:
-    """The game a network plays on an image: v(S) of sets S of cells that are kept.
+    """The value function v(S) of a network and an image: the score with only the cells of S visible.
 
-    The other cells are 0 in the normalised image, the mean colour of the data set.
+    Hidden cells are 0 in the normalized image, which is the mean color of the data set.
 
     Args:
-        network: Gives logits (B, K) of images (B, C, H, W).
-        image: Normalised image (1, C, H, W).
-        label: The class that is scored.
-        grid: Cells a side.
+        network: Returns logits (B, K) of images (B, C, H, W).
+        image: Normalized image (1, C, H, W).
+        label: The class to score.
+        grid: Cells per side.
         kind: See :func:`score`.
-        batch_size: Images a forward pass.
-        advance: Told how many images have passed.
+        batch_size: Images per forward pass.
+        advance: Called with the number of images after each forward pass.
     """
 
     def __init__(
@@ -67,11 +70,11 @@ class MaskedScores:
 
     @torch.inference_mode()
     def __call__(self, kept: np.ndarray) -> np.ndarray:
-        """Scores (N,) float64 of sets (N, players) bool."""
+        """Scores (N,) float64 of sets of visible cells (N, players) bool."""
         cells = torch.from_numpy(kept).to(self.image).unflatten(1, (1, self.grid, self.grid))
         scores = []
         for part in cells.split(len(self.batch)):
-            # Nearest: each cell is one block of pixels, wholly there or not.
+            # Nearest neighbor: each cell is a block of pixels that is entirely visible or hidden.
             masks = F.interpolate(part, size=self.image.shape[-2:], mode='nearest')
             masked = torch.mul(self.image, masks, out=self.batch[: len(part)])
             scores.append(score(self.network(masked), self.label, self.kind))
@@ -83,7 +86,7 @@ def interactions(value: Callable[[np.ndarray], np.ndarray], pairs: np.ndarray, c
     """Interaction of each pair, averaged over its contexts.
 
     Args:
-        value: The game: scores (N,) of sets (N, players) bool.
+        value: Value function: scores (N,) of sets (N, players) bool.
         pairs: (P, 2) players.
         contexts: (P, k, players) bool, without the players of the pair.
 
@@ -101,7 +104,7 @@ def interactions(value: Callable[[np.ndarray], np.ndarray], pairs: np.ndarray, c
 
 
 def strength(magnitudes: np.ndarray) -> np.ndarray:
-    """Strength J of each order: the mean of J over the orders is 1.
+    """Strength J of each order, normalized to mean 1 over the orders.
 
     Args:
         magnitudes: Mean absolute interaction of each image and order, (..., images, orders).
@@ -116,15 +119,15 @@ def strength(magnitudes: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_error(magnitudes: np.ndarray, draws: int = 1000, seed: int = 0) -> np.ndarray:
-    """Standard error of the strength over images, by drawing them with replacement.
+    """Bootstrap standard error of the strength over images.
 
     Args:
         magnitudes: (images, orders).
-        draws: Number of samples.
-        seed: Of the draws.
+        draws: Number of bootstrap samples.
+        seed: Seed of the samples.
 
     Returns:
-        (orders,); 0 for a single image, which tells nothing of others.
+        (orders,); 0 for a single image, where the error is unknown.
     """
     chosen = np.random.default_rng(seed).integers(len(magnitudes), size=(draws, len(magnitudes)))
     return strength(magnitudes[chosen]).std(axis=0)

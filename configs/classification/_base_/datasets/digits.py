@@ -1,6 +1,6 @@
-# scikit-learn's handwritten digits, 32 x 32 grey, in class folders: 1,442 to train on, seen three times an epoch,
-# and 355 held out.
-data_help = 'write it with tools/make_digits.py or "mogacore data digits"'
+# scikit-learn's handwritten digits, 32 x 32 gray, in class folders: 1,442 training images, repeated three times per
+# epoch, and 355 validation images.
+data_help = 'create it with tools/make_digits.py or "mogacore data digits"'
 input_shape = (1, 32, 32)
 data_preprocessor = dict(num_classes=10, mean=[79.58], std=[90.79])
 train_pipeline = [

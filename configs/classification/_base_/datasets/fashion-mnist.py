@@ -1,5 +1,5 @@
-# Fashion-MNIST (arXiv 1708.07747), 28 x 28 grey, from its four IDX files: 60,000 to train on, 10,000 to test.
-data_help = 'put the four Fashion-MNIST IDX files (.gz or not) there, see docs/data.md'
+# Fashion-MNIST (arXiv 1708.07747), 28 x 28 gray, from its four IDX files: 60,000 training and 10,000 test images.
+data_help = 'copy the four Fashion-MNIST IDX files (.gz or not) to it, see docs/data.md'
 input_shape = (1, 28, 28)
 data_preprocessor = dict(num_classes=10, mean=[72.94], std=[90.02])
 train_pipeline = [

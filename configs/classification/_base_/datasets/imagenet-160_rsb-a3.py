@@ -1,4 +1,4 @@
-# RSB A3 (arXiv 2110.00476): train at 160 with RandAugment of magnitude 6, test at 224 with a crop of 0.95.
+# RSB A3 (arXiv 2110.00476): train at 160 with RandAugment of magnitude 6, test at 224 with crop ratio 0.95.
 _base_ = './imagenet-224.py'
 train_pipeline = [*_base_.train_pipeline[:4], dict(type='PackInputs')]
 train_pipeline[1]['scale'] = 160

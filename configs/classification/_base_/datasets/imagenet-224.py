@@ -1,6 +1,6 @@
-# The paper's DeiT-like augmentation (OpenMixup): resized crop, flip, RandAugment, erasing before normalisation.
-# The MogaNet repository instead erases after normalisation, draws the crop's interpolation from bilinear and bicubic,
-# and applies each RandAugment operation with probability 0.5.
+# The paper's DeiT-like augmentation (OpenMixup): resized crop, flip, RandAugment, erasing before normalization.
+# The MogaNet repository instead erases after normalization, picks bilinear or bicubic interpolation at random for the
+# crop, and applies each RandAugment operation with probability 0.5.
 data_help = 'see docs/data.md#imagenet-1k'
 input_shape = (3, 224, 224)
 data_preprocessor = dict(num_classes=1000, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
@@ -28,7 +28,7 @@ train_pipeline = [
     ),
     dict(type='PackInputs'),
 ]
-# The short side is the crop over 0.9: 248 for 224, 284 for 256.
+# The short side is the crop size divided by 0.9: 248 for 224, 284 for 256.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=248, edge='short', backend='pillow', interpolation='bicubic'),

@@ -1,4 +1,4 @@
-# 3-Augment (DeiT III, arXiv 2204.07118): one of grey, solarise and blur, then colour jitter, and nothing more.
+# 3-Augment (DeiT III, arXiv 2204.07118): one of grayscale, solarize and blur, then color jitter.
 _base_ = './imagenet-256_light.py'
 train_pipeline = [
     *_base_.train_pipeline[:3],

@@ -1,4 +1,4 @@
-# Fine-tuning at 384 and test on the whole image, resized to a square.
+# Fine-tuning at 384; tests use the whole image, resized to a square.
 _base_ = './imagenet-224.py'
 input_shape = (3, 384, 384)
 train_pipeline = _base_.train_pipeline

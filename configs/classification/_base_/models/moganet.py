@@ -1,7 +1,7 @@
-# attn_force_fp32 is another function, not a precision: False for the weights of the MogaNet release, True for those
-# of OpenMixup (its large model without EMA apart). To test the latter:
+# attn_force_fp32 changes the gate function, not only its precision. Weights of the MogaNet release need False, those of
+# OpenMixup True (except for its large model without EMA). To test the latter:
 #   --cfg-options model.backbone.attn_force_fp32=True
-# The backbone's own initialisation is the published one; drop_path_rate is the published one of the size.
+# The backbone uses the published initialization, and the published drop_path_rate of its size.
 model = dict(
     type='ImageClassifier',
     backbone=dict(type='MogaNet', arch='tiny', out_indices=(3,), attn_force_fp32=False),

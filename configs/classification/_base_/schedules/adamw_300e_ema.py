@@ -1,6 +1,7 @@
-# For S, B, L, XL: an average of the weights of decay 0.9999, reached from 0.9 of it over 20 epochs of 1,252 iterations;
-# BatchNorm's statistics are re-estimated for the averaged weights. With accumulation, interval is its count: the
-# average moves once a step. The MogaNet repository instead averages the statistics too, and warms nothing up.
+# For S, B, L, XL: EMA of the weights with decay 0.9999, warmed up from 0.9 times that over 20 epochs of 1,252
+# iterations; BatchNorm statistics are re-estimated for the averaged weights. With gradient accumulation, set interval
+# to the number of accumulated batches, so that the average is updated once per optimizer step. The MogaNet repository
+# instead averages the statistics as well, and has no warm-up of the decay.
 _base_ = './adamw_300e.py'
 custom_hooks = [
     dict(type='AveragePreciseBNHook', num_samples=8192),

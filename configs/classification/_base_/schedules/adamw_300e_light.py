@@ -1,4 +1,5 @@
-# For XT and T: mixed precision (bfloat16 for the published fp16: same speed, no overflow) and a lower least rate.
+# For XT and T: mixed precision (bfloat16 instead of the published fp16: same speed, no overflow) and a lower minimum
+# learning rate.
 _base_ = './adamw_300e.py'
 optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', optimizer=dict(weight_decay=0.04))
 param_scheduler = _base_.param_scheduler

@@ -1,4 +1,4 @@
-# Five epochs from scratch on small images: AdamW, one of warm-up, then cosine to zero, by iteration.
+# Five epochs from scratch on small images: AdamW, one epoch of warm-up, then cosine to zero, by iteration.
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),

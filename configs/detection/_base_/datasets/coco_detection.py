@@ -1,6 +1,6 @@
-# COCO 2017: 118,287 images to train on, 5,000 to validate; batch 16 = 8 GPUs x 2.
-data_help = 'docs/data.md says where the files of COCO go'
-input_shape = (3, 800, 1280)  # of the published figures
+# COCO 2017: 118,287 training and 5,000 validation images; batch 16 = 8 GPUs x 2.
+data_help = 'see docs/data.md for the layout of the COCO files'
+input_shape = (3, 800, 1280)  # size of the published figures
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),

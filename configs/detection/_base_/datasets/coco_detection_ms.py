@@ -1,4 +1,4 @@
-# Multi-scale training: the short side drawn from 480 to 800, in half of the cases of a random crop.
+# Multi-scale training: the short side is drawn from 480 to 800; half of the images are cropped at random first.
 _base_ = './coco_detection.py'
 short_sides = [(1333, side) for side in range(480, 801, 32)]
 train_pipeline = [

@@ -1,5 +1,5 @@
-# The digit scenes, 128 x 128: 2,000 to train on, 100 held out, each with two to five digits.
-data_help = 'write it with tools/make_digits.py or "mogacore data digits"'
+# The digit scenes, 128 x 128: 2,000 training and 100 validation images with two to five digits each.
+data_help = 'create it with tools/make_digits.py or "mogacore data digits"'
 input_shape = (3, 128, 128)
 metainfo = dict(classes=('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
 train_pipeline = [

@@ -1,4 +1,4 @@
-# Box heads of four convolutions and one linear layer, a box a class, the loss on the decoded box.
+# Box heads of four convolutions and one linear layer, one box per class, loss on the decoded box.
 _base_ = './cascade-mask-rcnn_moganet_fpn.py'
 model = dict(
     roi_head=dict(

@@ -1,4 +1,4 @@
-# Cascade R-CNN, boxes alone: three heads of two linear layers, each with stricter matches and finer targets.
+# Cascade R-CNN without masks: three heads of two linear layers, each with a higher IoU threshold and finer targets.
 _base_ = './rpn_moganet_fpn.py'
 model = dict(
     type='CascadeRCNN',

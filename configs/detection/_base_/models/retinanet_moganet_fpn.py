@@ -28,7 +28,7 @@ model = dict(
     ),
     train_cfg=dict(
         assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1),
-        sampler=dict(type='PseudoSampler'),  # the focal loss takes every anchor
+        sampler=dict(type='PseudoSampler'),  # the focal loss uses every anchor
         allowed_border=-1,
         pos_weight=-1,
     ),

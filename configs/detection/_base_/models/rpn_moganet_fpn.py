@@ -1,4 +1,4 @@
-# What the two-stage detectors share: backbone, feature pyramid, proposals and where their features are taken.
+# Shared by the two-stage detectors: backbone, feature pyramid, proposals and RoI feature extraction.
 model = dict(
     data_preprocessor=dict(
         type='DetDataPreprocessor',

@@ -1,4 +1,4 @@
-# 12 epochs; scales and norms called so do not decay.
+# 12 epochs; no weight decay for parameters with 'norm' or 'scale' in their names.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -1,4 +1,4 @@
-# 36 epochs, warmed up twice as long, for the GIoU heads.
+# 36 epochs with twice the warm-up, for the GIoU heads.
 _base_ = './adamw_3x.py'
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),

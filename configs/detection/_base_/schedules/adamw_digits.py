@@ -13,5 +13,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
 ]
-# From scratch, necks and heads need norms; the published ones, which start from ImageNet weights, have none.
+# From scratch, necks and heads need norms; the published configs, which start from ImageNet weights, have none.
 head_norm = dict(type='GN', num_groups=16)

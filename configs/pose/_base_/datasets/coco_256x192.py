@@ -1,6 +1,6 @@
-# COCO 2017 keypoints; batch 256 = 8 GPUs x 32. Validation takes the boxes of a published person detector; ground-truth
-# boxes instead: --cfg-options test_dataloader.dataset.bbox_file=None
-data_help = 'docs/data.md says where the files of COCO go'
+# COCO 2017 keypoints; batch 256 = 8 GPUs x 32. Validation uses the boxes of a published person detector; for
+# ground-truth boxes: --cfg-options test_dataloader.dataset.bbox_file=None
+data_help = 'see docs/data.md for the layout of the COCO files'
 input_shape = (3, 256, 192)
 codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
 train_pipeline = [

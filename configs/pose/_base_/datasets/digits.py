@@ -1,5 +1,5 @@
-# The digit scenes: every digit is an object of five keypoints, found in its true box.
-data_help = 'write it with tools/make_digits.py or "mogacore data digits"'
+# The digit scenes: every digit is an object of five keypoints, predicted from its ground-truth box.
+data_help = 'create it with tools/make_digits.py or "mogacore data digits"'
 input_shape = (3, 64, 64)
 codec = dict(type='MSRAHeatmap', input_size=(64, 64), heatmap_size=(16, 16), sigma=1, unbiased=True)
 metainfo = dict(
@@ -18,14 +18,14 @@ metainfo = dict(
         3: dict(link=('right', 'centroid'), id=3, color=[255, 200, 60]),
     },
     joint_weights=[1.0, 1.0, 1.0, 1.0, 1.0],
-    # The mean of the 17 sigmas of COCO.
+    # The mean of COCO's 17 sigmas.
     sigmas=[0.067, 0.067, 0.067, 0.067, 0.067],
 )
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale', padding=1.25),
     dict(type='RandomFlip', direction='horizontal'),
-    # Without rotation: a turned digit has other extreme points than those that turned with it.
+    # No rotation: the extreme points of a rotated digit are not its rotated extreme points.
     dict(type='RandomBBoxTransform', scale_factor=(0.8, 1.25), rotate_prob=0.0),
     dict(type='TopdownAffine', input_size=codec['input_size']),
     dict(type='GenerateTarget', encoder=codec),

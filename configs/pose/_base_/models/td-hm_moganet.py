@@ -1,4 +1,4 @@
-# Top-down heatmaps: three deconvolutions and a 1x1 convolution on the last stage. ``codec`` stands in the data base.
+# Top-down heatmaps: three deconvolutions and a 1x1 convolution on the last stage. The data set base defines ``codec``.
 model = dict(
     type='TopdownPoseEstimator',
     data_preprocessor=dict(

@@ -1,6 +1,6 @@
-# ADE20K 2016, 150 classes, "other" (0) ignored: 20,210 images to train on, 2,000 to validate. Batch 32 = 8 GPUs x 4.
-data_help = 'docs/data.md says where the files of ADE20K go'
-input_shape = (3, 512, 2048)  # of the published figures
+# ADE20K 2016, 150 classes, "other" (0) ignored: 20,210 training and 2,000 validation images. Batch 32 = 8 GPUs x 4.
+data_help = 'see docs/data.md for the layout of the ADE20K files'
+input_shape = (3, 512, 2048)  # size of the published figures
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -10,7 +10,7 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-# Both sides are stretched up to a multiple of 32, as in the published tests.
+# Both sides are enlarged to a multiple of 32, as in the published tests.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),

@@ -1,5 +1,5 @@
-# The digit scenes, 128 x 128: background and ten digits are classes, nothing is ignored.
-data_help = 'write it with tools/make_digits.py or "mogacore data digits"'
+# The digit scenes, 128 x 128: the classes are background and the ten digits, no pixel is ignored.
+data_help = 'create it with tools/make_digits.py or "mogacore data digits"'
 input_shape = (3, 128, 128)
 metainfo = dict(
     classes=('background', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'),
@@ -52,5 +52,5 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 auto_scale_lr = dict(enable=False, base_batch_size=4)
-# Nine pixels of ten are background: at full weight the loss rests where everything is; at a tenth digits grow fat.
+# Nine of ten pixels are background: with weight 1 everything is predicted as background, with 0.1 digits are too thick.
 class_weight = [0.5, *[1.0] * 10]

@@ -1,4 +1,4 @@
-# What the segmentors share. Other test mode: --cfg-options model.test_cfg.mode=slide, windows as given here.
+# Shared by the segmentors. Sliding-window tests: --cfg-options model.test_cfg.mode=slide, with the window given here.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

@@ -1,4 +1,4 @@
-# UperNet: scales and norms called so do not decay.
+# UperNet: no weight decay for parameters with 'norm' or 'scale' in their names.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -1,4 +1,4 @@
-# Semantic FPN: everything decays, no warm-up.
+# Semantic FPN: weight decay for all parameters, no warm-up.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=4000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -1,6 +1,6 @@
-# Human3.6M, 256 x 256 RGB, four frames to four, from clips as folders of pictures. Which sequences the published run
-# took of them is not known here.
-data_help = 'put folders of frames of Human3.6M into train and test there, see docs/video_prediction.md'
+# Human3.6M, 256 x 256 RGB, four input and four predicted frames, from clips as folders of images. The selection of
+# sequences in the published run is unknown.
+data_help = 'add the folders train and test with clips of Human3.6M, see docs/video_prediction.md'
 input_shape = (4, 3, 256, 256)
 human36m = dict(type='FrameFolders', data_root='data/human36m', size=(256, 256), num_inputs=4, num_targets=4)
 train_dataloader = dict(
@@ -21,6 +21,6 @@ val_dataloader = dict(
     dataset=dict(**human36m, data_prefix=dict(img='test')),
 )
 test_dataloader = val_dataloader
-# Each epoch is held against the test set, as published; the slow metrics are left to the test.
+# As published, each epoch is validated on the test set; slow metrics are computed in the final test only.
 val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae'))
 test_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'ssim', 'psnr'))

@@ -1,5 +1,5 @@
-# KITTI for training, Caltech Pedestrian for the test, 128 x 160 RGB, ten frames to one.
-data_help = 'put the arrays of KITTI and Caltech Pedestrian there, see docs/video_prediction.md'
+# Training on KITTI, test on Caltech Pedestrian, 128 x 160 RGB, ten input frames and one predicted frame.
+data_help = 'copy the arrays of KITTI and Caltech Pedestrian to it, see docs/video_prediction.md'
 input_shape = (10, 3, 128, 160)
 train_dataloader = dict(
     batch_size=16,
@@ -19,6 +19,6 @@ val_dataloader = dict(
     dataset=dict(type='KittiCaltech', data_root='data/kitticaltech', split='test'),
 )
 test_dataloader = val_dataloader
-# Each epoch is held against the test set, as published; the slow metrics are left to the test.
+# As published, each epoch is validated on the test set; slow metrics are computed in the final test only.
 val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae'))
 test_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'ssim', 'psnr'))

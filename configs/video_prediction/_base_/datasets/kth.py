@@ -1,5 +1,5 @@
-# KTH, people in motion, 128 x 128 grey, ten frames to twenty; persons 1 to 16 for training, 17 to 25 for the test.
-data_help = 'put the six folders of actions of KTH there, see docs/video_prediction.md'
+# KTH actions, 128 x 128 gray, ten input and twenty predicted frames; training on persons 1 to 16, test on 17 to 25.
+data_help = 'copy the six action folders of KTH to it, see docs/video_prediction.md'
 input_shape = (10, 1, 128, 128)
 train_dataloader = dict(
     batch_size=16,
@@ -19,6 +19,6 @@ val_dataloader = dict(
     dataset=dict(type='KTH', data_root='data/kth', split='test'),
 )
 test_dataloader = val_dataloader
-# Each epoch is held against the test set, as published; the slow metrics are left to the test.
+# As published, each epoch is validated on the test set; slow metrics are computed in the final test only.
 val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae'))
 test_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'ssim', 'psnr'))

@@ -1,5 +1,5 @@
-# MMNIST-CIFAR: white digits before a still image of CIFAR-10, RGB.
-data_help = 'put MNIST, cifar-10-batches-bin and mnist_cifar_test_seq.npy there, see docs/video_prediction.md'
+# MMNIST-CIFAR: white digits in front of a still image of CIFAR-10, RGB.
+data_help = 'copy MNIST, cifar-10-batches-bin and mnist_cifar_test_seq.npy to it, see docs/video_prediction.md'
 input_shape = (10, 3, 64, 64)
 train_dataloader = dict(
     batch_size=16,
@@ -19,6 +19,6 @@ val_dataloader = dict(
     dataset=dict(type='SequenceFile', data_root='data/moving_mnist', file='mnist_cifar_test_seq.npy'),
 )
 test_dataloader = val_dataloader
-# Each epoch is held against the test set, as published; the slow metrics are left to the test.
+# As published, each epoch is validated on the test set; slow metrics are computed in the final test only.
 val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae'))
 test_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'ssim', 'psnr'))

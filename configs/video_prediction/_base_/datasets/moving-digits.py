@@ -1,6 +1,6 @@
-# The handwritten digits on board as Moving MNIST: training sequences of 1,442 digits are made while they are read, the
-# fixed test sequences show the 355 others. Repeating the last frame is tested beside the network (copy_last).
-data_help = 'write it with tools/make_digits.py or "mogacore data digits"'
+# The bundled handwritten digits as Moving MNIST: training sequences of 1,442 digits are generated on the fly, the fixed
+# test sequences show the other 355. The test also scores repetition of the last frame (copy_last).
+data_help = 'create it with tools/make_digits.py or "mogacore data digits"'
 input_shape = (10, 1, 64, 64)
 train_dataloader = dict(
     batch_size=16,

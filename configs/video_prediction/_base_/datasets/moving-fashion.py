@@ -1,6 +1,6 @@
-# Moving Fashion-MNIST from the four IDX files alone: training sequences of the training images, made while they are
-# read; 200 test sequences of the test images, the same at every reading.
-data_help = 'put the Fashion-MNIST IDX files (.gz or not) there, see docs/data.md'
+# Moving Fashion-MNIST from the four IDX files alone: training sequences of the training images, generated on the fly;
+# 200 test sequences of the test images, the same in every run.
+data_help = 'copy the Fashion-MNIST IDX files (.gz or not) to it, see docs/data.md'
 input_shape = (10, 1, 64, 64)
 fashion = dict(type='MovingMNIST', data_root='data/fashion-mnist')
 train_dataloader = dict(

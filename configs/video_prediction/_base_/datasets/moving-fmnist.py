@@ -1,6 +1,6 @@
-# Moving Fashion-MNIST: as Moving MNIST, with Fashion-MNIST's training images and its own fixed test sequences.
+# Moving Fashion-MNIST: as Moving MNIST, with Fashion-MNIST's training images and fixed test sequences of Fashion-MNIST.
 data_help = (
-    'put train-images-idx3-ubyte.gz of Fashion-MNIST and fmnist_test_seq.npy there, see docs/video_prediction.md'
+    'copy train-images-idx3-ubyte.gz of Fashion-MNIST and fmnist_test_seq.npy to it, see docs/video_prediction.md'
 )
 input_shape = (10, 1, 64, 64)
 train_dataloader = dict(
@@ -21,6 +21,6 @@ val_dataloader = dict(
     dataset=dict(type='SequenceFile', data_root='data/moving_fmnist', file='fmnist_test_seq.npy'),
 )
 test_dataloader = val_dataloader
-# Each epoch is held against the test set, as published; the slow metrics are left to the test.
+# As published, each epoch is validated on the test set; slow metrics are computed in the final test only.
 val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae'))
 test_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'ssim', 'psnr'))

@@ -1,6 +1,6 @@
-# Moving MNIST (arXiv 1502.04681), 64 x 64 grey, ten frames to ten: 10,000 sequences an epoch are made from MNIST's
-# training images while they are read, the 10,000 of the test are fixed.
-data_help = 'put train-images-idx3-ubyte.gz of MNIST and mnist_test_seq.npy there, see docs/video_prediction.md'
+# Moving MNIST (arXiv 1502.04681), 64 x 64 gray, ten input and ten predicted frames: 10,000 sequences per epoch are
+# generated on the fly from MNIST's training images; the 10,000 test sequences are fixed.
+data_help = 'copy train-images-idx3-ubyte.gz of MNIST and mnist_test_seq.npy to it, see docs/video_prediction.md'
 input_shape = (10, 1, 64, 64)
 train_dataloader = dict(
     batch_size=16,
@@ -20,6 +20,6 @@ val_dataloader = dict(
     dataset=dict(type='SequenceFile', data_root='data/moving_mnist', file='mnist_test_seq.npy'),
 )
 test_dataloader = val_dataloader
-# Each epoch is held against the test set, as published; the slow metrics are left to the test.
+# As published, each epoch is validated on the test set; slow metrics are computed in the final test only.
 val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae'))
 test_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'ssim', 'psnr'))

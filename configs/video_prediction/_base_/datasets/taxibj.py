@@ -1,5 +1,5 @@
-# TaxiBJ, flow of taxis into and out of 32 x 32 cells, four half hours to four.
-data_help = 'put dataset.npz of TaxiBJ there, see docs/video_prediction.md'
+# TaxiBJ, taxi flow into and out of 32 x 32 cells, four input and four predicted half hours.
+data_help = 'copy dataset.npz of TaxiBJ to it, see docs/video_prediction.md'
 input_shape = (4, 2, 32, 32)
 train_dataloader = dict(
     batch_size=16,
@@ -19,6 +19,6 @@ val_dataloader = dict(
     dataset=dict(type='TaxiBJ', data_root='data/taxibj', split='test'),
 )
 test_dataloader = val_dataloader
-# Each epoch is held against the test set, as published; the slow metrics are left to the test.
+# As published, each epoch is validated on the test set; slow metrics are computed in the final test only.
 val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae'))
 test_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'ssim', 'psnr'))

@@ -1,7 +1,7 @@
 # WeatherBench (arXiv 2002.00469): humidity, temperature and wind at 150, 500 and 850 hPa on a grid of 5.625 degrees,
-# every six hours, four frames to four. Errors are in physical units, the ordinary mean over grid and levels of each
-# variable; the plain names are the mean of the four variables.
-data_help = 'put the folders of the variables of WeatherBench there, see docs/video_prediction.md'
+# every six hours, four input and four predicted frames. Errors are in physical units, unweighted means over grid and
+# levels of each variable; metrics without prefix are means of the four variables.
+data_help = 'copy the variable folders of WeatherBench to it, see docs/video_prediction.md'
 input_shape = (4, 12, 32, 64)
 weather = dict(
     type='WeatherBench',

@@ -1,6 +1,6 @@
-# WeatherBench (arXiv 2002.00469): temperature at 2 m on a grid of 5.625 degrees, twelve hours to twelve. Errors are in
-# physical units, the ordinary mean over the grid.
-data_help = 'put the folders of the variables of WeatherBench there, see docs/video_prediction.md'
+# WeatherBench (arXiv 2002.00469): temperature at 2 m on a grid of 5.625 degrees, twelve input and twelve predicted
+# hours. Errors are in physical units, unweighted means over the grid.
+data_help = 'copy the variable folders of WeatherBench to it, see docs/video_prediction.md'
 input_shape = (12, 1, 32, 64)
 weather = dict(type='WeatherBench', data_root='data/weather/5.625deg', variables=('2m_temperature',))
 train_dataloader = dict(

@@ -1,6 +1,6 @@
-# SimVP with Moga blocks, at the size of the Moving MNIST runs; translator='gSTA' is the published peer of its size.
-# Whether the published Moving MNIST run had drop path 0 or 0.1 is not certain: its config file says 0, but the command
-# line of that code could override the file. 0 is kept here. Either way the stages but the last go from 0.01 towards it.
+# SimVP with Moga blocks, at the size of the Moving MNIST runs; translator='gSTA' is the published peer of that size.
+# It is unclear whether the published Moving MNIST run had drop path 0 or 0.1: the config file has 0, which the command
+# line may have overridden. 0 is used here. In both cases, the rates of the earlier stages go from 0.01 towards it.
 model = dict(
     type='SimVP',
     num_frames=10,

@@ -1,4 +1,4 @@
-# Adam with a cosine from epoch to epoch, no warm-up.
+# Adam with a cosine schedule by epoch, no warm-up.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
 param_scheduler = [dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True)]
 train_cfg = dict(by_epoch=True, max_epochs=50, val_interval=1)

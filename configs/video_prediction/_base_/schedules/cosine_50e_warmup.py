@@ -1,3 +1,3 @@
-# Five epochs of warm-up, then the cosine, which counts from epoch 0.
+# Five epochs of warm-up, then a cosine that counts from epoch 0.
 _base_ = './cosine_50e.py'
 param_scheduler = [dict(type='WarmupCosineLR', warmup=5, by_epoch=True)]

@@ -1,5 +1,5 @@
-# Adam with a rate that rises for 30 % of all iterations and falls for the rest, and a first beta that does the reverse:
-# 0.95, 0.85, 0.95. As in the published runs; the rate is the published one of Moving MNIST.
+# Adam with a one-cycle schedule, as in the published runs: the learning rate rises for 30 % of all iterations and then
+# falls, while beta1 goes from 0.95 to 0.85 and back. The learning rate is the published one for Moving MNIST.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
 param_scheduler = [
     dict(type='OneCycleLR', eta_max=1e-3, by_epoch=True, convert_to_iter_based=True),

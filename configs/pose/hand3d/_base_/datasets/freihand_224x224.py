@@ -1,6 +1,6 @@
-# FreiHAND: the last fifth of the training samples is held out for validation, the evaluation pictures are the test.
-# Batch 64 and what is varied in training as in the paper's hand task (ExPose's).
-data_help = 'docs/pose3d.md says where the files of FreiHAND go'
+# FreiHAND: the last fifth of the training samples is the validation set, the evaluation images are the test set.
+# Batch size 64 and augmentation are those of the paper's hand task (ExPose).
+data_help = 'see docs/pose3d.md for the layout of the FreiHAND files'
 input_shape = (3, 224, 224)
 codec = dict(type='RootRelativeHeatmap', input_size=(224, 224), heatmap_size=(56, 56, 64), sigma=2.5)
 meta_keys = (

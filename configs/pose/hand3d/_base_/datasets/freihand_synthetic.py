@@ -1,8 +1,8 @@
-# The synthetic hands in FreiHAND's files, at a fraction of the size; the evaluation pictures validate.
+# The synthetic hands in FreiHAND's file format, at a fraction of the size; validated on the evaluation images.
 _base_ = './freihand_224x224.py'
-data_help = 'write it with tools/make_hands.py or "mogacore data hands"'
+data_help = 'create it with tools/make_hands.py or "mogacore data hands"'
 input_shape = (3, 64, 64)
-# A low Gaussian: in a thousand steps the last layer would not grow to one of 255.
+# A Gaussian with a low peak: in a thousand steps the last layer would not reach 255.
 codec = dict(type='RootRelativeHeatmap', input_size=(64, 64), heatmap_size=(16, 16, 16), sigma=2.0, max_value=1.0)
 train_pipeline = [
     dict(type='LoadImage'),

@@ -1,6 +1,6 @@
-# InterHand2.6M: trained on all annotations (human and machine), validated on those by machine, tested on all.
-# Batch 64 = 4 GPUs x 16, rates made for 128, as the R50 config of mmpose has it.
-data_help = 'docs/pose3d.md says where the files of InterHand2.6M go'
+# InterHand2.6M: trained on all annotations (human and machine), validated on machine annotations, tested on all.
+# Batch 64 = 4 GPUs x 16 with learning rates for 128, as in the R50 config of mmpose.
+data_help = 'see docs/pose3d.md for the layout of the InterHand2.6M files'
 input_shape = (3, 256, 256)
 codec = dict(
     type='Hand3DHeatmap',

@@ -1,6 +1,6 @@
-# The synthetic hands in InterHand2.6M's files, at a quarter of the size.
+# The synthetic hands in InterHand2.6M's file format, at a quarter of the size.
 _base_ = './interhand3d_256x256.py'
-data_help = 'write it with tools/make_hands.py or "mogacore data hands"'
+data_help = 'create it with tools/make_hands.py or "mogacore data hands"'
 input_shape = (3, 64, 64)
 codec = dict(
     type='Hand3DHeatmap',
@@ -9,7 +9,7 @@ codec = dict(
     heatmap_size_root=16,
     heatmap_size=[16, 16, 16],
     sigma=2.0,
-    max_bound=10,  # lower than 255, to which the last layer would not grow in a thousand steps
+    max_bound=10,  # lower than 255, which the last layer would not reach in a thousand steps
     depth_size=16,
 )
 train_pipeline = [

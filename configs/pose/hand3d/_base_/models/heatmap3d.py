@@ -1,4 +1,5 @@
-# One volume a joint, its depths being channels: the right-hand branch of InterNet. ``codec`` stands in the data base.
+# One 3D heatmap per joint, with depths as channels: the right-hand branch of InterNet. The data set base defines
+# ``codec``.
 model = dict(
     type='TopdownPoseEstimator',
     data_preprocessor=dict(
@@ -12,7 +13,7 @@ model = dict(
         deconv_kernel_sizes=(4, 4, 4),
         loss=dict(type='KeypointMSELoss', use_target_weight=True),
     ),
-    # mmpose's accuracy in training is of flat heatmaps.
+    # mmpose's training accuracy is for 2D heatmaps only.
     train_cfg=dict(compute_acc=False),
     test_cfg=dict(flip_test=False),
 )

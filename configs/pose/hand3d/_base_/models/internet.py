@@ -1,5 +1,5 @@
-# InterNet: volumes of two hands from the last stage, the depth between the wrists, and which hands there are. ``codec``
-# stands in the data base.
+# InterNet: from the last stage, 3D heatmaps of two hands, the depth between the wrists, and which hands are present.
+# The data set base defines ``codec``.
 model = dict(
     type='TopdownPoseEstimator',
     data_preprocessor=dict(

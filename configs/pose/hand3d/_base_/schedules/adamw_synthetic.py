@@ -1,4 +1,4 @@
-# From scratch on the synthetic hands: as on the digit scenes, but eight epochs.
+# From scratch on the synthetic hands: as for the digit scenes, but eight epochs.
 _base_ = '../../../_base_/schedules/adamw_digits.py'
 train_cfg = dict(max_epochs=8, val_interval=2)
 param_scheduler = [
