@@ -141,8 +141,9 @@ def _mix_orders(value: MultiOrderDWConv, context: Tensor) -> Tensor:
 def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if is_traced():
         return depthwise_conv(x, conv.weight, conv.bias, conv.dilation[0])
+    x, weight, bias = cast_as_autocast(x, *_parameters(conv))
     run = DepthwiseConv.apply if torch.is_grad_enabled() else depthwise_conv
-    return run(*cast_as_autocast(x, *_parameters(conv)), conv.dilation[0])
+    return run(x, weight, bias, conv.dilation[0])
 
 
 def _gated_projection(attn: MultiOrderGatedAggregation, gate: Tensor, value: Tensor, scale: Tensor) -> Tensor:
