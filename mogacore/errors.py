@@ -37,9 +37,10 @@ def run(main: Callable[..., int | None], *args) -> NoReturn:
     except UserError as error:
         message = str(error)
     except ModuleNotFoundError as error:
-        message = missing_package(error)
-        if message is None:
+        line = missing_package(error)
+        if line is None:
             raise
+        message = line
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)

@@ -1,6 +1,6 @@
-"""Every image, JSON and text file that mogacore writes, written atomically.
+"""Atomic writing of every image, JSON and text file of mogacore.
 
-A reader sees the old content or the new one, never a part of it. The functions for one format make missing folders.
+A reader sees either the old content or the new one, never a part. The functions per format create missing folders.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 PARTIAL_SUFFIX = '.partial'
 
 
-def write_whole(path: str | Path, data: bytes, sync: bool = True) -> None:
+def write_atomic(path: str | Path, data: bytes | memoryview, sync: bool = True) -> None:
     """Write a file atomically.
 
-    The content goes to a temporary file beside it, which then takes the name. A write that fails, on a full disk say,
-    leaves the old file and no temporary one. Several processes may write the same file; the last one wins.
+    The content goes to a temporary file in the same folder, which is then renamed. A failed write, for example on a
+    full disk, leaves the old file and no temporary one. Several processes may write the same file; the last one wins.
 
     Args:
         path: File in an existing folder.
-        data: All of its content.
-        sync: Wait until the content is on the disk, so that a power failure cannot leave an empty file. False suits
-            many files that can be made again.
+        data: The complete content.
+        sync: Wait until the content is on the disk, so that a power failure cannot leave an empty file. False is faster
+            for many files that can be recreated.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f'{path.name}.{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}')
@@ -56,7 +56,7 @@ def write_whole(path: str | Path, data: bytes, sync: bool = True) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a new name to the disk; some network file systems refuse, and have already done it on their own."""
+    """Flush a new file name to the disk; some network file systems refuse, since they flush it themselves."""
     descriptor = os.open(folder, os.O_RDONLY)
     with contextlib.suppress(OSError):
         os.fsync(descriptor)
@@ -64,21 +64,21 @@ def _sync_folder(folder: Path) -> None:
 
 
 def make_folder(path: str | Path) -> Path:
-    """The folder, made if it does not exist.
+    """Create a folder if it does not exist, and return its path.
 
     Raises:
-        UserError: If it cannot be made.
+        UserError: If it cannot be created.
     """
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f'{path} cannot be made a folder ({error.strerror}): choose another') from None
+        raise UserError(f'folder {path} cannot be created ({error.strerror}): choose another one') from None
     return path
 
 
 def write_text(path: str | Path, text: str, sync: bool = True) -> None:
-    """Write a text file in UTF-8; ``sync`` as of :func:`write_whole`."""
+    """Write a text file in UTF-8; ``sync`` as in :func:`write_atomic`."""
     _write(path, text.encode(), sync)
 
 
@@ -93,38 +93,38 @@ def write_json(
 
     Args:
         path: File to write.
-        content: What it holds.
+        content: Any JSON value.
         indent: Spaces per level; None writes one line without spaces.
-        default: Converts what JSON has no form for, see :func:`json.dumps`.
-        sync: As of :func:`write_whole`.
+        default: Converts other objects to JSON values, see :func:`json.dumps`.
+        sync: As in :func:`write_atomic`.
     """
     separators = (',', ':') if indent is None else None
     write_text(path, json.dumps(content, indent=indent, separators=separators, default=default) + '\n', sync)
 
 
 def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a compressed numpy archive, the same bytes for the same arrays."""
+    """Write a compressed numpy archive; the same arrays give the same bytes."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub checks arrays against allow_pickle
     _write(path, buffer.getvalue())
 
 
 def write_png(path: str | Path, image: np.ndarray, compression: int | None = None) -> None:
-    """Write a grey (H, W) or RGB (H, W, 3) image of uint8 or uint16.
+    """Write a gray (H, W) or RGB (H, W, 3) image of uint8 or uint16.
 
     Args:
         path: File to write.
         image: The image.
-        compression: Level of zlib, 0 to 9; None is OpenCV's default.
+        compression: zlib level, 0 to 9; None means OpenCV's default.
     """
-    import cv2  # here, since reading weights needs no OpenCV
+    import cv2  # imported late: reading weights needs no OpenCV
 
     flags = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
     _write_image(path, image, '.png', flags)
 
 
 def write_jpeg(path: str | Path, image: np.ndarray, quality: int) -> None:
-    """Write a grey (H, W) or RGB (H, W, 3) uint8 image; ``quality`` is 0 to 100."""
+    """Write a gray (H, W) or RGB (H, W, 3) uint8 image; ``quality`` is 0 to 100."""
     import cv2
 
     _write_image(path, image, '.jpg', [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -134,12 +134,12 @@ def _write_image(path: str | Path, image: np.ndarray, suffix: str, flags: list[i
     import cv2
 
     if image.ndim == 3:
-        image = image[..., ::-1]  # OpenCV's order
+        image = image[..., ::-1]  # OpenCV expects BGR
     _write(path, cv2.imencode(suffix, image, flags)[1].tobytes(), sync=False)
 
 
 def write_gif(path: str | Path, frames: list[np.ndarray], frame_ms: int) -> None:
-    """Write RGB frames (H, W, 3) uint8 as an endless animation, each shown for ``frame_ms`` milliseconds."""
+    """Write RGB frames, (H, W, 3) uint8, as a looping animation, each shown for ``frame_ms`` milliseconds."""
     from PIL import Image
 
     first, *others = map(Image.fromarray, frames)
@@ -149,7 +149,7 @@ def write_gif(path: str | Path, frames: list[np.ndarray], frame_ms: int) -> None
 
 
 def write_figure(path: str | Path, figure: Figure, dpi: int) -> None:
-    """Write a figure of matplotlib in the format of the path's suffix; without a suffix it becomes a PNG."""
+    """Write a matplotlib figure in the format given by the path's suffix; without one, as PNG."""
     path = Path(path)
     if not path.suffix:
         path = path.with_name(f'{path.name}.png')
@@ -161,4 +161,4 @@ def write_figure(path: str | Path, figure: Figure, dpi: int) -> None:
 def _write(path: str | Path, data: bytes, sync: bool = True) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, data, sync)
+    write_atomic(path, data, sync)

@@ -1,6 +1,6 @@
 """The task libraries mmpretrain, mmdet, mmseg and mmpose: the only module that names them.
 
-Each is optional and is imported inside the functions only: an absent library is skipped, a broken one raises its own
+Each is optional and is imported inside the functions only: a missing library is skipped, a broken one raises its own
 error.
 """
 
@@ -18,9 +18,9 @@ TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
 
 
 def register_stand_ins() -> None:
-    """Provide what the task libraries import and what is not installed: mmcv's operators, xtcocotools, pycocotools.
+    """Provide replacements for missing dependencies of the task libraries: mmcv's operators, xtcocotools, pycocotools.
 
-    Call it before a task library is imported.
+    Call this before importing a task library.
     """
     coco_eval.register()
     if find_spec('mmcv') and find_spec('torchvision'):
@@ -30,7 +30,7 @@ def register_stand_ins() -> None:
 
 
 def register_backbone(cls: type, libraries: tuple[str, ...] = TASK_LIBRARIES) -> None:
-    """Make ``cls`` buildable by its name in mmengine and in every installed one of ``libraries``."""
+    """Register ``cls`` by its name in mmengine and in every installed library of ``libraries``."""
     for library in ('mmengine', *libraries):
         if find_spec(library) is None:
             continue
@@ -40,7 +40,7 @@ def register_backbone(cls: type, libraries: tuple[str, ...] = TASK_LIBRARIES) ->
 
 
 def register_codec(cls: type) -> None:
-    """Make ``cls`` buildable by its name among mmpose's codecs, whose registry has no parent in mmengine."""
+    """Register ``cls`` by its name among mmpose's codecs, whose registry has no parent in mmengine."""
     if find_spec('mmpose') is None:
         return
     codecs = import_module('mmpose.registry').KEYPOINT_CODECS
@@ -49,10 +49,10 @@ def register_codec(cls: type) -> None:
 
 
 def import_quietly(library: str) -> None:
-    """Import everything that a task library registers, without its notice that OneDL packages are missing.
+    """Import all modules that a task library registers, without its notice that OneDL packages are missing.
 
     Args:
-        library: One of ``TASK_LIBRARIES``; any other name does nothing.
+        library: One of ``TASK_LIBRARIES``; any other name is ignored.
 
     Raises:
         UserError: If the library is not installed.
@@ -60,10 +60,10 @@ def import_quietly(library: str) -> None:
     if library not in TASK_LIBRARIES:
         return
     if find_spec(library) is None:
-        raise UserError(f'the config needs {library}, which is not installed: run tools/doctor.py for what to do')
+        raise UserError(f'the config needs {library}, which is not installed: run tools/doctor.py for instructions')
     register_stand_ins()
-    with redirect_stdout(StringIO()) as said:
+    with redirect_stdout(StringIO()) as output:
         import_module(f'{library}.utils').register_all_modules(init_default_scope=False)
-    for line in said.getvalue().splitlines():
+    for line in output.getvalue().splitlines():
         if 'Could not import OneDL' not in line:
             print(line)

@@ -1,10 +1,10 @@
 """Imports everything that registers a class, so that configs can build it by name. Nothing imports this module.
 
-A config names it in ``custom_imports = dict(imports=['mogacore.registry'], allow_failed_imports=False)``, under our
-tools and under each library's own.
+A config names it in ``custom_imports = dict(imports=['mogacore.registry'], allow_failed_imports=False)``, which works
+with our tools and with those of each library.
 """
 
-# Imported for their registration in mmengine's registries.
+# Imported because they register classes in mmengine's registries.
 from . import datasets, evaluation  # noqa: F401
 from .checkpoint import register_safe_loader
 from .engine import amp, ema, hooks, optim, resume, saving, schedules, sharding, stop, tta  # noqa: F401

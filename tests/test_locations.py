@@ -85,7 +85,7 @@ def test_wrong_name_is_one_line_with_the_nearest(name, near, elsewhere):
 
 def test_existing_file_that_is_no_config_is_refused(elsewhere):
     (elsewhere / 'weights.pth').touch()
-    with pytest.raises(UserError, match=r'config weights\.pth is no Python config'):
+    with pytest.raises(UserError, match=r'config weights\.pth is not a Python config'):
         load_config('weights.pth')
 
 

@@ -28,7 +28,7 @@ def test_backbone_is_built_by_name_in_every_library(library):
     assert registry.module_dict['MogaNet'] is MogaNet
 
 
-# Our configs for the digits; of each what else depends on the widths of the backbone.
+# Our digits configs, each with the setting that depends on the backbone widths.
 CONFIGS = {
     'mmpretrain': ('classification/moganet-xtiny_digits.py', 'head=dict(in_channels=32)'),
     'mmdet': ('detection/mask-rcnn_moganet-xtiny_fpn_digits.py', 'neck=dict(in_channels=[8, 16, 24, 32])'),
@@ -38,14 +38,14 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('library', TASK_LIBRARIES)
-def test_the_library_s_own_train_script_trains_our_config(library, project):
+def test_train_script_of_each_library_trains_our_config(library, project):
     package = find_spec(library)
     if package is None:
         pytest.skip(f'{library} is not installed')
     script = Path(package.origin).parent / '.mim' / 'tools' / 'train.py'
     name, widths = CONFIGS[library]
     loop = 'max_iters=2, val_interval=2' if library == 'mmseg' else 'max_epochs=1'
-    loader = 'batch_size=2, num_workers=0, persistent_workers=False'  # which mmpretrain's script turns on
+    loader = 'batch_size=2, num_workers=0, persistent_workers=False'  # mmpretrain's script turns persistent workers on
     indices = 'dataset=dict(indices=4)' if library == 'mmpretrain' else 'indices=4'
     (project / f'{library}.py').write_text(f"""
 _base_ = '{ROOT / 'configs' / name}'

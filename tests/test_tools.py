@@ -77,7 +77,7 @@ def test_training_writes_a_log_and_checkpoints(trained):
 
 def test_a_work_dir_with_checkpoints_is_not_trained_over(project, trained):
     done = tool('train.py', 'small.py', '--work-dir', 'trained', cwd=project, check=False)
-    assert_one_line_error(done, 'work dir trained already holds checkpoints: go on with --resume')
+    assert_one_line_error(done, 'work dir trained already contains checkpoints: resume with --resume')
 
 
 def test_testing_gives_the_accuracy_of_the_last_validation(project, trained):
@@ -140,7 +140,8 @@ def test_resumed_training_goes_on_where_it_stopped(project, trained):
 def test_training_cannot_go_on_from_weights_alone(project, trained):
     torch.save(torch.load(trained / 'epoch_1.pth', weights_only=False)['state_dict'], project / 'weights.pth')
     args = ['small.py', '--work-dir', 'from_weights', '--resume', 'weights.pth']
-    assert_one_line_error(tool('train.py', *args, cwd=project, check=False), r'weights\.pth holds weights alone')
+    done = tool('train.py', *args, cwd=project, check=False)
+    assert_one_line_error(done, r'weights\.pth contains only weights, no training state')
 
 
 def test_mixed_precision_trains_on_a_cpu(project):
@@ -216,9 +217,9 @@ def test_wrong_settings_are_told_in_one_line(project, options, message):
     'script, args, message',
     [
         ('train.py', ['none.py'], 'config none.py is not there'),
-        ('train.py', ['small.py', '--resume', 'none.pth'], 'checkpoint none.pth is not there'),
+        ('train.py', ['small.py', '--resume', 'none.pth'], 'checkpoint none.pth does not exist'),
         ('train.py', ['small.py', '--launcher', 'slurm'], 'SLURM_PROCID.*start with'),
-        ('infer.py', ['small.py', 'none.pth', 'none.png', '--out-dir', 'x'], 'input none.png holds no picture'),
+        ('infer.py', ['small.py', 'none.pth', 'none.png', '--out-dir', 'x'], 'none.png contains no image or video'),
     ],
 )
 def test_missing_inputs_are_told_in_one_line(project, script, args, message):

@@ -132,21 +132,21 @@ def test_mistakes_are_told(project, trained, tmp_path):
     write_video(tmp_path / 'short.avi', 4)
     cv2.imwrite(str(tmp_path / 'picture.png'), np.zeros((8, 8), np.uint8))
     for settings, message in (
-        (dict(source=tmp_path / 'short.avi'), r'short\.avi has 4 frames, the network needs 10'),
-        (dict(source=tmp_path / 'picture.png'), r'picture\.png is no video'),
-        (dict(source=None, num_sequences=0), '--num-sequences 0 is too few'),
-        (dict(source=None, boxes='boxes.json'), '--boxes boxes.json is for poses alone'),
+        (dict(source=tmp_path / 'short.avi'), r'short\.avi has 4 frames, but the network needs 10'),
+        (dict(source=tmp_path / 'picture.png'), r'picture\.png is not a video'),
+        (dict(source=None, num_sequences=0), '--num-sequences is 0'),
+        (dict(source=None, boxes='boxes.json'), '--boxes boxes.json is only for pose estimation'),
         (dict(source=None, cfg_options={'test_dataloader.dataset.data_root': 'none'}), 'data folder none is missing'),
         (
             dict(source=tmp_path / 'short.avi', cfg_options={'test_dataloader.dataset.type': 'TaxiBJ'}),
-            'this network predicts no pictures',
+            'this network does not predict images',
         ),
     ):
         with pytest.raises(UserError, match=message):
             infer(*trained, **{'out_dir': tmp_path / 'out', 'device': 'cpu', **settings})
 
 
-@pytest.mark.parametrize('breakage, message', [('cut', r'mnist_test_seq\.npy is truncated'), ('none', 'is missing')])
+@pytest.mark.parametrize('breakage, message', [('cut', r'mnist_test_seq\.npy is truncated'), ('none', 'not found')])
 def test_broken_data_is_one_line(breakage, message, project, trained, tmp_path):
     shutil.copytree(project / 'data', tmp_path / 'data')
     path = tmp_path / 'data' / 'digits' / 'moving' / 'mnist_test_seq.npy'

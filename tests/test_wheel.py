@@ -95,7 +95,7 @@ def test_wheel_takes_data_and_work_dirs_from_the_current_folder(site, tmp_path):
     assert 'data folder data/digits/classification is missing' in done.stdout and 'mogacore data digits' in done.stdout
     done = mogacore(site, 'data', 'digits', '--parts', 'classification', cwd=tmp_path)
     assert done.stdout.startswith('data/digits/classification: '), done.stderr
-    assert 'the data is there' in mogacore(site, 'train', CONFIG, '--dry-run', cwd=tmp_path).stdout
+    assert 'the data exists' in mogacore(site, 'train', CONFIG, '--dry-run', cwd=tmp_path).stdout
 
 
 def test_wheel_cannot_rewrite_the_index(site, tmp_path):

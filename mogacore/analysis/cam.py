@@ -33,7 +33,7 @@ from mogacore.engine.config import load_config
 from mogacore.errors import UserError
 from mogacore.files import make_folder, write_figure, write_json, write_npz
 from mogacore.inference.drawing import LEGIBLE_SIDE
-from mogacore.inference.predictor import PictureLoader, Predictor, dataset_meta
+from mogacore.inference.predictor import ImageLoader, Predictor, dataset_meta
 
 # Names on the command line and in the grad-cam package. FullGrad is excluded: it pairs biases with gradients in the
 # order in which layers are defined, but a Moga block runs them in another order.
@@ -76,7 +76,7 @@ def explain(spec: ModelSpec, image: str | Path, data: str | None = None, device:
             raise UserError(f'{spec.name} has no image pipeline: name a config that has one with --data CONFIG')
         cfg = load_config(data)
         preprocess = build_preprocess(cfg).to(device or get_device())
-        loader = PictureLoader(cfg)
+        loader = ImageLoader(cfg)
         batch = preprocess(pseudo_collate([loader.pipeline(loader.load(Path(image)))]), False)
         inputs = batch['inputs']
         network = build_classifier(spec, preprocess.num_classes or 1000, inputs.shape[1]).to(inputs.device).eval()

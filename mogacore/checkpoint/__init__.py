@@ -1,4 +1,4 @@
-"""Weight files: read without running code, keys mapped to the model, every mismatch reported."""
+"""Weight files: safe reading, key mapping, strict loading, downloading and conversion."""
 
 from .convert import convert, write
 from .download import cached_path, fetch, recorded, sha256

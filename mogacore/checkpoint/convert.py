@@ -1,4 +1,4 @@
-"""Writes weight files: tensors only, out of any container, under the names of a chosen layout."""
+"""Converts weight files of any container to plain tensors under the names of a chosen layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mogacore.errors import UserError
-from mogacore.files import write_whole
+from mogacore.files import write_atomic
 
 from .names import to_layout, weight_sets
 from .safe_load import import_safetensors
@@ -19,28 +19,28 @@ from .sources import read
 def convert(
     source: str | Path, target: str | Path, ema: bool | None = None, layout: str | None = None, overwrite: bool = False
 ) -> dict[str, str]:
-    """Write a weight file anew: tensors alone, of any container, under the names wanted.
+    """Convert a weight file of any container to one that contains only tensors, under the chosen names.
 
-    Where the source holds raw and EMA weights, the set chosen becomes ``state_dict``. A ``.pth`` file keeps the other
-    beside it, in timm's ``state_dict_ema`` if it is the EMA, in mmengine's ``ema_state_dict`` if it is the raw one,
-    so that :func:`load` finds both again; ``.safetensors`` holds the chosen set alone.
+    If the source contains raw and EMA weights, the chosen set becomes ``state_dict``. A ``.pth`` file also keeps the
+    other set, in timm's ``state_dict_ema`` if it is the EMA, or in mmengine's ``ema_state_dict`` if it is the raw one,
+    so that :func:`load` finds both; ``.safetensors`` keeps only the chosen set.
 
     Args:
         source: Any file that :func:`read` reads.
         target: File to write, see :func:`write`.
-        ema: Set to take, see :func:`load`.
+        ema: Set to choose, see :func:`load`.
         layout: Names to write, see :func:`to_layout`; None keeps those of the source.
-        overwrite: Replace ``target`` if it is there.
+        overwrite: Replace ``target`` if it exists.
 
     Returns:
-        The facts also written as the file's metadata: ``source``, ``container``, ``set``, ``tensors``, ``kept``.
+        Facts that are also written as the file's metadata: ``source``, ``container``, ``set``, ``tensors``, ``kept``.
 
     Raises:
-        UserError: As the functions above, and if ``target`` is there.
+        UserError: As in these functions, and if ``target`` exists.
     """
     source, target = Path(source), Path(target)
     if target.exists() and not overwrite:
-        raise UserError(f'{target} is there already: pass --force to replace it, or choose another name')
+        raise UserError(f'{target} already exists: pass --force to replace it, or choose another name')
     container = read(source)
     sets = weight_sets(container).choose(ema)
     rename = (lambda weights: to_layout(weights, layout)) if layout else dict
@@ -60,7 +60,7 @@ def convert(
             facts['kept'] = 'ema'
             extra['state_dict_ema'] = rename(sets.other)
         meta = container.get('meta')
-        if isinstance(meta, dict) and 'dataset_meta' in meta:  # the class names, which predictions are told by
+        if isinstance(meta, dict) and 'dataset_meta' in meta:  # the class names, which predictions need
             metadata = facts | {'dataset_meta': meta['dataset_meta']}
     write(rename(sets.state_dict), target, metadata, extra)
     return facts
@@ -69,23 +69,23 @@ def convert(
 def write(
     state_dict: dict[str, Tensor], path: str | Path, metadata: dict | None = None, extra: dict | None = None
 ) -> None:
-    """Write a weight file so that at ``path`` there is never half of one.
+    """Write a weight file atomically.
 
     Args:
         state_dict: Weights; copied to the CPU.
         path: ``.safetensors``, or ``.pth`` / ``.pt`` for a dict with ``meta`` and ``state_dict``.
-        metadata: Facts about the weights; as text in ``.safetensors``.
-        extra: Further entries for the dict of a ``.pth`` file.
+        metadata: Facts about the weights; converted to text for ``.safetensors``.
+        extra: Further sets of weights for the dict of a ``.pth`` file.
 
     Raises:
-        UserError: If the suffix is another, the folder cannot be written, or ``extra`` meets ``.safetensors``.
+        UserError: If the suffix is unknown, the file cannot be written, or ``extra`` is given for ``.safetensors``.
     """
     path = Path(path)
     if path.suffix not in ('.safetensors', '.pth', '.pt'):
-        raise UserError(f'{path} cannot be written: choose the suffix .safetensors, .pth or .pt')
+        raise UserError(f'{path} has an unknown suffix: choose .safetensors, .pth or .pt')
     if path.suffix == '.safetensors':
         if extra:
-            raise UserError(f'{path} holds one set of weights: choose .pth to keep more')
+            raise UserError(f'{path} can contain only one set of weights: choose .pth to keep more')
         texts = {key: str(value) for key, value in (metadata or {}).items()}
         data = import_safetensors(path).torch.save(_copied(state_dict), texts)
     else:
@@ -94,11 +94,11 @@ def write(
         torch.save({'meta': metadata or {}, 'state_dict': _copied(state_dict), **extra}, buffer)
         data = buffer.getbuffer()
     try:
-        write_whole(path, data)
+        write_atomic(path, data)
     except OSError as error:
-        raise UserError(f'{path} cannot be written ({error.strerror}): choose another place') from None
+        raise UserError(f'{path} cannot be written ({error.strerror}): choose another path') from None
 
 
 def _copied(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    # A copy of its own each: safetensors refuses tensors that share memory or are not contiguous.
+    # Each tensor is copied: safetensors refuses tensors that share memory or are not contiguous.
     return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state_dict.items()}

@@ -1,7 +1,7 @@
-"""Weight files from the network: only when asked for, with progress, going on after an interruption, checked after.
+"""Downloads of weight files: with progress, resumable, verified.
 
-A file lies whole under its name or not at all; what was fetched so far lies beside it as ``.partial``. The sha256 of a
-file is recorded when it is first used, in the format of the program sha256sum, and held against the file from then on.
+A file gets its name only when it is complete; until then it is a ``.partial`` file in the same folder. The sha256 of a
+file is recorded on first use, in the format of sha256sum, and checked on every later use.
 """
 
 from __future__ import annotations
@@ -29,48 +29,46 @@ TIMEOUT_S = 30  # without a byte
 
 
 def cache_folder() -> Path:
-    """Where fetched files lie: the folder of torch.hub, which ``TORCH_HOME`` moves."""
+    """Default folder for downloads: the cache of torch.hub, below ``TORCH_HOME``."""
     return Path(torch.hub.get_dir()) / 'checkpoints'
 
 
 def cached_path(url: str, folder: str | Path | None = None) -> Path:
-    """Where the file of an address lies once it was fetched."""
+    """Path that :func:`fetch` downloads a URL to; the file need not exist."""
     return Path(folder or cache_folder()) / unquote(Path(urlparse(url).path).name)
 
 
 def fetch(url: str, folder: str | Path | None = None) -> Path:
-    """The file of an address, fetched if it is not there yet.
+    """Download the file of a URL unless it exists.
 
     Args:
-        url: http or https address.
-        folder: Where it lies or goes; None is :func:`cache_folder`.
+        url: http or https URL.
+        folder: Folder of the file; None means :func:`cache_folder`.
 
     Returns:
         Path of the file, checked against its recorded sha256.
 
     Raises:
-        UserError: If it cannot be fetched, with the address and the place for a file fetched by hand; if the file is
-            not the one that was used first.
+        UserError: If the download fails; the message gives the URL and the path for a manual download. Also if the file
+            has changed since its first use.
     """
     path = cached_path(url, folder)
     if not path.exists():
-        by_hand = f'fetch it by hand and put it at {path}'
+        manual = f'download it manually to {path}'
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _download(url, path)
         except urllib.error.HTTPError as error:
-            raise UserError(
-                f'{url} cannot be fetched (the server says {error.code} {error.reason}): {by_hand}'
-            ) from None
+            raise UserError(f'{url} cannot be downloaded (HTTP {error.code} {error.reason}): {manual}') from None
         except (OSError, HTTPException) as error:
             reason = getattr(error, 'reason', None) or error
-            raise UserError(f'{url} cannot be fetched ({reason}): is there a network? Else {by_hand}') from None
+            raise UserError(f'{url} cannot be downloaded ({reason}): check the network, or {manual}') from None
     check(path)
     return path
 
 
 def check(path: Path) -> str:
-    """The sha256 of a file, recorded beside it at the first call and held against the record at every other.
+    """Compute the sha256 of a file; record it on the first call, compare it with the record on later ones.
 
     Raises:
         UserError: If the file has changed.
@@ -80,22 +78,22 @@ def check(path: Path) -> str:
         try:
             write_text(_record(path), f'{found}  {path.name}\n')
         except OSError:
-            return found  # a folder of others, which is not ours to write in
+            return found  # a read-only folder
     elif known != found:
         raise UserError(
-            f'{path} has changed since its first use (sha256 {found[:12]}..., was {known[:12]}...): delete it to fetch '
-            f'it again, or {_record(path).name} if you replaced it on purpose'
+            f'{path} has changed since its first use (sha256 {found[:12]}..., was {known[:12]}...): delete it to '
+            f'download it again, or delete {_record(path).name} if you replaced it on purpose'
         )
     return found
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
+    """The sha256 of a file as hexadecimal digits."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else _sha256(file)
 
 
-def _sha256(file) -> str:  # of Python 3.10
+def _sha256(file) -> str:  # for Python 3.10
     digest = hashlib.sha256()
     while chunk := file.read(CHUNK):
         digest.update(chunk)
@@ -103,7 +101,7 @@ def _sha256(file) -> str:  # of Python 3.10
 
 
 def recorded(path: Path) -> str | None:
-    """The sha256 that was recorded for a file; None before its first use."""
+    """The recorded sha256 of a file; None before its first use."""
     record = _record(path)
     return record.read_text().split()[0] if record.exists() else None
 
@@ -115,7 +113,8 @@ def _record(path: Path) -> Path:
 def _download(url: str, path: Path) -> None:
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     with partial.open('ab') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # another process may be at it: then its file is there when we may go on
+        # If another process is downloading, the file exists once that process releases the lock.
+        fcntl.flock(file, fcntl.LOCK_EX)
         if path.exists():
             return
         with _progress(path.name) as advance:
@@ -133,7 +132,7 @@ def _download(url: str, path: Path) -> None:
 
 
 def _append(url: str, file, partial: Path, advance: Callable[[int, int | None], None]) -> None:
-    """Fetch what is missing at the end of ``file``; from the start where the server's file is another one by now."""
+    """Download the missing end of ``file``, or all of it if the file on the server has changed."""
     start, validator = file.tell(), _validator(partial)
     request = urllib.request.Request(url, headers={'User-Agent': 'mogacore'})
     if start and validator.exists():
@@ -142,13 +141,12 @@ def _append(url: str, file, partial: Path, advance: Callable[[int, int | None], 
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # nothing lies behind the range
+        if error.code != 416:  # the requested range is past the end of the file
             raise
-        total = error.headers.get('Content-Range', '').rpartition('/')[2]
-        if total == str(start):
+        if error.headers.get('Content-Range', '').rpartition('/')[2] == str(start):
             return
         file.truncate(0)
-        raise ConnectionError('the partial file was longer than the whole') from None
+        raise ConnectionError('the partial file was longer than the complete one') from None
     with response:
         if response.status != 206:
             start = 0
@@ -173,7 +171,7 @@ def _validator(partial: Path) -> Path:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on the terminal; nothing where there is none."""
+    """A progress bar if stderr is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

@@ -1,4 +1,4 @@
-"""Weights into models, strictly: every missing, unexpected or misshapen key is reported."""
+"""Strict loading of weights: reports every missing, unexpected or misshapen key."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from mogacore.errors import UserError
 from mogacore.published.archs import ARCHS
 from mogacore.published.results import result_of_weights
 
-from .names import CLASSIFIER, TRUNK, listed, map_keys, map_names, weight_sets
+from .names import CLASSIFIER, TRUNK, join_names, map_keys, map_names, weight_sets
 from .sources import SCHEME, local_file, read
 
 
 def load(source: str | Path | dict, ema: bool | None = None) -> dict[str, Tensor]:
-    """The state dict of a weight file, under the file's own names less a ``module.`` or ``model.`` before them all.
+    """Read the state dict of a weight file, with the file's names less a common ``module.`` or ``model.`` prefix.
 
     Args:
-        source: Path, or a container that :func:`read` gave.
-        ema: None takes what the file calls its ``state_dict``; True the EMA weights, False the raw ones.
+        source: Path, or a container returned by :func:`read`.
+        ema: None chooses the file's ``state_dict``, True the EMA weights, False the raw ones.
 
     Raises:
-        UserError: As :func:`read`; if there is no state dict; if ``ema`` is True and there are no EMA weights.
+        UserError: As in :func:`read`; if there is no state dict; if ``ema`` is True and there are no EMA weights.
     """
     sets = weight_sets(source if isinstance(source, dict) else read(source)).choose(ema)
-    # Of a container in memory a hook may have swapped the two.
+    # In a container in memory, a hook may have swapped the two.
     if sets.other is not None and not isinstance(source, dict):
-        print_log(f'{source} holds raw and EMA weights: took the {"EMA" if sets.is_ema else "raw"} ones', 'current')
+        print_log(f'{source} contains raw and EMA weights: using the {"EMA" if sets.is_ema else "raw"} ones', 'current')
     return sets.state_dict
 
 
@@ -41,14 +41,14 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What :func:`load_into` did, by the names of the model where they exist.
+    """Result of :func:`load_into`, by the model's names where they exist.
 
     Args:
         loaded: Names that were loaded.
-        missing: Names of the model that the file lacks; BatchNorm's batch counters, absent in old files, apart.
+        missing: Names of the model that the file lacks, except BatchNorm's batch counters, which old files lack.
         unexpected: Names of the file that the model lacks.
         misshapen: Name, shape in the file, shape in the model.
-        dropped: Classifier names of the file, where the model is a bare trunk.
+        dropped: Classifier names of the file, if the model is a bare trunk.
     """
 
     loaded: tuple[str, ...]
@@ -65,21 +65,21 @@ def load_into(
     allow_unexpected: Iterable[str] = (),
     ema: bool | None = None,
 ) -> LoadReport:
-    """Load weights into a model, whole or, but for what the caller names, not at all.
+    """Load weights into a model; every mismatch that the caller does not allow is an error.
 
-    A bare trunk takes a classification file: that its classifier has no place is logged, not an error.
+    A bare trunk accepts a classification file: its classifier is dropped, which is logged.
 
     Args:
-        model: Loaded in place; not touched if this raises.
+        model: Loaded in place; unchanged if this raises.
         source: Path, container or state dict.
-        allow_missing: Patterns (``head.*``, see :mod:`fnmatch`) of the model's names that may keep the values they
-            have, because the file lacks them or has them in another shape.
+        allow_missing: Patterns (``head.*``, see :mod:`fnmatch`) of the model's names that may keep their values because
+            the file lacks them or has them in another shape.
         allow_unexpected: Patterns of the file's names, after mapping, that may be left out.
         ema: See :func:`load`.
 
     Raises:
-        CheckpointError: If a name is missing, unexpected or of another shape and no pattern allows it.
-        UserError: As :func:`load`.
+        CheckpointError: If a name is missing, unexpected or misshapen and no pattern allows it.
+        UserError: As in :func:`load`.
     """
     own = model.state_dict()
     state_dict = map_keys(load(source, ema), own)
@@ -96,49 +96,51 @@ def load_into(
     bad_unexpected = _not_allowed(unexpected, allow_unexpected)
     bad_shapes = _not_allowed([name for name, *_ in misshapen], allow_missing)
     if bad_missing or bad_unexpected or bad_shapes:
-        shapes = [f'{name} {ours} against {theirs}' for name, ours, theirs in misshapen if name in bad_shapes]
+        shapes = [f'{name} {in_file} vs. {in_model}' for name, in_file, in_model in misshapen if name in bad_shapes]
         found = {
             'missing': [f'{name} {tuple(own[name].shape)}' for name in bad_missing],
             'unexpected': [f'{name} {tuple(state_dict[name].shape)}' for name in bad_unexpected],
-            'of another shape (file against model)': shapes,
+            'misshapen (file vs. model)': shapes,
         }
         raise CheckpointError(
             f'{"the weights" if isinstance(source, dict) else source} do not fit {type(model).__name__}: '
-            + '; '.join(f'{len(names)} {what}: {listed(names)}' for what, names in found.items() if names)
+            + '; '.join(f'{len(names)} {what}: {join_names(names)}' for what, names in found.items() if names)
             + _size_hint(state_dict, own)
-            + '. Give the matching model or file, or name what may be left out in allow_missing, allow_unexpected'
+            + '. Use the matching model or file, or list what may be left out in allow_missing and allow_unexpected'
         )
 
     left_out = {name for name, *_ in misshapen}
     fitting = map_names(state_dict, lambda name: name if name in own and name not in left_out else None)
     model.load_state_dict(fitting, strict=False)
     for what, names in (
-        ('no place for the classifier', dropped),
-        ('allowed to be missing', missing),
-        ('allowed to be left over', unexpected),
-        ('allowed to differ in shape', [name for name, *_ in misshapen]),
+        ('dropped the classifier', dropped),
+        ('allowed as missing', missing),
+        ('allowed as unexpected', unexpected),
+        ('allowed as misshapen', [name for name, *_ in misshapen]),
     ):
         if names:
-            print_log(f'load_into {type(model).__name__}: {what}: {listed(names)}', 'current')
+            print_log(f'load_into {type(model).__name__}: {what}: {join_names(names)}', 'current')
     return LoadReport(tuple(fitting), missing, unexpected, misshapen, dropped)
 
 
 def load_official(model: nn.Module, name: str) -> LoadReport:
-    """Load a published file by its name into a classifier or trunk, with the set of weights that its figure belongs to.
+    """Load a published file by name into a classifier or trunk, using the set of weights behind its published accuracy.
 
     Args:
         model: See :func:`load_into`.
         name: See :func:`official_address`.
 
     Raises:
-        UserError: As :func:`official_address` and :func:`load_into`; if the weights were trained with the other gate
-            function than the model has.
+        UserError: As in :func:`official_address` and :func:`load_into`; if the weights were trained with another gate
+            function than the model's.
     """
     path = local_file(f'{SCHEME}{name.removeprefix(SCHEME)}')
     result = result_of_weights(path.name)[0]
     gates = {module.attn_force_fp32 for module in model.modules() if hasattr(module, 'attn_force_fp32')}
     if result.attn_force_fp32 is not None and gates != {result.attn_force_fp32}:
-        raise UserError(f'{path.name} was trained with attn_force_fp32={result.attn_force_fp32}: create the model so')
+        raise UserError(
+            f'{path.name} was trained with attn_force_fp32={result.attn_force_fp32}: create the model with it'
+        )
     sets = weight_sets(read(path)).choose_published(result.weight_set)
     return load_into(model, sets.state_dict)
 

@@ -1,6 +1,6 @@
-"""Weights under any published name: the state dicts in a container, and the maps from their keys to the model's.
+"""Finds the state dicts in a container, and maps their keys to the model's.
 
-Names and containers of the published files: paper release, OpenMixup, timm, mmcv 1.x, mmengine, OpenSTL.
+Supports the containers and names of the paper's release, OpenMixup, timm, mmcv 1.x, mmengine and OpenSTL.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import methodcaller
 
 from torch import Tensor
 
@@ -20,9 +21,9 @@ class WeightSets:
     """The one or two sets of weights in a container.
 
     Args:
-        kind: Name of the container, for people.
+        kind: Human-readable name of the container.
         state_dict: The set under the plain names.
-        is_ema: Whether that set is an exponential moving average; None where there is one set and no telling.
+        is_ema: Whether that set is an exponential moving average; None if there is only one set, of unknown kind.
         other: The other set, complete, or None.
     """
 
@@ -32,40 +33,41 @@ class WeightSets:
     other: dict[str, Tensor] | None = None
 
     def choose(self, ema: bool | None = None) -> WeightSets:
-        """The sets with the one asked for first: None is the plain one, True the EMA, False the raw or only one.
+        """Reorder the sets so that the chosen one comes first: None for the plain one, True for the EMA, False for raw.
 
-        See :meth:`choose_published` for files whose content is not known beforehand.
+        A single set counts as raw. See :meth:`choose_published` for files whose content is not known beforehand.
 
         Raises:
-            UserError: If the EMA is asked for and there is none.
+            UserError: If the EMA is chosen and there is none.
         """
         if self.other is None and ema:
-            raise UserError('the checkpoint has no EMA weights: leave out ema (--ema) to take its only ones')
+            raise UserError('the checkpoint has no EMA weights: omit ema (--ema) to use its only set')
         if self.other is None or ema in (None, self.is_ema):
             return self
         return WeightSets(self.kind, self.other, not self.is_ema, self.state_dict)
 
     def choose_published(self, weight_set: str) -> WeightSets:
-        """The set that a published figure belongs to: of two 'ema' or 'raw', '' for the plain one; else the only one.
+        """Choose the set behind a published result: 'ema', 'raw', or '' for the plain one.
 
-        A release may hold the average under the plain names alone, and does not say so.
+        A single set is always chosen, since it may be the average under the plain names without any mark.
         """
         return self if self.other is None or not weight_set else self.choose(weight_set == 'ema')
 
 
 def weight_sets(container: dict) -> WeightSets:
-    """Find the weights in a container, as :func:`mogacore.checkpoint.read` returns it.
+    """Find the weights in a container returned by :func:`mogacore.checkpoint.read`.
 
     Raises:
         UserError: If there are none.
 
-    Source: reference of the releases; the EMA hooks of mmengine (``mmengine/hooks/ema_hook.py``) and mmcv 1.x, both
-    of which save with the EMA swapped into the plain names.
+    Source: the published files; the EMA hooks of mmengine (``mmengine/hooks/ema_hook.py``) and mmcv 1.x, both of which
+    save the EMA under the plain names.
     """
     key = next((key for key in ('state_dict', 'model') if isinstance(container.get(key), dict)), None)
     plain = container if key is None else container[key]
     if not plain or not all(isinstance(value, Tensor) for value in plain.values()):
-        raise UserError(f'the checkpoint has no state dict of tensors: it holds {listed(map(str, plain)) or "nothing"}')
+        found = join_names(map(str, plain)) or 'nothing'
+        raise UserError(f'the checkpoint has no state dict of tensors, it contains {found}: use a weight file')
     kind = 'bare state dict' if key is None else f'{key}{_writer(container)}'
     plain = _without_wrapper(plain)
 
@@ -92,22 +94,22 @@ def _writer(container: dict) -> str:
 
 
 def map_names(state_dict: dict[str, Tensor], rename: Callable[[str], str | None]) -> OrderedDict[str, Tensor]:
-    """A state dict under other names, without those renamed to None; keeps the versions torch notes in it."""
+    """Rename the entries of a state dict, dropping those renamed to None; keeps the module versions of torch."""
     renamed = OrderedDict((new, value) for old, value in state_dict.items() if (new := rename(old)) is not None)
     if hasattr(state_dict, '_metadata'):
-        renamed._metadata = state_dict._metadata
+        renamed._metadata = state_dict._metadata  # type: ignore[attr-defined]  # an attribute that torch adds
     return renamed
 
 
 def _without_wrapper(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the prefix that DistributedDataParallel (module) or Lightning (model) put before all of them."""
+    """Remove the common prefix that DistributedDataParallel (module) or Lightning (model) adds to all names."""
     for prefix in ('module.', 'model.'):
         if all(name.startswith(prefix) for name in state_dict):
-            state_dict = map_names(state_dict, lambda name, prefix=prefix: name.removeprefix(prefix))
+            state_dict = map_names(state_dict, methodcaller('removeprefix', prefix))
     return state_dict
 
 
-# Patterns and what they become. Early: MogaNet's first days, before any release. Wrapped: sigma as a scale module.
+# (pattern, replacement): names from before the first release, and sigma as a bare parameter.
 _MODERN_RULES = (
     (r'(patch_embed[234]\.projection)\.0\.', r'\1.'),
     (r'(patch_embed[234])\.projection\.1\.', r'\1.norm.'),
@@ -121,29 +123,29 @@ LAYOUTS = {
         (r'^head\.(?=(weight|bias)$)', 'head.fc.'),
     ),
 }
-# OpenSTL keeps sigma bare; mmpose 0.x says keypoint_head.
+# OpenSTL has sigma as a bare parameter; mmpose 0.x names its head keypoint_head.
 _OTHER_RULES = ((r'((?:attn|mlp)\.sigma)\.scale$', r'\1'), (r'^keypoint_head\.', 'head.'))
 TRUNK = re.compile(r'(patch_embed|blocks|norm)\d\.')
 CLASSIFIER = re.compile(r'head\.(fc\.)?(weight|bias)')
 
 
 def to_layout(state_dict: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """A classification state dict under the names of the MogaNet release (published) or of OpenMMLab.
+    """Rename a classification state dict to the names of the MogaNet release (published) or of OpenMMLab.
 
     Args:
-        state_dict: As :func:`mogacore.checkpoint.load` returns it.
+        state_dict: A result of :func:`mogacore.checkpoint.load`.
         layout: A key of ``LAYOUTS``.
 
     Raises:
-        UserError: If there is more in it than trunk and classifier.
+        UserError: If it contains more than a trunk and a classifier.
     """
     others = [
         name for name in state_dict if not (TRUNK.match(name.removeprefix('backbone.')) or CLASSIFIER.fullmatch(name))
     ]
     if others:
         raise UserError(
-            f'the layout {layout} is for classification weights, and there is more here ({listed(others)}): '
-            'leave the layout (--to) out'
+            f'layout {layout} supports only classification weights, but the file also has {join_names(others)}: '
+            'omit the layout (--to)'
         )
 
     def rename(name: str) -> str:
@@ -155,10 +157,10 @@ def to_layout(state_dict: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
 
 
 def map_keys(state_dict: dict[str, Tensor], model_keys: Iterable[str]) -> dict[str, Tensor]:
-    """Rename what a model knows under another of the published names; the rest keeps its name.
+    """Rename entries to the published names that a model uses; unknown ones keep their names.
 
     Args:
-        state_dict: As :func:`mogacore.checkpoint.load` returns it.
+        state_dict: A result of :func:`mogacore.checkpoint.load`.
         model_keys: Names in the state dict of the model.
     """
     model_keys = set(model_keys)
@@ -171,7 +173,7 @@ def map_keys(state_dict: dict[str, Tensor], model_keys: Iterable[str]) -> dict[s
         for pattern, replacement in (*LAYOUTS['published'], *LAYOUTS['backbone-prefixed'], *_OTHER_RULES):
             renamed = [re.sub(pattern, replacement, known) for known in candidates]
             candidates += [known for known in renamed if known not in candidates]
-        # Two names of the file for one of the model: the second keeps its own, and is told as unexpected.
+        # If two names of the file match one of the model, the second keeps its own and is reported as unexpected.
         fitting = next((known for known in candidates if known in model_keys and known not in taken), name)
         taken.add(fitting)
         return fitting
@@ -179,8 +181,8 @@ def map_keys(state_dict: dict[str, Tensor], model_keys: Iterable[str]) -> dict[s
     return map_names(state_dict, rename)
 
 
-def listed(names: Iterable[str], num_shown: int = 5) -> str:
-    """The first names, joined by commas, and the number of the others."""
+def join_names(names: Iterable[str], num_shown: int = 5) -> str:
+    """Join the first names with commas, and append the number of the others."""
     names = list(names)
     more = len(names) - num_shown
     return ', '.join(names[:num_shown]) + (f' and {more} more' if more > 0 else '')

@@ -1,17 +1,19 @@
 """Reads weight files without running code from them.
 
-torch's own safe unpickler refuses what training files of mmengine, mmcv and timm hold besides tensors. Here each of
-those objects becomes an inert placeholder first, and is built from checked values afterwards.
+torch's own safe unpickler refuses objects that training files of mmengine, mmcv and timm contain besides tensors. Here
+each of those objects first becomes an inert placeholder, and is then built from checked values.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from types import ModuleType
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,12 +23,15 @@ from mogacore.errors import UserError
 
 
 class _Record:
-    """An inert placeholder for a pickled object: keeps what the file says about it and runs nothing.
+    """An inert placeholder for a pickled object: stores its arguments and state, and runs nothing.
 
-    torch's safe unpickler builds allowed classes from unchecked values, which numpy's do not survive: a forged dtype
-    makes numpy treat bytes as pointers. So the unpickler gets placeholders, and :meth:`revive` builds the objects
-    once ``args`` and ``state`` contain no more of them.
+    torch's safe unpickler builds allowed classes from unchecked values, which is unsafe for numpy: a forged dtype makes
+    numpy treat bytes as pointers. The unpickler therefore gets placeholders, and :meth:`revive` builds the objects once
+    ``args`` and ``state`` contain no placeholders.
     """
+
+    args: tuple
+    state: Any
 
     def __new__(cls, *args):
         self = super().__new__(cls)
@@ -44,7 +49,7 @@ class _Dtype(_Record):
     def revive(self) -> np.dtype:
         code = self.args[0]
         if not re.fullmatch(r'[biufcSU]\d+', code):
-            raise ValueError(f'a numpy array of type {code}')
+            raise ValueError(f'unsupported numpy array of type {code}')
         byte_order = self.state[1] if self.state else '='
         return np.dtype(code).newbyteorder(byte_order)
 
@@ -57,12 +62,13 @@ class _Array(_Record):
 
 class _Scalar(_Record):
     def revive(self) -> np.generic:
-        return _array((), *self.args)[()]
+        dtype, data = self.args
+        return _array((), dtype, data)[()]  # type: ignore[return-value]  # [()] of a 0-d array is a scalar
 
 
-def _array(shape: tuple, dtype: np.dtype, data: bytes, order: str = 'C') -> np.ndarray:
+def _array(shape: tuple, dtype: np.dtype, data: bytes, order: Literal['C', 'F'] = 'C') -> np.ndarray:
     if not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
-        raise ValueError('a numpy array in an unknown form')
+        raise ValueError('numpy array in an unknown format')
     return np.ndarray(shape, dtype, data, order=order).copy()
 
 
@@ -87,7 +93,7 @@ class _Namespace(_Record):
         return namespace
 
 
-# All that a training file of mmengine, mmcv or timm holds beyond torch's own list. numpy 2 moved core to _core.
+# Everything that files of mmengine, mmcv and timm contain beyond torch's own list. numpy 2 renamed core to _core.
 _RECORDS = {
     'numpy.dtype': _Dtype,
     'numpy.ndarray': _Record,
@@ -110,12 +116,12 @@ def _renamed(name: str, record: type[_Record]) -> type[_Record]:
     return type(name, (record,), {'__module__': module, '__qualname__': name})
 
 
-_SAFE_GLOBALS = [_renamed(name, record) for name, record in _RECORDS.items()]
+_SAFE_GLOBALS: list[Callable | tuple[Callable, str]] = [_renamed(name, record) for name, record in _RECORDS.items()]
 
 
 @contextmanager
 def _only_our_globals() -> Iterator[None]:
-    """Allow torch's unpickler our placeholders only, whatever other libraries have allowed."""
+    """Allow only our placeholders in torch's unpickler, regardless of what other libraries allow."""
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(_SAFE_GLOBALS)
@@ -127,7 +133,7 @@ def _only_our_globals() -> Iterator[None]:
 
 
 def _revive(value, seen: set[int]):
-    """``value`` with every placeholder replaced by its object; in place, so that shared parts stay shared."""
+    """Replace every placeholder in ``value`` with its object, in place so that shared parts stay shared."""
     if isinstance(value, _Record):
         value.args, value.state = _revive(value.args, seen), _revive(value.state, seen)
         return value.revive()
@@ -141,45 +147,47 @@ def _revive(value, seen: set[int]):
 
 
 def read_file(path: Path, map_location='cpu', mmap: bool = False) -> dict:
-    """The whole container in a local weight file; never runs code from it.
+    """Read the whole container of a local weight file; never runs code from it.
 
     Args:
-        path: A file of torch.save, old format or new, or a ``.safetensors`` file.
-        map_location: As of :func:`torch.load`.
-        mmap: Leave the tensors on the disk until they are used; without effect on torch.save's old format.
+        path: A file written by torch.save, in the old or new format, or a ``.safetensors`` file.
+        map_location: As in :func:`torch.load`.
+        mmap: Leave the tensors on the disk until they are used; no effect on torch.save's old format.
 
     Returns:
-        What was saved; of a ``.safetensors`` file a dict with ``state_dict`` and ``meta``.
+        The saved dict; for a ``.safetensors`` file, a dict with ``state_dict`` and ``meta``.
 
     Raises:
-        UserError: If the file is not there, is cut off or damaged, is no weight file, or holds pickled code.
+        UserError: If the file is missing, truncated or damaged, is not a weight file, or contains pickled code.
     """
     try:
         with path.open('rb') as file:
             head = file.read(16)
     except OSError as error:
-        raise UserError(f'checkpoint {path} cannot be read ({error.strerror}): give the path of a file') from None
+        raise UserError(
+            f'checkpoint {path} cannot be read ({error.strerror}): give the path of a weight file'
+        ) from None
     if path.suffix == '.safetensors':
         return _read_safetensors(path, map_location)
     if not head.startswith((b'PK\x03\x04', b'\x80')):
-        found = f'it begins with {head!r}' if head else 'it is empty'
-        raise UserError(f'{path} is not a checkpoint, {found}: give a file of torch.save, or fetch it again')
+        found = f'it starts with {head!r}' if head else 'it is empty'
+        raise UserError(f'{path} is not a checkpoint, {found}: give a file from torch.save, or download it again')
     try:
         with _only_our_globals():
             container = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and head[:2] == b'PK')
         container = _revive(container, set())
-    # A damaged file may raise any error, in torch's parser or in ours.
+    # A damaged file may raise any error, in torch's parser or in this module.
     except Exception as error:
         refused = re.search(r'GLOBAL (\S+)', str(error))
         if refused:
             raise UserError(
-                f'{path} holds pickled code ({refused[1]}), which was refused: nothing of it was run. Where it comes '
-                'from, save its tensors alone: torch.save(model.state_dict(), ...), or as .safetensors'
+                f'{path} contains pickled code ({refused[1]}), which was refused and not run: at its source, save only '
+                'the tensors, with torch.save(model.state_dict(), ...) or as .safetensors'
             ) from None
         reason = str(error).partition('\n')[0][:120] or type(error).__name__
-        raise UserError(f'{path} is truncated, damaged or no checkpoint ({reason}): fetch it again') from error
+        raise UserError(f'{path} is truncated, damaged or not a checkpoint ({reason}): download it again') from error
     if not isinstance(container, dict):
-        raise UserError(f'{path} holds a {type(container).__name__}, not a dict: give a file with a state dict')
+        raise UserError(f'{path} contains a {type(container).__name__}, not a dict: give a file with a state dict')
     return container
 
 
@@ -187,13 +195,20 @@ def _read_safetensors(path: Path, map_location) -> dict:
     safetensors = import_safetensors(path)
     try:
         with safetensors.safe_open(path, 'pt', device=str(map_location or 'cpu')) as file:
-            state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no dict
+            state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is not a dict
             return {'state_dict': state_dict, 'meta': file.metadata() or {}}
     except safetensors.SafetensorError as error:
-        raise UserError(f'{path} is truncated, damaged or no safetensors file ({error}): fetch it again') from None
+        raise UserError(
+            f'{path} is truncated, damaged or not a safetensors file ({error}): download it again'
+        ) from None
 
 
-def import_safetensors(path: Path):
+def import_safetensors(path: Path) -> ModuleType:
+    """Import safetensors, which is optional; ``path`` is the file that needs it.
+
+    Raises:
+        UserError: If it is not installed.
+    """
     try:
         import safetensors.torch
     except ImportError:

@@ -32,10 +32,6 @@ OPENMMLAB = {
 OPENCVS = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python', 'opencv-contrib-python-headless')
 
 PIP = 'pip install --no-deps -c requirements.txt'
-COMPILE_MMCV = (
-    'compile it after torch: pip install --no-deps --no-build-isolation --no-cache-dir --force-reinstall '
-    '-r requirements-mmcv.txt'
-)
 NMS = 'nms(torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8]], device={0!r}), torch.tensor([0.9, 0.8], device={0!r}), 0.5)'
 TOOLBOX = """
 from importlib import import_module
@@ -66,13 +62,13 @@ else:
     'mmengine': 'from mmengine.runner import Runner',
     'mmcv': f"""
 import torch
+from mogacore import operators
+operators.register()
 from mmcv.ops import nms
 {NMS.format('cpu')}
 if torch.cuda.is_available():
     {NMS.format('cuda')}
-    print('operators run on CPU and GPU')
-else:
-    print('operators run')
+print('operators of', operators.in_use(), 'run on CPU' + ' and GPU' * torch.cuda.is_available())
 """,
     'mogacore': "import mogacore; mogacore.create_model('moganet_xtiny'); print(mogacore.__file__)",
     'faster-coco-eval': "import mogacore.coco_eval.cocoeval, mogacore.coco_eval.mask; print('gives COCO scores')",
@@ -86,7 +82,7 @@ ADVICE = {
     'opencv': f'{PIP} opencv-python-headless: needs no window system',
     'GPU': 'install a torch for a CUDA version of the driver (nvidia-smi shows it), or a newer driver',
     'mmengine': f'{PIP} onedl-mmengine, and what its error names',
-    'mmcv': COMPILE_MMCV,
+    'mmcv': f'{PIP} onedl-mmcv, then python -m mogacore.operators --install',
     'mogacore': 'pip install --no-deps -e . in the checkout, and fix what fails above',
     'faster-coco-eval': f'{PIP} numpy faster-coco-eval: evaluates poses on numpy 2, and boxes and masks faster',
     'mmpose': f'{PIP} mmpose json-tricks munkres scipy faster-coco-eval, and fix what fails above',
@@ -123,7 +119,8 @@ def installed_distributions(path: list[str] | None = None) -> dict[str, Distribu
 
 def release(version: str) -> tuple[int, ...]:
     """The numbers of a version, 2.13.0+cpu being (2, 13, 0)."""
-    return tuple(int(number) for number in re.match(r'[\d.]*\d|', version)[0].split('.') if number)
+    numbers = re.match(r'[\d.]*\d', version)
+    return tuple(int(number) for number in numbers[0].split('.') if number) if numbers else ()
 
 
 def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
@@ -157,10 +154,6 @@ def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
             'they all install cv2 and overwrite files of each other',
             f'pip uninstall -y {" ".join(opencvs)}, then {PIP} opencv-python-headless',
         )
-    for name in ('mmcv', 'mmcv-full', 'onedl-mmcv'):
-        files = packages[name].files if name in packages else None
-        if files and not any(str(file).startswith('mmcv/_ext.') for file in files):
-            conflict((name,), 'was built without its operators (no mmcv._ext)', COMPILE_MMCV)
     if has('torch', (0,), (2, 4)):
         conflict(('torch',), 'mogacore needs torch >= 2.4', ADVICE['torch'])
     if has('torch', (2, 13), (2, 14)) and versions['torch'].endswith('+cpu') and 'torchvision' in versions:

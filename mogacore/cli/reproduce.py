@@ -133,7 +133,7 @@ def _task_table(task: str, rows: list[Row]) -> Table:
         result, ours = row.result, []
         for name in result.metrics:
             gap = reproduce.difference(result, name, row.measured)
-            if gap is not None:
+            if row.measured is not None and gap is not None:
                 color = 'red' if reproduce.is_worse(name, gap) else 'green'
                 ours.append(f'{name} {row.measured.metrics[name]:.4g} [{color}]{gap:+.2g}[/]')
         grid.add_row(

@@ -72,8 +72,8 @@ def measurements(args: argparse.Namespace) -> tuple[float, int, float, str]:
     from mogacore.errors import UserError
 
     if args.benchmark is not None:
-        *found, machine = read_benchmark(args.benchmark)
-        return *found, f', {machine}'
+        step_s, batch_size, gradient_bytes, machine = read_benchmark(args.benchmark)
+        return step_s, batch_size, gradient_bytes, f', {machine}'
     if None in (args.step_ms, args.batch_size, args.gradient_mb):
         raise UserError('give --benchmark FILE, or all of --step-ms, --batch-size and --gradient-mb')
     return args.step_ms / 1e3, args.batch_size, args.gradient_mb * 1e6, ''

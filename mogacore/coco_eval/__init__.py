@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import UserError
-from ..files import write_whole
+from ..files import write_atomic
 
 # Replaced package to its modules, and the module of this package behind each.
 STAND_INS = {
@@ -95,8 +95,8 @@ def install(site_packages: str | Path | None = None) -> dict[str, str]:
             folder = site_packages / package
             folder.mkdir(exist_ok=True)
             for name, ours in modules.items():
-                write_whole(folder / f'{name}.py', f'from {__name__}.{ours} import *  # noqa: F403\n'.encode())
-            write_whole(folder / '__init__.py', f'"""{MARKER}: python -m {__name__} --install."""\n'.encode())
+                write_atomic(folder / f'{name}.py', f'from {__name__}.{ours} import *  # noqa: F403\n'.encode())
+            write_atomic(folder / '__init__.py', f'"""{MARKER}: python -m {__name__} --install."""\n'.encode())
             outcome[package] = f'stand-in written to {folder}'
         elif package == 'pycocotools':
             outcome[package] = 'already installed, kept'

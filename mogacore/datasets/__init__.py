@@ -1,4 +1,4 @@
-"""Data sets that no task library has."""
+"""Data sets that no task library provides."""
 
 from .freihand import FreiHAND
 from .idx import FashionMNISTFiles

@@ -1,8 +1,8 @@
-"""Checks of a user's own data before training: each mistake becomes one line that names the file and the remedy.
+"""Checks of user data before training: each error is reported in one line that names the file and the fix.
 
-It reads what a dataset config says, as mmdet's and mmpose's CocoDataset and mmseg's BaseSegDataset would, without them.
-Of large sets it checks even samples: the files of ``MAX_LISTED`` entries, the size of ``MAX_OPENED`` pictures and the
-values of ``MAX_DECODED`` maps.
+The checks interpret a dataset config as mmdet's and mmpose's CocoDataset and mmseg's BaseSegDataset do, but do not
+import them. In large data sets they check an evenly spaced sample: the files of ``MAX_LISTED`` entries, the size of
+``MAX_OPENED`` images and the values of ``MAX_DECODED`` maps.
 """
 
 import json
@@ -17,13 +17,13 @@ import numpy as np
 
 from mogacore.errors import UserError
 
-from .freihand import list_pictures, read_annotations, read_mano, split_of
+from .freihand import list_images, read_annotations, read_mano, split_of
 
 MAX_LISTED = 20000
 MAX_OPENED = 200
 MAX_DECODED = 50
-IGNORED = 255  # the value of a map's pixels that belong to no class
-COCO_CLASSES = 80  # what mmdet's CocoDataset has without metainfo
+IGNORED = 255  # map value of pixels without a class
+COCO_CLASSES = 80  # number of classes of mmdet's CocoDataset without metainfo
 
 ENTRIES = {
     'images': ('id', 'file_name', 'width', 'height'),
@@ -37,7 +37,7 @@ INTERHAND_ENTRIES = {
 INTERHAND_JOINTS = 42
 HAND_TYPES = ('right', 'left', 'interacting')
 MISSING = r"(?i)No such file or directory: '(.+\.(?:jpe?g|png|bmp|tiff?|webp))'"
-NAMED = (r'occurs when loading `([^`]+)`', r'failed to load image: (.+)')  # what mmpose and mmcv say
+NAMED = (r'occurs when loading `([^`]+)`', r'failed to load image: (.+)')  # messages of mmpose and mmcv
 UNNAMED = (
     r"error: .*in function 'imdecode|cannot identify image file|image file is truncated|Truncated File Read"
     r'|data stream (contents )?when reading image file|broken PNG file'
@@ -45,16 +45,16 @@ UNNAMED = (
 
 
 def check_dataset(dataset: Mapping, num_classes: int | None = None, num_keypoints: int | None = None) -> None:
-    """Find what would break training, or spoil it unseen, in the files of a data set.
+    """Check the files of a data set for errors that would stop training or silently degrade it.
 
     Args:
-        dataset: Config of one data set without wrapper, its ``data_root`` an absolute path. Types other than
+        dataset: Config of a single data set without wrapper, with an absolute ``data_root``. Types other than
             CocoDataset, BaseSegDataset, ADE20KDataset, InterHand3DDataset and FreiHAND are not checked.
-        num_classes: Number of classes of the model's head; None to leave it unchecked.
-        num_keypoints: Number of keypoints of the model's head; None to leave it unchecked.
+        num_classes: Number of classes of the model's head; None to skip this check.
+        num_keypoints: Number of keypoints of the model's head; None to skip this check.
 
     Raises:
-        UserError: At the first mistake that is found.
+        UserError: For the first error found.
     """
     kind = str(dataset['type']).rpartition('.')[2]
     if kind == 'CocoDataset':
@@ -68,21 +68,21 @@ def check_dataset(dataset: Mapping, num_classes: int | None = None, num_keypoint
 
 
 def explain(error: BaseException) -> str | None:
-    """One line for an exception of a data loader, its workers included, about a broken or missing picture or map.
+    """Explain in one line an exception of a data loader or its workers about a corrupt or missing image or map.
 
     Returns:
-        The line, or None if the exception is about something else.
+        The line, or None if the exception has another cause.
     """
-    text = str(error)  # that of a worker holds the whole traceback: the last match is the message itself
+    text = str(error)  # in an exception from a worker, the whole traceback: the last match is the actual message
     missing = re.findall(MISSING, text)
     if missing:
-        return f'picture {missing[-1]} is missing: put it there, or take it out of the data set'
+        return f'image {missing[-1]} not found: add it, or remove it from the data set'
     for pattern in NAMED:
         if named := re.findall(pattern, text):
-            return _broken(named[-1])
+            return _unreadable(named[-1])
     if re.search(UNNAMED, text):
-        where = 'the loader does not say which: find FOLDER -size 0 shows the empty ones'
-        return f'a picture or map of the data set is empty, truncated or no picture, and {where}'
+        remedy = 'the loader does not report which one, but "find FOLDER -size 0" lists empty files'
+        return f'an image or map of the data set is empty, truncated or not an image: {remedy}'
     return None
 
 
@@ -94,7 +94,7 @@ def _check_coco(dataset, num_classes, num_keypoints):
     if 'data_mode' in dataset or 'keypoint_info' in metainfo or num_keypoints is not None:
         annotations = [annotation for annotation in annotations if {'bbox', 'keypoints'} <= annotation.keys()]
         if not annotations:
-            raise UserError(f'{ann_file}: no annotation has both bbox and keypoints: give a keypoint file')
+            raise UserError(f'{ann_file}: no annotation has both bbox and keypoints: use a keypoint file')
         _check_keypoints(content['categories'], annotations, ann_file, metainfo.get('keypoint_info'), num_keypoints)
     else:
         _check_classes(content['categories'], ann_file, metainfo.get('classes'), num_classes)
@@ -109,7 +109,7 @@ def _read_json(ann_file):
     try:
         return json.loads(ann_file.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
-        raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): write it anew') from error
+        raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): recreate it') from error
 
 
 def _read_coco(ann_file, kinds=ENTRIES):
@@ -117,20 +117,22 @@ def _read_coco(ann_file, kinds=ENTRIES):
     for key, required in kinds.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise UserError(f'{ann_file} is no COCO file, it has no list {key!r}: give images, annotations, categories')
+            raise UserError(
+                f'{ann_file} is not a COCO file: it lacks the list {key!r}, required are {", ".join(kinds)}'
+            )
         if not entries:
-            raise UserError(f'{ann_file} is empty, its list {key!r} holds nothing: give a file with {key}')
+            raise UserError(f'{ann_file}: list {key!r} is empty: use a file with {key}')
         _check_keys(entries, key, required, ann_file)
         entry_id, count = Counter(entry['id'] for entry in entries).most_common(1)[0]
         if count > 1:
-            raise UserError(f'{ann_file}: {count} of the {key} have id {entry_id!r}: give each an id of its own')
+            raise UserError(f'{ann_file}: {count} of the {key} have id {entry_id!r}: give each a unique id')
     return content
 
 
 def _check_keys(entries, kind, required, ann_file):
     for key in required:
         bad = [entry for entry in entries if key not in entry]
-        _refuse(bad, entries, ann_file, kind, f'without {key!r}', 'COCO asks for it, add it')
+        _refuse(bad, entries, ann_file, kind, f'lack {key!r}', 'add this field, the COCO format requires it')
 
 
 def _refuse(bad, entries, ann_file, kind, problem, remedy):
@@ -143,29 +145,31 @@ def _check_classes(categories, ann_file, classes, num_classes):
     classes = _read_classes(classes)
     if classes is not None:
         names = [category['name'] for category in categories]
-        if lacking := [name for name in classes if name not in names]:
-            listed = f'metainfo.classes names {_shorten(lacking)}, but {ann_file} has the categories {_shorten(names)}'
-            raise UserError(f'{listed}: take the names from the file')
+        if unknown := [name for name in classes if name not in names]:
+            problem = f'metainfo.classes has {_shorten(unknown)}, but {ann_file} has the categories {_shorten(names)}'
+            raise UserError(f'{problem}: use the names in the file')
         in_file = [name for name in names if name in classes]
-        if in_file != classes:  # mmdet numbers them as the file does, and names them as metainfo does
-            problem = 'is in another order than, or not one to one with, the categories of'
-            raise UserError(f'metainfo.classes {problem} {ann_file}: write it as {_shorten(in_file)}')
+        if in_file != classes:  # mmdet takes the indices from the file, but the names from metainfo
+            problem = f'differs from the categories of {ann_file} in its order, or one of them repeats a name'
+            raise UserError(f'metainfo.classes {problem}: use {_shorten(in_file)}')
     _check_num_classes(num_classes, COCO_CLASSES if classes is None else len(classes), classes is not None)
 
 
 def _read_classes(classes):
-    """The class names as a list, out of a text file where one is named; None where none are given."""
+    """The class names as a list, read from a text file if a path is given; None if not given."""
     if not isinstance(classes, str):
         return None if classes is None else list(classes)
     if not Path(classes).is_file():
-        raise UserError(f'metainfo.classes is the text {classes!r}: for one class write classes=({classes!r},)')
+        raise UserError(
+            f'metainfo.classes is the string {classes!r}, but no such file exists: for one class, use ({classes!r},)'
+        )
     return Path(classes).read_text(encoding='utf-8').splitlines()
 
 
 def _check_num_classes(num_classes, num_given, is_given=True):
     if num_classes not in (None, num_given):
-        source = 'metainfo.classes names' if is_given else 'CocoDataset without metainfo.classes has'
-        remedy = f"set metainfo=dict(classes=...) of the data set or num_classes of the model's head ({num_classes})"
+        source = 'metainfo.classes has' if is_given else 'CocoDataset without metainfo.classes has'
+        remedy = f"change metainfo=dict(classes=...) of the data set or num_classes={num_classes} of the model's head"
         raise UserError(f'{source} {num_given} classes, but the model has {num_classes}: {remedy}')
 
 
@@ -174,17 +178,18 @@ def _check_keypoints(categories, annotations, ann_file, keypoint_info, num_keypo
         if keypoint_info is None:
             return
         num_keypoints = len(keypoint_info)
-    remedy = f'set metainfo.keypoint_info and head.out_channels (now {num_keypoints}) to the keypoints of the file'
+    remedy = f'make metainfo.keypoint_info and head.out_channels (now {num_keypoints}) match the file'
     if keypoint_info is not None and len(keypoint_info) != num_keypoints:
-        given = f'metainfo.keypoint_info has {len(keypoint_info)} keypoints, but the head has {num_keypoints}'
-        raise UserError(f'{given}: {remedy}')
+        problem = f'metainfo.keypoint_info has {len(keypoint_info)} keypoints, but the head has {num_keypoints}'
+        raise UserError(f'{problem}: {remedy}')
     for category in categories:
         if len(category.get('keypoints', range(num_keypoints))) != num_keypoints:
-            has = f'category {category["name"]!r} has {len(category["keypoints"])} keypoints'
-            raise UserError(f'{ann_file}: {has}, but the model has {num_keypoints}: {remedy}')
+            problem = f'category {category["name"]!r} has {len(category["keypoints"])} keypoints'
+            raise UserError(f'{ann_file}: {problem}, but the model has {num_keypoints}: {remedy}')
     bad = [annotation for annotation in annotations if len(annotation['keypoints'] or ()) != 3 * num_keypoints]
     if bad:
-        problem = f'hold {len(bad[0]["keypoints"] or ())} keypoint numbers, not the {3 * num_keypoints} of the model'
+        found = len(bad[0]['keypoints'] or ())
+        problem = f'have {found} keypoint values, but the model needs {3 * num_keypoints}'
         _refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
 
 
@@ -193,10 +198,11 @@ def _check_annotations(content, annotations, ann_file):
         known = {entry['id'] for entry in content[kind]}
         bad = [annotation for annotation in content['annotations'] if annotation[key] not in known]
         if bad:
-            problem = f'name an {key} that is not among the {kind} (such as {bad[0][key]!r})'
-            _refuse(bad, content['annotations'], ann_file, 'annotations', problem, f'add it to {kind}, or drop them')
+            problem = f'have a {key} that is not among the {kind} (such as {bad[0][key]!r})'
+            remedy = f'add it to {kind}, or remove these annotations'
+            _refuse(bad, content['annotations'], ann_file, 'annotations', problem, remedy)
     bad = [annotation for annotation in annotations if not _is_box(annotation['bbox'])]
-    _refuse(bad, annotations, ann_file, 'annotations', 'have a bbox that is not 4 numbers', 'give x, y, width, height')
+    _refuse(bad, annotations, ann_file, 'annotations', 'have a bbox that is not 4 numbers', 'use x, y, width, height')
 
 
 def _is_box(box):
@@ -214,36 +220,36 @@ def _check_masks(dataset, content, annotations, ann_file):
 
 
 def _find_mask_fault(segmentation, size, with_mask):
-    """What is wrong with a mask and what to do, or None."""
+    """Problem of a mask and its fix, or None if the mask is valid."""
     if not segmentation:
-        fault = 'lack the segmentation that the pipeline loads (with_mask)', 'add it, or take a config for boxes'
+        fault = 'lack the segmentation that the pipeline loads (with_mask)', 'add it, or use a config without masks'
         return fault if with_mask else None
     if isinstance(segmentation, dict):
-        fault = 'have a mask whose size is not that of its image', 'write its size as [height, width] of the image'
+        fault = 'have a mask whose size differs from that of the image', 'set its size to [height, width] of the image'
         return fault if segmentation.get('size') != size else None
-    # mmdet drops a shorter polygon, and takes the object for ignored where none is left.
-    fault = 'have no polygon of 6 or more numbers', 'give x1, y1, x2, y2, x3, y3, ... or drop them'
+    # mmdet drops shorter polygons, and ignores the object if none is left.
+    fault = 'have no polygon of 6 or more numbers', 'use x1, y1, x2, y2, x3, y3, ... or remove these annotations'
     return None if any(isinstance(part, list) and len(part) >= 6 for part in segmentation) else fault
 
 
 def _check_images(images, folder, ann_file):
-    _check_files([image['file_name'] for image in images], folder, f'pictures of {ann_file}', 'data_prefix.img')
+    _check_files([image['file_name'] for image in images], folder, f'images of {ann_file}', 'data_prefix.img')
     for image in _spread(images, MAX_OPENED):
         path, size = folder / image['file_name'], (image['width'], image['height'])
-        if (real := _read_picture(path, _turned_size)) not in (None, size):
-            problem = f'picture {path} is {_times(real)} px (width x height), but {ann_file} says {_times(size)}'
-            raise UserError(f'{problem}: correct the file, and its boxes and masks')
+        if (actual := _read_image(path, _oriented_size)) not in (None, size):
+            problem = f'image {path} is {_times(actual)} px (width x height), but {_times(size)} in {ann_file}'
+            raise UserError(f'{problem}: correct the annotation file, including boxes and masks')
 
 
 def _check_files(names, folder, kind, setting):
     if not folder.is_dir():
-        raise UserError(f'folder {folder} of the {kind} is missing: set data_root and {setting}')
+        raise UserError(f'folder {folder} with the {kind} not found: set data_root and {setting}')
     checked = _spread(names, MAX_LISTED)
     listed = {parent: _list_names(parent) for parent in {os.path.dirname(folder / name) for name in checked}}
     missing = [name for name in checked if os.path.basename(name) not in listed[os.path.dirname(folder / name)]]
     if missing:
         count = f'{len(missing)} of {len(checked)} {kind} are not in {folder}, the first is {missing[0]}'
-        raise UserError(f'{count}: put them there, or set data_root and {setting}')
+        raise UserError(f'{count}: add them, or set data_root and {setting}')
 
 
 def _list_names(folder):
@@ -254,64 +260,64 @@ def _check_segmentation(dataset, num_classes, is_ade):
     folders = dataset.get('data_prefix') or {'img_path': '', 'seg_map_path': ''}
     for key in ('img_path', 'seg_map_path'):
         if folders.get(key) is None:
-            raise UserError(f'data_prefix of the data set has no {key}: give the folder below data_root')
+            raise UserError(f'data_prefix of the data set has no {key}: set it to the folder below data_root')
     root = Path(dataset.get('data_root') or '')
     image_folder, map_folder = root / folders['img_path'], root / folders['seg_map_path']
     image_suffix, map_suffix = dataset.get('img_suffix', '.jpg'), dataset.get('seg_map_suffix', '.png')
     stems = _list_stems(dataset, image_folder, image_suffix)
-    _check_files([stem + image_suffix for stem in stems], image_folder, 'pictures', 'data_prefix.img_path')
+    _check_files([stem + image_suffix for stem in stems], image_folder, 'images', 'data_prefix.img_path')
     _check_files([stem + map_suffix for stem in stems], map_folder, 'maps', 'data_prefix.seg_map_path, seg_map_suffix')
     for stem in _spread(stems, MAX_OPENED):
         image, label_map = image_folder / f'{stem}{image_suffix}', map_folder / f'{stem}{map_suffix}'
-        # The loader turns the picture by its EXIF tag, but not the map.
-        sizes = _read_picture(image, _turned_size), _read_picture(label_map, lambda picture: picture.size)
+        # The loader applies the EXIF orientation to the image, but not to the map.
+        sizes = _read_image(image, _oriented_size), _read_image(label_map, lambda opened: opened.size)
         if None not in sizes and sizes[0] != sizes[1]:
-            told = f'map {label_map} is {_times(sizes[1])} px (width x height), its picture {_times(sizes[0])}'
-            raise UserError(f'{told}: give each map the size of its picture')
+            problem = f'map {label_map} is {_times(sizes[1])} px (width x height), but its image {_times(sizes[0])}'
+            raise UserError(f'{problem}: make each map the size of its image')
     classes = _read_classes((dataset.get('metainfo') or {}).get('classes'))
     if classes is not None:
         _check_num_classes(num_classes, len(classes))
-        if is_ade:  # metainfo.classes may pick some of the 150: the values in the maps stay what they are
+        if is_ade:  # metainfo.classes may select some of the 150 classes, while the map values stay the same
             return
     maps = [map_folder / f'{stem}{map_suffix}' for stem in _spread(stems, MAX_DECODED)]
     _check_map_values(maps, num_classes, dataset.get('reduce_zero_label', is_ade))
 
 
 def _list_stems(dataset, folder, suffix):
-    """Paths of the pictures below their folder, without suffix: the lines of ``ann_file`` if one is given."""
+    """Relative paths of the images without suffix: the lines of ``ann_file`` if given, else all files in ``folder``."""
     if not folder.is_dir():
-        raise UserError(f'folder {folder} of the pictures is missing: set data_root and data_prefix.img_path')
+        raise UserError(f'folder {folder} with the images not found: set data_root and data_prefix.img_path')
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     if ann_file.is_file():
         if stems := [line.strip() for line in ann_file.read_text(encoding='utf-8').splitlines()]:
             return stems
-        raise UserError(f'{ann_file} is empty: give a picture on each line, without {suffix}')
+        raise UserError(f'{ann_file} is empty: list one image per line, without {suffix}')
     walked = os.walk(folder, followlinks=True)
     names = sorted(os.path.relpath(os.path.join(at, name), folder) for at, _, names in walked for name in names)
     stems = [name[: -len(suffix)] for name in names if name.endswith(suffix) and os.path.basename(name)[0] != '.']
     if not stems:
-        other = f'but {len(names)} other files, such as {names[0]}' if names else 'it is empty'
-        raise UserError(f'folder {folder} has no picture that ends in {suffix}, {other}: set img_suffix or data_prefix')
+        found = f'only {len(names)} other files, such as {names[0]}' if names else 'it is empty'
+        raise UserError(f'folder {folder} has no images with suffix {suffix}, {found}: set img_suffix or data_prefix')
     return stems
 
 
 def _check_map_values(maps, num_classes, reduce_zero_label):
     for path in maps:
-        values = _read_picture(path, np.asarray)
+        values = _read_image(path, np.asarray)
         if values is None:
             continue
         if values.ndim != 2:
-            raise UserError(f'map {path} is a colour picture: write the class number of each pixel in one channel')
+            raise UserError(f'map {path} is a color image: store the class index of each pixel in a single channel')
         if num_classes is None:
             continue
-        num_values = num_classes + bool(reduce_zero_label)  # then 0 is ignored and 1 the first class
+        num_values = num_classes + bool(reduce_zero_label)  # with it, 0 is ignored and 1 is the first class
         found = np.unique(values)
         bad = found[(found >= num_values) & (found != IGNORED)]
         if len(bad):
             zero = ' with reduce_zero_label' if reduce_zero_label else ''
-            told = f'map {path} has the value {bad[0]} ({len(bad)} of its {len(found)} values are too high)'
+            problem = f'map {path} has the value {bad[0]} ({len(bad)} of its {len(found)} values are too high)'
             allowed = f'0 to {num_values - 1} and {IGNORED} are allowed for num_classes={num_classes}{zero}'
-            raise UserError(f'{told}, but {allowed}: correct the maps, num_classes or reduce_zero_label')
+            raise UserError(f'{problem}, but {allowed}: correct the maps, num_classes or reduce_zero_label')
 
 
 def _check_freihand(dataset):
@@ -320,12 +326,12 @@ def _check_freihand(dataset):
     if dataset.get('with_mano'):
         read_mano(root, split, len(joints))
     folder = Path(root, split, 'rgb')
-    paths = [folder / name for name in _spread(list_pictures(root, split, len(joints)), MAX_OPENED)]
-    sizes = {path: _read_picture(path, _turned_size) for path in paths}
+    paths = [folder / name for name in _spread(list_images(root, split, len(joints)), MAX_OPENED)]
+    sizes = {path: _read_image(path, _oriented_size) for path in paths}
     for path, size in sizes.items():
         if size != sizes[paths[0]]:
-            told = f'picture {path} is {_times(size)} px (width x height), but {paths[0]} {_times(sizes[paths[0]])}'
-            raise UserError(f'{told}: the pictures of FreiHAND are of one size, correct them and their cameras')
+            problem = f'image {path} is {_times(size)} px (width x height), but {paths[0]} {_times(sizes[paths[0]])}'
+            raise UserError(f'{problem}: all FreiHAND images must have one size, correct them and their cameras')
 
 
 def _check_interhand(dataset):
@@ -336,15 +342,16 @@ def _check_interhand(dataset):
     images = {image['id']: image for image in content['images']}
     annotations = content['annotations']
     bad = [annotation for annotation in annotations if annotation['image_id'] not in images]
-    _refuse(bad, annotations, ann_file, 'annotations', 'name an image that is not there', 'add it, or drop them')
+    problem, remedy = 'have an image_id that is not among the images', 'add it to images, or remove these annotations'
+    _refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
     annotated = {annotation['image_id'] for annotation in annotations}
     bad = [image for image in content['images'] if image['id'] not in annotated]
-    _refuse(bad, content['images'], ann_file, 'images', 'have no annotation', 'add one, or drop them')
+    _refuse(bad, content['images'], ann_file, 'images', 'have no annotation', 'add one, or remove these images')
     bad = [annotation for annotation in annotations if not _is_box(annotation['bbox'])]
-    _refuse(bad, annotations, ann_file, 'annotations', 'have a bbox that is not 4 numbers', 'give x, y, width, height')
+    _refuse(bad, annotations, ann_file, 'annotations', 'have a bbox that is not 4 numbers', 'use x, y, width, height')
     bad = [annotation for annotation in annotations if np.size(annotation['joint_valid']) != INTERHAND_JOINTS]
-    problem = f'have not {INTERHAND_JOINTS} numbers joint_valid'
-    _refuse(bad, annotations, ann_file, 'annotations', problem, 'give one for each joint, right hand first')
+    problem = f'have a joint_valid that is not {INTERHAND_JOINTS} numbers'
+    _refuse(bad, annotations, ann_file, 'annotations', problem, 'use one for each joint, right hand first')
     bad = [annotation for annotation in annotations if annotation['hand_type'] not in HAND_TYPES]
     problem = f'have a hand_type other than {", ".join(HAND_TYPES)}'
     _refuse(bad, annotations, ann_file, 'annotations', problem, 'correct it')
@@ -353,44 +360,46 @@ def _check_interhand(dataset):
         capture, camera, frame = str(image['capture']), image['camera'], str(image['frame_idx'])
         for key in ('campos', 'camrot', 'focal', 'princpt'):
             if camera not in (cameras.get(capture) or {}).get(key, ()):
-                told = f'{camera_file} has no {key} of camera {camera} in capture {capture}'
-                raise UserError(f'{told}, which image {image["id"]!r} of {ann_file} names: give the file of this split')
+                problem = f'{camera_file} has no {key} for camera {camera} in capture {capture}'
+                raise UserError(
+                    f'{problem}, needed by image {image["id"]!r} of {ann_file}: use files of the same split'
+                )
         joints = (frames.get(capture) or {}).get(frame, {}).get('world_coord')
         if joints is None:
-            told = f'{joint_file} has no world_coord of frame {frame} in capture {capture}'
-            raise UserError(f'{told}, which image {image["id"]!r} of {ann_file} names: give the file of this split')
+            problem = f'{joint_file} has no world_coord for frame {frame} in capture {capture}'
+            raise UserError(f'{problem}, needed by image {image["id"]!r} of {ann_file}: use files of the same split')
         if len(joints) != INTERHAND_JOINTS or any(len(joint) != 3 for joint in joints):
-            told = f'{joint_file}: world_coord of frame {frame} in capture {capture} has {len(joints)} joints'
-            raise UserError(f'{told}, not {INTERHAND_JOINTS} of 3 numbers: right hand first, then the left one')
+            problem = f'{joint_file}: world_coord of frame {frame} in capture {capture} has {len(joints)} joints'
+            raise UserError(f'{problem}, not {INTERHAND_JOINTS} of 3 numbers: use right hand first, then left hand')
     _check_images(content['images'], root / (dataset.get('data_prefix') or {}).get('img', ''), ann_file)
 
 
-def _read_picture(path, read):
-    """``read`` of the picture, of which only the header is loaded; None if PIL finds it too large to open."""
+def _read_image(path, read):
+    """``read(image)``; PIL only loads the header before. None if PIL refuses the image as too large."""
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
-            return read(picture)
+        with Image.open(path) as image:
+            return read(image)
     except Image.DecompressionBombError:
         return None
-    except (OSError, SyntaxError) as error:  # PIL raises both for broken files
-        raise UserError(_broken(path)) from error
+    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+        raise UserError(_unreadable(path)) from error
 
 
-def _turned_size(picture):
-    """(width, height) as OpenCV loads the picture: turned by its EXIF tag."""
-    if picture.format in ('JPEG', 'MPO') and picture.getexif().get(0x0112, 1) >= 5:
-        return picture.size[::-1]
-    return picture.size
+def _oriented_size(image):
+    """(width, height) as loaded by OpenCV, which applies the EXIF orientation."""
+    if image.format in ('JPEG', 'MPO') and image.getexif().get(0x0112, 1) >= 5:
+        return image.size[::-1]
+    return image.size
 
 
-def _broken(path):
-    return f'picture {path} cannot be read, it is empty, truncated or no picture: replace it, or drop it from the data'
+def _unreadable(path):
+    return f'image {path} is empty, truncated or not an image: replace it, or remove it from the data set'
 
 
 def _spread(items, limit):
-    """Up to ``limit`` of the items, evenly spread."""
+    """Up to ``limit`` of the items, evenly spaced."""
     count = min(len(items), limit)
     return [items[i * len(items) // count] for i in range(count)]
 

@@ -1,16 +1,16 @@
-"""The embedded data: scikit-learn's 1,797 handwritten digits, written in the formats of the real data sets.
+"""Bundled data: scikit-learn's 1,797 handwritten digits, written in the formats of the real data sets.
 
     classification/{train,val}/{0..9}/NNNN.png     class folders; NNNN is the digit's index in scikit-learn
-    scenes/{train,val}/NNNN.png                    two to five coloured digits on a textured ground, RGB
+    scenes/{train,val}/NNNN.png                    two to five colored digits on a textured background, RGB
     scenes/annotations/instances_{train,val}.json  COCO boxes and masks, category id = digit + 1
-    scenes/annotations/keypoints_{train,val}.json  COCO keypoints, the five of ``KEYPOINTS`` on every digit
-    scenes/segmentation/{train,val}/NNNN.png       class of each pixel: 0 is background, digit + 1 its visible ink
+    scenes/annotations/keypoints_{train,val}.json  COCO keypoints: the five ``KEYPOINTS`` of every digit
+    scenes/segmentation/{train,val}/NNNN.png       class of each pixel: 0 for background, digit + 1 for visible ink
     moving/mnist_test_seq.npy                      (20, N, 64, 64) uint8, two bouncing digits, frame axis first
 
-Every fifth digit of each class is held out: val scenes and the moving sequences show those alone. In the
-segmentation maps background is a class like the ten others, so nothing is ignored (``reduce_zero_label=False``).
+Every fifth digit of each class is held out; val scenes and moving sequences show only held-out digits. In the
+segmentation maps, background is a class like the other ten, so no pixel is ignored (``reduce_zero_label=False``).
 
-Everything follows from the seed. Pixels are computed in integers, so that they are equal on every machine.
+The seed determines all output. Pixels are computed in integer arithmetic, so they are identical on every machine.
 
 Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test set).
 """
@@ -33,14 +33,14 @@ PARTS = ('classification', 'scenes', 'moving')
 SPLITS = ('train', 'val')
 CLASSES = tuple('0123456789')
 KEYPOINTS = ('top', 'bottom', 'left', 'right', 'centroid')
-SKELETON = ((1, 5), (2, 5), (3, 5), (4, 5))  # 1-based, as COCO counts: a cross through the centroid
+SKELETON = ((1, 5), (2, 5), (3, 5), (4, 5))  # 1-based, as in COCO: a cross through the centroid
 
-# Raise when the same parameters come to mean other bytes: it stands in the marker.
+# Recorded in the marker file. Increase it when the same parameters produce different bytes.
 VERSION = 1
 PNG_COMPRESSION = 6
 
-INK = 128  # opacity from which a pixel belongs to a digit
-MIN_VISIBLE = 0.95  # share of its ink that a digit keeps when later ones are laid over it
+INK = 128  # minimum opacity of a pixel that belongs to a digit
+MIN_VISIBLE = 0.95  # fraction of its ink that stays visible when later digits overlap it
 
 
 def write_digits(
@@ -51,12 +51,12 @@ def write_digits(
     num_sequences: int = 200,
     seed: int = 0,
 ) -> dict[str, dict[str, int]]:
-    """Write the embedded data sets; a part that is already there with the same parameters is left as it is.
+    """Write the bundled data sets; keep parts that already exist with the same parameters.
 
-    Each part is written beside its place and renamed into it, so an interrupted run leaves no half of one.
+    Each part is written to a temporary folder and then renamed, so an interrupted run leaves no partial data.
 
     Args:
-        root: Folder that gets one folder for each part; made where missing.
+        root: Folder for the parts, one subfolder each; created if missing.
         parts: Any of ``PARTS``.
         num_train_scenes: Number of training scenes, at least 1.
         num_val_scenes: Number of validation scenes, at least 1.
@@ -64,10 +64,11 @@ def write_digits(
         seed: Seed of the scenes and sequences, at least 0. The split into train and val does not depend on it.
 
     Returns:
-        For each part what it holds, as name -> count.
+        Counts of the written items by name, for each part.
 
     Raises:
-        UserError: If an argument is out of range, scikit-learn is missing, or something else is in a part's place.
+        UserError: If an argument is out of range, scikit-learn is not installed, or the path of a part is occupied
+            by other content.
     """
     root = Path(root)
     if unknown := [part for part in parts if part not in PARTS]:
@@ -79,11 +80,11 @@ def write_digits(
     }
     for name, count in counts.items():
         if count < 1:
-            raise UserError(f'{name} is {count}: give 1 or more, or leave its part out of parts')
+            raise UserError(f'{name} is {count}: use 1 or more, or remove the part from parts')
     if seed < 0:
-        raise UserError(f'seed is {seed}: give 0 or more')
+        raise UserError(f'seed is {seed}: use 0 or more')
 
-    jobs = {
+    jobs: dict[str, tuple[Callable[..., dict[str, int]], dict[str, int]]] = {
         'classification': (_write_classification, {}),
         'scenes': (_write_scenes, {'num_train': num_train_scenes, 'num_val': num_val_scenes, 'seed': seed}),
         'moving': (_write_moving, {'num_sequences': num_sequences, 'seed': seed}),
@@ -91,7 +92,7 @@ def write_digits(
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f'{root} cannot be made a folder ({error.strerror}): choose another root') from error
+        raise UserError(f'cannot create folder {root} ({error.strerror}): choose another root') from error
     return {part: write_part(root / part, *jobs[part], kind='digits', version=VERSION) for part in parts}
 
 
@@ -100,13 +101,13 @@ def load_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Returns:
         images (1797, 8, 8) uint8, white ink on black, 0..255; labels (1797,) int, 0..9; held_out (1797,) bool,
-        true for every fifth digit of a class in the file's order: 355 digits, which no training data shows.
+        true for every fifth digit of a class in file order: 355 digits that are never used for training.
 
     Raises:
         UserError: If scikit-learn is not installed.
     """
     if find_spec('sklearn') is None:
-        raise UserError('the digits come with scikit-learn, which is not installed: run pip install scikit-learn')
+        raise UserError('the digits are part of scikit-learn, which is not installed: run pip install scikit-learn')
     from sklearn.datasets import load_digits as load
 
     bunch = load()
@@ -118,38 +119,39 @@ def load_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def glyph(digit: np.ndarray, size: int) -> np.ndarray:
-    """An 8x8 digit enlarged for pasting: opacity, (size, size) uint8, with a margin of a tenth and crisp edges."""
-    # Without the margin strokes that touch the edge of the 8x8 image would end in a straight cut.
+    """Enlarge an 8x8 digit for pasting: opacity, (size, size) uint8, with a 10 % margin and sharp edges."""
+    # Without the margin, strokes that touch the border of the 8x8 image would be cut off straight.
     smooth = _enlarge(np.pad(digit, 1), size).astype(np.int32)
-    # Steeper around 96, the level at which thin strokes still hold together and loops stay open.
+    # Increase contrast around 96, the level at which thin strokes stay connected and loops stay open.
     return np.clip((smooth - 96) * 5 // 2 + INK, 0, 255).astype(np.uint8)
 
 
 def draw_scene(
     rng: np.random.Generator, digits: np.ndarray, canvas: int = 128
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Paste two to five digits at random places, later ones on top.
+    """Paste two to five digits at random positions, later ones on top.
 
-    A digit is about 0.19 to 0.4 of the canvas high. One that finds no place where every digit below it keeps
-    ``MIN_VISIBLE`` of its ink is left out.
+    The height of a digit is about 0.19 to 0.4 of the canvas. A digit is skipped if 30 random positions all leave less
+    than ``MIN_VISIBLE`` of the ink of a digit below visible.
 
     Args:
-        rng: Source of all randomness.
-        digits: Digits to draw from, (K, 8, 8) uint8.
+        rng: Random number generator.
+        digits: Digits to choose from, (K, 8, 8) uint8.
         canvas: Height and width of the scene in pixels.
 
     Returns:
-        image (canvas, canvas, 3) uint8 RGB; instances (canvas, canvas) uint8, k where the visible ink of the k-th
-        pasted digit is (from 1), 0 elsewhere; and the position in ``digits`` of each pasted one.
+        image (canvas, canvas, 3) uint8 RGB; instances (canvas, canvas) uint8, k at the visible ink of the k-th
+        pasted digit (from 1), 0 elsewhere; and the index in ``digits`` of each pasted digit.
     """
-    image = _draw_ground(rng, canvas)
+    image = _draw_background(rng, canvas)
     instances = np.zeros((canvas, canvas), np.uint8)
-    pasted, full_ink = [], []
+    pasted: list[int] = []
+    full_ink: list[int] = []
     for _ in range(rng.integers(2, 6)):
         index = int(rng.integers(len(digits)))
         size = int(rng.integers(canvas * 15 // 64, canvas // 2 + 1))
         opacity = glyph(digits[index], size)
-        colour = _draw_ink_colour(rng)
+        color = _draw_ink_color(rng)
         for _ in range(30):
             top, left = rng.integers(canvas - size + 1, size=2)
             window = np.s_[top : top + size, left : left + size]
@@ -163,25 +165,24 @@ def draw_scene(
         instances = trial
         pasted.append(index)
         full_ink.append(visible[-1])
-        share = opacity[..., None].astype(np.int32)
-        image[window] = (image[window] * (255 - share) + colour * share + 127) // 255
+        alpha = opacity[..., None].astype(np.int32)
+        image[window] = (image[window] * (255 - alpha) + color * alpha + 127) // 255
     return image, instances, pasted
 
 
 def ink_keypoints(mask: np.ndarray) -> np.ndarray:
     """The five ``KEYPOINTS`` of a digit's ink.
 
-    An extreme point is a pixel of the ink; where several are equally extreme it is the middle one of them, counted
-    left to right or top to bottom (of an even number, the earlier of the middle two). The centroid is the
-    mean of all ink pixels, and may lie beside the ink.
+    An extreme point is an ink pixel. Ties go to the middle pixel, from left to right or top to bottom (the earlier of
+    the middle two if their number is even). The centroid is the mean of all ink pixels and need not be on the ink.
 
     Args:
         mask: Ink, (H, W) bool, at least one pixel.
 
     Returns:
-        (5, 2) float64, x and y in pixels; the first pixel's centre is at 0.
+        (5, 2) float64, x and y in pixels; the center of the first pixel is at 0.
     """
-    ys, xs = np.nonzero(mask)  # row by row, so the pixels of one row and those of one column are both in order
+    ys, xs = np.nonzero(mask)  # row-major, so the pixels within a row and those within a column are both in order
     points = [(xs.mean(), ys.mean())]
     for extreme in (xs == xs.max(), xs == xs.min(), ys == ys.max(), ys == ys.min()):
         ties = np.flatnonzero(extreme)
@@ -198,31 +199,31 @@ def moving_sequence(
     velocity_noise: float = 0.0,
     num_noisy: int = 0,
 ) -> np.ndarray:
-    """A sequence of Moving MNIST: two digits at constant speed that bounce off the four sides.
+    """Generate a Moving MNIST sequence: two digits that move at constant speed and bounce off the four sides.
 
     Args:
-        rng: Source of all randomness; for each digit it gives start, direction and which one, in that order.
-        digits: Digits to draw from, (K, S, S) uint8; 28 px in the real set.
+        rng: Random number generator; it draws start, direction and digit, in that order, for each of the two.
+        digits: Digits to choose from, (K, S, S) uint8; S is 28 in the original data set.
         num_frames: Length of the sequence.
         canvas: Height and width of a frame in pixels, at least S.
-        velocity_noise: Standard deviation of what is added to both components of the velocity, a unit vector, anew
-            before each of the first ``num_noisy`` frames.
+        velocity_noise: Standard deviation of the noise on both components of the velocity, which is a unit vector. It
+            is drawn separately for each of the first ``num_noisy`` frames.
         num_noisy: See ``velocity_noise``.
 
     Returns:
-        (num_frames, canvas, canvas) uint8, 0..255; where the digits meet the brighter one shows.
+        (num_frames, canvas, canvas) uint8, 0..255; where the digits overlap, the brighter pixel wins.
 
     Raises:
         ValueError: If the digits are larger than the canvas.
 
-    Source: the generator of the Moving MNIST loaders: a step is 0.1 of the free way, taken before every frame.
+    Source: the generator in the Moving MNIST loaders; before every frame, a digit moves by 0.1 of its range.
     """
     size = digits.shape[-1]
     if size > canvas:
-        raise ValueError(f'digits of {size} px do not fit: the canvas has {canvas} px, enlarge it or shrink them')
+        raise ValueError(f'digits of {size} px do not fit a canvas of {canvas} px: enlarge it or shrink the digits')
     frames = np.zeros((num_frames, canvas, canvas), np.uint8)
     for _ in range(2):
-        position = rng.random(2).tolist()  # x, y of the corner, 0..1 of the free way
+        position = rng.random(2).tolist()  # x, y of the corner, 0..1 of its range
         angle = rng.random() * 2 * math.pi
         step = [0.1 * math.cos(angle), 0.1 * math.sin(angle)]
         digit = digits[rng.integers(len(digits))]
@@ -242,42 +243,43 @@ def moving_sequence(
 def write_part(
     folder: Path, write: Callable[..., dict[str, int]], parameters: dict, kind: str, version: int
 ) -> dict[str, int]:
-    """Call ``write(folder, **parameters)`` on a folder that appears only when complete.
+    """Write a folder atomically with ``write(folder, **parameters)``.
 
-    One that is there with the same parameters is left as it is: a marker file, ``kind.json``, tells.
+    A folder that exists with the same parameters, as recorded in its marker file ``{kind}.json``, is kept.
 
     Args:
-        folder: The part; the folder it lies in must be there.
-        write: Writes the part and returns what it holds, as name -> count.
-        parameters: What ``write`` is given.
-        kind: What the part is made of, for the marker and the messages.
-        version: Of what the same parameters mean; stands in the marker.
+        folder: Folder of the part; its parent must exist.
+        write: Writes the part and returns the counts of its items by name.
+        parameters: Keyword arguments for ``write``.
+        kind: Name of the content, for the marker file and the messages.
+        version: Version of the output of ``write`` for given parameters, recorded in the marker file.
+
+    Returns:
+        Counts of the items by name.
 
     Raises:
-        UserError: If something else is in its place.
+        UserError: If the path is occupied by other content.
     """
-    asked = {'version': version, **parameters}
+    requested = {'version': version, **parameters}
     if folder.exists() or folder.is_symlink():
         marker = _read_marker(folder / f'{kind}.json')
         if not marker:
-            raise UserError(
-                f'{folder} is in the way, not a complete set of {kind}: move it away or choose another root'
-            )
-        if marker['parameters'] == asked:
+            raise UserError(f'{folder} exists but is not a complete set of {kind}: move it away or choose another root')
+        if marker['parameters'] == requested:
             return marker['counts']
-        made = f'holds {kind} made with {marker["parameters"]}, not with {asked}'
-        raise UserError(f'{folder} {made}: move it away or choose another root')
+        difference = f'holds {kind} made with {marker["parameters"]}, not with {requested}'
+        raise UserError(f'{folder} {difference}: move it away or choose another root')
     with TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as temporary:
         draft = Path(temporary) / folder.name
         draft.mkdir()
         counts = write(draft, **parameters)
-        write_json(draft / f'{kind}.json', {'parameters': asked, 'counts': counts}, indent=None)
+        write_json(draft / f'{kind}.json', {'parameters': requested, 'counts': counts}, indent=None)
         draft.rename(folder)
     return counts
 
 
 def _read_marker(path):
-    """The marker of a complete part, or {} where there is none that we wrote."""
+    """The marker of a complete part; {} if the file is missing or invalid."""
     try:
         marker = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -295,11 +297,12 @@ def _write_classification(folder):
 
 def _write_scenes(folder, num_train, num_val, seed):
     images, labels, held_out = load_digits()
-    counts = {}
+    counts: dict[str, int] = {}
     for stream, (split, num_scenes) in enumerate(zip(SPLITS, (num_train, num_val), strict=True)):
         sources = np.flatnonzero(held_out == (split == 'val'))
         rng = _make_rng(seed, stream)
-        entries, annotations = [], []
+        entries: list[dict] = []
+        annotations: list[dict] = []
         for number in range(num_scenes):
             image, instances, pasted = draw_scene(rng, images[sources])
             classes = np.zeros_like(instances)
@@ -321,7 +324,7 @@ def _write_scenes(folder, num_train, num_val, seed):
 
 
 def _annotate(mask):
-    """What COCO says of an instance, from its visible ink."""
+    """COCO annotation fields of an instance, from its visible ink."""
     ys, xs = np.nonzero(mask)
     left, top = int(xs.min()), int(ys.min())
     return {
@@ -330,13 +333,13 @@ def _annotate(mask):
         'iscrowd': 0,
         'segmentation': encode_rle(mask),
         'num_keypoints': len(KEYPOINTS),
-        # v = 2: labelled and visible
+        # v = 2: labeled and visible
         'keypoints': [value for x, y in ink_keypoints(mask).round(2).tolist() for value in (x, y, 2)],
     }
 
 
 def _write_annotations(folder, split, images, annotations):
-    """The two COCO files of a split: the ten digits as classes, and one class of digits with keypoints."""
+    """Write the two COCO files of a split: ten digit classes, and a single digit class with keypoints."""
     info = {'description': f'mogacore digit scenes, {split}: source_index counts in sklearn.datasets.load_digits()'}
     folder.mkdir(exist_ok=True)
     classes = [{'id': i + 1, 'name': name, 'supercategory': 'digit'} for i, name in enumerate(CLASSES)]
@@ -367,19 +370,19 @@ def _write_moving(folder, num_sequences, seed):
 
 
 def _make_rng(seed, stream):
-    # One stream for each thing drawn: the number of training scenes does not change the val scenes.
+    # Separate streams, so the number of training scenes does not affect the val scenes.
     return np.random.Generator(np.random.PCG64([seed, stream]))
 
 
 def _enlarge(image, size):
     """Bicubic interpolation of (n, n) or (n, n, C) uint8 to ``size`` pixels, clipped to 0..255.
 
-    It is what ``cv2.INTER_CUBIC`` computes, but in integers: OpenCV's versions differ by a level here and there.
+    Equivalent to ``cv2.INTER_CUBIC``, but in integer arithmetic: OpenCV versions differ by one gray level in places.
     """
     length = len(image)
-    centres = (np.arange(size) + 0.5) * length / size - 0.5
-    d = np.abs(centres[:, None] - np.arange(-2, length + 2))  # the edge pixels count twice more
-    # Keys' kernel with a = -0.75
+    centers = (np.arange(size) + 0.5) * length / size - 0.5
+    d = np.abs(centers[:, None] - np.arange(-2, length + 2))  # two more pixels on each side replicate the edge
+    # Keys' cubic kernel with a = -0.75
     near, far = ((1.25 * d - 2.25) * d) * d + 1, ((d - 5) * d + 8) * d * -0.75 + 3
     weights = np.rint(np.where(d <= 1, near, np.where(d < 2, far, 0)) * 2**14).astype(np.int64)
     padded = np.pad(image, [(2, 2), (2, 2), (0, 0)][: image.ndim], mode='edge').astype(np.int64)
@@ -388,16 +391,16 @@ def _enlarge(image, size):
     return np.clip((enlarged + 2**27) >> 28, 0, 255).astype(np.uint8)
 
 
-def _draw_ground(rng, canvas):
-    """A dark ground: one colour, lighter and darker in clouds, with grain. (canvas, canvas, 3) uint8."""
-    colour = rng.integers(25, 110, size=3)
+def _draw_background(rng, canvas):
+    """A dark background: one color with smooth variations and grain. (canvas, canvas, 3) uint8."""
+    color = rng.integers(25, 110, size=3)
     brightness = rng.integers(-30, 31, size=(6, 6, 1))
     tint = rng.integers(-12, 13, size=(6, 6, 3))
-    patches = np.clip(colour + brightness + tint, 0, 255).astype(np.uint8)
+    patches = np.clip(color + brightness + tint, 0, 255).astype(np.uint8)
     grain = rng.integers(-8, 9, size=(canvas, canvas, 1))
     return np.clip(_enlarge(patches, canvas) + grain, 0, 255).astype(np.uint8)
 
 
-def _draw_ink_colour(rng):
-    """A light colour, from pale to saturated. (3,) int."""
+def _draw_ink_color(rng):
+    """A light color, from pale to saturated. (3,) int."""
     return np.array([*rng.integers(185, 256, size=2), rng.integers(70, 256)])[rng.permutation(3)]

@@ -1,4 +1,4 @@
-"""FreiHAND (Zimmermann et al., ICCV 2019, arXiv 1909.04349): 21 joints of one right hand a picture, in 3D."""
+"""FreiHAND (Zimmermann et al., ICCV 2019, arXiv 1909.04349): 21 3D joints of one right hand per image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUBSETS = ('train', 'val', 'trainval', 'test')
 
 
 def _describe_joints() -> dict:
-    """What mmpose keeps of a data set's keypoints, in the form it has once it is parsed."""
+    """Keypoint metadata in the form that mmpose's ``parse_pose_metainfo`` returns."""
     names = ['wrist', *(f'{finger}{joint}' for finger in FINGERS for joint in range(1, 5))]
     hues = [[round(255 * value) for value in colorsys.hsv_to_rgb(i / 5, 0.8, 1)] for i in range(5)]
     colors = [[128, 128, 128], *(hues[i // 4] for i in range(NUM_JOINTS - 1))]
@@ -46,37 +46,37 @@ def _describe_joints() -> dict:
 
 @DATASETS.register_module()
 class FreiHAND(BaseDataset):
-    """FreiHAND for the pipelines of mmpose; of its files it reads pictures, cameras and joints, and no body model.
+    """FreiHAND for mmpose pipelines: reads images, cameras and joints; needs no hand model.
 
-    The training pictures show each sample several times, on other grounds: picture i is of sample i modulo the number
-    of samples (32,560). Samples are held out, never pictures, so that no pose is in both ``train`` and ``val``; those
-    at the end, since neighbours are frames of one recording.
+    The training images show each sample several times with different backgrounds: image i shows sample i modulo the
+    number of samples (32,560). ``val`` is the last samples with all their images: no pose is also in ``train``, and a
+    recording, whose frames are consecutive samples, is cut in two at most once.
 
-    Each item before the pipeline has the keys of mmpose's ``InterHand3DDataset``: ``keypoints`` (1, 21, 3), x and y in
-    pixels and z in mm from the wrist; ``keypoints_cam`` (1, 21, 3) in mm; ``keypoints_visible`` (1, 21); ``abs_depth``,
-    the wrist's depth in mm, (1,); ``focal`` and ``principal_pt`` (2,) in pixels; and ``bbox`` (1, 4), the whole
-    picture.
+    Each item has the keys of mmpose's ``InterHand3DDataset`` before the pipeline runs: ``keypoints`` (1, 21, 3), x and
+    y in pixels and z in mm relative to the wrist; ``keypoints_cam`` (1, 21, 3) in mm; ``keypoints_visible`` (1, 21);
+    ``abs_depth``, the depth of the wrist in mm, (1,); ``focal`` and ``principal_pt`` (2,) in pixels; and ``bbox``
+    (1, 4), the whole image.
 
     Args:
-        data_root: Folder with ``training/rgb``, ``training_K.json``, ``training_xyz.json`` and the same of
+        data_root: Folder with ``training/rgb``, ``training_K.json``, ``training_xyz.json``, and the same for
             ``evaluation``.
-        subset: 'train' and 'val' share the training samples, 'trainval' is all of them, 'test' the evaluation pictures.
-        held_out: Share of the training samples that are ``val``.
-        with_mano: Read ``*_mano.json`` too and give its first 48 numbers as ``mano_pose``, for
+        subset: 'train' and 'val' split the training samples, 'trainval' is all of them, 'test' is the evaluation split.
+        held_out: Fraction of the training samples that form ``val``.
+        with_mano: Also read ``*_mano.json`` and return its first 48 numbers as ``mano_pose``, for
             :class:`mogacore.models.iterative.IterativeHandHead`.
-        kwargs: As mmengine's BaseDataset takes them: pipeline, indices, ...
+        kwargs: Passed to mmengine's BaseDataset: pipeline, indices, ...
 
     Raises:
-        UserError: If a file is missing or does not fit the others.
+        UserError: If a file is missing or inconsistent with the others.
     """
 
     METAINFO: ClassVar[dict] = _describe_joints()
 
     def __init__(self, data_root: str, subset: str = 'train', held_out: float = 0.2, with_mano: bool = False, **kwargs):
         if subset not in SUBSETS:
-            raise UserError(f'subset {subset!r} of FreiHAND is unknown: choose from {", ".join(SUBSETS)}')
+            raise UserError(f'FreiHAND subset {subset!r} is unknown: choose from {", ".join(SUBSETS)}')
         if not 0 <= held_out < 1:
-            raise UserError(f'held_out of FreiHAND is {held_out}: give a share from 0 to below 1')
+            raise UserError(f'held_out of FreiHAND is {held_out}: use a fraction of at least 0 and below 1')
         self.subset = subset
         self.held_out = held_out
         self.with_mano = with_mano
@@ -88,15 +88,15 @@ class FreiHAND(BaseDataset):
         self.joints_mm = (joints * 1000).astype(np.float32)
         if self.with_mano:
             self.poses = read_mano(self.data_root, split, len(joints))[:, :48]
-        names = list_pictures(self.data_root, split, len(joints))
+        names = list_images(self.data_root, split, len(joints))
         num_train = len(joints) - round(self.held_out * len(joints))
         wanted = {'train': range(num_train), 'val': range(num_train, len(joints))}.get(self.subset, range(len(joints)))
         if not len(wanted):
-            raise UserError(f'subset {self.subset!r} of {len(joints)} samples is empty: set another held_out')
+            raise UserError(f'subset {self.subset!r} of {len(joints)} samples is empty: change held_out')
         folder = Path(self.data_root, split, 'rgb')
-        first = cv2.imread(str(folder / names[0]))  # all are of one size
+        first = cv2.imread(str(folder / names[0]))  # all images have the same size
         if first is None:
-            raise UserError(f'picture {folder / names[0]} cannot be read: fetch it again')
+            raise UserError(f'image {folder / names[0]} cannot be read: download it again')
         self.box = np.array([[0, 0, first.shape[1], first.shape[0]]], np.float32)
         return [
             dict(id=i, img_id=i, sample=i % len(joints), img_path=str(folder / name))
@@ -106,7 +106,7 @@ class FreiHAND(BaseDataset):
 
     def get_data_info(self, idx: int) -> dict:
         info = super().get_data_info(idx)
-        # Laid on here, that a hundred thousand items need not each hold them.
+        # Added here rather than in load_data_list: more than 100,000 items would each hold a copy.
         camera, joints = self.cameras[info['sample']], self.joints_mm[info['sample']]
         focal, principal_point = camera[[0, 1], [0, 1]], camera[:2, 2]
         keypoints = np.concatenate(
@@ -129,7 +129,7 @@ class FreiHAND(BaseDataset):
 
 
 def split_of(subset: str) -> str:
-    """The name that the files of a subset begin with."""
+    """File name prefix of a subset."""
     return 'evaluation' if subset == 'test' else 'training'
 
 
@@ -137,72 +137,75 @@ def read_annotations(data_root: str | Path, split: str) -> tuple[np.ndarray, np.
     """Cameras and joints of a split.
 
     Returns:
-        (N, 3, 3) float32, pixels; (N, 21, 3) float64, metres, in the axes of the camera.
+        Camera matrices (N, 3, 3) float32, in pixels; joints (N, 21, 3) float64, in meters, in camera coordinates.
 
     Raises:
-        UserError: If a file is missing, is of another form, or they are not of one length.
+        UserError: If a file is missing or malformed, or the lengths differ.
     """
     cameras_file, joints_file = (Path(data_root, f'{split}_{name}.json') for name in ('K', 'xyz'))
     cameras = _read_array(cameras_file, (3, 3), 'a camera has 3 x 3 numbers')
     joints = _read_array(joints_file, (NUM_JOINTS, 3), f'a hand has {NUM_JOINTS} joints of 3 numbers')
     if len(cameras) != len(joints):
         counts = f'{cameras_file} has {len(cameras)} entries, but {joints_file} has {len(joints)}'
-        raise UserError(f'{counts}: they belong together one to one, fetch them again')
+        raise UserError(f'{counts}: the entries must match one to one, download both files again')
     for i, (camera, hand) in enumerate(zip(cameras, joints, strict=True)):
         if not np.isfinite(hand).all() or (hand[:, 2] <= 0).any():
             raise UserError(f'{joints_file}: entry {i} has a joint that is not in front of the camera: correct it')
         if not np.isfinite(camera).all() or (camera[[0, 1], [0, 1]] <= 0).any():
-            raise UserError(f'{cameras_file}: entry {i} has no focal length above 0: correct it')
+            raise UserError(f'{cameras_file}: entry {i} lacks a positive focal length: correct it')
     return cameras.astype(np.float32), joints
 
 
 def read_mano(data_root: str | Path, split: str, num_samples: int) -> np.ndarray:
-    """MANO's parameters of a split, (N, 61) float32: 48 of pose as axis-angles, 10 of shape, 3 of a camera.
+    """MANO parameters of a split, (N, 61) float32: 48 for the pose (axis-angle), 10 for the shape, 3 for the camera.
 
     Raises:
-        UserError: If the file is missing, is of another form, or has not ``num_samples`` entries.
+        UserError: If the file is missing or malformed, or does not have ``num_samples`` entries.
     """
     path = Path(data_root, f'{split}_mano.json')
     numbers = _read_array(path, (1, 61), 'MANO has 1 x 61 numbers')
     if len(numbers) != num_samples:
-        raise UserError(f'{path} has {len(numbers)} entries, but {split}_xyz.json {num_samples}: fetch them again')
+        raise UserError(
+            f'{path} has {len(numbers)} entries, but {split}_xyz.json has {num_samples}: download both files again'
+        )
     return numbers[:, 0].astype(np.float32)
 
 
-def _read_array(path, shape, form):
+def _read_array(path: Path, shape: tuple[int, ...], form: str) -> np.ndarray:
     try:
         entries = json.loads(path.read_text(encoding='utf-8'))
     except OSError as error:
         raise UserError(f'annotation file {path} cannot be read ({error.strerror}): see docs/pose3d.md') from None
     except ValueError as error:
-        raise UserError(f'annotation file {path} is no JSON ({error}): fetch it again') from None
+        raise UserError(f'annotation file {path} is not valid JSON ({error}): download it again') from None
     if not isinstance(entries, list) or not entries:
-        raise UserError(f'annotation file {path} holds no list of entries: fetch it again')
+        raise UserError(f'annotation file {path} is not a list with at least one entry: download it again')
     for i, entry in enumerate(entries):
+        found: tuple[int, ...] | None
         try:
             found = np.shape(np.asarray(entry, np.float64))
         except (TypeError, ValueError):
-            found = 'no array'
+            found = None
         if found != shape:
-            told = ' x '.join(map(str, found)) if isinstance(found, tuple) else found
-            raise UserError(f'annotation file {path}: entry {i} is {told or "one"}, but {form}: correct it')
+            given = 'not a numeric array' if found is None else ' x '.join(map(str, found)) or 'a single number'
+            raise UserError(f'annotation file {path}: entry {i} is {given}, but {form}: correct it')
     return np.array(entries, np.float64)
 
 
-def list_pictures(data_root: str | Path, split: str, num_samples: int) -> list[str]:
-    """File names of the pictures of a split, in order: each sample as many times as the others.
+def list_images(data_root: str | Path, split: str, num_samples: int) -> list[str]:
+    """File names of the images of a split, in order; every sample has the same number of images.
 
     Raises:
-        UserError: If there is none, one is missing, or their number is no multiple of ``num_samples``.
+        UserError: If the folder or an image is missing, or the number of images is not a multiple of ``num_samples``.
     """
     folder = Path(data_root, split, 'rgb')
     if not folder.is_dir():
-        raise UserError(f'folder {folder} of the pictures is missing: see docs/pose3d.md')
+        raise UserError(f'image folder {folder} not found: see docs/pose3d.md')
     found = {name for name in os.listdir(folder) if name.endswith('.jpg')}
     names = [f'{i:08}.jpg' for i in range(max(len(found), num_samples))]
     if missing := [name for name in names if name not in found]:
-        raise UserError(f'{folder} lacks {len(missing)} of {len(names)} pictures, the first is {missing[0]}: add them')
+        raise UserError(f'{folder} lacks {len(missing)} of {len(names)} images, the first is {missing[0]}: add them')
     if len(names) % num_samples:
-        problem = f'{folder} has {len(names)} pictures, no multiple of the {num_samples} entries of {split}_xyz.json'
-        raise UserError(f'{problem}: picture i is of entry i modulo {num_samples}, fetch what is missing')
+        problem = f'{folder} has {len(names)} images, not a multiple of the {num_samples} entries in {split}_xyz.json'
+        raise UserError(f'{problem}: image i shows entry i modulo {num_samples}, add the missing images')
     return names

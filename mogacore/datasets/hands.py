@@ -1,17 +1,17 @@
-"""Synthetic hands in the file formats of FreiHAND and InterHand2.6M, so that 3D hand pose trains with no download.
+"""Synthetic hands in the file formats of FreiHAND and InterHand2.6M, to train 3D hand pose without a download.
 
     freihand/training/rgb/NNNNNNNN.jpg, evaluation/rgb/...      one right hand, 128 x 128
-    freihand/{training,evaluation}_{K,xyz,scale}.json           3 x 3 camera, 21 x 3 joints in metres, scale in metres
+    freihand/{training,evaluation}_{K,xyz,scale}.json           3 x 3 camera, 21 x 3 joints in meters, scale in meters
     interhand2.6m/images/{train,val,test}/Capture0/...          a right hand, a left hand or both, 128 x 128
     interhand2.6m/annotations/{all,machine_annot}/InterHand2.6M_{split}_{data,camera,joint_3d}.json
 
-A hand is a kinematic chain of 21 joints: a rigid palm and five fingers of three bones each. Its size, the directions
-and bends of the fingers, and how it is turned, are random; bones are drawn as capsules, shaded by one light, through a
-pinhole camera that the files tell. The camera looks at the back of the hand or somewhat aslant of it, never at the
-palm: on a hand without nails and creases the two could hardly be told apart. Each finger has a tint of its own, as a
-glove may, so that a small network learns in minutes which is which.
+A hand is a kinematic chain of 21 joints: a rigid palm and five fingers of three bones each. Its size, its orientation
+and the directions and flexion of the fingers are random. A pinhole camera, whose parameters are in the files, renders
+the bones as capsules with a single light. It views the back of the hand, at most at an angle, but never the palm:
+without nails and creases, the two sides would look almost the same. Each finger has a different tint, so that a small
+network learns to distinguish them within minutes.
 
-Everything follows from the seed.
+The seed determines all output.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from mogacore.files import write_jpeg, write_json
 from .digits import write_part
 
 PARTS = ('freihand', 'interhand2.6m')
-VERSION = 1  # raise when the same parameters come to mean other pictures
+VERSION = 1  # increase it when the same parameters produce different images
 NUM_JOINTS = 21
 # FreiHAND's order: wrist, then thumb, index, middle, ring and pinky from base to tip.
 PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
 FINGERS = ('thumb', 'index', 'middle', 'ring', 'pinky')
-# InterHand2.6M's order of the same joints: thumb to pinky from tip to base, the wrist last.
+# The same joints in InterHand2.6M's order: thumb to pinky from tip to base, then the wrist.
 TO_INTERHAND = (4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17, 0)
 
-# A right hand of about the size of an adult's, seen from its back with the fingers up: millimetres, x to the right,
-# y down, z away from the viewer, the wrist at the origin.
+# A right hand of adult size, seen from the back with the fingers up: in mm, x to the right, y down, z away from the
+# viewer, origin at the wrist.
 BASES = np.array([(-24, -24, 9), (-25, -88, 0), (-3, -92, -2), (17, -86, 0), (34, -76, 4)], np.float64)
 BONES = np.array([(42, 32, 27), (43, 26, 22), (48, 30, 24), (44, 28, 24), (34, 21, 20)], np.float64)
-FAN = np.radians([-46.0, -7.0, 0.0, 7.0, 15.0])  # direction of each finger in the plane of the palm, from straight up
+FAN = np.radians([-46.0, -7.0, 0.0, 7.0, 15.0])  # direction of each finger in the plane of the palm, 0 is up
 HAND_LENGTH = 194.0  # wrist to the tip of the straight middle finger, mm
 RADII = np.array([(12, 10, 9, 8), (10, 9, 8, 7), (10, 9, 8, 7), (10, 9, 8, 7), (9, 8, 7, 6)], np.float64)
 
@@ -48,58 +48,58 @@ TINTS = np.array([(235, 90, 80), (230, 200, 70), (90, 200, 100), (80, 170, 235),
 
 JPEG_QUALITY = 92
 CANVAS = 128
-MARGIN = 6  # pixels between the joints and the border of the picture
+MARGIN = 6  # pixels between the joints and the border of the image
 
 
 def write_hands(
     root: str | Path, parts: tuple[str, ...] = PARTS, num_train: int = 2500, num_test: int = 200, seed: int = 0
 ) -> dict[str, dict[str, int]]:
-    """Write the synthetic hands; a part that is already there with the same parameters is left as it is.
+    """Write the synthetic hands; keep parts that already exist with the same parameters.
 
     Args:
-        root: Folder that gets one folder for each part; made where missing.
+        root: Folder for the parts, one subfolder each; created if missing.
         parts: Any of ``PARTS``.
-        num_train: Number of training pictures of each part, at least 1.
-        num_test: Number of pictures of each held-out split, at least 1.
-        seed: Seed of everything, at least 0.
+        num_train: Number of training images of each part, at least 1.
+        num_test: Number of images of each held-out split, at least 1.
+        seed: Random seed, at least 0.
 
     Returns:
-        For each part what it holds, as name -> count.
+        Counts of the written items by name, for each part.
 
     Raises:
-        UserError: If an argument is out of range, or something else is in a part's place.
+        UserError: If an argument is out of range, or the path of a part is occupied by other content.
     """
     root = Path(root)
     if unknown := [part for part in parts if part not in PARTS]:
         raise UserError(f'part {unknown[0]!r} is unknown: choose from {", ".join(PARTS)}')
     for name, count, least in (('num_train', num_train, 1), ('num_test', num_test, 1), ('seed', seed, 0)):
         if count < least:
-            raise UserError(f'{name} is {count}: give {least} or more')
+            raise UserError(f'{name} is {count}: use {least} or more')
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f'{root} cannot be made a folder ({error.strerror}): choose another root') from error
+        raise UserError(f'cannot create folder {root} ({error.strerror}): choose another root') from error
     writers = {'freihand': _write_freihand, 'interhand2.6m': _write_interhand}
     parameters = {'num_train': num_train, 'num_test': num_test, 'seed': seed}
     return {part: write_part(root / part, writers[part], parameters, kind='hands', version=VERSION) for part in parts}
 
 
 def pose_hand(rng: np.random.Generator, is_left: bool = False) -> tuple[np.ndarray, float]:
-    """A hand of random size, posture and attitude.
+    """A hand of random size, pose and orientation.
 
     Args:
-        rng: Source of all randomness.
-        is_left: Make a left hand, the mirror image.
+        rng: Random number generator.
+        is_left: Generate a left hand, the mirror image.
 
     Returns:
-        Joints in FreiHAND's order, (21, 3) float64, mm relative to the wrist, in the axes of ``BASES``; and the size
-        relative to the mean.
+        Joints in FreiHAND's order, (21, 3) float64, in mm relative to the wrist, with the axes of ``BASES``; and the
+        size relative to the mean.
     """
     joints = np.zeros((NUM_JOINTS, 3))
-    grasp = rng.uniform(0, 1)  # how far all the fingers are bent
+    grasp = rng.uniform(0, 1)  # common flexion of all fingers
     for finger, (base, bones, fan) in enumerate(zip(BASES, BONES * rng.normal(1, 0.03, BONES.shape), FAN, strict=True)):
         angle = fan + np.radians(rng.uniform(-8, 8))
-        if finger == 0:  # the thumb bends towards the palm and the other fingers at once
+        if finger == 0:  # the thumb bends toward both the palm and the other fingers
             along = np.array([np.sin(angle), -np.cos(angle), rng.uniform(0, 0.5)])
             across = np.array([np.cos(angle), np.sin(angle), 0.8])
             bends = np.radians(rng.uniform((-10, 0, -5), (25, 45, 55)))
@@ -130,27 +130,27 @@ def draw_hands(
     principal_point: np.ndarray,
     canvas: int = CANVAS,
 ) -> np.ndarray:
-    """Hands as shaded capsules in front of a dim mottled ground.
+    """Draw hands as shaded capsules in front of a dark, mottled background.
 
     Args:
-        rng: Source of tone, light and ground.
-        hands: For each, joints in FreiHAND's order, (21, 3), mm in the axes of the camera, and the size relative to the
-            mean.
+        rng: Random number generator for light, noise and background.
+        hands: For each hand, joints in FreiHAND's order, (21, 3), in mm in camera coordinates, and the size relative
+            to the mean.
         focal: Focal lengths (2,) in pixels.
-        principal_point: (2,) in pixels; 0 is the centre of the first one.
-        canvas: Height and width of the picture in pixels.
+        principal_point: (2,) in pixels; 0 is the center of the first pixel.
+        canvas: Height and width of the image in pixels.
 
     Returns:
         (canvas, canvas, 3) uint8 RGB.
     """
     depth = np.full((canvas, canvas), np.inf, np.float32)
-    image = _draw_ground(rng, canvas)
+    image = _draw_background(rng, canvas)
     light = np.array([*rng.uniform(-0.6, 0.6, 2), -1.0])
     light /= np.linalg.norm(light)
     brightness = rng.uniform(0.65, 1.1)
     for joints, size in hands:
         pixels = joints[:, :2] / joints[:, 2:] * focal + principal_point
-        scale = focal.mean() / joints[:, 2]  # pixels a millimetre at each joint
+        scale = focal.mean() / joints[:, 2]  # pixels per mm at each joint
         for start, end, radii, tint in _capsules():
             ends = (start, end)
             points = np.concatenate([pixels[[*ends]], joints[[*ends], 2:]], axis=1)
@@ -159,7 +159,7 @@ def draw_hands(
 
 
 def _capsules():
-    """Joint, joint, their radii in mm, and tint: the bones of the fingers and the palm."""
+    """Two joints, their radii in mm, and the tint, for each bone of the fingers and the palm."""
     for finger, radii in enumerate(RADII):
         first = 1 + 4 * finger
         yield 0, first, np.array([13.0, radii[0]]), SKIN
@@ -170,8 +170,8 @@ def _capsules():
     yield 1, 5, np.array([11.0, 10.0]), SKIN
 
 
-def _draw_capsule(image, depth, points, radii_mm, scale, light, colour):
-    """Draw where it is nearest: ``points`` are x, y in pixels and z in mm of the two ends, (2, 3)."""
+def _draw_capsule(image, depth, points, radii_mm, scale, light, color):
+    """Draw the pixels that are nearest to the camera; ``points`` (2, 3): x, y in pixels and z in mm of both ends."""
     radii = radii_mm * scale
     low = np.floor((points[:, :2] - radii[:, None]).min(0)).astype(int).clip(0, len(image))
     high = np.ceil((points[:, :2] + radii[:, None]).max(0)).astype(int).clip(-1, len(image) - 1) + 1
@@ -180,54 +180,54 @@ def _draw_capsule(image, depth, points, radii_mm, scale, light, colour):
     window = np.s_[low[1] : high[1], low[0] : high[0]]
     grid = np.stack(np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1])), -1) - points[0, :2]
     axis = points[1, :2] - points[0, :2]
-    share = (grid @ axis / max(axis @ axis, 1e-6)).clip(0, 1)  # along the bone
-    offset = grid - share[..., None] * axis
-    radius = radii[0] + share * (radii[1] - radii[0])
+    fraction = (grid @ axis / max(axis @ axis, 1e-6)).clip(0, 1)  # along the bone
+    offset = grid - fraction[..., None] * axis
+    radius = radii[0] + fraction * (radii[1] - radii[0])
     height = np.sqrt(np.maximum(radius**2 - (offset**2).sum(-1), 0))
     mean_scale = scale.mean()
-    z = points[0, 2] + share * (points[1, 2] - points[0, 2]) - height / mean_scale
+    z = points[0, 2] + fraction * (points[1, 2] - points[0, 2]) - height / mean_scale
     nearer = (height > 0) & (z < depth[window])
-    lit = -height / radius * light[2] + (offset @ light[:2]) / radius  # the normal points at the viewer
+    lit = -height / radius * light[2] + (offset @ light[:2]) / radius  # the normal points toward the viewer
     depth[window][nearer] = z[nearer]
-    image[window][nearer] = colour * (0.35 + 0.65 * lit.clip(0)[nearer])[:, None]
+    image[window][nearer] = color * (0.35 + 0.65 * lit.clip(0)[nearer])[:, None]
 
 
-def _draw_ground(rng, canvas):
-    """(canvas, canvas, 3) float64: one colour, mottled."""
+def _draw_background(rng, canvas):
+    """A mottled background of one color, (canvas, canvas, 3) float64."""
     patches = rng.uniform(10, 90, 3) + rng.normal(0, 12, (6, 6, 3))
     return cv2.resize(patches, (canvas, canvas), interpolation=cv2.INTER_CUBIC)
 
 
 def _rotation(x, y, z):
-    """Turn by ``x``, then ``y``, then ``z`` radians about the axes of those names."""
-    turns = []
+    """Matrix of the rotation about the x axis, then the y axis, then the z axis, by angles in radians."""
+    rotations = []
     for axis, angle in enumerate((x, y, z)):
-        turn, (i, j) = np.eye(3), [k for k in range(3) if k != axis]
-        turn[[i, j], [i, j]] = np.cos(angle)
-        turn[i, j], turn[j, i] = (-np.sin(angle), np.sin(angle)) if axis != 1 else (np.sin(angle), -np.sin(angle))
-        turns.append(turn)
-    return turns[2] @ turns[1] @ turns[0]
+        matrix, (i, j) = np.eye(3), [k for k in range(3) if k != axis]
+        matrix[[i, j], [i, j]] = np.cos(angle)
+        matrix[i, j], matrix[j, i] = (-np.sin(angle), np.sin(angle)) if axis != 1 else (np.sin(angle), -np.sin(angle))
+        rotations.append(matrix)
+    return rotations[2] @ rotations[1] @ rotations[0]
 
 
 def _place(rng, hands):
-    """Put hands side by side before a camera so that all joints are in the picture.
+    """Place hands side by side in front of a camera so that all joints are in the image.
 
     Args:
-        rng: Source of randomness.
-        hands: Joints relative to the wrist and size of one hand or two.
+        rng: Random number generator.
+        hands: Joints relative to the wrist, and size, of one or two hands.
 
     Returns:
-        The same in the axes of the camera; focal lengths (2,) and principal point (2,) in pixels.
+        The hands in camera coordinates; focal lengths (2,) and principal point (2,) in pixels.
     """
     focal = np.full(2, rng.uniform(250, 320))
     principal_point = CANVAS / 2 + rng.uniform(-4, 4, 2)
     placed = []
     for number, (joints, size) in enumerate(hands):
-        centre = (joints.min(0) + joints.max(0)) / 2
+        center = (joints.min(0) + joints.max(0)) / 2
         shift = (number - (len(hands) - 1) / 2) * HAND_LENGTH * 0.75
-        placed.append((joints - centre + [shift, rng.uniform(-10, 10), rng.uniform(-40, 40)], size))
+        placed.append((joints - center + [shift, rng.uniform(-10, 10), rng.uniform(-40, 40)], size))
     distance = rng.uniform(400, 500)
-    while True:  # farther until it fits
+    while True:  # increase the distance until all joints fit
         moved = [(joints + np.array([0, 0, distance]), size) for joints, size in placed]
         pixels = np.concatenate([joints[:, :2] / joints[:, 2:] for joints, _ in moved]) * focal + principal_point
         if pixels.min() >= MARGIN and pixels.max() <= CANVAS - 1 - MARGIN:
@@ -237,12 +237,12 @@ def _place(rng, hands):
 
 def _write_freihand(folder, num_train, num_test, seed):
     for stream, (split, count) in enumerate((('training', num_train), ('evaluation', num_test))):
-        rng = np.random.default_rng([seed, stream])  # its own: the number of others changes nothing
+        rng = np.random.default_rng([seed, stream])  # so that the size of one split does not affect the other
         cameras, joints_m, scales = [], [], []
         for number in range(count):
             hands, focal, principal_point = _place(rng, [pose_hand(rng)])
-            picture = draw_hands(rng, hands, focal, principal_point)
-            write_jpeg(folder / split / 'rgb' / f'{number:08}.jpg', picture, JPEG_QUALITY)
+            image = draw_hands(rng, hands, focal, principal_point)
+            write_jpeg(folder / split / 'rgb' / f'{number:08}.jpg', image, JPEG_QUALITY)
             ((joints, _),) = hands
             camera = np.diag([*focal, 1.0])
             camera[:2, 2] = principal_point
@@ -258,15 +258,18 @@ def _write_freihand(folder, num_train, num_test, seed):
 def _write_interhand(folder, num_train, num_test, seed):
     for stream, (split, count) in enumerate((('train', num_train), ('val', num_test), ('test', num_test))):
         rng = np.random.default_rng([seed, len(PARTS) + stream])
-        images, annotations, frames, cameras = [], [], {}, {}
+        images: list[dict] = []
+        annotations: list[dict] = []
+        frames: dict[str, dict] = {}
+        cameras: dict[str, dict[str, list]] = {}
         for number in range(count):
             hand_type = ('right', 'left', 'interacting')[number % 3]
             sides = {'right': (False,), 'left': (True,), 'interacting': (False, True)}[hand_type]
-            # The right hand seen from its back is on the right.
+            # Seen from the back, the right hand is on the right.
             hands, focal, principal_point = _place(rng, [pose_hand(rng, is_left) for is_left in reversed(sides)])
-            picture = draw_hands(rng, hands, focal, principal_point)
+            image = draw_hands(rng, hands, focal, principal_point)
             camera, name = f'cam{number:06}', f'Capture0/ROM/cam{number:06}/image{number:06}.jpg'
-            write_jpeg(folder / 'images' / split / name, picture, JPEG_QUALITY)
+            write_jpeg(folder / 'images' / split / name, image, JPEG_QUALITY)
             rotation, position = _rotation(*rng.uniform(-1, 1, 3)), rng.uniform(-500, 500, 3)
             world, valid = np.ones((2 * NUM_JOINTS, 3)), np.zeros((2 * NUM_JOINTS, 1), int)
             pixels = []

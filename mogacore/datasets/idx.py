@@ -1,4 +1,4 @@
-"""Image sets in MNIST's IDX format, such as Fashion-MNIST, from a user's own four files."""
+"""Image data sets in MNIST's IDX format, such as Fashion-MNIST, read from four local files."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ FASHION_MNIST_CLASSES = (
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """Array of an IDX file of unsigned bytes, plain or gzipped.
+    """Read an IDX file of unsigned bytes, plain or gzipped.
 
     Args:
-        path: The file; where it is not there, the same name with ``.gz``.
+        path: The file; if it does not exist, the same name with ``.gz`` is tried.
 
     Returns:
-        uint8 array of the shape that the file's header gives, (N, H, W) for images, (N,) for labels.
+        uint8 array with the shape given in the header: (N, H, W) for images, (N,) for labels.
 
     Raises:
-        UserError: If neither file is there, or it is no whole IDX file of unsigned bytes.
+        UserError: If neither file exists, or the file is not a complete IDX file of unsigned bytes.
 
-    Source: the format's description on the MNIST page: two zero bytes, type 0x08, number of dimensions, each size as
-        a big-endian 32-bit number, then the values in C order.
+    Source: the format description on the MNIST page: two zero bytes, type 0x08, number of dimensions, each size as
+        a big-endian 32-bit integer, then the values in C order.
     """
     path = Path(path)
     if not path.is_file():
         path = path.with_name(path.name + '.gz')
     if not path.is_file():
-        raise UserError(f'IDX file {path.with_suffix("")} (or the same with .gz) is missing: see docs/data.md')
+        raise UserError(f'IDX file {path.with_suffix("")} (or the same with .gz) not found: see docs/data.md')
     content = path.read_bytes()
     try:
         if content[:2] == b'\x1f\x8b':
             content = gzip.decompress(content)
     except (EOFError, OSError, zlib.error):
-        raise UserError(f'{path} is a broken or truncated gzip file: copy it again') from None
+        raise UserError(f'{path} is a corrupt or truncated gzip file: copy it again') from None
     if len(content) < 4 or content[:3] != b'\x00\x00\x08':
-        raise UserError(f'{path} is no IDX file of unsigned bytes: give one of the four original files')
+        raise UserError(f'{path} is not an IDX file of unsigned bytes: use one of the four original files')
     num_dims = content[3]
     start = 4 + 4 * num_dims
     shape = tuple(np.frombuffer(content[4:start], '>u4').tolist())
     if len(shape) != num_dims or len(content) - start != np.prod(shape, dtype=np.int64):
-        raise UserError(f'{path} is truncated or too long for its header {shape}: copy it again')
+        raise UserError(f'{path} is truncated or too long for the shape {shape} in its header: copy it again')
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -67,15 +67,15 @@ def read_idx(path: str | Path) -> np.ndarray:
 class FashionMNISTFiles(BaseDataset):
     """Fashion-MNIST (Xiao et al., arXiv 1708.07747) from its four IDX files, gzipped or not.
 
-    Each item before the pipeline: ``img`` (28, 28) uint8 and ``gt_label`` 0..9.
+    Each item has ``img``, (28, 28) uint8, and ``gt_label``, 0..9, before the pipeline runs.
 
     Args:
-        data_root: Folder of ``{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]``.
-        split: 'train' (60,000) or 'test' (10,000).
-        **kwargs: Further settings of mmengine's BaseDataset, e.g. ``pipeline`` or ``indices``.
+        data_root: Folder with ``{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]``.
+        split: 'train' (60,000 images) or 'test' (10,000 images).
+        **kwargs: Passed to mmengine's BaseDataset, e.g. ``pipeline`` or ``indices``.
 
     Raises:
-        UserError: If a file is missing or broken, or images and labels differ in number.
+        UserError: If a file is missing or corrupt, or the numbers of images and labels differ.
     """
 
     METAINFO: ClassVar = dict(classes=FASHION_MNIST_CLASSES)
@@ -91,5 +91,7 @@ class FashionMNISTFiles(BaseDataset):
         prefix = Path(self.data_root) / self.FILE_PREFIX[self.split]
         images, labels = read_idx(f'{prefix}-images-idx3-ubyte'), read_idx(f'{prefix}-labels-idx1-ubyte')
         if len(images) != len(labels):
-            raise UserError(f'{self.data_root} has {len(images)} {self.split} images but {len(labels)} labels')
+            raise UserError(
+                f'{self.data_root} has {len(images)} {self.split} images but {len(labels)} labels: copy the files again'
+            )
         return [dict(img=image, gt_label=int(label)) for image, label in zip(images, labels, strict=True)]

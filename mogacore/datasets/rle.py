@@ -1,4 +1,4 @@
-"""Masks as COCO's run lengths."""
+"""Run-length encoding of masks in COCO's format."""
 
 from __future__ import annotations
 
@@ -6,22 +6,35 @@ import numpy as np
 
 
 def encode_rle(mask: np.ndarray, compressed: bool = False) -> dict:
-    """A mask as COCO's run lengths: column by column, the first run counts zeros.
+    """Encode a mask as COCO RLE: column-major, the first run counts zeros.
 
     Args:
         mask: (H, W) bool.
-        compressed: Return the counts as COCO's text instead of a list of numbers, as results have them; annotations
-            have either.
+        compressed: Return ``counts`` as COCO's compressed string, which result files use, instead of a list of
+            integers. Annotations may use either.
 
     Returns:
-        ``counts`` and ``size``, the latter (H, W).
+        dict with ``counts`` and ``size``, [H, W].
     """
     flat = mask.ravel(order='F')
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
-    encoded = {'counts': [0, *runs] if flat[0] else runs, 'size': list(mask.shape)}
-    if compressed:
-        from pycocotools import mask as coco_mask
+    counts = [0, *runs] if flat[0] else runs
+    return {'counts': _compress(counts) if compressed else counts, 'size': list(mask.shape)}
 
-        encoded['counts'] = coco_mask.frPyObjects(encoded, *mask.shape)['counts'].decode()
-    return encoded
+
+def _compress(runs: list[int]) -> str:
+    """COCO's compressed string of run lengths.
+
+    From the fourth, a run is stored as its difference to the one before last. Numbers are split into groups of 5 bits,
+    one character each, least significant first. The sixth bit of a character is set if more follow; the highest bit of
+    the last group is the sign.
+    """
+    text = []
+    for i, run in enumerate(runs):
+        value, has_more = run - runs[i - 2] if i > 2 else run, True
+        while has_more:
+            bits, value = value & 31, value >> 5
+            has_more = value != (-1 if bits & 16 else 0)
+            text.append(chr(48 + bits + 32 * has_more))
+    return ''.join(text)

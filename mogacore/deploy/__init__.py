@@ -1,4 +1,4 @@
-"""The trained network, fast in production."""
+"""Deployment: folding and export of trained networks."""
 
 from .fuse import fuse
 

@@ -1,4 +1,4 @@
-"""ONNX and OpenVINO files of a network, each checked against eager PyTorch when it is written."""
+"""Export to ONNX and OpenVINO; every file is checked against eager PyTorch."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SUFFIXES = {'.onnx': 'onnx', '.xml': 'openvino'}
 
 
 class TensorOutputs(nn.Module):
-    """A model of an OpenMMLab toolbox as a function of tensors alone.
+    """Wraps a model of an OpenMMLab toolbox as a function from tensors to tensors.
 
     Args:
-        model: One that knows ``mode='tensor'``.
+        model: Model that supports ``mode='tensor'``.
     """
 
     def __init__(self, model: nn.Module):
@@ -36,48 +36,48 @@ class TensorOutputs(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What the model gives for normalised images (B, C, H, W) in mode 'tensor', nested lists laid flat."""
+        """Outputs for normalized images (B, C, H, W) in mode 'tensor', with nested lists flattened."""
         return tuple(tree_leaves(self.model(images, mode='tensor')))
 
 
 def load_network(source: str, checkpoint: str) -> tuple[nn.Module, tuple[int, int, int]]:
-    """A trained network in eval mode, and the (C, H, W) of its images.
+    """Load a trained network in eval mode; also returns the shape (C, H, W) of its images.
 
     Args:
-        source: Config file, or a name of :func:`mogacore.create_model`.
-        checkpoint: Weight file; it must fit whole.
+        source: Config file, or a model name for :func:`mogacore.create_model`.
+        checkpoint: Weight file; it must match the network exactly.
 
     Raises:
-        UserError: If there is no such network, or the weights do not fit.
+        UserError: If the network is unknown or cannot be exported, or the weights do not match.
     """
     if not is_config_name(source):
         return create_model(source, checkpoint=checkpoint).eval(), (3, 224, 224)
     cfg = load_config(source)
     model = build_model(cfg)
     if hasattr(model, 'rpn_head'):
-        raise UserError(f'{source} cannot be exported: a two-stage detector is no function of tensors alone')
+        raise UserError(f'{source} is a two-stage detector, which cannot be exported: use a single-stage detector')
     load_into(model, checkpoint)
     return TensorOutputs(model).eval(), tuple(cfg.get('input_shape', (3, 224, 224)))
 
 
 def export(model: nn.Module, path: str | Path, images: Tensor, tolerance: float = 1e-4) -> float:
-    """Write a network in eval mode, folded, and hold what the file gives against the network.
+    """Fuse and write a network in eval mode, and compare the outputs of the file with those of the network.
 
     Args:
-        model: A backbone, or a classifier.
-        path: ``.onnx``, or ``.xml`` for OpenVINO, whose weights go into a ``.bin`` file beside it.
-        images: Example (B, C, H, W); the file takes any batch size of this C, H, W.
-        tolerance: Largest difference allowed, of the largest absolute value that the network gives.
+        model: Network with tensor outputs.
+        path: ``.onnx``, or ``.xml`` for OpenVINO, with the weights in a ``.bin`` file beside it.
+        images: Example (B, C, H, W); the file accepts any batch size with this C, H, W.
+        tolerance: Maximum difference, relative to the largest absolute output of the network.
 
     Returns:
         The largest absolute difference.
 
     Raises:
-        UserError: If the suffix is another, a package is missing, or the file gives something else.
+        UserError: If the suffix is unknown, a package is missing, or the outputs differ; then no file is written.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise UserError(f'{path} cannot be written: choose the suffix {" or ".join(SUFFIXES)}')
+        raise UserError(f'{path} has an unknown suffix: use {" or ".join(SUFFIXES)}')
     kind = SUFFIXES[path.suffix]
     _require(kind)
     model = model.eval()
@@ -91,14 +91,25 @@ def export(model: nn.Module, path: str | Path, images: Tensor, tolerance: float 
         error = max((ours - theirs).abs().max().item() for ours, theirs in zip(outputs, expected, strict=True))
         largest = max(theirs.abs().max().item() for theirs in expected)
         if not error <= tolerance * largest:
-            raise UserError(f'{path} was not written: its outputs differ by {error:.2g} from eager PyTorch')
+            raise UserError(
+                f'{path} was not written, since its outputs differ from eager PyTorch by {error:.2g}, more than '
+                f'{tolerance * largest:.2g}: try the other format, {" or ".join(set(SUFFIXES) - {path.suffix})}'
+            )
         for file in Path(folder).iterdir():
             file.replace(path.parent / file.name)
     return error
 
 
 def load_runtime(model: nn.Module, kind: str, images: Tensor) -> Callable[[Tensor], Tensor | tuple[Tensor, ...]]:
-    """The network, folded, in ONNX Runtime or OpenVINO: a function of images that gives what the network gives.
+    """Load a fused copy of a network into ONNX Runtime or OpenVINO.
+
+    Args:
+        model: Network with tensor outputs.
+        kind: 'onnx' or 'openvino'.
+        images: Example (B, C, H, W).
+
+    Returns:
+        Function from images to the outputs of the network.
 
     Raises:
         UserError: If a package is missing.
@@ -120,7 +131,7 @@ def load_runtime(model: nn.Module, kind: str, images: Tensor) -> Callable[[Tenso
 def _require(kind: str) -> None:
     missing = [package for package in PACKAGES[kind] if find_spec(package) is None]
     if missing:
-        raise UserError(f'{kind} needs {", ".join(missing)}: run pip install {" ".join(missing)}')
+        raise UserError(f'{kind} requires {", ".join(missing)}: run pip install {" ".join(missing)}')
 
 
 def _as_tuple(out: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -128,7 +139,7 @@ def _as_tuple(out: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:
-    # torch.export takes a dimension of 1 for a constant.
+    # torch.export treats a dimension of size 1 as constant.
     example = images if len(images) > 1 else images.repeat(2, 1, 1, 1)
     torch.onnx.export(
         model,

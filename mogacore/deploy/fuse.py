@@ -1,11 +1,12 @@
-"""Folding for inference: every BatchNorm becomes part of the convolutions beside it, exactly up to rounding.
+"""Folding for inference: every BatchNorm becomes part of the adjacent convolutions, exactly up to rounding.
 
-The network keeps its modules and code; the norms become ``nn.Identity``. In eval mode a BatchNorm is ``a x + c`` per
+The network keeps its modules and code; the norms become ``nn.Identity``. In eval mode, a BatchNorm is ``a x + c`` per
 channel. It is folded
 
-* into a convolution before it, always;
-* into the 1x1 convolutions after it, in a Moga block; a larger convolution pads with zeros after the norm;
-* at the end of a stage, ``s x + t``, into the whole stage: the residual sum carries ``s x`` instead of ``x``.
+* into the convolution before it, always;
+* into the 1x1 convolutions after it, in a Moga block; larger kernels do not allow this, since they pad the output of
+  the norm with zeros;
+* at the end of a stage, where it is ``s x + t``, into the whole stage: the residual stream becomes ``s x``.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from mogacore.models.moganet import MogaNet
 from mogacore.models.untouched import is_untouched
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
-SMALLEST_SCALE = 1e-12  # a norm may have learned 0, and the folded network divides by its scale
+SMALLEST_SCALE = 1e-12  # the folding divides by the scale of a norm, which may be 0
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """An equal network for inference, with BatchNorm folded in every Moga block and after every convolution.
+    """Equivalent network for inference, with BatchNorm folded in every Moga block and after every convolution.
 
     Args:
-        model: A backbone, classifier, detector, segmentor, pose model or video predictor; it is not changed.
+        model: A backbone, classifier, detector, segmentor, pose model or video predictor; it is not modified.
 
     Returns:
-        A copy in eval mode, of the same classes, without gradients. Its state dict lacks the norms.
+        A copy in eval mode with the same classes, without gradients. Its state dict does not contain the norms.
 
     Raises:
-        UserError: If a Moga block has another norm than BatchNorm, or was changed: by a hook, an adapter, a replaced
+        UserError: If a Moga block has a norm other than BatchNorm, or was modified by a hook, an adapter, a replaced
             part or one of the paper's ablations.
     """
     if not all(is_untouched(m) for m in model.modules() if isinstance(m, MogaBlock)):
@@ -52,18 +53,19 @@ def fuse(model: nn.Module) -> nn.Module:
             for i in range(1, module.num_stages + 1):
                 _fold_stage(module, i)
     for module in model.modules():
-        if isinstance(module, MogaBlock) and not isinstance(module.norm1, nn.Identity):  # in a video predictor
+        if isinstance(module, MogaBlock) and not isinstance(module.norm1, nn.Identity):  # of a video predictor
             _fold_block(module)
     return model
 
 
 def _fold_into_convolutions(module: nn.Module) -> None:
-    """Fold the BatchNorm in a sequence, a patch embedding or mmcv's ConvModule into the convolution before it."""
+    """Fold each BatchNorm of a sequence, a patch embedding or mmcv's ConvModule into the convolution before it."""
+    pairs: list[tuple[str, str]]
     if isinstance(module, PatchEmbed):
         pairs = [('projection', 'norm')]
     elif hasattr(module, 'norm_name') and hasattr(module, 'conv'):
         in_order = getattr(module, 'order', ('conv', 'norm', 'act'))[:2] == ('conv', 'norm')
-        pairs = [('conv', module.norm_name)] if in_order and module.with_norm else []
+        pairs = [('conv', str(module.norm_name))] if in_order and module.with_norm else []
     elif isinstance(module, nn.Sequential):
         pairs = list(pairwise(name for name, _ in module.named_children()))
     else:
@@ -76,17 +78,19 @@ def _fold_into_convolutions(module: nn.Module) -> None:
 
 
 def _fold_stage(backbone: MogaNet, i: int) -> None:
-    if isinstance(getattr(backbone, f'norm{i}'), nn.Identity):  # fused before
+    if isinstance(getattr(backbone, f'norm{i}'), nn.Identity):  # already fused
         return
     patch_embed, blocks = getattr(backbone, f'patch_embed{i}'), getattr(backbone, f'blocks{i}')
     scale, shift = affine(getattr(backbone, f'norm{i}'))
     scale = _away_from_zero(scale)
     entry = patch_embed.projection if isinstance(patch_embed, PatchEmbed) else patch_embed.projection[3]
-    _set(entry, entry.weight.double() * _rows(scale), entry.bias.double() * scale)
+    weight, bias = _double(entry)
+    _set(entry, weight * _rows(scale), bias * scale)
     for block in blocks:
         _fold_block(block, scale)
     last = blocks[-1].mlp.fc2
-    _set(last, last.weight.double(), last.bias.double() + shift)
+    weight, bias = _double(last)
+    _set(last, weight, bias + shift)
     setattr(backbone, f'norm{i}', nn.Identity())
 
 
@@ -95,28 +99,27 @@ def _fold_block(block: MogaBlock, stream_scale: Tensor | float = 1.0) -> None:
 
     Args:
         block: Block in eval mode.
-        stream_scale: The folded block maps ``s x`` to ``s y`` where the block maps x to y; (C,) s, or 1.
+        stream_scale: Scale s of the residual stream, (C,) or 1. If the block maps x to y, the folded block maps ``s x``
+            to ``s y``.
     """
     attn, mlp = block.attn, block.mlp
     scale, shift = affine(block.norm1)
     scale = _away_from_zero(scale)
-    _set(
-        attn.proj_1,
-        attn.proj_1.weight.double() * _columns(scale / stream_scale),
-        attn.proj_1.bias.double() + attn.proj_1.weight.double().flatten(1) @ shift,
-    )
+    weight, bias = _double(attn.proj_1)
+    _set(attn.proj_1, weight * _columns(scale / stream_scale), bias + weight.flatten(1) @ shift)
     # s * ls * (proj_2(y) + a x + c) = ls * a * (s / a * (proj_2(y) + c) + s x), where the skip connection adds s x.
     gain = stream_scale / scale
-    bias = gain * (attn.proj_2.bias.double() + shift)
-    _set(attn.proj_2, attn.proj_2.weight.double() * _rows(gain), bias)
+    weight, bias = _double(attn.proj_2)
+    _set(attn.proj_2, weight * _rows(gain), gain * (bias + shift))
     block.layer_scale_1.copy_(block.layer_scale_1.double() * scale.view(1, -1, 1, 1))
     block.norm1 = nn.Identity()
 
     scale, shift = affine(block.norm2)
-    bias = mlp.fc1.bias.double() + mlp.fc1.weight.double().flatten(1) @ shift
-    _set(mlp.fc1, mlp.fc1.weight.double() * _columns(scale / stream_scale), bias)
+    weight, bias = _double(mlp.fc1)
+    _set(mlp.fc1, weight * _columns(scale / stream_scale), bias + weight.flatten(1) @ shift)
     gain = block.layer_scale_2.double().flatten() * stream_scale
-    _set(mlp.fc2, mlp.fc2.weight.double() * _rows(gain), mlp.fc2.bias.double() * gain)
+    weight, bias = _double(mlp.fc2)
+    _set(mlp.fc2, weight * _rows(gain), bias * gain)
     block.layer_scale_2.fill_(1)
     block.norm2 = nn.Identity()
 
@@ -125,10 +128,10 @@ def affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Scale a and shift c, (C,) in float64, of a BatchNorm in eval mode: ``a x + c``.
 
     Raises:
-        UserError: If the norm is another.
+        UserError: If the norm is not a BatchNorm with running statistics.
     """
-    if not isinstance(norm, _BatchNorm):
-        raise UserError(f'a MogaNet with {type(norm).__name__} cannot be fused: only BatchNorm has fixed statistics')
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
+        raise UserError(f'a MogaNet with {type(norm).__name__} cannot be fused: use BatchNorm with running statistics')
     scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
     return scale, norm.bias.double() - norm.running_mean.double() * scale
 
@@ -138,15 +141,22 @@ def _away_from_zero(scale: Tensor) -> Tensor:
 
 
 def _rows(scale: Tensor | float) -> Tensor | float:
-    """``scale`` for the output channels of a convolution's weight."""
+    """Reshape ``scale`` to multiply the output channels of a convolution weight."""
     return scale.view(-1, 1, 1, 1) if isinstance(scale, Tensor) else scale
 
 
 def _columns(scale: Tensor | float) -> Tensor | float:
-    """``scale`` for the input channels of a convolution's weight."""
+    """Reshape ``scale`` to multiply the input channels of a convolution weight."""
     return scale.view(1, -1, 1, 1) if isinstance(scale, Tensor) else scale
 
 
+def _double(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias in float64."""
+    assert conv.bias is not None
+    return conv.weight.double(), conv.bias.double()
+
+
 def _set(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    assert conv.bias is not None
     conv.weight.copy_(weight)
     conv.bias.copy_(bias)

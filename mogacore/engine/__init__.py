@@ -1,1 +1,1 @@
-"""Launching, the Runner built from a config and flags, hooks, inference."""
+"""Training and testing: options, configs, launching, the Runner, hooks, schedules, checkpoints, resuming."""

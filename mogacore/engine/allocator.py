@@ -1,4 +1,4 @@
-"""Memory of a training on a CPU."""
+"""Memory allocation during training on a CPU."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc keep what a step frees for the next one, for as long as the process lives.
+    """Make malloc keep freed memory for the next step, for the lifetime of the process.
 
-    glibc gives large blocks back to the system at once, and the next step pays a page fault for every 4 KiB of them:
-    half the time of a training step on some machines. The peak of the memory grows, by a quarter or so.
+    By default glibc returns large blocks to the system at once, and the next step pays a page fault for every 4 KiB:
+    half the time of a training step on some machines. Peak memory grows by about a quarter.
 
     Returns:
-        Whether the C library is one that can be told so.
+        Whether the C library supports this.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Mixed precision where mmengine offers none."""
+"""Mixed precision on a CPU, which mmengine does not offer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import nn
 class CpuAmpOptimWrapper(OptimWrapper):
     """Optimizer wrapper that runs the forward pass under CPU autocast in bfloat16.
 
-    mmengine's ``AmpOptimWrapper`` refuses to run without an accelerator; with this one a config that trains in mixed
-    precision also runs on a CPU. bfloat16 has the range of fp32, so there is no loss scale.
+    mmengine's ``AmpOptimWrapper`` requires an accelerator; with this wrapper, a config that trains in mixed precision
+    also runs on a CPU. bfloat16 has the range of fp32, so no loss scaling is needed.
     """
 
     @contextmanager

@@ -1,8 +1,9 @@
-"""From a config file and command-line flags to the config that a Runner is built from."""
+"""Reads a config file, applies command-line flags, and prepares the config that a Runner is built from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -31,11 +32,12 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
         cfg_options: Dotted key to value.
 
     Raises:
-        UserError: If there is no such config, it cannot be read, or an option names an index that is not there.
+        UserError: If the config does not exist or cannot be read, or an option cannot be applied to it.
     """
+    import_module('mogacore.registry')  # as if every config named it in custom_imports
     path = find_config(name)
     if path.suffix != '.py':
-        raise UserError(f'config {path} is no Python config: give a .py file such as those under configs/')
+        raise UserError(f'config {path} is not a Python config: give a .py file such as those under configs/')
     try:
         cfg = Config.fromfile(path)
     except (FileNotFoundError, SyntaxError, KeyError, TypeError) as error:
@@ -43,12 +45,12 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
     try:
         cfg.merge_from_dict(cfg_options or {})
     except (KeyError, TypeError) as error:
-        raise UserError(f'--cfg-options {cfg_options} does not fit the config: {error}') from error
+        raise UserError(f'--cfg-options {cfg_options} cannot be applied to {path}: {error}') from error
     return cfg
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """The model of a config in training mode, with the library it is written for imported and its names in scope."""
+    """Build the config's model in training mode; imports the config's library and makes it the default scope."""
     scope = cfg.get('default_scope', 'mmengine')
     import_quietly(scope)
     register_safe_loader()
@@ -60,20 +62,20 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def build_on_meta(cfg: Config) -> nn.Module:
-    """The config's model in eval mode on the meta device: shapes and names, no numbers."""
+    """Build the config's model in eval mode on the meta device, where tensors have shapes but no values."""
     try:
         with torch.device('meta'):
             model = build_model(cfg)
-    except RuntimeError:  # some libraries' constructors read values of tensors, which the meta device has none of
+    except RuntimeError:  # some libraries' constructors read tensor values
         model = build_model(cfg).to('meta')
     return model.eval().requires_grad_(False)
 
 
 def prepare_for_device(cfg: Config, amp: bool = False) -> None:
-    """Turn on mixed precision if asked for, and make the optimizer wrapper one that runs on this device.
+    """Enable mixed precision if requested, and choose an optimizer wrapper that runs on this device.
 
-    bfloat16 where the device has it, else float16 with a dynamic loss scale. On a CPU SyncBN, which torch has for GPUs
-    alone, becomes BN.
+    Mixed precision uses bfloat16 where the device supports it, otherwise float16 with dynamic loss scaling. On a CPU,
+    SyncBN becomes BN.
     """
     if not torch.cuda.is_available():
         replace_sync_bn(cfg.model)
@@ -94,7 +96,7 @@ def prepare_for_device(cfg: Config, amp: bool = False) -> None:
 
 
 def replace_sync_bn(value: dict | list) -> None:
-    """Turn every SyncBN of a model config into BN, in place: torch runs SyncBN on GPUs only."""
+    """Replace every SyncBN in a model config with BN, in place: torch runs SyncBN on GPUs only."""
     for item in value.values() if isinstance(value, dict) else value:
         if isinstance(item, (dict, list)):
             replace_sync_bn(item)
@@ -103,17 +105,17 @@ def replace_sync_bn(value: dict | list) -> None:
 
 
 def locate_data(cfg: Config, stage: str) -> None:
-    """Make the data roots of a stage absolute, and say at once which is missing.
+    """Make the data roots of a stage absolute, and fail early if data is missing.
 
-    A relative ``data_root`` is looked for below the current directory, then below the folder that holds ``configs/``,
-    unless that is an installed package; so is the relative ``ann_file`` of an evaluator.
+    A relative ``data_root`` is resolved against the current directory, then against the folder that contains
+    ``configs/``, unless that is an installed package. The same holds for a relative ``ann_file`` of an evaluator.
 
     Args:
-        cfg: Config with dataloaders; its ``data_help`` says how to get the data.
+        cfg: Config with dataloaders; its ``data_help`` explains how to get the data.
         stage: 'train' or 'test'.
 
     Raises:
-        UserError: If a data folder or annotation file is not there.
+        UserError: If a data folder or annotation file does not exist.
     """
     for dataset in leaf_datasets(cfg, stage):
         data_root = dataset.get('data_root')
@@ -123,7 +125,7 @@ def locate_data(cfg: Config, stage: str) -> None:
         for key in ('ann_file', 'bbox_file', 'camera_param_file', 'joint_file'):
             if dataset.get(key):
                 _locate(cfg, Path(dataset.data_root) / dataset[key], 'annotation file')
-        if dataset.get('bbox_file'):  # mmpose alone has it, and does not look for it below data_root
+        if dataset.get('bbox_file'):  # only mmpose has it, and does not resolve it against data_root
             dataset.bbox_file = str(Path(dataset.data_root) / dataset.bbox_file)
     for name in EVALUATORS[stage]:
         evaluators = cfg.get(name) or []
@@ -133,10 +135,10 @@ def locate_data(cfg: Config, stage: str) -> None:
 
 
 def check_data(cfg: Config) -> None:
-    """Hold the annotations of the training and validation data against the pictures and the heads of the model.
+    """Check the annotations of the training and validation data against the images and the model's heads.
 
     Raises:
-        UserError: At the first thing that would break the training, see :func:`mogacore.datasets.checks.check_dataset`.
+        UserError: For the first problem that would break training, see :func:`mogacore.datasets.checks.check_dataset`.
     """
     model = cfg.model
     roi_head = model.get('roi_head', {}).get('bbox_head', {})
@@ -157,13 +159,13 @@ def _locate(cfg: Config, path: str | Path, what: str) -> Path:
 
 
 def project_root(cfg: Config) -> Path:
-    """Folder that holds the ``configs`` folder of a config file; the file's own folder if it lies in none."""
+    """Parent of the ``configs`` folder that contains a config file; the file's own folder if there is none."""
     path = Path(cfg.filename).resolve()
     return next((parent.parent for parent in path.parents if parent.name == 'configs'), path.parent)
 
 
 def leaf_datasets(cfg: Config, stage: str) -> Iterator[ConfigDict]:
-    """Every leaf data set of a stage, out of wrappers such as RepeatDataset and ConcatDataset."""
+    """Yield every leaf data set of a stage, inside wrappers such as RepeatDataset and ConcatDataset."""
     pending = [cfg[name].dataset for name in DATALOADERS[stage] if cfg.get(name)]
     while pending:
         dataset = pending.pop()
@@ -176,12 +178,12 @@ def leaf_datasets(cfg: Config, stage: str) -> Iterator[ConfigDict]:
 
 
 def show_predictions(cfg: Config, show_dir: str) -> None:
-    """Let the visualisation hook of the config draw every test image into ``show_dir``.
+    """Make the config's visualization hook draw every test image into ``show_dir``.
 
     Raises:
-        UserError: If the config has no such hook.
+        UserError: If the config has no supported visualization hook.
     """
-    show_dir = str(Path(show_dir).resolve())  # the hooks would lay a relative one below the work dir
+    show_dir = str(Path(show_dir).resolve())  # the hooks would resolve a relative path against the work dir
     settings = {
         'VisualizationHook': dict(enable=True, interval=1, out_dir=show_dir),
         'DetVisualizationHook': dict(draw=True, interval=1, test_out_dir=show_dir),
@@ -191,7 +193,7 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
     }
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None or hook.type not in settings:
-        raise UserError(f'--show-dir needs default_hooks.visualization of one of the types {", ".join(settings)}')
+        raise UserError(f'--show-dir needs default_hooks.visualization: set its type to one of {", ".join(settings)}')
     hook.update(settings[hook.type])
     if hook.type == 'SegVisualizationHook':
         cfg.visualizer.save_dir = show_dir
@@ -200,18 +202,22 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
 def enable_tta(cfg: Config) -> None:
     """Test each image in several views and merge the predictions.
 
-    A config either sets ``tta_model`` and ``tta_views``, the ``transforms`` of mmcv's TestTimeAug, which are laid into
-    the test pipeline before annotations are loaded or, where none are, before its last step; or its model has the
-    ``flip_test`` of mmpose.
+    A config supports this in one of two ways:
+
+    - it sets ``tta_model`` and ``tta_views``, the ``transforms`` of mmcv's TestTimeAug. They are inserted into the test
+      pipeline before the step that loads annotations, or before the last step if none does;
+    - its model has mmpose's ``flip_test``.
 
     Raises:
-        UserError: If the config has neither.
+        UserError: If the config supports neither.
     """
     if 'flip_test' in cfg.model.get('test_cfg', {}):
         cfg.model.test_cfg.flip_test = True
         return
     if 'tta_model' not in cfg or 'tta_views' not in cfg:
-        raise UserError('--tta needs tta_model and tta_views, or a model with test_cfg.flip_test: the config has none')
+        raise UserError(
+            '--tta needs tta_model and tta_views, or model.test_cfg.flip_test: add them to the config, or omit --tta'
+        )
     dataset = cfg.test_dataloader.dataset
     steps = list(dataset.pipeline)
     names = [step['type'] for step in steps]

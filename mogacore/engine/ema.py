@@ -1,4 +1,4 @@
-"""What averages of weights need beyond mmengine."""
+"""Averaging of weights, and BatchNorm statistics for the average."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mogacore.errors import UserError
 
 @MODELS.register_module()
 class LinearWarmupEMA(ExponentialMovingAverage):
-    """Exponential moving average whose decay grows linearly to its final value.
+    """Exponential moving average whose decay increases linearly to its final value.
 
     Args:
         model: Model to average.
-        momentum: Weight of the newest values, 1 - decay, once warm.
-        start_factor: First decay over the final one.
-        warmup_iters: Updates until the final decay.
-        **kwargs: Further settings of mmengine's average, e.g. ``update_buffers``.
+        momentum: Weight of the newest values, 1 - decay, after the warm-up.
+        start_factor: Ratio of the first decay to the final one.
+        warmup_iters: Number of updates until the final decay.
+        **kwargs: Further settings of mmengine's average, such as ``update_buffers``.
 
     Source: OpenMixup's EMA recipe of MogaNet (decay 0.9 x 0.9999 to 0.9999 over 20 epochs).
     """
@@ -45,19 +45,19 @@ class LinearWarmupEMA(ExponentialMovingAverage):
 
 @torch.no_grad()
 def estimate_statistics(model: BaseModel, loader: DataLoader, num_samples: int) -> None:
-    """Set BatchNorm's running statistics to the mean over batches of training images, all processes together.
+    """Set BatchNorm's running statistics to their mean over batches of training images of all processes.
 
     Args:
-        model: Model whose unfrozen BatchNorms are set; left in training mode.
-        loader: Source of the images, which are not mixed.
-        num_samples: Images over all processes, rounded down to whole batches, but at least one each.
+        model: Model whose unfrozen BatchNorm layers are updated; left in training mode.
+        loader: Source of the images; batch augmentations such as Mixup are not applied.
+        num_samples: Number of images over all processes, rounded down to whole batches, at least one per process.
     """
     model.train()
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch then takes the plain mean over batches
+        norm.momentum = None  # torch then computes the plain mean over batches
     for data in islice(loader, max(num_samples // (loader.batch_size * get_world_size()), 1)):
         model(**model.data_preprocessor(data, False))
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -70,12 +70,13 @@ def estimate_statistics(model: BaseModel, loader: DataLoader, num_samples: int) 
 class AveragePreciseBNHook(Hook):
     """Re-estimates BatchNorm's statistics for the averaged weights at the end of each epoch.
 
-    mmpretrain's PreciseBNHook does so for the weights in training alone. Validation would then pair the averaged
-    weights with those statistics, and a checkpoint with the running ones: neither fits, and the two differ. Here the
-    average and the model both get the statistics of the average; training itself normalises by those of the batch.
+    mmpretrain's PreciseBNHook does this only for the weights being trained. Validation would then combine the averaged
+    weights with those statistics, and a checkpoint would combine them with the running statistics: both are wrong, and
+    they differ. This hook sets the statistics of the average in both models; training itself normalizes with batch
+    statistics.
 
     Args:
-        num_samples: Images over all processes.
+        num_samples: Number of images over all processes.
 
     Source: OpenMixup, whose EMA hook puts the averaged weights into the model before the statistics are estimated.
     """
@@ -86,7 +87,7 @@ class AveragePreciseBNHook(Hook):
     def before_train(self, runner) -> None:
         if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
             raise UserError(
-                'AveragePreciseBNHook needs an EMAHook in custom_hooks: add one, or take PreciseBNHook instead'
+                'AveragePreciseBNHook needs an EMAHook in custom_hooks: add one, or use PreciseBNHook instead'
             )
 
     def after_train_epoch(self, runner) -> None:

@@ -1,4 +1,4 @@
-"""Hooks of training that no task library has."""
+"""Training hooks that no task library provides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 class ReduceLossHook(Hook):
     """Averages the losses of a step over all processes before they are logged.
 
-    Without it the log shows the share of rank 0; the mean is what one process with the whole batch would log.
+    Without it the log shows the loss of rank 0 only; the mean is what a single process with the whole batch would log.
     """
 
     priority = 'HIGHEST'

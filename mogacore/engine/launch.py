@@ -1,7 +1,7 @@
-"""Process groups for one core up to a cluster.
+"""Process groups, from a single machine to a cluster.
 
-mmengine's own set-up asks for a CUDA device even on a CPU, and waits half an hour for a process that never comes. So
-the group is made here, on GPUs as on CPUs, and mmengine's Runner then leaves it alone.
+mmengine's own setup requires a CUDA device even on a CPU, and waits half an hour for a process that never starts. This
+module therefore creates the group, on GPUs and CPUs alike, and mmengine's Runner uses it as it is.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import torch.distributed as dist
 from mogacore.errors import UserError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-# Jobs that share a node must not share a port; registered ports above torch's default 29500.
+# Jobs on the same node need different ports; these are registered ports below torch's default, 29500.
 SLURM_PORT_BASE, SLURM_PORT_SPAN = 20000, 9000
 JOIN_TIMEOUT_S = 300
 COLLECTIVE_TIMEOUT_S = 1800
-BEAT_S, SILENCE_S = 2, 40
+HEARTBEAT_S, PEER_TIMEOUT_S = 2, 40
 EXIT_PEER_LOST = os.EX_PROTOCOL  # 76
 
 _watch: PeerWatch | None = None
@@ -36,16 +36,16 @@ def init_process_group(
     timeout_s: float = COLLECTIVE_TIMEOUT_S,
     join_timeout_s: float = JOIN_TIMEOUT_S,
 ) -> None:
-    """Make the default process group from the environment that the launcher sets, and watch over its processes.
+    """Create the default process group from the launcher's environment variables, and monitor its processes.
 
     Args:
-        launcher: One of ``LAUNCHERS``; 'none' is a single process.
-        backend: Backend on GPUs; on CPUs it is gloo.
-        timeout_s: Longest time that a collective operation may take, such as waiting for a validation on rank 0.
-        join_timeout_s: Time within which all processes must have come.
+        launcher: One of ``LAUNCHERS``; 'none' means a single process.
+        backend: Backend on GPUs; CPUs use gloo.
+        timeout_s: Timeout of a collective operation, such as waiting for a validation on rank 0.
+        join_timeout_s: Timeout of the rendezvous of all processes.
 
     Raises:
-        UserError: If the launcher is unknown, did not set what it should have, or the processes do not find together.
+        UserError: If the launcher is unknown, an environment variable is missing or invalid, or the rendezvous fails.
     """
     global _watch
     if launcher not in LAUNCHERS:
@@ -58,8 +58,8 @@ def init_process_group(
         local_rank = int(os.environ['LOCAL_RANK'])
         if local_rank >= torch.cuda.device_count():
             raise UserError(
-                f'process {local_rank} of this machine has no GPU, {torch.cuda.device_count()} are visible: '
-                'start as many processes as GPUs'
+                f'local rank {local_rank} has no GPU, since only {torch.cuda.device_count()} are visible here: '
+                'start at most one process per GPU'
             )
         torch.cuda.set_device(local_rank)
     else:
@@ -73,94 +73,103 @@ def init_process_group(
 
 
 def _join(rank: int, world_size: int, timeout_s: float) -> dist.Store:
-    """The store at MASTER_ADDR:MASTER_PORT, once every rank has come to it.
+    """Connect to the store at MASTER_ADDR:MASTER_PORT and wait until every rank has joined.
 
     Raises:
-        UserError: If it cannot be reached or opened, a rank comes twice, or one does not come in time.
+        UserError: If the store cannot be reached or opened, a rank joins twice, or one does not join in time.
     """
     address, port = os.environ['MASTER_ADDR'], os.environ['MASTER_PORT']
     place = f'MASTER_ADDR {address} MASTER_PORT {port}'
     try:
         socket.getaddrinfo(address, int(port))
     except OSError:
-        raise UserError(f'MASTER_ADDR {address!r} is no known host: set it to the name or address of rank 0') from None
+        raise UserError(
+            f'MASTER_ADDR {address!r} is not a known host: set it to the host name or IP address of rank 0'
+        ) from None
     try:
         store, _, _ = next(dist.rendezvous('env://', rank, world_size, timeout=timedelta(seconds=timeout_s)))
         if store.add(f'joined/{rank}', 1) > 1:
-            raise UserError(f'rank {rank} is there twice at {place}: give each process a RANK, each job a MASTER_PORT')
+            raise UserError(
+                f'rank {rank} joined twice at {place}: give each process its own RANK and each job its own MASTER_PORT'
+            )
         waiting = [f'joined/{other}' for other in range(world_size)]
         store.wait(waiting, timedelta(seconds=timeout_s))
-    except RuntimeError as error:  # torch's DistError among them
+    except RuntimeError as error:  # includes torch's DistError
         reason = str(error).partition('\n')[0]
         if 'EADDRINUSE' in reason or 'ddress already in use' in reason:
-            raise UserError(f'MASTER_PORT {port} is taken on {address}: set another') from None
+            raise UserError(f'MASTER_PORT {port} is already in use on {address}: set another one') from None
         raise UserError(
-            f'the {world_size} processes did not meet at {place} within {timeout_s:.0f} s, this is rank {rank}: '
-            f'set these two to the machine of rank 0 and a free port there ({reason[:160]})'
+            f'rank {rank} did not find all {world_size} processes at {place} within {timeout_s:.0f} s: start all of '
+            f'them, and set both variables to the host of rank 0 and a free port on it ({reason[:160]})'
         ) from None
     return store
 
 
 class PeerWatch(threading.Thread):
-    """Ends this process when another of the group has died or stands still, which NCCL would wait for in vain.
+    """Terminates this process when a peer dies or hangs; NCCL would wait for it forever.
 
-    Each process counts a number up in the store and looks at that of the next rank. Its own thread does so, which runs
-    while the process computes or waits. A job that is suspended and continued as a whole goes on: looks are counted,
-    not seconds.
+    Each process increments a counter in the store and checks the counter of the next rank, in a thread that keeps
+    running while the main thread computes or waits. The timeout counts checks, not wall time, so a job that is
+    suspended and continued as a whole keeps running.
 
     Args:
-        store: Store that the processes share; its host dying is noticed too.
+        store: Store that the processes share; the death of its host is detected too.
         rank: Rank of this process.
         world_size: Number of processes.
-        beat_s: Seconds between two looks.
-        silence_s: Seconds without a beat after which the other counts as dead.
+        heartbeat_s: Seconds between two checks.
+        timeout_s: Seconds without a heartbeat after which the peer counts as dead.
     """
 
     def __init__(
-        self, store: dist.Store, rank: int, world_size: int, beat_s: float = BEAT_S, silence_s: float = SILENCE_S
+        self,
+        store: dist.Store,
+        rank: int,
+        world_size: int,
+        heartbeat_s: float = HEARTBEAT_S,
+        timeout_s: float = PEER_TIMEOUT_S,
     ):
         super().__init__(name='peer watch', daemon=True)
         self.store = dist.PrefixStore('watch', store)
         self.rank, self.peer = rank, (rank + 1) % world_size
-        self.beat_s, self.silence_s = beat_s, silence_s
+        self.heartbeat_s, self.timeout_s = heartbeat_s, timeout_s
         self.is_closing = False
         self.ended = threading.Event()
 
     def run(self) -> None:
-        last_count, silent_looks = None, 0
-        while not self.ended.wait(self.beat_s):
+        last_count, num_missed = None, 0
+        while not self.ended.wait(self.heartbeat_s):
             try:
                 self.store.add(str(self.rank), 1)
                 count = self.store.add(str(self.peer), 0)
             except RuntimeError:
                 if not self.is_closing:
-                    self._leave('the process that holds the store is gone')
+                    self._abort('the process that hosts the store has died')
                 return
-            silent_looks = silent_looks + 1 if count == last_count else 0
+            num_missed = num_missed + 1 if count == last_count else 0
             last_count = count
-            if silent_looks * self.beat_s > self.silence_s and not self.is_closing:
-                self._leave(f'rank {self.peer} has not been heard of for {self.silence_s:.0f} s')
+            if num_missed * self.heartbeat_s > self.timeout_s and not self.is_closing:
+                self._abort(f'rank {self.peer} has sent no heartbeat for {self.timeout_s:.0f} s')
 
     def close(self) -> None:
-        """Wait for the other processes, with nothing more to fear from their end, and end the watch."""
-        self.is_closing = True  # the first to pass the barrier may hold the store and be gone at once
+        """Stop monitoring, after a barrier; from then on, the exit of a peer is not an error."""
+        self.is_closing = True  # the first process past the barrier may host the store and exit at once
         dist.barrier()
         self.ended.set()
-        self.join(timeout=2 * self.beat_s)
+        self.join(timeout=2 * self.heartbeat_s)
 
-    def _leave(self, reason: str) -> None:
+    def _abort(self, reason: str) -> None:
         print(
-            f'error: rank {self.rank} stops, since {reason}: see the log of that process, then go on with --resume',
+            f'error: rank {self.rank} aborts because {reason}: see the log of that process, then resume with --resume',
             file=sys.stderr,
             flush=True,
         )
-        os._exit(EXIT_PEER_LOST)  # the main thread may never come back from its collective operation
+        os._exit(EXIT_PEER_LOST)  # the main thread may be stuck in a collective operation
 
 
 def close_process_group() -> None:
-    """Leave the default process group at the end of a run, if there is one, together with all its processes.
+    """Destroy the default process group at the end of a run, if there is one; every process must call this.
 
-    A process that exits while the group's threads still run is aborted by the C++ runtime now and then.
+    The C++ runtime occasionally aborts a process that exits while the group's threads are still running.
     """
     global _watch
     if _watch is not None:
@@ -171,14 +180,14 @@ def close_process_group() -> None:
 
 
 def process_environment(launcher: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables by which torch.distributed finds its peers: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT.
+    """The environment variables of torch.distributed: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT.
 
     Args:
         launcher: 'pytorch', 'slurm' or 'mpi'.
-        environ: The process environment as the launcher left it.
+        environ: The process environment that the launcher set up.
 
     Raises:
-        UserError: If a variable that the launcher sets is missing, is no number or does not fit the others.
+        UserError: If a variable that the launcher sets is missing, not a number, or inconsistent with the others.
     """
     names = {
         'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
@@ -190,10 +199,10 @@ def process_environment(launcher: str, environ: Mapping[str, str]) -> dict[str, 
     if not (rank.isdecimal() and world_size.isdecimal() and local_rank.isdecimal()):
         raise UserError(
             f'launcher {launcher!r} needs {", ".join(names)} in the environment: start with {starter[launcher]}, '
-            'or leave --launcher out for one process'
+            'or omit --launcher to run a single process'
         )
     if int(rank) >= int(world_size):
-        raise UserError(f'{names[0]} {rank} does not fit {names[1]} {world_size}: ranks go from 0 to one less')
+        raise UserError(f'{names[0]} {rank} is out of range: it must be less than {names[1]}, which is {world_size}')
     variables = {'RANK': rank, 'WORLD_SIZE': world_size, 'LOCAL_RANK': local_rank}
     local_size = environ.get('OMPI_COMM_WORLD_LOCAL_SIZE', world_size)
     if launcher == 'mpi' and local_size != world_size and not environ.get('MASTER_ADDR'):
@@ -207,7 +216,7 @@ def process_environment(launcher: str, environ: Mapping[str, str]) -> dict[str, 
         else '29500'
     )
     if not (port.isdecimal() and 0 < int(port) < 65536):
-        raise UserError(f'MASTER_PORT {port!r} is no port: set a free one from 1024 to 65535')
+        raise UserError(f'MASTER_PORT {port!r} is not a port number: set a free port from 1024 to 65535')
     return variables | {'MASTER_PORT': port}
 
 
@@ -220,5 +229,5 @@ def _first_slurm_host(environ: Mapping[str, str]) -> str:
         return hosts[0]
     except (OSError, subprocess.CalledProcessError, IndexError):
         raise UserError(
-            f'cannot tell the first host of SLURM_JOB_NODELIST {nodes!r} with scontrol: set MASTER_ADDR to it'
+            f'scontrol cannot expand SLURM_JOB_NODELIST {nodes!r}: set MASTER_ADDR to the first host of the job'
         ) from None

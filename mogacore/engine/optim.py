@@ -1,4 +1,4 @@
-"""Parameter groups of the published recipes, for every task: what decays, and a rate that falls towards the input."""
+"""Parameter groups of the published recipes for every task: weight decay and layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SETTINGS = ('layer_decay_rate', 'no_decay_names', 'no_decay_vectors')
 class MogaNetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Builds an optimizer with the parameter groups of the published detectors and segmentors.
 
-    ``paramwise_cfg`` of the config takes:
+    ``paramwise_cfg`` of the config accepts:
 
-    - ``no_decay_names``: sequence of strings; a parameter whose name contains one of them has no weight decay.
-    - ``no_decay_vectors``: True frees biases from weight decay, and every parameter that has at most one dimension
+    - ``no_decay_names``: sequence of strings; a parameter whose name contains any of them has no weight decay.
+    - ``no_decay_vectors``: True exempts biases from weight decay, and every parameter with at most one dimension
       longer than 1: norms, layer scales, sigmas and the 1-wide ``decompose`` weights.
-    - ``layer_decay_rate``: in (0, 1]; the learning rate of a backbone parameter is multiplied by this to the power of
-      its depth counted from the heads, see :meth:`mogacore.models.MogaNet.get_layer_depth`. 1 multiplies nothing.
+    - ``layer_decay_rate``: in (0, 1]; the learning rate of a backbone parameter is multiplied by this rate to the power
+      of its depth counted from the heads, see :meth:`mogacore.models.MogaNet.get_layer_depth`. 1 means no layer decay.
 
     Raises:
-        UserError: If ``paramwise_cfg`` holds another key or a value out of range, or layer decay finds no backbone
-            that knows its depths.
+        UserError: If ``paramwise_cfg`` has an unknown key or a value out of range, or layer decay finds no backbone
+            with ``get_layer_depth``.
 
     Source: the detection and segmentation configs of Westlake-AI/MogaNet, and their layer-decay constructor.
     """
@@ -36,10 +36,10 @@ class MogaNetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise UserError(f'paramwise_cfg has no setting {unknown[0]!r}: choose from {", ".join(SETTINGS)}')
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         if not 0 < rate <= 1:
-            raise UserError(f'layer_decay_rate {rate} does not fit: choose from above 0 up to 1')
+            raise UserError(f'layer_decay_rate {rate} is out of range: choose a value above 0 and at most 1')
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
-        """One group for each pair of learning rate and weight decay; the names of its members in ``param_names``."""
+        """Add one group per pair of learning rate and weight decay; ``param_names`` lists the names of its members."""
         base_lr, base_wd = self.base_lr, self.base_wd or 0.0
         groups: dict[tuple[float, float], dict] = {}
         multipliers = self._rate_multipliers(module)
@@ -63,7 +63,7 @@ class MogaNetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return self.paramwise_cfg.get('no_decay_vectors', False) and is_vector
 
     def _rate_multipliers(self, model: nn.Module) -> dict[str, float]:
-        """Multiplier of each parameter of the backbones in ``model``, by its name in ``model``."""
+        """Learning-rate multiplier of each backbone parameter in ``model``, by its name in ``model``."""
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         if rate == 1:
             return {}
@@ -75,5 +75,5 @@ class MogaNetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 depth, num_layers = module.get_layer_depth(name)
                 multipliers[f'{prefix}.{name}' if prefix else name] = rate ** (num_layers - 1 - depth)
         if not multipliers:
-            raise UserError('layer_decay_rate needs a backbone with get_layer_depth, such as MogaNet: leave it out')
+            raise UserError('layer_decay_rate needs a backbone with get_layer_depth: use MogaNet or remove the setting')
         return multipliers

@@ -1,4 +1,4 @@
-"""The flags of a training run, in one place."""
+"""The options of a training run, in one place."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a user asks of a training run besides the config's own settings.
+    """Options of a training run, in addition to the settings of its config.
 
     Args:
-        config: Config file.
-        work_dir: Folder of logs and checkpoints; None is ``work_dirs/`` and the config's name.
-        resume: 'auto' resumes from the newest complete checkpoint of the work dir, or starts where there is none; a
-            path resumes from that file; None starts a new run.
+        config: Path or short name of the config.
+        work_dir: Folder for logs and checkpoints; None means ``work_dirs/`` and the config's name.
+        resume: 'auto' resumes from the newest intact checkpoint of the work dir, or starts a new run if there is none;
+            a path resumes from that file; None starts a new run.
         amp: Train in mixed precision.
-        auto_scale_lr: Scale the learning rate by the real batch over the recipe's.
-        seed: Seed of everything random; None is the config's. A resumed run keeps the one it started with.
+        auto_scale_lr: Scale the learning rate by the ratio of the actual batch size to the recipe's.
+        seed: Seed of all random numbers; None means the config's. A resumed run keeps its original seed.
         cfg_options: Settings that override the config's.
         launcher: What started the processes: none, pytorch, slurm or mpi.
     """

@@ -1,14 +1,14 @@
-"""Resuming a run so exactly that its weights are those of a run that was never stopped.
+"""Exact resuming: a resumed run ends with the same weights as an uninterrupted one.
 
-No generator's state is saved. Instead what is random is a function of numbers that a checkpoint holds anyway:
+No generator state is saved. Instead, everything random is a function of numbers that a checkpoint contains anyway:
 
-- a sample (crops, flips, mixing of data sets): of the seed, the epoch and its position among the samples of all
-  processes in that epoch. So neither the number of workers nor that of processes changes it;
-- a training step (drop path, Mixup, sampling of boxes): of the seed, the rank and the iteration;
-- the order of the samples: of the seed and the epoch, as in mmengine.
+- a sample (crops, flips, mixing of data sets): the seed, the epoch and the sample's position among the samples of all
+  processes in that epoch. The result is therefore independent of the number of workers and processes;
+- a training step (drop path, Mixup, sampling of boxes): the seed, the rank and the iteration;
+- the order of the samples: the seed and the epoch, as in mmengine.
 
-A resumed run then has only to begin at the right batch. Batches seen are passed over as indices: no picture is read.
-What a data set remembers between samples, such as a cache of pictures to mix, starts empty again.
+A resumed run then only needs to start at the right batch. Finished batches are skipped as indices, without reading
+images. State that a data set keeps between samples, such as a cache of images for mixing, starts empty again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,18 +27,18 @@ from mmengine.dist import get_dist_info, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from mogacore.errors import UserError
 
 
 def derive_seed(*numbers: int) -> int:
-    """A seed of 32 bits that differs for different numbers, as far as 32 bits can, and shows no pattern of them."""
+    """Hash numbers to a 32-bit seed; different numbers give different seeds, except for rare collisions."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def seed_all(seed: int) -> None:
-    """Seed the generators of Python, numpy, and torch on every device."""
+    """Seed the generators of Python, numpy and torch on every device."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -45,7 +46,7 @@ def seed_all(seed: int) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the CPU's generators of Python, numpy and torch, and give them back as they were."""
+    """Seed the CPU generators of Python, numpy and torch, and restore their states afterwards."""
     states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -59,7 +60,9 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class SeededIndex(int):
-    """Index of a sample, with the seed of what is random in loading it."""
+    """Index of a sample that also carries the seed for loading it."""
+
+    seed: int
 
     def __new__(cls, index: int, seed: int = 0):
         self = super().__new__(cls, index)
@@ -69,7 +72,7 @@ class SeededIndex(int):
 
 @DATASETS.register_module()
 class SeededDataset(Dataset):
-    """Loads each sample with the seed that its index carries; in all else the data set that it wraps.
+    """Loads each sample with the seed that its index carries; otherwise behaves like the data set that it wraps.
 
     Args:
         dataset: Config of the data set.
@@ -86,13 +89,13 @@ class SeededDataset(Dataset):
             return self.dataset[int(index)]
 
     def __getattr__(self, name: str):
-        # Before unpickling there is no dataset; torch's loader would load a batch around us by __getitems__.
+        # While unpickling, ``dataset`` does not exist yet. With ``__getitems__`` torch would bypass the seeds.
         if name == 'dataset' or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
     def __setattr__(self, name: str, value) -> None:
-        # Hooks exchange the pipeline of the data set that they find in the loader.
+        # Hooks replace the pipeline of the data set that they find in the loader.
         if name == 'dataset':
             super().__setattr__(name, value)
         else:
@@ -101,12 +104,12 @@ class SeededDataset(Dataset):
 
 @DATA_SAMPLERS.register_module()
 class ResumableSampler(Sampler):
-    """Gives each index of a sampler its seed, and can begin in the midst of an epoch.
+    """Attaches a seed to each index of a sampler, and can start mid-epoch.
 
     Args:
         sampler: Config of the sampler.
-        dataset: Data set, given by the Runner.
-        seed: Seed of the run, given by the Runner.
+        dataset: Data set, passed by the Runner.
+        seed: Seed of the run, passed by the Runner.
     """
 
     def __init__(self, sampler: dict, dataset: Dataset, seed: int | None = None):
@@ -117,7 +120,7 @@ class ResumableSampler(Sampler):
         self.num_skipped = 0
 
     def skip(self, num_samples: int) -> None:
-        """Let the next iteration, and that one alone, begin after ``num_samples`` of this process."""
+        """Make only the next iteration start after ``num_samples`` of this process."""
         self.num_skipped = num_samples
 
     def set_epoch(self, epoch: int) -> None:
@@ -136,12 +139,12 @@ class ResumableSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class SkippingBatchSampler(Sampler):
-    """A batch sampler, of aspect ratios say, that can begin in the midst of an epoch.
+    """Wraps a batch sampler, such as one that groups by aspect ratio, so that it can start mid-epoch.
 
     Args:
         batch_sampler: Config of the batch sampler.
-        sampler: Sampler of the indices, given by the Runner.
-        batch_size: Given by the Runner.
+        sampler: Sampler of the indices, passed by the Runner.
+        batch_size: Batch size, passed by the Runner.
     """
 
     def __init__(self, batch_sampler: dict, sampler: Sampler, batch_size: int):
@@ -153,7 +156,7 @@ class SkippingBatchSampler(Sampler):
         self.num_skipped = 0
 
     def skip(self, num_batches: int) -> None:
-        """Let the next iteration, and that one alone, begin after ``num_batches``."""
+        """Make only the next iteration start after ``num_batches``."""
         self.num_skipped = num_batches
 
     def __len__(self) -> int:
@@ -165,23 +168,28 @@ class SkippingBatchSampler(Sampler):
 
 
 def skip_batches(loader: DataLoader, num_batches: int) -> None:
-    """Let the next iteration over a loader begin after ``num_batches``, none of which is loaded."""
-    if isinstance(loader.batch_sampler, SkippingBatchSampler):
-        loader.batch_sampler.skip(num_batches)
+    """Make the next iteration over a loader start after ``num_batches``, without loading them."""
+    batch_sampler = _batch_sampler(loader)
+    if isinstance(batch_sampler, SkippingBatchSampler):
+        batch_sampler.skip(num_batches)
     else:
-        loader.sampler.skip(num_batches * loader.batch_size)
+        _sampler(loader).skip(num_batches * batch_sampler.batch_size)
+
+
+def _batch_sampler(loader: DataLoader) -> BatchSampler | SkippingBatchSampler:
+    return cast('BatchSampler | SkippingBatchSampler', loader.batch_sampler)  # torch's own unless the config names one
 
 
 def _sampler(loader: DataLoader) -> ResumableSampler:
-    return loader.batch_sampler.sampler
+    return cast('ResumableSampler', _batch_sampler(loader).sampler)
 
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """mmengine's loop over epochs, which goes on with the batch at which a checkpoint was saved.
+    """mmengine's loop over epochs, which resumes at the batch at which the checkpoint was saved.
 
     Attributes:
-        batch_in_epoch: Batches done in the epoch that is under way, as a checkpoint saved now has to tell.
+        batch_in_epoch: Number of batches finished in the current epoch, which a checkpoint stores.
     """
 
     batch_in_epoch = 0
@@ -199,17 +207,19 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
     def validation_is_due(self) -> bool:
-        """Whether the last thing that was done should have been followed by a validation."""
+        """Whether a validation is due after the last finished step."""
         self._decide_current_val_interval()
         is_turn = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
         return self.batch_in_epoch == 0 and self._epoch >= max(self.val_begin, 1) and is_turn
 
 
 class EndlessBatches:
-    """The batches of a loader, over and over, from any batch on.
+    """Iterates endlessly over the batches of a loader, starting at any batch.
 
-    mmengine's own iterator loads, in some versions, what it skips.
+    Some versions of mmengine's own iterator load the batches that they skip.
     """
+
+    iterator: Iterator | None
 
     def __init__(self, loader: DataLoader):
         self.loader = loader
@@ -229,7 +239,7 @@ class EndlessBatches:
             return next(self.iterator)
 
     def skip_iter(self, num_batches: int) -> None:
-        """Begin anew after ``num_batches`` of the first pass and of those that follow it."""
+        """Restart after ``num_batches``, counted across passes from the start of the first one."""
         if isinstance(_sampler(self.loader).sampler, InfiniteSampler):
             passes = 0
         else:
@@ -245,14 +255,14 @@ class EndlessBatches:
 
 @LOOPS.register_module()
 class ResumableIterLoop(IterBasedTrainLoop):
-    """mmengine's loop over iterations, which goes on with the batch at which a checkpoint was saved."""
+    """mmengine's loop over iterations, which resumes at the batch at which the checkpoint was saved."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.dataloader_iterator = EndlessBatches(self.dataloader)
 
     def validation_is_due(self) -> bool:
-        """Whether the last thing that was done should have been followed by a validation."""
+        """Whether a validation is due after the last finished step."""
         self._decide_current_val_interval()
         is_turn = self._iter % self.val_interval == 0 or self._iter == self._max_iters
         return self._iter >= max(self.val_begin, 1) and is_turn
@@ -260,7 +270,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Seeds every training step, and brings the loop to the batch at which a checkpoint was saved."""
+    """Seeds every training step, and moves the loop to the batch at which the checkpoint was saved."""
 
     priority = 'HIGHEST'
 
@@ -279,14 +289,14 @@ class ExactResumeHook(Hook):
         if isinstance(runner.train_loop, ResumableEpochLoop):
             if position['batch_in_epoch'] and was != have:
                 raise UserError(
-                    f'the checkpoint was saved amid an epoch by {was[0]} processes with batches of {was[1]}: go on '
-                    f'with as many (these are {have[0]} of {have[1]}), or from a checkpoint of the end of an epoch'
+                    f'the checkpoint was saved mid-epoch with world size {was[0]} and batch size {was[1]}, '
+                    f'but this run has {have[0]} and {have[1]}: use the same, or a checkpoint from the end of an epoch'
                 )
             runner.train_loop.batch_in_epoch = position['batch_in_epoch']
         elif was != have:
             runner.logger.warning(
-                f'resuming with {have[0]} processes and batches of {have[1]}, where the checkpoint had {was[0]} and '
-                f'{was[1]}: other samples will follow than in a run that was never stopped'
+                f'resuming with world size {have[0]} and batch size {have[1]}, but the checkpoint was saved with '
+                f'{was[0]} and {was[1]}: the next samples will differ from those of an uninterrupted run'
             )
 
     @staticmethod
@@ -300,9 +310,10 @@ class ExactResumeHook(Hook):
 
 @HOOKS.register_module()
 class MissedValidationHook(Hook):
-    """Validates at the start of a resumed run where the run may have been stopped between a checkpoint and this.
+    """Runs an interrupted validation on resume.
 
-    A checkpoint is saved before the validation that follows it, and the best weights may come of that.
+    A checkpoint is saved before the validation that follows it, so a run may stop between the two. The best checkpoint
+    may depend on that validation.
     """
 
     priority = 'LOWEST'
@@ -314,13 +325,13 @@ class MissedValidationHook(Hook):
 
 
 def _batch_size(loader: DataLoader) -> int:
-    return loader.batch_size or loader.batch_sampler.batch_size
+    return loader.batch_size or _batch_sampler(loader).batch_size
 
 
 def make_resumable(cfg: Config) -> None:
-    """Put the parts of this module, and checkpoints that are whole, into the config of a training.
+    """Make a training config resumable, with atomic checkpoints; changes the config in place.
 
-    Loops and hooks of the config's own making are left as they are.
+    Custom loops and custom checkpoint hooks are left unchanged.
     """
     loader = cfg.train_dataloader
     loader.dataset = dict(type='SeededDataset', dataset=loader.dataset)

@@ -1,4 +1,4 @@
-"""Training and testing of every task by mmengine's Runner, strict about weights."""
+"""Training and testing of every task with mmengine's Runner and strict weight loading."""
 
 from __future__ import annotations
 
@@ -40,54 +40,55 @@ from .hooks import ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
 from .options import RunOptions
 from .resume import make_resumable
-from .saving import newest_whole_checkpoint
+from .saving import newest_intact_checkpoint
 from .stop import Stopped, end_workers, stop_signals
 
-# Hooks that act on the training data or on weights in training: a test builds neither.
+# Hooks that need the training data or the weights being trained; a test has neither.
 TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'AveragePreciseBNHook')
 
 
 @RUNNERS.register_module(name='mogacore.Runner')
 class Runner(MMEngineRunner):
-    """mmengine's Runner, with safe reading and strict loading of weight files.
+    """mmengine's Runner with safe reading and strict loading of weight files.
 
-    A config sets ``load_allow_missing`` and ``load_allow_unexpected`` (lists of patterns such as ``head.*``) for what
-    the file of ``load_from`` may lack or have too many of, and ``load_ema`` to choose between its raw and averaged
-    weights; see :func:`mogacore.checkpoint.load_into`.
+    In a config, ``load_allow_missing`` and ``load_allow_unexpected`` list patterns such as ``head.*`` of the keys that
+    the ``load_from`` file may lack or have in addition, and ``load_ema`` chooses between its raw and averaged weights;
+    see :func:`mogacore.checkpoint.load_into`.
     """
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> dict:
         """Load a file into the model strictly, and return its container for :meth:`resume`.
 
         Args:
-            filename: Path, address or name of a weight file.
-            map_location: As of :func:`torch.load`.
-            strict: True only; what may be left out is named in the config.
-            revise_keys: Empty only; keys are mapped by :func:`mogacore.checkpoint.map_keys`.
+            filename: Path, URL or name of a weight file.
+            map_location: As in :func:`torch.load`.
+            strict: Must be True; the config lists the keys that may be left out.
+            revise_keys: Must be empty; :func:`mogacore.checkpoint.map_keys` maps the keys.
 
         Raises:
-            UserError: If the file cannot be read or does not fit, or another ``strict`` or ``revise_keys`` is given.
+            UserError: If the file cannot be read or does not fit the model, or for other values of ``strict`` and
+                ``revise_keys``.
         """
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         container = _load_strictly(self, model, filename, map_location, strict, revise_keys)
         self._has_loaded = True
-        # mmengine would run this text as Python, only to look for a setting of its version 1.x.
+        # mmengine would execute this text as Python, only to look up a setting of its version 1.x.
         container.get('meta', {}).pop('config', None)
         return container
 
     def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location='cpu') -> None:
-        """As mmengine, with the container on the CPU by default: on the device it would be there twice."""
+        """As in mmengine, but the container stays on the CPU by default, since a copy on the device wastes memory."""
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
 
 
 @RUNNERS.register_module(name='mogacore.ShardedRunner')
 class ShardedRunner(FlexibleRunner):
-    """mmengine's runner of strategies, as strict about weights as :class:`Runner`."""
+    """mmengine's Runner for strategies, with the strict weight loading of :class:`Runner`."""
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> None:
-        """Load a file into the model strictly; every process must call this. Arguments as of :class:`Runner`."""
+        """Load a file into the model strictly; every process must call this. Arguments as in :class:`Runner`."""
         with FSDP.state_dict_type(self.model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()):
             _load_strictly(self, self.model, filename, map_location, strict, revise_keys)
 
@@ -97,16 +98,16 @@ def _load_strictly(
 ) -> dict:
     if not strict:
         raise UserError(
-            'strict=False would skip keys without a word: name what may be left out in load_allow_missing and '
+            'strict=False would skip keys silently: list the keys that may be left out in load_allow_missing and '
             'load_allow_unexpected of the config'
         )
-    if list(revise_keys) not in ([], [(r'^module.', '')]):  # the latter is mmengine's default, done here anyway
+    if list(revise_keys) not in ([], [(r'^module.', '')]):  # the latter is mmengine's default, which load_into covers
         raise UserError(
             f'revise_keys {revise_keys} cannot be applied: rename the keys in the file, see docs/checkpoints.md'
         )
     container = CheckpointLoader.load_checkpoint(filename, map_location=map_location)  # reads safely, URLs too
     if runner._resume and not {'epoch', 'iter'} <= set(container.get('meta', {})):
-        raise UserError(f'{filename} holds weights alone and no state of a training: start from it with load_from')
+        raise UserError(f'{filename} contains only weights, no training state: use load_from instead of resuming')
     runner.call_hook('after_load_checkpoint', checkpoint=container)
     try:
         load_into(
@@ -123,15 +124,15 @@ def _load_strictly(
 
 
 def train(config: str, **flags) -> Runner:
-    """Train the model of a config file.
+    """Train the model of a config.
 
     Args:
-        config: Config file.
+        config: Path or short name of the config.
         **flags: Fields of :class:`mogacore.engine.options.RunOptions`.
 
     Raises:
-        UserError: If a file is missing, a setting does not fit, or the disk is full.
-        Stopped: On a signal to stop, with the state saved; see :mod:`mogacore.engine.stop`.
+        UserError: If a file is missing, a setting is invalid, or the disk is full.
+        Stopped: After a stop signal, once the state is saved; see :mod:`mogacore.engine.stop`.
     """
     options = RunOptions(config, **flags)
     if not torch.cuda.is_available():
@@ -152,7 +153,7 @@ def _train(options: RunOptions) -> Runner:
     if options.resume is not None:
         _resume_from(cfg, options.resume)
     try:
-        with _errors_explained():
+        with _user_errors():
             runner = _build_runner(cfg, options.launcher)
             runner.train()
     except Stopped:
@@ -168,37 +169,41 @@ def _training_config(options: RunOptions) -> Config:
     """The config of a training run with the user's flags applied."""
     cfg = load_config(options.config, options.cfg_options)
     resume, seed = options.resume, options.seed
-    if resume not in (None, 'auto') and not Path(resume).is_file():
-        raise UserError(f'checkpoint {resume} is not there: pass --resume alone to take the newest of the work dir')
+    if resume is not None and resume != 'auto' and not Path(resume).is_file():
+        raise UserError(
+            f'checkpoint {resume} does not exist: pass --resume alone to use the newest one in the work dir'
+        )
     cfg.work_dir = _work_dir(cfg, options.work_dir)
     if resume is None and any(Path(cfg.work_dir).glob('*.pth')):
         raise UserError(
-            f'work dir {cfg.work_dir} already holds checkpoints: go on with --resume, or choose another --work-dir'
+            f'work dir {cfg.work_dir} already contains checkpoints: resume with --resume, or choose another --work-dir'
         )
     if options.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise UserError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {options.config} does not say')
+            raise UserError(
+                f'--auto-scale-lr needs auto_scale_lr.base_batch_size: set it in {options.config}, or omit the flag'
+            )
         cfg.auto_scale_lr.enable = True
     if seed is not None:
         if seed < 0:
-            raise UserError(f'seed {seed} does not fit: give a whole number from 0')
+            raise UserError(f'seed {seed} is negative: give 0 or a positive integer')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     prepare_for_device(cfg, options.amp)
     return cfg
 
 
 def dry_run(config: str, **flags) -> str:
-    """What :func:`train` would do, found out without data, weights or a GPU: the config, the flags, and the model.
+    """Check what :func:`train` would do, without data, weights or a GPU: the config, the flags and the model.
 
     Args:
-        config: Config file.
+        config: Path or short name of the config.
         **flags: Fields of :class:`mogacore.engine.options.RunOptions`.
 
     Returns:
-        A line for people, which also reports missing data.
+        A human-readable line, which also reports missing data.
 
     Raises:
-        UserError: If a file is missing or a setting does not fit.
+        UserError: If a file is missing or a setting is invalid.
     """
     cfg = _training_config(RunOptions(config, **flags))
     model = build_on_meta(cfg)
@@ -206,12 +211,12 @@ def dry_run(config: str, **flags) -> str:
     unit = 'epochs' if 'max_epochs' in cfg.train_cfg else 'iterations'
     try:
         locate_data(cfg, 'train')
-        data = 'the data is there'
+        data = 'the data exists'
     except UserError as error:
-        data = f'before it can start: {error}'
+        data = f'not ready: {error}'
     return (
-        f'{config}: {type(model).__name__} of {sum(p.numel() for p in model.parameters()):,} parameters, '
-        f'{length} {unit}, {cfg.train_dataloader.batch_size} a process, into {cfg.work_dir}; {data}'
+        f'{config}: {type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters, '
+        f'{length} {unit}, batch size {cfg.train_dataloader.batch_size} per process, work dir {cfg.work_dir}; {data}'
     )
 
 
@@ -222,22 +227,25 @@ def _init_process_group(cfg: Config, launcher: str) -> None:
 
 def _check_sharding(cfg: Config, launcher: str) -> None:
     if launcher == 'none':
-        raise UserError('strategy divides a model among processes: start them with tools/dist_train.sh or Slurm')
+        raise UserError(
+            'strategy needs several processes to shard the model: use tools/dist_train.sh or Slurm, or remove it'
+        )
     averaging = [hook.type for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
     if averaging:
         raise UserError(
-            'strategy leaves no whole model of which EMAHook could average the weights: pass --cfg-options '
+            'strategy shards the model, so EMAHook cannot average its weights: pass --cfg-options '
             "custom_hooks='[]', or train without strategy"
         )
 
 
 def _resume_from(cfg: Config, resume: str) -> None:
-    """Let the Runner go on from a checkpoint, with its seed; rank 0 says for all which is the newest."""
-    found = [newest_whole_checkpoint(cfg.work_dir) if resume == 'auto' and is_main_process() else resume]
+    """Make the Runner resume from a checkpoint, with that run's seed; rank 0 finds the newest one for all ranks."""
+    found = [newest_intact_checkpoint(cfg.work_dir) if resume == 'auto' and is_main_process() else resume]
     broadcast_object_list(found)
-    cfg.resume = found[0] is not None
-    cfg.load_from = found[0]
-    if cfg.resume and (seed := read(found[0], mmap=True).get('meta', {}).get('seed')) is not None:
+    checkpoint = found[0]
+    cfg.resume = checkpoint is not None
+    cfg.load_from = checkpoint
+    if checkpoint is not None and (seed := read(checkpoint, mmap=True).get('meta', {}).get('seed')) is not None:
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
 
 
@@ -251,30 +259,30 @@ def test(
     cfg_options: dict | None = None,
     launcher: str = 'none',
 ) -> dict[str, float]:
-    """Test a weight file on the test data of a config file.
+    """Test a weight file on the test data of a config.
 
     Args:
-        config: Config file.
-        checkpoint: Weight file; it must fit the model whole.
-        work_dir: Folder of logs; None is ``work_dirs/`` and the config's name.
+        config: Path or short name of the config.
+        checkpoint: Weight file; it must match the model completely.
+        work_dir: Folder for logs; None means ``work_dirs/`` and the config's name.
         out: JSON file for the metrics.
-        show_dir: Folder for pictures of the predictions.
+        show_dir: Folder for images with drawn predictions.
         tta: Average the predictions of several views of each image.
-        cfg_options: Settings over the config's.
-        launcher: Who started the processes: none, pytorch, slurm or mpi.
+        cfg_options: Settings that override the config's.
+        launcher: What started the processes: none, pytorch, slurm or mpi.
 
     Returns:
         Metric name to value, as the config's evaluator names them.
 
     Raises:
-        UserError: If something the user gave is not there or does not fit.
+        UserError: If a file is missing, the weights do not fit the model, or a setting is invalid.
     """
     cfg = load_config(config, cfg_options)
     if '://' not in checkpoint and not Path(checkpoint).is_file():
-        raise UserError(f'checkpoint {checkpoint} is not there: give the path of a weight file')
+        raise UserError(f'checkpoint {checkpoint} does not exist: give the path of a weight file')
     cfg.work_dir = _work_dir(cfg, work_dir)
     cfg.load_from, cfg.resume = checkpoint, False
-    # Only the test half of the config is built: no training data is needed to test.
+    # Only the test part of the config is built, so that a test needs no training data.
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'strategy'):
         cfg.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
@@ -287,7 +295,7 @@ def test(
     locate_data(cfg, 'test')
     _init_process_group(cfg, launcher)
     runner = _build_runner(cfg, launcher)
-    with _errors_explained():
+    with _user_errors():
         metrics = runner.test()
     if out is not None and is_main_process():
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta, 'metrics': metrics}
@@ -297,9 +305,9 @@ def test(
 
 
 @contextmanager
-def _errors_explained() -> Iterator[None]:
-    """Let a full disk, and what a data loader says of a broken or missing picture, come out as one line."""
-    opencv.set_log_level(opencv.ERRORS)  # of a broken image OpenCV would print warnings of its own
+def _user_errors() -> Iterator[None]:
+    """Convert errors from a full disk, or from a broken or missing image, to a one-line user error."""
+    opencv.set_log_level(opencv.ERRORS)  # OpenCV would print its own warnings about a broken image
     try:
         yield
     except UserError:
@@ -307,7 +315,7 @@ def _errors_explained() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f'the disk is full ({error}): checkpoints that were saved are whole; make room, and go on with --resume'
+                f'the disk is full ({error}): saved checkpoints are intact; free some space, then resume with --resume'
             ) from error
         if line := explain(error):
             raise UserError(line) from error

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and the newest whole one of a work dir."""
+"""Checkpoints written atomically, and the search for the newest intact one in a work dir."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import zipfile
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
@@ -18,39 +19,39 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from mogacore.checkpoint import read
 from mogacore.errors import UserError
-from mogacore.files import PARTIAL_SUFFIX, write_whole
+from mogacore.files import PARTIAL_SUFFIX, write_atomic
 
 INTERRUPTED = 'interrupted.pth'
 
 
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's local files, each written by :func:`mogacore.files.write_whole`."""
+    """mmengine's backend for local files, which writes each file with :func:`mogacore.files.write_atomic`."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         target = Path(filepath)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, obj)
+        write_atomic(target, obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         self.put(obj.encode(encoding), filepath)
 
 
 def register_atomic_files() -> None:
-    """Make mmengine write every local file by :class:`AtomicLocalBackend`: checkpoints of all kinds and its JSON."""
+    """Make mmengine write every local file, such as checkpoints and JSON, with :class:`AtomicLocalBackend`."""
     register_backend('local', AtomicLocalBackend, force=True, prefixes='')
 
 
-def newest_whole_checkpoint(work_dir: str | Path) -> str | None:
-    """The training state of the most iterations in a work dir, passing over what is damaged.
+def newest_intact_checkpoint(work_dir: str | Path) -> str | None:
+    """Find the training state with the most iterations in a work dir, skipping damaged files.
 
-    What counts is the number of iterations inside a file, so that neither a ``last_checkpoint`` that points nowhere nor
-    the times of copied files mislead. ``best_*`` files and others without an optimizer are no training states.
+    The iteration stored inside each file decides, so a dangling ``last_checkpoint`` and the timestamps of copied files
+    have no effect. ``best_*`` files and files without an optimizer are not training states.
 
     Returns:
-        A path, or None where there is no checkpoint at all.
+        A path, or None if there is no checkpoint at all.
 
     Raises:
-        UserError: If there are checkpoints and none of them is a whole training state.
+        UserError: If there are checkpoints, but none is an intact training state.
     """
     files = [path for path in Path(work_dir).glob('*.pth') if not path.name.startswith('best_')]
     states = []
@@ -59,19 +60,19 @@ def newest_whole_checkpoint(work_dir: str | Path) -> str | None:
             container = read(path, mmap=True)
             if 'optimizer' in container:
                 states.append((container['meta']['iter'], path.stat().st_mtime_ns, str(path)))
-    for _, _, path in sorted(states, reverse=True):
-        if is_whole(path):
-            return path
+    for _, _, newest in sorted(states, reverse=True):
+        if is_intact(newest):
+            return newest
     if files:
         raise UserError(
-            f'none of the {len(files)} checkpoints in {work_dir} is a whole training state: '
-            'name one with --resume PATH, or start anew in another --work-dir'
+            f'none of the {len(files)} checkpoints in {work_dir} is an intact training state: '
+            'give one with --resume PATH, or start a new run in another --work-dir'
         )
     return None
 
 
-def is_whole(path: str | Path) -> bool:
-    """Whether every byte of a file of torch.save is as it was written, by the checksums in the file."""
+def is_intact(path: str | Path) -> bool:
+    """Whether a file written by torch.save matches the checksums that it contains."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -80,16 +81,18 @@ def is_whole(path: str | Path) -> bool:
 
 
 def pending_gradients(model: nn.Module, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-    """Gradients that wait for more batches before the optimizer takes its step, averaged over the processes.
+    """Accumulated gradients that the optimizer has not applied yet, averaged over the processes.
 
-    Every process must call this. Empty unless gradients are accumulated and the step is not due yet. Empty also where
-    the model is divided among the processes (FSDP), whose waiting gradients fit no parameter.
+    Every process must call this. The result is empty unless gradients are being accumulated and the step is not due
+    yet. It is also empty for a sharded model (FSDP), whose accumulated gradients do not match its parameters.
     """
     counts = getattr(optim_wrapper, '_accumulative_counts', 1)
     if counts == 1 or optim_wrapper.should_update() or isinstance(model, FSDP):
         return {}
+    if is_model_wrapper(model):
+        model = cast('nn.Module', model.module)
     gradients = {}
-    for name, param in (model.module if is_model_wrapper(model) else model).named_parameters():
+    for name, param in model.named_parameters():
         if param.grad is not None:
             gradients[name] = param.grad.detach().clone()
             all_reduce(gradients[name], op='mean')
@@ -97,9 +100,9 @@ def pending_gradients(model: nn.Module, optim_wrapper: OptimWrapper) -> dict[str
 
 
 def drop_functions(schedulers: list[dict] | dict[str, list[dict]]) -> None:
-    """Take the functions out of states of schedulers, in place: only pickle could save them.
+    """Remove functions from scheduler states, in place: only pickle could save them.
 
-    A resumed scheduler has its own; mmengine's OneCycleParamScheduler names one in its state.
+    A resumed scheduler has its own; mmengine's OneCycleParamScheduler keeps one in its state.
     """
     lists = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
     for state in chain.from_iterable(lists):
@@ -109,17 +112,20 @@ def drop_functions(schedulers: list[dict] | dict[str, list[dict]]) -> None:
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook, which removes an old checkpoint only after the new one is whole.
+    """mmengine's CheckpointHook, but it removes an old checkpoint only after the new one is complete.
 
-    It also saves the gradients of an accumulation that is under way, and can save between two regular checkpoints into
-    ``interrupted.pth``, which the next regular one replaces. Settings are those of CheckpointHook. The disk must have
-    room for one checkpoint more than are kept.
+    It also saves the gradients of an unfinished accumulation, and can save between two regular checkpoints to
+    ``interrupted.pth``, which the next regular one replaces. The settings are those of CheckpointHook. The disk needs
+    room for one more checkpoint than are kept.
     """
+
+    best_ckpt_path: str | None
+    best_ckpt_path_dict: dict[str, str | None]
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
         if is_main_process():
-            for partial in Path(self.out_dir).glob(f'*{PARTIAL_SUFFIX}'):  # of a process that was killed
+            for partial in Path(self.out_dir).glob(f'*{PARTIAL_SUFFIX}'):  # left by a killed process
                 partial.unlink()
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -135,7 +141,7 @@ class SafeCheckpointHook(CheckpointHook):
         drop_functions(checkpoint.get('param_schedulers') or [])
 
     def save_interrupted(self, runner) -> str:
-        """Save the state after the iteration that is just done; every process must call this.
+        """Save the state after the iteration that has just finished; every process must call this.
 
         Returns:
             Path of the checkpoint.
@@ -186,21 +192,20 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         if not self.save_best:
             return
-        # mmengine removes the best one so far before it saves a better one: it is shown none.
+        # mmengine would remove the previous best one before it saves the new one, so its path is hidden meanwhile.
         if len(self.key_indicators) == 1:
-            previous = [self.best_ckpt_path]
+            best = self.best_ckpt_path
             self.best_ckpt_path = None
             super()._save_best_checkpoint(runner, metrics)
-            self.best_ckpt_path = self.best_ckpt_path or previous[0]
-            current = [self.best_ckpt_path]
+            self.best_ckpt_path = self.best_ckpt_path or best
+            previous, current = {best}, {self.best_ckpt_path}
         else:
-            previous = dict(self.best_ckpt_path_dict)
-            self.best_ckpt_path_dict = dict.fromkeys(previous)
+            bests = dict(self.best_ckpt_path_dict)
+            self.best_ckpt_path_dict = dict.fromkeys(bests)
             super()._save_best_checkpoint(runner, metrics)
-            current = {key: path or previous[key] for key, path in self.best_ckpt_path_dict.items()}
-            self.best_ckpt_path_dict = current
-            previous, current = previous.values(), current.values()
-        self._remove(*(set(previous) - set(current)))
+            self.best_ckpt_path_dict = {key: path or bests[key] for key, path in self.best_ckpt_path_dict.items()}
+            previous, current = set(bests.values()), set(self.best_ckpt_path_dict.values())
+        self._remove(*(previous - current))
 
 
 register_atomic_files()

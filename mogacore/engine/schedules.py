@@ -14,25 +14,25 @@ from mogacore.errors import UserError
 
 @PARAM_SCHEDULERS.register_module()
 class OneCycleMomentum(MomentumSchedulerMixin, _ParamScheduler):
-    """Momentum, or the first beta of Adam, that goes down while mmengine's OneCycleLR goes up, and up again.
+    """Momentum, or Adam's first beta, that falls while mmengine's OneCycleLR rises, and then rises again.
 
-    torch's OneCycleLR does both, mmengine's the rate alone. The momentum goes from ``max_momentum`` to
-    ``base_momentum`` and back, in half a cosine each.
+    torch's OneCycleLR schedules both, mmengine's only the learning rate. The momentum goes from ``max_momentum`` to
+    ``base_momentum`` and back, each along half a cosine period.
 
     Args:
         optimizer: Optimizer or its wrapper.
-        total_steps: Steps of the whole cycle; None is ``end - begin``.
-        pct_start: Share of the steps after which the momentum is lowest, 0..1.
+        total_steps: Number of steps of the whole cycle; None means ``end - begin``.
+        pct_start: Fraction of the steps after which the momentum is lowest, 0 to 1.
         base_momentum: Lowest momentum.
         max_momentum: Momentum at the start and at the end.
         begin: First step.
         end: Step after the last one.
-        last_step: As of mmengine's schedulers.
+        last_step: As in mmengine's schedulers.
         by_epoch: Whether a step is an epoch; ``convert_to_iter_based=True`` in a config makes it an iteration.
-        verbose: As of mmengine's schedulers.
+        verbose: As in mmengine's schedulers.
 
     Raises:
-        UserError: If no number of steps is given, or ``pct_start`` leaves no step for one of the ways.
+        UserError: If the number of steps is not given, or ``pct_start`` leaves no step for one of the phases.
 
     Source: torch.optim.lr_scheduler.OneCycleLR with ``cycle_momentum=True``.
     """
@@ -54,7 +54,7 @@ class OneCycleMomentum(MomentumSchedulerMixin, _ParamScheduler):
         self.turn = pct_start * self.total_steps - 1
         if self.total_steps >= INF or not 0 < self.turn < self.total_steps - 1:
             raise UserError(
-                f'OneCycleMomentum cannot turn after {pct_start} of {self.total_steps} steps: give total_steps, or '
+                f'OneCycleMomentum cannot split {self.total_steps} steps at pct_start {pct_start}: set total_steps, or '
                 'train longer'
             )
         self.base_momentum, self.max_momentum = base_momentum, max_momentum
@@ -62,12 +62,12 @@ class OneCycleMomentum(MomentumSchedulerMixin, _ParamScheduler):
 
     @classmethod
     def build_iter_from_epoch(
-        cls, *args, begin=0, end=INF, total_steps=None, by_epoch=True, epoch_length=None, **kwargs
+        cls, optimizer, *, begin=0, end=INF, total_steps=None, by_epoch=True, epoch_length=None, **kwargs
     ):
-        """One that steps by iteration, from settings in epochs of ``epoch_length`` iterations."""
+        """Build a schedule that steps per iteration from settings in epochs of ``epoch_length`` iterations."""
         assert by_epoch and epoch_length, 'only settings in epochs of a known length can be converted'
         return cls(
-            *args,
+            optimizer,
             begin=begin * epoch_length,
             end=end if end == INF else end * epoch_length,
             total_steps=None if total_steps is None else total_steps * epoch_length,
@@ -88,26 +88,27 @@ class OneCycleMomentum(MomentumSchedulerMixin, _ParamScheduler):
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
-    """A linear warm-up that jumps onto a cosine which counts from the very start, not from the end of the warm-up.
+    """A linear warm-up followed by a cosine that counts from step 0 instead of the end of the warm-up.
 
-    At step e below W the rate is ``warmup_start + e * (lr - warmup_start) / W``, later ``eta_min + (lr - eta_min) *
-    (1 + cos(pi e / E)) / 2``. mmengine's LinearLR and CosineAnnealingLR in a row multiply the two, or shift the cosine.
+    At step e < W the rate is ``warmup_start + e * (lr - warmup_start) / W``, afterwards ``eta_min + (lr - eta_min) *
+    (1 + cos(pi e / E)) / 2``. Chaining mmengine's LinearLR and CosineAnnealingLR multiplies the two or shifts the
+    cosine.
 
     Args:
         optimizer: Optimizer or its wrapper.
-        warmup: Steps W of the warm-up.
-        warmup_start: Rate of the first step.
-        eta_min: Rate that the cosine ends at.
+        warmup: Number of warm-up steps, W.
+        warmup_start: Learning rate at the first step.
+        eta_min: Learning rate at the end of the cosine.
         begin: First step.
-        end: Step E after the last one.
-        last_step: As of mmengine's schedulers.
+        end: Step after the last one, E.
+        last_step: As in mmengine's schedulers.
         by_epoch: Whether a step is an epoch.
-        verbose: As of mmengine's schedulers.
+        verbose: As in mmengine's schedulers.
 
     Raises:
-        UserError: If no ``end`` is given, or the warm-up is longer than all.
+        UserError: If ``end`` is not given, or the warm-up is not shorter than the schedule.
 
-    Source: the cosine schedule of timm as OpenSTL calls it.
+    Source: timm's cosine schedule as used by OpenSTL.
     """
 
     def __init__(
@@ -123,7 +124,9 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         verbose: bool = False,
     ):
         if end >= INF or not 0 < warmup < end - begin:
-            raise UserError(f'a warm-up of {warmup} of {end - begin} steps does not fit: give fewer, and an end')
+            raise UserError(
+                f'warmup {warmup} is out of range: set end, and choose from 1 to less than {end - begin} steps'
+            )
         self.warmup, self.warmup_start, self.eta_min, self.num_steps = warmup, warmup_start, eta_min, end - begin
         super().__init__(optimizer, begin=begin, end=end, last_step=last_step, by_epoch=by_epoch, verbose=verbose)
 

@@ -1,8 +1,9 @@
-"""Training with weights, gradients and optimizer states divided among the processes (FSDP), by mmengine's strategy."""
+"""Training with weights, gradients and optimizer states sharded across processes (FSDP)."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import torch
 from mmengine._strategy import FSDPStrategy
@@ -19,22 +20,22 @@ from mogacore.models.untouched import is_untouched
 
 @STRATEGIES.register_module()
 class ShardedStrategy(FSDPStrategy):
-    """mmengine's FSDPStrategy with what it lacks: our blocks, CPUs, today's torch, the norm of all gradients.
+    """mmengine's FSDPStrategy with support for MogaNet's blocks, CPUs, current torch, and gradient clipping.
 
-    Each of a MogaNet's blocks is gathered for its own turn, the rest of the model in one piece. A checkpoint holds the
-    whole model, as that of one process does, and the optimizer's state by the names of the parameters.
+    Each block of a MogaNet is one FSDP unit, the rest of the model another. A checkpoint contains the whole model, like
+    one of an unsharded run, and the optimizer state by parameter name.
 
     Args:
         model_wrapper: Settings of mmengine's MMFullyShardedDataParallel, such as ``sharding_strategy`` ('SHARD_GRAD_OP'
-            keeps the weights gathered between the passes: faster, more memory) or ``mixed_precision``.
-        **kwargs: As of mmengine's FSDPStrategy.
+            keeps the weights gathered between forward and backward: faster, more memory) or ``mixed_precision``.
+        **kwargs: As in mmengine's FSDPStrategy.
     """
 
     def __init__(self, model_wrapper: dict | None = None, **kwargs):
         has_gpu = torch.cuda.is_available()
         device = torch.device('cuda', torch.cuda.current_device()) if has_gpu else torch.device('cpu')
         defaults = dict(auto_wrap_policy=ModuleWrapPolicy({MogaBlock}), device_id=device)
-        # Where torch 2.11 is to move to the CPU what is there already, it crashes, or makes all states the last one.
+        # When torch 2.11 offloads a state that is already on the CPU, it crashes, or sets all states to the last one.
         on_cpu = dict(
             state_dict_type='FULL_STATE_DICT',
             state_dict_config=dict(type='FullStateDictConfig'),
@@ -44,10 +45,10 @@ class ShardedStrategy(FSDPStrategy):
         super().__init__(model_wrapper=defaults | (model_wrapper or {}), **kwargs)
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        # FSDP calls each block itself and replaces its parameters, so the accelerated form is chosen before.
+        # FSDP calls each block itself and replaces its parameters, so the accelerated form is chosen beforehand.
         for block in model.modules():
-            if is_untouched(block):
-                block.forward = partial(run_block, block)
+            if isinstance(block, MogaBlock) and is_untouched(block):
+                block.forward = partial(run_block, block)  # type: ignore[method-assign]  # only for this instance
         return super()._wrap_model(model)
 
     def build_optim_wrapper(
@@ -55,8 +56,9 @@ class ShardedStrategy(FSDPStrategy):
     ) -> BaseOptimWrapper:
         wrapper = super().build_optim_wrapper(optim_wrapper, model)
         if getattr(wrapper, 'clip_func', None) is torch.nn.utils.clip_grad_norm_:
-            # torch's function sees this process's part of the gradients alone.
-            wrapper.clip_func = lambda _, **settings: model.clip_grad_norm_(**settings)
+            # torch's function sees only this process's shard of the gradients.
+            sharded = cast('FSDP', model)
+            wrapper.clip_func = lambda _, **settings: sharded.clip_grad_norm_(**settings)
         return wrapper
 
     def load_model_state_dict(self, state_dict: dict, **kwargs) -> None:

@@ -1,6 +1,7 @@
-"""A signal to stop: finish the step, save, and leave with a code that says "go on with --resume".
+"""Stop signals: finish the step, save, and exit with a code that means "resume with --resume".
 
-Slurm sends SIGTERM when a job is pre-empted, requeued or cancelled, and what ``--signal`` names before the time limit.
+Slurm sends SIGTERM when a job is preempted, requeued or canceled, and the signal named by ``--signal`` shortly before
+the time limit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS, HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch.multiprocessing import _prctl_pr_set_pdeathsig
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]  # added at runtime
 
 from .saving import SafeCheckpointHook
 
@@ -28,7 +29,7 @@ _received: list[str] = []
 
 
 class Stopped(SystemExit):
-    """The run has saved its state on a signal and leaves with ``EXIT_STOPPED``."""
+    """The run received a stop signal and has saved its state; exits with ``EXIT_STOPPED``."""
 
     def __init__(self):
         super().__init__(EXIT_STOPPED)
@@ -36,9 +37,9 @@ class Stopped(SystemExit):
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """Note signals to stop for :class:`StopOnSignalHook`, instead of dying of them, and restore the handlers after.
+    """Record stop signals for :class:`StopOnSignalHook` instead of terminating; restore the handlers afterwards.
 
-    Does nothing outside of the main thread, the only one in which Python can handle signals.
+    Does nothing outside the main thread, the only one in which Python handles signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -54,16 +55,17 @@ def stop_signals() -> Iterator[None]:
 
 def _note(number: int, frame) -> None:
     _received.append(signal.Signals(number).name)
-    # The workers of the loaders may have got it too: their end must not break the step that is under way.
+    # Data loader workers may have received it too: their exit must not break the current step.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @FUNCTIONS.register_module()
 def live_with_parent(worker_id: int, **kwargs) -> None:
-    """Let a worker of a data loader live on for some seconds after SIGTERM, and not beyond the end of its process.
+    """Keep a data loader worker alive for some seconds after SIGTERM, but not longer than its parent process.
 
-    Slurm signals every process of a job. torch makes its workers die at once, and the training with them, unsaved.
-    Those of a killed process (out of memory, say) may in turn hang for ever, on batches that nobody fetches.
+    Slurm signals every process of a job. By default, torch's workers exit at once and take down the training before it
+    can save. Conversely, the workers of a killed process (out of memory, for example) may hang forever on batches that
+    nobody fetches.
     """
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
@@ -72,20 +74,20 @@ def live_with_parent(worker_id: int, **kwargs) -> None:
 
 
 def end_workers(runner: Runner) -> None:
-    """End the workers of the loaders of a training that is over; the end of the process would wait out their grace."""
+    """Shut down the data loader workers after training; otherwise process exit waits for their grace period."""
     for loop in (runner.train_loop, runner.val_loop):
         if loop is not None:
-            loop.dataloader._iterator = None  # of persistent workers
+            loop.dataloader._iterator = None  # holds persistent workers
     if isinstance(runner.train_loop, IterBasedTrainLoop):
         runner.train_loop.dataloader_iterator = None
 
 
 @HOOKS.register_module()
 class StopOnSignalHook(Hook):
-    """Saves and leaves after the iteration in which any process got a signal to stop, all processes together.
+    """Saves and stops all processes after the iteration in which any of them received a stop signal.
 
     Raises:
-        Stopped: After the checkpoint ``interrupted.pth`` is whole.
+        Stopped: After the checkpoint ``interrupted.pth`` is complete.
     """
 
     priority = 'LOWEST'
@@ -99,6 +101,6 @@ class StopOnSignalHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, SafeCheckpointHook):
                 path = hook.save_interrupted(runner)
-                runner.logger.info(f'stopped by {signals}: the state is in {path}, go on with --resume')
+                runner.logger.info(f'stopped by {signals}: the state is saved in {path}, resume with --resume')
         barrier()
         raise Stopped

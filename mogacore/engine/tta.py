@@ -1,4 +1,4 @@
-"""Merging what a detector says of several views of one image."""
+"""Merging a detector's predictions for several views of one image."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 @MODELS.register_module()
 class InstanceTTAModel(BaseTTAModel):
-    """Joins the boxes, and masks if there are any, of the views of an image and suppresses duplicates class by class.
+    """Merges the boxes, and masks if any, of an image's views and removes duplicates per class by NMS.
 
-    The views may be mirrored (``flip``, ``flip_direction`` in their meta data); a duplicate's mask goes with its box.
+    The views may be flipped (``flip``, ``flip_direction`` in their metadata). The mask of a removed box is removed too.
 
     Args:
         module: Detector, or its config.
-        iou_threshold: Of two boxes of a class that overlap more, the one with the lower score goes; 0..1.
-        max_per_img: Number of instances kept, best first.
-        data_preprocessor: As of mmengine's BaseTTAModel.
+        iou_threshold: Of two boxes of one class with a larger overlap, the lower-scoring one is removed; 0 to 1.
+        max_per_img: Maximum number of instances kept, highest scores first.
+        data_preprocessor: As in mmengine's BaseTTAModel.
     """
 
     def __init__(self, module, iou_threshold: float = 0.5, max_per_img: int = 100, data_preprocessor=None):
@@ -27,7 +27,7 @@ class InstanceTTAModel(BaseTTAModel):
         self.max_per_img = max_per_img
 
     def merge_preds(self, data_samples_list: list[list]) -> list:
-        """One data sample an image out of its views."""
+        """Merge the views of each image into one data sample."""
         return [self._merge(views) for views in data_samples_list]
 
     def _merge(self, views: list):
@@ -41,10 +41,10 @@ class InstanceTTAModel(BaseTTAModel):
 
 
 def unflip(instances: InstanceData, metainfo: dict) -> InstanceData:
-    """Instances of a mirrored view as they stand in the original image.
+    """Map the instances of a flipped view to the original image.
 
     Args:
-        instances: ``bboxes`` (N, 4), x1, y1, x2, y2 in pixels of the original size; ``masks`` (N, H, W) if any.
+        instances: ``bboxes`` (N, 4), x1, y1, x2, y2 in pixels at the original size; ``masks`` (N, H, W) if any.
         metainfo: ``ori_shape`` (H, W), ``flip``, and ``flip_direction``: horizontal, vertical or diagonal.
     """
     instances = instances.clone()

@@ -1,4 +1,4 @@
-"""Metrics that no task library has."""
+"""Metrics that no task library provides."""
 
 from .hand import HandJointMetric
 from .video import VideoPredictionMetric

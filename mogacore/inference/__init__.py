@@ -1,1 +1,1 @@
-"""Predictions for a user's own images and videos: JSON records, and drawings of every task."""
+"""Predictions for images and videos: JSON records, and drawings for every task."""

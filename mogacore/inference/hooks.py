@@ -15,12 +15,12 @@ from .filmstrips import draw_strip, sequence_rows
 
 @HOOKS.register_module()
 class SequenceVisualizationHook(Hook):
-    """Draws predicted sequences of a test: input, truth, prediction and difference as a strip of frames.
+    """Draws predicted sequences during a test: input, truth, prediction and difference as strips of frames.
 
     Args:
-        enable: Whether anything is drawn.
-        interval: Every so many batches are drawn.
-        out_dir: Folder of the PNG files, which bear the number of the sequence.
+        enable: Whether to draw at all.
+        interval: Draw every ``interval``-th batch.
+        out_dir: Folder for the PNG files, which are named by the index of the sequence.
     """
 
     def __init__(self, enable: bool = False, interval: int = 1, out_dir: str = 'shown'):
@@ -29,7 +29,7 @@ class SequenceVisualizationHook(Hook):
     def after_test_iter(self, runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
         if not self.enable or batch_idx % self.interval:
             return
-        is_picture = runner.test_dataloader.dataset.metainfo['mean'] == 0
+        is_image = runner.test_dataloader.dataset.metainfo['mean'] == 0
         for inputs, sample in zip(data_batch['inputs'], outputs, strict=True):
-            strip = draw_strip(sequence_rows(inputs, sample, is_picture))
+            strip = draw_strip(sequence_rows(inputs, sample, is_image))
             write_png(self.out_dir / f'{sample.sample_idx:05}.png', strip)

@@ -1,11 +1,13 @@
-"""Predictions for a user's own pictures and videos: records for machines, drawings for people."""
+"""Predictions for images and videos: JSON records and drawings."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -13,9 +15,9 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate, pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 from mmengine.structures import BaseDataElement
-from torch import nn
 
 from mogacore.checkpoint import load_into, read
 from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
@@ -23,7 +25,7 @@ from mogacore.errors import UserError
 from mogacore.files import make_folder, write_png, write_text
 
 from .drawing import TASKS, create_task, draw_overview
-from .filmstrips import draw_strip, sequence_rows, stack_pictures, write_animation
+from .filmstrips import draw_strip, sequence_rows, stack_images, write_animation
 from .inputs import (
     VIDEO_SUFFIXES,
     Boxes,
@@ -38,29 +40,29 @@ from .inputs import (
 OVERVIEW_SEQUENCES = 4
 
 
-class PictureLoader:
-    """Single pictures, prepared as the test pipeline of a config does it.
+class ImageLoader:
+    """Loads single images and prepares them with the test pipeline of a config.
 
     Args:
         cfg: Loaded config.
     """
 
     def __init__(self, cfg: Config):
-        # Without annotations: there are none.
+        # Single images have no annotations to load.
         steps = [step for step in cfg.test_dataloader.dataset.pipeline if 'Annotations' not in step['type']]
         if 'LoadImage' in steps[0]['type']:
             load = steps.pop(0)
-        else:  # the data set holds decoded images
-            is_grey = cfg.model.backbone.get('in_channels') == 1
-            load = dict(type='LoadImageFromFile', color_type='grayscale' if is_grey else 'color')
+        else:  # the data set contains decoded images
+            is_gray = cfg.model.backbone.get('in_channels') == 1
+            load = dict(type='LoadImageFromFile', color_type='grayscale' if is_gray else 'color')
         self.load_step = TRANSFORMS.build(load)
         self.pipeline = Compose(steps)
 
     def load(self, image: Path | np.ndarray) -> dict:
-        """A picture, or a frame (H, W, 3) BGR, as the pipeline takes it.
+        """Convert an image file, or a frame (H, W, 3) BGR, to an input of the pipeline.
 
         Raises:
-            UnreadableError: If the picture is broken.
+            UnreadableError: If the image is corrupt.
         """
         if isinstance(image, np.ndarray):
             if self.load_step.color_type.startswith('gray'):
@@ -71,70 +73,73 @@ class PictureLoader:
         try:
             return self.load_step(dict(img_path=str(image)))
         except (AssertionError, OSError, ValueError, cv2.error) as error:
-            raise UnreadableError(f'picture {image} cannot be read: give another, or fetch it again') from error
+            raise UnreadableError(f'image {image} cannot be read: replace it or use another') from error
 
 
-class Predictor(PictureLoader):
-    """A trained model of a config file, for single pictures.
+class Predictor(ImageLoader):
+    """A trained model that predicts single images.
 
     Args:
-        config: Config file or loaded config; its test pipeline prepares the pictures.
-        checkpoint: Weight file; it must fit the model whole.
-        device: torch device; None takes a GPU if there is one.
-        score_thr: Score from which instances are told, and keypoints drawn.
+        config: Config file or loaded config; its test pipeline prepares the images.
+        checkpoint: Weight file; it must match the model exactly.
+        device: torch device; None for a GPU if available.
+        score_thr: Minimum score of reported instances and of drawn keypoints.
 
     Raises:
-        UserError: If config or weight file do not fit, or the task has no drawing here.
+        UserError: If the weight file does not match the config, or the task is not supported.
     """
 
     def __init__(self, config: str | Config, checkpoint: str, device: str | None = None, score_thr: float = 0.3):
         cfg = config if isinstance(config, Config) else load_config(config)
         scope = cfg.get('default_scope', 'mmengine')
         if scope not in TASKS:
-            raise UserError(f'pictures of {scope} models cannot be drawn: choose a config of {", ".join(TASKS)}')
+            raise UserError(f'predictions of {scope} models cannot be drawn: use a config for {", ".join(TASKS)}')
         if scope == 'mmpose' and cfg.model.type != 'TopdownPoseEstimator':
-            raise UserError(f'{cfg.model.type} takes no boxes: choose a config of a TopdownPoseEstimator')
+            raise UserError(f'{cfg.model.type} does not accept boxes: use a config with a TopdownPoseEstimator')
         self.model, container = load_trained(cfg, checkpoint, device)
         self.task = create_task(cfg, dataset_meta(cfg, container), score_thr)
         super().__init__(cfg)
 
     @torch.no_grad()
     def __call__(self, image: dict, boxes: np.ndarray | None = None) -> BaseDataElement:
-        """Predict.
+        """Predict an image.
 
         Args:
-            image: A picture as :meth:`load` gives it.
-            boxes: Where the objects are, (N, 5), for poses; None takes the whole picture for one.
+            image: Output of :meth:`load`.
+            boxes: Boxes of the objects, (N, 5), for pose estimation; None to treat the whole image as one object.
 
         Returns:
-            The prediction in the form of the task's library, in pixels of the picture, on the CPU.
+            The prediction in the format of the task's library, in pixels of the image, on the CPU.
         """
         data = [self.pipeline(item) for item in self.task.inputs(dict(image), boxes)]
         return self.task.join(self.model.test_step(pseudo_collate(data)) if data else [])
 
 
-def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tuple[nn.Module, dict]:
-    """The model of a config with the weights of a file, in eval mode, and all that the file holds.
+def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tuple[BaseModel, dict]:
+    """Build the model of a config, in eval mode, with the weights of a file.
 
     Args:
         cfg: Loaded config.
-        checkpoint: Weight file; it must fit the model whole.
-        device: torch device; None takes a GPU if there is one.
+        checkpoint: Weight file; it must match the model exactly.
+        device: torch device; None for a GPU if available.
+
+    Returns:
+        The model, and the whole content of the file.
 
     Raises:
-        UserError: If the file is not there, or does not fit.
+        UserError: If the file does not exist or does not match the model.
     """
     if not Path(checkpoint).is_file():
-        raise UserError(f'checkpoint {checkpoint} is not there: give the path of a weight file')
+        raise UserError(f'checkpoint {checkpoint} not found: give the path of a weight file')
     replace_sync_bn(cfg.model)
-    model = build_model(cfg)
+    model = cast(BaseModel, build_model(cfg))  # the models of all task libraries
     container = read(checkpoint)
     load_into(model, container)
     return model.to(device or get_device()).eval(), container
 
 
 def dataset_meta(cfg: Config, container: dict) -> dict:
-    """Meta of the data that a model was trained on: from its checkpoint, else of the config's test data."""
+    """Metainfo of the training data from the checkpoint; if incomplete, that of the config's test data."""
     meta = container.get('meta')
     saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
     if isinstance(saved, dict) and all(saved.get(key) is not None for key in TASKS[cfg.default_scope].meta_keys):
@@ -147,55 +152,57 @@ def dataset_meta(cfg: Config, container: dict) -> dict:
 def infer(
     config: str,
     checkpoint: str,
-    source: str | None,
-    out_dir: str,
-    boxes: str | None = None,
+    source: str | Path | None,
+    out_dir: str | Path,
+    boxes: str | Path | None = None,
     box_class: str | None = None,
     score_thr: float = 0.3,
     cfg_options: dict | None = None,
     device: str | None = None,
     num_sequences: int = 8,
 ) -> list[dict]:
-    """Predict pictures and videos, or what follows in videos; write ``predictions.json`` and drawings to ``out_dir``.
+    """Predict images and videos, or future frames of videos; write ``predictions.json`` and drawings to ``out_dir``.
 
     Args:
         config: Config file.
         checkpoint: Weight file.
-        source: A picture, a video, or a folder of them. For a video predictor a video or a folder of videos; None takes
-            sequences of the config's test set.
-        out_dir: Folder to write to; made if need be.
-        boxes: File of :class:`mogacore.inference.inputs.Boxes`, for poses; None takes each whole image as one object.
-        box_class: Take the boxes of this class alone.
-        score_thr: Score from which instances are told, and keypoints drawn.
-        cfg_options: Settings over the config's.
-        device: torch device; None takes a GPU if there is one.
-        num_sequences: At most so many sequences are predicted, for a video predictor.
+        source: An image, a video, or a folder of them. For a video predictor, a video or a folder of videos, or None
+            for sequences of the config's test set.
+        out_dir: Output folder; created if missing.
+        boxes: File for :class:`mogacore.inference.inputs.Boxes`, for pose estimation; None to treat each whole image
+            as one object.
+        box_class: Only use boxes of this class.
+        score_thr: Minimum score of reported instances and of drawn keypoints.
+        cfg_options: Settings that override the config.
+        device: torch device; None for a GPU if available.
+        num_sequences: Maximum number of predicted sequences, for a video predictor.
 
     Returns:
-        One record a picture, frame or sequence, as written to the JSON file.
+        One record per image, frame or sequence, as written to the JSON file.
 
     Raises:
-        UserError: If something the user gave is not there or does not fit.
+        UserError: If an input is missing, invalid, or does not match the config.
     """
     from rich.progress import Progress
 
     if not 0 <= score_thr <= 1:
-        raise UserError(f'--score-thr {score_thr} is out of range: give 0 to 1')
+        raise UserError(f'--score-thr {score_thr} is out of range: use 0 to 1')
     inputs = [] if source is None else find_inputs(source, out_dir)
     cfg = load_config(config, cfg_options)
     if cfg.model.type == 'SimVP':
         if boxes is not None:
-            raise UserError(f'--boxes {boxes} is for poses alone: leave it out')
+            raise UserError(f'--boxes {boxes} is only for pose estimation: omit it')
         records = infer_sequences(cfg, checkpoint, inputs, make_folder(out_dir), num_sequences, device)
         _write_report(out_dir, {'config': str(config), 'checkpoint': str(checkpoint), 'predictions': records})
         return records
     if source is None:
-        raise UserError('the input is missing: give a picture, a video, or a folder of them')
+        raise UserError('the input is missing: give an image, a video, or a folder of them')
+    object_boxes = None
     if boxes is not None:
         if cfg.get('default_scope') != 'mmpose':
-            raise UserError(f'--boxes {boxes} is for poses alone: leave it out')
-        boxes = Boxes(boxes, box_class)
-        boxes.check(inputs)
+            raise UserError(f'--boxes {boxes} is only for pose estimation: omit it')
+        object_boxes = Boxes(boxes, box_class)
+        object_boxes.check(inputs)
     predictor = Predictor(cfg, checkpoint, device, score_thr)
     out_dir = make_folder(out_dir)
 
@@ -205,31 +212,31 @@ def infer(
             is_video = path.suffix.lower() in VIDEO_SUFFIXES
             try:
                 if is_video:
-                    records += infer_video(predictor, path, out_dir, name, boxes, progress)
+                    records += infer_video(predictor, path, out_dir, name, object_boxes, progress)
                 else:
-                    records.append(infer_picture(predictor, path, out_dir, name, boxes))
+                    records.append(infer_image(predictor, path, out_dir, name, object_boxes))
             except UnreadableError as error:
                 if not Path(source).is_dir():
                     raise
-                print(f'warning: {error}; it is left out')
+                print(f'warning: {error}; skipped')
                 unreadable.append(str(path))
     if not records:
-        raise UserError(f'none of the {len(inputs)} files in {source} can be read: give others')
+        raise UserError(f'none of the {len(inputs)} files in {source} can be read: use others')
 
     report = {'config': str(config), 'checkpoint': str(checkpoint), **predictor.task.report(), 'predictions': records}
     if unreadable:
         report['unreadable'] = unreadable
     _write_report(out_dir, report)
-    pictures = [record for record in records if 'image' in record]
-    if pictures:
-        files = [out_dir / record['drawn'] if 'drawn' in record else Path(record['image']) for record in pictures]
+    image_records = [record for record in records if 'image' in record]
+    if image_records:
+        files = [out_dir / record['drawn'] if 'drawn' in record else Path(record['image']) for record in image_records]
         task = predictor.task
-        draw_overview(out_dir / 'predictions.png', files, task.titles(pictures), task.cell_inches)
+        draw_overview(out_dir / 'predictions.png', files, task.titles(image_records), task.cell_inches)
     return records
 
 
 def _write_report(out_dir: str | Path, report: dict) -> None:
-    """Write ``predictions.json``, each list of numbers on one line."""
+    """Write ``predictions.json`` with each list of numbers on one line."""
     text = re.sub(
         r'\[\n([\s\d.eE,+-]+)\]', lambda match: f'[{" ".join(match[1].split())}]', json.dumps(report, indent=2)
     )
@@ -239,24 +246,25 @@ def _write_report(out_dir: str | Path, report: dict) -> None:
 def infer_sequences(
     cfg: Config, checkpoint: str, videos: list[Path], out_dir: Path, num_sequences: int, device: str | None
 ) -> list[dict]:
-    """Predict what follows in sequences; draw each to ``drawn/NNNNN.png`` and ``.gif``, some to ``predictions.png``.
+    """Predict future frames; draw each sequence to ``drawn/NNNNN.png`` and ``.gif``, the first to ``predictions.png``.
 
     Args:
         cfg: Config of a video predictor.
         checkpoint: Weight file.
-        videos: Files to take sequences from; empty takes those of the config's test set, an even choice.
-        out_dir: Folder to write to.
-        num_sequences: At most so many sequences are predicted.
-        device: torch device; None takes a GPU if there is one.
+        videos: Video files; if empty, evenly spaced sequences of the config's test set.
+        out_dir: Output folder.
+        num_sequences: Maximum number of predicted sequences.
+        device: torch device; None for a GPU if available.
 
     Returns:
-        A record a sequence: ``sequence`` tells which it is, ``metrics`` are those of the config's evaluator, and of
-        repeating the last frame; None where a video has too few frames to tell.
+        One record per sequence. ``sequence`` identifies it; ``metrics`` are those of the config's evaluator and of
+        repeating the last frame, or None if the video ends before the last predicted frame.
     """
     if num_sequences < 1:
-        raise UserError(f'--num-sequences {num_sequences} is too few: give 1 or more')
+        raise UserError(f'--num-sequences is {num_sequences}: use 1 or more')
     model, _ = load_trained(cfg, checkpoint, device)
     evaluator = dict(cfg.test_evaluator, copy_last=True)
+    items: Iterable[dict]
     if videos:
         items, meta = list(islice(sequences_of_videos(videos, cfg), num_sequences)), {}
     else:
@@ -269,7 +277,7 @@ def infer_sequences(
         batch = default_collate([item])
         with torch.no_grad():
             sample = model.test_step(batch)[0].to('cpu')
-        rows = sequence_rows(item['inputs'], sample, is_picture='mean' not in meta or meta['mean'] == 0)
+        rows = sequence_rows(item['inputs'], sample, is_image='mean' not in meta or meta['mean'] == 0)
         strips.append(draw_strip(rows))
         drawn = f'drawn/{number:05}'
         write_png(out_dir / f'{drawn}.png', strips[-1])
@@ -280,17 +288,17 @@ def infer_sequences(
             metric.dataset_meta = meta
             metric.process(batch, [sample.to_dict()])
             records[-1]['metrics'] = metric.evaluate(size=1)
-    write_png(out_dir / 'predictions.png', stack_pictures(strips[:OVERVIEW_SEQUENCES]))
+    write_png(out_dir / 'predictions.png', stack_images(strips[:OVERVIEW_SEQUENCES]))
     return records
 
 
-def infer_picture(predictor: Predictor, path: Path, out_dir: Path, name: str, boxes: Boxes | None) -> dict:
-    """Predict a picture, draw it to ``drawn/<name>.png``, and return its record."""
+def infer_image(predictor: Predictor, path: Path, out_dir: Path, name: str, boxes: Boxes | None) -> dict:
+    """Predict an image, draw it to ``drawn/<name>.png``, and return its record."""
     image = predictor.load(path)
     task = predictor.task
-    sample = predictor(image, boxes and boxes.of(path))
+    sample = predictor(image, boxes.of(path) if boxes else None)
     record = {'image': str(path), **task.describe(sample), **task.write(sample, out_dir, name)}
-    if task.draws_pictures:
+    if task.draws_images:
         record['drawn'] = f'drawn/{name}.png'
         write_png(out_dir / record['drawn'], task.draw(to_rgb(image['img']), sample))
     return record
@@ -302,18 +310,19 @@ def infer_video(
     """Predict each frame of a video, draw them to ``<name>.mp4``, and return their records."""
     target = out_dir / f'{name}.mp4'
     if target.resolve() == path.resolve():
-        raise UserError(f'the drawn video would replace {path}: choose another --out-dir')
+        raise UserError(f'the output video would overwrite {path}: choose another --out-dir')
     fps, num_frames, frames = open_video(path)
-    task, records, writer = predictor.task, [], None
+    task, writer = predictor.task, None
+    records: list[dict] = []
     try:
         for frame in progress.track(frames, total=num_frames, description=path.name):
             index = len(records)
-            sample = predictor(predictor.load(frame), boxes and boxes.of(path, index))
+            sample = predictor(predictor.load(frame), boxes.of(path, index) if boxes else None)
             files = task.write(sample, out_dir, f'{name}/{index:06}')
             records.append({'video': str(path), 'frame': index, **task.describe(sample), **files})
             drawn = task.draw(to_rgb(frame), sample)
             height = frame.shape[0]
-            width = round(drawn.shape[1] * height / drawn.shape[0])  # more than the frame's where views stand beside it
+            width = round(drawn.shape[1] * height / drawn.shape[0])  # wider than the frame if views are added beside it
             if writer is None:
                 writer = create_video(target, fps, (width, height))
             drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
@@ -325,7 +334,7 @@ def infer_video(
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """A picture as OpenCV reads it, grey, BGR or BGRA, as RGB uint8."""
+    """Convert an image as read by OpenCV (gray, BGR or BGRA) to RGB uint8."""
     image = image.astype(np.uint8)
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)

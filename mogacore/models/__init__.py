@@ -1,4 +1,4 @@
-"""Networks: the MogaNet backbone, and what is built from its block."""
+"""Networks: the MogaNet backbone, and models built from its block."""
 
 from .ablations import AblatedMogaNet, AblatedMogaNetClassifier
 from .factory import create_model, list_models

@@ -1,4 +1,4 @@
-"""The paper's ablations of the block: parts of a built network replaced by simpler ones."""
+"""The paper's ablations of the block: replace parts of a network with simpler ones."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 from mogacore.errors import UserError
 
-from .layers import ChannelAggregationFFN, FeedForward, MogaBlock, MultiOrderGatedAggregation
+from .layers import ChannelAggregationFFN, ElementScale, FeedForward, MogaBlock, MultiOrderGatedAggregation
 from .moganet import MogaNet, MogaNetClassifier, init_convolutions
 
 
 class SqueezeExcitationFFN(FeedForward):
     """Feed-forward network with squeeze and excitation (Hu et al., arXiv 1709.01507) on its hidden channels.
 
-    The published code does not give the width of the squeeze; C / 32 is nearly as narrow as the single channel of
-    channel aggregation.
+    The published code does not specify the squeezed width; C / 32 is nearly as narrow as the single channel of channel
+    aggregation.
     """
 
     def __init__(self, embed_dims: int, feedforward_channels: int, kernel_size: int = 3, ffn_drop: float = 0.0):
@@ -30,7 +30,7 @@ class SqueezeExcitationFFN(FeedForward):
 
 
 class SingleOrderDWConv(nn.Module):
-    """One depth-wise convolution of all channels and a 1x1 convolution, in place of the multi-order convolution."""
+    """A depth-wise convolution of all channels and a 1x1 convolution, in place of the multi-order convolution."""
 
     def __init__(self, embed_dims: int, kernel_size: int):
         super().__init__()
@@ -42,14 +42,18 @@ class SingleOrderDWConv(nn.Module):
 
 
 class AblatedAggregation(MultiOrderGatedAggregation):
-    """Spatial aggregation without some of its parts: takes the rest from ``attn``.
+    """Spatial aggregation without some of its parts.
 
     Args:
-        attn: Spatial aggregation whose parts are reused.
+        attn: Spatial aggregation whose other parts are reused.
         use_gate: False removes the gate: ``proj_2(SiLU(value(s))) + x``.
         context: Depth-wise convolution of the value: 'multi-order', '5x5' or '7x7'.
         use_decompose: False removes the feature decomposition: ``s = SiLU(proj_1(x))``.
     """
+
+    gate: nn.Conv2d | None  # type: ignore[assignment]  # None if removed
+    value: nn.Module  # type: ignore[assignment]  # any context
+    sigma: ElementScale | None  # type: ignore[assignment]  # None if removed
 
     def __init__(self, attn: MultiOrderGatedAggregation, use_gate: bool, context: str, use_decompose: bool):
         nn.Module.__init__(self)
@@ -83,7 +87,7 @@ def ablate(
     decompose: bool = True,
     ffn_mixer: str = 'ca',
 ) -> None:
-    """Replace parts of every Moga block of ``network`` in place and initialize them as published.
+    """Replace parts of every Moga block of ``network`` in place, and initialize the network as published.
 
     Args:
         network: Backbone or classifier.
@@ -105,7 +109,8 @@ def ablate(
             block.attn = AblatedAggregation(block.attn, gate, context, decompose)
         if ffn_mixer != 'ca':
             mlp = block.mlp
-            block.mlp = FFN_MIXERS[ffn_mixer](
+            mixer = FFN_MIXERS[ffn_mixer]
+            block.mlp = mixer(  # type: ignore[assignment]  # an ablated block has another feed-forward network
                 mlp.fc1.in_channels, mlp.fc1.out_channels, mlp.dwconv.kernel_size[0], mlp.drop.p
             )
     init_convolutions(network)
@@ -126,7 +131,12 @@ class AblatedMogaNet(MogaNet):
 
 
 class AblatedMogaNetClassifier(MogaNetClassifier):
-    """Classifier of an :class:`AblatedMogaNet`; arguments as there and of :class:`MogaNetClassifier`."""
+    """Classifier with an ablated backbone.
+
+    Args:
+        ablation: Arguments of :func:`ablate`.
+        **kwargs: Settings of :class:`MogaNetClassifier`.
+    """
 
     def __init__(self, ablation: dict, **kwargs):
         super().__init__(**kwargs)

@@ -1,6 +1,6 @@
-"""The Moga block of layers.py with less memory traffic: the same function, the same parameters.
+"""The Moga block of layers.py with less memory traffic: same function, same parameters.
 
-Two steps are re-associated so that they read and write fewer full-size maps (sigma and the layer scales are per-channel
+Two steps are reassociated so that they read and write fewer full-size maps (sigma and the layer scales are per-channel
 vectors, W is a 1x1 convolution):
 
 * feature decomposition: ``p + sigma * (p - mean(p))`` with ``p = W u + b`` equals
@@ -8,19 +8,19 @@ vectors, W is a 1x1 convolution):
 * channel aggregation: ``W (h + sigma * (h - a)) + b`` with ``a`` one channel wide equals
   ``(W diag(1 + sigma)) h + b - (W sigma) a``: the hidden map, 4 to 8 times wider than the block, is read once.
 
-In training, layer scales multiply the weights of the last convolution of their branch, and activations are recomputed
-in hand-written backward passes instead of stored. On a CPU the hidden map is processed in chunks of images that stay
-in its cache.
+In training, layer scales multiply the weights of the last convolution of their branch, and hand-written backward passes
+recompute activations instead of storing them. Without gradients, activation functions work in place. On a CPU, the
+hidden map is processed in chunks of images that fit into its cache.
 
-:func:`select` picks this form only for a block that is exactly what its constructor made, as
-``torch.nn.TransformerEncoderLayer`` does for its fast path. :func:`disabled` and the environment variable
-``MOGACORE_ACCELERATED=0`` switch it off. Gradients are exact; second derivatives need it off.
+:func:`select` only chooses this form for a block that is exactly as its constructor built it, similar to the fast path
+of ``torch.nn.TransformerEncoderLayer``. :func:`disabled` and the environment variable ``MOGACORE_ACCELERATED=0`` turn
+it off. Gradients are exact; second derivatives require it to be off.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -29,20 +29,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
-from .layers import ChannelAggregationFFN, MogaBlock, MultiOrderGatedAggregation, autocast_off
+from .layers import ChannelAggregationFFN, MogaBlock, MultiOrderDWConv, MultiOrderGatedAggregation, autocast_off
 from .untouched import is_untouched
 
 aten = torch.ops.aten
 
-CACHED_ELEMENTS = 2**21  # of a map between two steps: 8 MiB in fp32, about the last-level cache of a CPU core
-LARGEST_KERNEL = 64  # oneDNN is fast for convolutions with a map of up to this size as the kernel
+CACHED_ELEMENTS = 2**21  # of an intermediate map: 8 MiB in fp32, about the last-level cache of a CPU core
+LARGEST_KERNEL = 64  # oneDNN is fast for convolutions whose kernel is a map of up to this size
 
 _is_enabled = os.environ.get('MOGACORE_ACCELERATED', '1') != '0'
 
 
 @contextmanager
 def disabled() -> Iterator[None]:
-    """Context in which every block runs as layers.py writes it, and maps keep the layout of the input."""
+    """Context in which every block runs as defined in layers.py, and maps keep the layout of the input."""
     global _is_enabled
     before, _is_enabled = _is_enabled, False
     try:
@@ -57,32 +57,51 @@ def is_enabled() -> bool:
 
 
 def select(block: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The function to run for ``block``: its accelerated form where that computes the same, else the block itself."""
-    is_fast = _is_enabled and is_untouched(block) and not (block.mlp.drop.training and block.mlp.drop.p > 0)
-    return partial(run_block, block) if is_fast else block
+    """The function to run for ``block``: its accelerated form if that computes the same, otherwise the block itself."""
+    if _is_enabled and is_untouched(block) and not (block.mlp.drop.training and block.mlp.drop.p > 0):
+        return partial(run_block, block)
+    return block
 
 
 def fast_layout(x: Tensor) -> Tensor:
-    """``x``, (B, C, H, W), in the layout that is fastest here: channels_last unless acceleration is off."""
+    """``x``, (B, C, H, W), in the fastest layout: channels_last unless acceleration is off."""
     return channels_last(x) if _is_enabled else x
 
 
 def run_block(block: MogaBlock, x: Tensor) -> Tensor:
     """The accelerated form of an untouched block; (B, C, H, W) to the same shape."""
+    if not (torch.is_grad_enabled() or block.training or is_traced()):
+        return _infer_block(block, x)
     u = block.norm1(x)
     keep, scale, unit = _residual_factors(block, x, block.layer_scale_1)
-    # The branch's inner skip connection adds the normed map.
+    # The inner skip connection of the branch adds the normalized map.
     x = torch.addcmul(x, u.to(x.dtype), keep * block.layer_scale_1.to(x.dtype))
     x = torch.addcmul(x, _gated_aggregation(block.attn, u, scale).to(x.dtype), keep * unit)
     keep, scale, unit = _residual_factors(block, x, block.layer_scale_2)
     return torch.addcmul(x, _channel_aggregation(block.mlp, block.norm2(x), scale).to(x.dtype), keep * unit)
 
 
-def _residual_factors(block: MogaBlock, x: Tensor, layer_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Drop path's factor of each sample (B or 1, 1, 1, 1), and the layer scale as the product of two factors.
+def _infer_block(block: MogaBlock, x: Tensor) -> Tensor:
+    """:func:`run_block` in eval mode without gradients: in place, and with scales applied to maps, not to weights."""
+    attn, scale = block.attn, block.layer_scale_1.to(x.dtype)
+    u = block.norm1(x)
+    p = attn.proj_1(u)
+    sigma = attn.sigma.scale.to(p.dtype)
+    s = F.silu(torch.addcmul(p.mean((2, 3), keepdim=True) * -sigma, p, 1 + sigma), inplace=True)
+    gate, value = attn.gate(s), _mix_orders(attn.value, _depthwise(attn.value.DW_conv0, s))
+    if attn.attn_force_fp32 or attn.gate_fp32:
+        out = attn.aggregate(gate, value)
+    else:
+        out = attn.proj_2(F.silu(gate, inplace=True).mul_(F.silu(value, inplace=True)))
+    x = torch.addcmul(x, out.to(x.dtype), scale).addcmul_(u.to(x.dtype), scale)
+    return x.addcmul_(_channel_aggregation(block.mlp, block.norm2(x)).to(x.dtype), block.layer_scale_2.to(x.dtype))
 
-    The weights of the branch are multiplied by the layer scale divided by its largest value, and its map by that value:
-    fp16 weights would lose layer scales as small as they start.
+
+def _residual_factors(block: MogaBlock, x: Tensor, layer_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Drop path factor per sample (B or 1, 1, 1, 1), and the layer scale as a product of two factors.
+
+    The weights of the branch are multiplied by the layer scale divided by its maximum, and the map by that maximum:
+    with the small initial layer scales, fp16 weights would underflow.
     """
     unit = layer_scale.detach().abs().amax().clamp(min=torch.finfo(layer_scale.dtype).tiny).to(x.dtype)
     is_dropping = block.training and block.drop_path.drop_prob > 0
@@ -90,9 +109,15 @@ def _residual_factors(block: MogaBlock, x: Tensor, layer_scale: Tensor) -> tuple
     return keep, layer_scale / unit, unit
 
 
+def _parameters(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias; every convolution of an untouched block has both."""
+    assert conv.bias is not None
+    return conv.weight, conv.bias
+
+
 def _gated_aggregation(attn: MultiOrderGatedAggregation, x: Tensor, scale: Tensor) -> Tensor:
-    """The branch without its skip connection, times ``scale`` (1, C, 1, 1)."""
-    sigma = attn.sigma.scale.view(-1, 1, 1, 1)  # on the output channels
+    """The branch without its skip connection, multiplied by ``scale`` (1, C, 1, 1)."""
+    sigma = attn.sigma.scale.view(-1, 1, 1, 1)  # for the output channels
     weight, value = attn.proj_1.weight, attn.value
     mean = F.conv2d(x.mean((2, 3), keepdim=True), weight * sigma)  # (B, C, 1, 1)
     p = F.conv2d(x, weight * (1 + sigma), attn.proj_1.bias) - mean
@@ -101,21 +126,29 @@ def _gated_aggregation(attn: MultiOrderGatedAggregation, x: Tensor, scale: Tenso
         s = F.silu(p)
         gate, context = F.conv2d(s, attn.gate.weight, attn.gate.bias), _depthwise(first, s)
     else:
-        weights = (attn.gate.weight, attn.gate.bias, first.weight, first.bias)
-        gate, context = GateAndContext.apply(*cast_as_autocast(p, *weights), first.dilation[0])
+        inputs = cast_as_autocast(p, *_parameters(attn.gate), *_parameters(first))
+        gate, context = GateAndContext.apply(*inputs, first.dilation[0])
+    return _gated_projection(attn, gate, _mix_orders(value, context), scale)
+
+
+def _mix_orders(value: MultiOrderDWConv, context: Tensor) -> Tensor:
+    """The multi-order convolution after its first depth-wise convolution, whose output (B, C, H, W) is ``context``."""
     low, middle, high = context.split(value.split_dims, dim=1)
     orders = torch.cat([low, _depthwise(value.DW_conv1, middle), _depthwise(value.DW_conv2, high)], dim=1)
-    return _gated_projection(attn, gate, value.PW_conv(orders), scale)
+    return value.PW_conv(orders)
 
 
 def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if is_traced():
         return depthwise_conv(x, conv.weight, conv.bias, conv.dilation[0])
-    return DepthwiseConv.apply(*cast_as_autocast(x, conv.weight, conv.bias), conv.dilation[0])
+    x, weight, bias = cast_as_autocast(x, *_parameters(conv))
+    run = DepthwiseConv.apply if torch.is_grad_enabled() else depthwise_conv
+    return run(x, weight, bias, conv.dilation[0])
 
 
 def _gated_projection(attn: MultiOrderGatedAggregation, gate: Tensor, value: Tensor, scale: Tensor) -> Tensor:
-    weight, bias = attn.proj_2.weight * scale.view(-1, 1, 1, 1), attn.proj_2.bias * scale.flatten()
+    weight, bias = _parameters(attn.proj_2)
+    weight, bias = weight * scale.view(-1, 1, 1, 1), bias * scale.flatten()
     if attn.attn_force_fp32:
         gate, value = F.silu(gate), F.silu(value)
     if attn.attn_force_fp32 or attn.gate_fp32:
@@ -127,23 +160,25 @@ def _gated_projection(attn: MultiOrderGatedAggregation, gate: Tensor, value: Ten
     return GatedProjection.apply(*cast_as_autocast(gate, value, weight, bias))
 
 
-def _channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor, scale: Tensor) -> Tensor:
-    """The feed-forward network times ``scale`` (1, C, 1, 1)."""
+def _channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """The feed-forward network, multiplied by ``scale`` (1, C, 1, 1) if given."""
     sigma = mlp.sigma.scale
-    weight, bias = mlp.fc2.weight * scale.view(-1, 1, 1, 1), mlp.fc2.bias * scale.flatten()
-    common_weight = (weight * sigma).sum(1).view(1, -1, 1, 1)
+    weight, bias = _parameters(mlp.fc2)
+    if scale is not None:
+        weight, bias = weight * scale.view(-1, 1, 1, 1), bias * scale.flatten()
+    with autocast_off(x.device.type):
+        common_weight = (weight.flatten(1) @ sigma.flatten()).view(1, -1, 1, 1)
     weight = weight * (1 + sigma)
     if is_traced():
         h = F.gelu(_depthwise(mlp.dwconv, F.conv2d(x, mlp.fc1.weight, mlp.fc1.bias)))
         common = F.gelu(F.conv2d(h, mlp.decompose.weight, mlp.decompose.bias))  # (B, 1, H, W)
         return torch.addcmul(F.conv2d(h, weight, bias), common, common_weight.to(h.dtype), value=-1)
-    parameters = [p for layer in (mlp.fc1, mlp.dwconv) for p in (layer.weight, layer.bias)]
-    parameters += [weight, bias, mlp.decompose.weight, mlp.decompose.bias, common_weight]
-    return ChannelAggregation.apply(*cast_as_autocast(x, *parameters))
+    parameters = (*_parameters(mlp.fc1), *_parameters(mlp.dwconv), weight, bias, *_parameters(mlp.decompose))
+    return ChannelAggregation.apply(*cast_as_autocast(x, *parameters, common_weight))
 
 
 def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in the data type in which autocast, if it is on, would run their convolution."""
+    """The tensors, converted to the data type that autocast, if enabled, uses for convolutions."""
     device = tensors[0].device.type
     if device == 'meta' or not torch.is_autocast_enabled(device):
         return tensors
@@ -152,20 +187,20 @@ def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def is_exported() -> bool:
     """Whether the network is being exported to another runtime."""
-    # Inside torch.compile, torch.compiler.is_exporting() is true as well.
+    # torch.compiler.is_exporting() is also true inside torch.compile.
     is_export = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
     return is_export or torch.jit.is_tracing()
 
 
 def is_traced() -> bool:
-    """Whether the network runs under torch.compile or export, which optimize the plain formulas themselves."""
+    """Whether the network runs under torch.compile or export, which optimize the plain formulas on their own."""
     return torch.compiler.is_compiling() or is_exported()
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """``x``, (B, C, H, W), in torch.channels_last, in which depth-wise and 1x1 convolutions are fastest.
+    """``x``, (B, C, H, W), in torch.channels_last, the fastest layout for depth-wise and 1x1 convolutions.
 
-    The strides of a one-channel map fit both layouts, and torch then keeps that of the input; they are set explicitly.
+    The strides of a one-channel map match both layouts, so torch would leave them as they are; they are set explicitly.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     if not is_exported() and x.shape[1] == 1:
@@ -174,16 +209,16 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> Tensor:
-    """Depth-wise convolution of stride 1 that keeps the size.
+    """Depth-wise convolution with stride 1 and "same" padding.
 
-    oneDNN, torch's library on CPUs, is slow for large dilations d. There the map is split into its d x d phases (every
-    d-th row and column), which one convolution without dilation processes, and reassembled.
+    oneDNN, torch's library on CPUs, is slow for large dilations d. In that case, the map is split into d x d phases
+    (every d-th row and column), which a single convolution without dilation processes, and reassembled.
 
     Args:
         x: (B, C, H, W).
         weight: (C, 1, K, K), K odd.
         bias: (C,) or None.
-        dilation: Distance between two taps.
+        dilation: Distance between kernel elements.
     """
     size, channels = weight.shape[-1], weight.shape[0]
     if dilation < 3 or x.device.type != 'cpu' or is_exported():
@@ -202,7 +237,7 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilati
 def depthwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor, dilation: int = 1) -> tuple[Tensor, ...]:
     """Gradients of input, weight and bias of :func:`depthwise_conv`.
 
-    On a CPU both run as forward convolutions, which are faster: the gradient of the input convolves ``grad`` with the
+    On a CPU, both run as forward convolutions, which are faster: the gradient of the input convolves ``grad`` with the
     flipped kernel; the gradient of the weight convolves the input with ``grad`` as the kernel and the dilation as the
     stride.
     """
@@ -213,7 +248,7 @@ def depthwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor, dilation: i
         return aten.convolution_backward(
             grad, x, weight, [c], [1, 1], [padding] * 2, [dilation] * 2, False, [0, 0], c, [True] * 3
         )
-    # One sample whose channels are those of all images.
+    # A single sample with the channels of all images.
     images = x.permute(2, 3, 0, 1).reshape(1, h, w, b * c).permute(0, 3, 1, 2)
     taps = F.conv2d(images, grad.reshape(b * c, 1, h, w), None, dilation, padding, 1, b * c)
     grad_weight = taps.view(b, c, size, size).sum(0).unsqueeze(1)
@@ -222,7 +257,7 @@ def depthwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor, dilation: i
 
 def pointwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
     """Gradients of input, weight and bias of a 1x1 convolution."""
-    # As a forward convolution, as above; transposing large weights costs more than that saves.
+    # A forward convolution is faster, as above, unless the weight to transpose is large.
     is_forward = x.device.type == 'cpu' and weight.numel() < CACHED_ELEMENTS
     grad_x, grad_weight, grad_bias = aten.convolution_backward(
         grad, x, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [not is_forward, True, True]
@@ -233,9 +268,10 @@ def pointwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Te
 
 
 def chunk_size(x: Tensor, channels: int) -> int:
-    """Images of ``x`` (B, C, H, W) to process per chunk through a map of so many channels: all of them except on a CPU.
+    """Number of images of ``x`` (B, C, H, W) to process at once through a hidden map with ``channels`` channels.
 
-    All on a CPU too if the weights between the two maps fill the cache: every chunk would load them again.
+    All images except on a CPU; there, too, if the weights between the two maps fill the cache, since every chunk would
+    load them again.
     """
     if x.device.type != 'cpu' or x.shape[1] * channels >= CACHED_ELEMENTS:
         return len(x)
@@ -254,7 +290,8 @@ class DepthwiseConv(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        return *depthwise_conv_backward(grad, *ctx.saved_tensors, ctx.dilation), None
+        x, weight = ctx.saved_tensors
+        return *depthwise_conv_backward(grad, x, weight, ctx.dilation), None
 
 
 class GatedProjection(Function):
@@ -302,8 +339,8 @@ class GateAndContext(Function):
 class ChannelAggregation(Function):
     """``conv1x1(h) - w GELU(decompose(h))`` with ``h = GELU(dwconv(fc1(x)))``, the widest map of the block.
 
-    ``fc1`` and ``decompose`` (to one channel) are 1x1 convolutions, ``w`` is a vector (1, C, 1, 1). Processed in one
-    chunk, the maps before and after ``dwconv`` are stored; in several, only x is, and they are recomputed.
+    ``fc1`` and ``decompose`` (to one channel) are 1x1 convolutions, ``w`` is a vector (1, C, 1, 1). With one chunk, the
+    maps before and after ``dwconv`` are stored; with several, they are recomputed from x.
     """
 
     @staticmethod
@@ -344,10 +381,12 @@ class ChannelAggregation(Function):
         grad_common = -(grad * F.gelu(d)).sum((0, 2, 3), keepdim=True)
         grad_d = aten.gelu_backward(F.conv2d(grad, -common_weight), d)
         size = chunk_size(x, len(fc1_weight))
-        grads_x, totals = [], None
+        grads_x = []
+        totals: Sequence[Tensor] = ()
         for part, part_grad, part_grad_d in zip(x.split(size), grad.split(size), grad_d.split(size), strict=True):
-            y, z = maps or (None, None)
-            if y is None:
+            if maps:
+                y, z = maps
+            else:
                 y = F.conv2d(part, fc1_weight, fc1_bias)
                 z = depthwise_conv(y, dw_weight, dw_bias)
             h = F.gelu(z)
@@ -361,6 +400,6 @@ class ChannelAggregation(Function):
             grad_x, *grads_fc1 = pointwise_conv_backward(grad_y, part, fc1_weight)
             grads_x.append(grad_x)
             grads = (*grads_fc1, *grads_dw, *grads_out, grad_decompose)
-            totals = grads if totals is None else [total.add_(more) for total, more in zip(totals, grads, strict=True)]
+            totals = [total.add_(more) for total, more in zip(totals, grads, strict=True)] if totals else grads
         grad_x = torch.cat(grads_x) if len(grads_x) > 1 else grads_x[0]
         return grad_x, *totals, grad_d.sum().view(1), grad_common

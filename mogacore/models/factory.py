@@ -1,4 +1,4 @@
-"""Models by name, for use without any task library."""
+"""Create models by name, without any task library."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ def list_models() -> list[str]:
 def create_model(
     name: str, num_classes: int = 1000, checkpoint: str | None = None, features_only: bool = False, **kwargs
 ) -> nn.Module:
-    """A MogaNet by name.
+    """Create a MogaNet by name.
 
     Args:
         name: One of :func:`list_models`.
-        num_classes: Length of the logits; 0 returns the pooled features.
-        checkpoint: Weight file to load, see :func:`mogacore.checkpoint.load_into`; it must fit whole. 'official' is the
-            paper's file of this size, ``mogacore://NAME`` any that was published: fetched at the first use, and of the
-            raw and averaged weights in it those that the published figure belongs to. To give a trained trunk a new
-            classifier, call ``load_into(model, path, allow_missing=['head.*'], allow_unexpected=['head.*'])`` yourself.
-        features_only: Leave the classifier out and return the tuple of normed stage maps.
+        num_classes: Number of logits; 0 returns the pooled features.
+        checkpoint: Weight file, which must match the model exactly, see :func:`mogacore.checkpoint.load_into`;
+            'official' for the paper's weights of this size; or ``mogacore://NAME`` for any published file. Published
+            files are downloaded on first use. If a file has both raw and averaged weights, those behind the published
+            accuracy are loaded. To replace the classifier of a trained model, call
+            ``load_into(model, path, allow_missing=['head.*'], allow_unexpected=['head.*'])`` instead.
+        features_only: Omit the classifier and return the tuple of normalized stage maps.
         **kwargs: Further settings of :class:`MogaNet`, e.g. ``drop_path_rate`` or ``attn_force_fp32``.
 
     Returns:
-        A model in training mode: (B, 3, H, W) images to (B, num_classes) logits, or to the tuple of maps.
+        A model in training mode that maps (B, 3, H, W) images to (B, num_classes) logits or to the tuple of maps.
 
     Raises:
-        UserError: If the name is unknown, the weight file does not fit or cannot be fetched, or it was trained with the
-            other gate function than ``attn_force_fp32`` says.
+        UserError: If the name is unknown, the weight file does not match or cannot be downloaded, or its gate function
+            is not the one selected by ``attn_force_fp32``.
     """
     if name not in list_models():
         raise UserError(f'model {name!r} is unknown: choose from {", ".join(list_models())}')

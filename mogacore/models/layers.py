@@ -1,7 +1,7 @@
-"""The Moga block as the paper writes it (Li et al., ICLR 2024, arXiv 2211.03295, section 4), parts first.
+"""The Moga block as defined in the paper (Li et al., ICLR 2024, arXiv 2211.03295, section 4), from parts to whole.
 
 Attribute names are those of the published weights. Every module calls its children, so hooks, LoRA, pruning and
-quantization work on each. An untouched block normally runs in an equal form with less memory traffic: accelerated.py.
+quantization work. An unmodified block normally runs in an equivalent form with less memory traffic (accelerated.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def build_norm(num_channels: int, norm_cfg: dict | None = None) -> nn.Module:
     Args:
         num_channels: Channels C.
         norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN', **arguments)``; ``requires_grad=False`` freezes its parameters.
-            None is BN, as published.
+            None for BN, as published.
 
     Raises:
         ValueError: If the type is unknown.
@@ -39,7 +39,7 @@ def build_norm(num_channels: int, norm_cfg: dict | None = None) -> nn.Module:
 
 
 def autocast_off(device_type: str) -> AbstractContextManager:
-    """Context without autocast; the meta device has no autocast to switch off."""
+    """Context that disables autocast; the meta device does not support autocast."""
     return nullcontext() if device_type == 'meta' else torch.autocast(device_type, enabled=False)
 
 
@@ -61,7 +61,7 @@ class DropPath(nn.Module):
 
 
 class ElementScale(nn.Module):
-    """Learned scale per channel: sigma in the paper's equations."""
+    """Learned scale per channel: sigma in the equations of the paper."""
 
     def __init__(self, embed_dims: int, init_value: float = 0.0):
         super().__init__()
@@ -95,7 +95,7 @@ class FeedForward(nn.Module):
         return self.drop(self.fc2(self.mix(h)))
 
     def mix(self, h: Tensor) -> Tensor:
-        """Mix the channels of the hidden map; subclasses do."""
+        """Mix the channels of the hidden map; the identity here."""
         return h
 
 
@@ -120,7 +120,7 @@ class MultiOrderDWConv(nn.Module):
         channel_split: Relative sizes of the three groups.
 
     Raises:
-        ValueError: If C cannot be split.
+        ValueError: If C cannot be split, or an argument does not have three numbers.
     """
 
     def __init__(
@@ -129,11 +129,11 @@ class MultiOrderDWConv(nn.Module):
         super().__init__()
         total = sum(channel_split)
         if len(dw_dilation) != 3 or len(channel_split) != 3:
-            raise ValueError(f'dw_dilation {dw_dilation} and channel_split {channel_split} need three numbers each')
+            raise ValueError(f'dw_dilation {dw_dilation} and channel_split {channel_split} must have 3 numbers each')
         if embed_dims % total:
             split = ':'.join(map(str, channel_split))
             raise ValueError(f'width {embed_dims} cannot be split {split}: choose a multiple of {total}')
-        middle, high = (embed_dims * share // total for share in channel_split[1:])
+        middle, high = (embed_dims * part // total for part in channel_split[1:])
         self.split_dims = (embed_dims - middle - high, middle, high)
         self.DW_conv0 = self._dw_conv(embed_dims, 5, dw_dilation[0])
         self.DW_conv1 = self._dw_conv(middle, 5, dw_dilation[1])
@@ -151,7 +151,7 @@ class MultiOrderDWConv(nn.Module):
 
 
 class MultiOrderGatedAggregation(nn.Module):
-    """Spatial aggregation (paper section 4.2): feature decomposition, then multi-order context behind a gate.
+    """Spatial aggregation (paper section 4.2): feature decomposition, then gated multi-order context.
 
     ``proj_2(SiLU(gate(s)) * SiLU(value(s))) + x`` with ``s = SiLU(p + sigma * (p - mean(p)))``, ``p = proj_1(x)``.
 
@@ -159,9 +159,9 @@ class MultiOrderGatedAggregation(nn.Module):
         embed_dims: Channels C of input and output.
         dw_dilation: See :class:`MultiOrderDWConv`.
         channel_split: See :class:`MultiOrderDWConv`.
-        attn_force_fp32: Published option that changes the **function**: gate and value pass SiLU twice, in fp32. Run
-            weights with the setting they were trained with.
-        gate_fp32: Compute the gate product, the only one that can overflow in fp16, and ``proj_2`` in fp32.
+        attn_force_fp32: Published option that changes the **function**: SiLU is applied twice to gate and value, in
+            fp32. Use the setting that the weights were trained with.
+        gate_fp32: Compute gate times value, the only product that can overflow in fp16, and ``proj_2`` in fp32.
     """
 
     def __init__(
@@ -187,11 +187,11 @@ class MultiOrderGatedAggregation(nn.Module):
         return self.aggregate(self.gate(s), self.value(s)) + x
 
     def decompose(self, p: Tensor) -> Tensor:
-        """Feature decomposition: re-weight what differs from the spatial mean."""
+        """Feature decomposition: reweight the difference from the spatial mean."""
         return p + self.sigma(p - p.mean((2, 3), keepdim=True))
 
     def aggregate(self, gate: Tensor, value: Tensor) -> Tensor:
-        """Gated context, projected; ``gate`` and ``value`` (B, C, H, W) are given before their activation."""
+        """Project the gated context; ``gate`` and ``value`` (B, C, H, W) are before activation."""
         if self.attn_force_fp32:
             gate, value = self.act(gate), self.act(value)
         if self.attn_force_fp32 or self.gate_fp32:
@@ -208,7 +208,7 @@ class MogaBlock(nn.Module):
         embed_dims: Channels C.
         ffn_ratio: Hidden channels of the feed-forward network divided by C.
         drop_rate: Dropout rate in the feed-forward network.
-        drop_path_rate: Probability of dropping each branch of a sample in training.
+        drop_path_rate: Probability of dropping a branch, per sample, in training.
         layer_scale_init: Initial value of both layer scales.
         norm_cfg: See :func:`build_norm`.
         attn_dw_dilation, attn_channel_split: See :class:`MultiOrderDWConv`.
@@ -244,11 +244,11 @@ class MogaBlock(nn.Module):
 
 
 class StemPatchEmbed(nn.Module):
-    """First patch embedding: two 3x3 convolutions, each with a norm, and GELU between them.
+    """First patch embedding: two 3x3 convolutions, each followed by a norm, with GELU in between.
 
     Args:
         in_channels: Channels of the image.
-        embed_dims: Channels of stage 1; the first convolution has half of them.
+        embed_dims: Channels of stage 1; the first convolution has half as many.
         strides: Strides of the two convolutions: (2, 2) divides height and width by 4; (1, 1) is for 32 px images.
         norm_cfg: See :func:`build_norm`.
     """

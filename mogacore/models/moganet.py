@@ -1,4 +1,4 @@
-"""MogaNet, the backbone (arXiv 2211.03295): the parts of layers.py in four stages, with the published keys."""
+"""The MogaNet backbone (arXiv 2211.03295): four stages of the parts in layers.py, with the published key names."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ def init_convolutions(module: nn.Module) -> None:
         if isinstance(m, nn.Conv2d):
             fan_out = math.prod(m.kernel_size) * m.out_channels // m.groups
             nn.init.normal_(m.weight, std=math.sqrt(2 / fan_out))
-            nn.init.zeros_(m.bias)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
 
 
 class MogaNet(BaseModule):
     """MogaNet backbone: four stages of a patch embedding, Moga blocks and a norm.
 
     Args:
-        arch: Size by name (xtiny, tiny, small, base, large, xlarge) or a dict of ``embed_dims``, ``depths`` and
-            ``ffn_ratios`` with four numbers each; every width a multiple of 8.
+        arch: Name of a size (xtiny, tiny, small, base, large, xlarge), or a dict of ``embed_dims``, ``depths`` and
+            ``ffn_ratios`` with four numbers each; every width must be a multiple of 8.
         in_channels: Channels of the input image.
-        out_indices: Stages, of 0..3, whose normed maps are returned; stage i has stride ``2 ** (i + 2)``.
+        out_indices: Stages in 0..3 whose normalized maps are returned; stage i has stride ``2 ** (i + 2)``.
         drop_rate: Dropout rate in the feed-forward networks, 0 in every published model.
-        drop_path_rate: Drop path rate of the last block; the rates rise linearly from 0 at the first. None is the rate
-            of the published ImageNet-1K training (0.05, 0.1, 0.1, 0.2, 0.3, 0.4 by size), 0 for an arch dict.
+        drop_path_rate: Drop path rate of the last block; the rates increase linearly from 0 at the first. None for the
+            rate of the published ImageNet-1K training (0.05, 0.1, 0.1, 0.2, 0.3, 0.4 by size), 0 for an arch dict.
         layer_scale_init: Initial value of the layer scales.
         stem_strides: Strides of the two stem convolutions; (1, 1) is the published setting for 32 px images.
         attn_dw_dilation: Dilations of the multi-order convolutions.
         attn_channel_split: Relative sizes of their channel groups.
-        attn_final_dilation: False gives stage 4 the dilations 1, 2, 1.
-        attn_force_fp32: The published option, which changes the **function** (gate and value are activated twice, in
+        attn_final_dilation: False to use the dilations 1, 2, 1 in stage 4.
+        attn_force_fp32: Published option that changes the **function** (SiLU is applied twice to gate and value, in
             fp32): True for OpenMixup's weights, False for those of the MogaNet release.
         gate_fp32: Compute the gate in fp32 under AMP, for fp16 training that diverges; the function is unchanged.
-        norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN')`` for all norms; None is BN.
-        norm_eval: Keep BatchNorm in eval mode in training (fixed running statistics).
-        frozen_stages: Stages 0..frozen_stages (embedding, blocks, norm) get no gradient and stay in eval mode; -1
-            freezes none.
+        norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN')`` for all norms; None for BN.
+        norm_eval: Keep BatchNorm in eval mode during training (fixed running statistics).
+        frozen_stages: Stages 0..frozen_stages, norms included, get no gradient and stay in eval mode; -1 for none.
         channels_last_out: Return maps in torch.channels_last layout, which saves a copy. Only for necks and heads that
-            read strides: mmcv's compiled RoIAlign silently gives wrong values on it.
-        with_cp: Activation checkpointing: recompute the blocks in the backward pass, for less memory and more time.
+            respect strides: mmcv's compiled RoIAlign silently returns wrong values for this layout.
+        with_cp: Activation checkpointing: recompute the blocks in the backward pass, which saves memory but takes time.
         init_cfg: mmengine's initialization config, see :meth:`init_weights`.
 
     Raises:
@@ -86,13 +86,13 @@ class MogaNet(BaseModule):
         self.embed_dims, self.depths = settings['embed_dims'], settings['depths']
         self.num_stages = len(self.depths)
         if not out_indices or any(i not in range(self.num_stages) for i in out_indices):
-            raise UserError(f'out_indices {tuple(out_indices)} does not fit: choose from 0, 1, 2, 3')
+            raise UserError(f'out_indices {tuple(out_indices)} is invalid: choose from 0, 1, 2, 3')
         if frozen_stages not in range(-1, self.num_stages):
-            raise UserError(f'frozen_stages {frozen_stages} does not fit: choose from -1 (none), 0, 1, 2, 3')
+            raise UserError(f'frozen_stages {frozen_stages} is invalid: choose from -1 (none), 0, 1, 2, 3')
         if drop_path_rate is None:
             drop_path_rate = settings['drop_path_rate']
         if not 0 <= drop_path_rate < 1:
-            raise UserError(f'drop_path_rate {drop_path_rate} does not fit: choose at least 0 and less than 1')
+            raise UserError(f'drop_path_rate {drop_path_rate} is invalid: choose at least 0 and less than 1')
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -103,6 +103,7 @@ class MogaNet(BaseModule):
         for i, (width, depth, ffn_ratio) in enumerate(
             zip(self.embed_dims, self.depths, settings['ffn_ratios'], strict=True)
         ):
+            patch_embed: nn.Module
             if i == 0:
                 patch_embed = StemPatchEmbed(in_channels, width, stem_strides, norm_cfg)
             else:
@@ -130,9 +131,9 @@ class MogaNet(BaseModule):
         self._freeze_stages()
 
     def init_weights(self) -> None:
-        """Initialize from ``init_cfg``; None keeps the constructor's published initialization.
+        """Initialize from ``init_cfg``; None keeps the published initialization made by the constructor.
 
-        ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads weights by :func:`load_pretrained`.
+        ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads weights with :func:`load_pretrained`.
         """
         if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
             load_pretrained(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
@@ -140,14 +141,13 @@ class MogaNet(BaseModule):
             super().init_weights()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Normed maps of the stages in ``out_indices``.
+        """Normalized maps of the stages in ``out_indices``.
 
         Args:
             x: Images (B, in_channels, H, W).
 
         Returns:
-            One (B, embed_dims[i], H / 2**(i+2), W / 2**(i+2)) map per index, odd sizes rounded up; contiguous, or
-            channels_last if ``channels_last_out``.
+            One (B, embed_dims[i], H / 2**(i+2), W / 2**(i+2)) map per index, odd sizes rounded up.
         """
         x = accelerated.fast_layout(x)
         outs = []
@@ -173,12 +173,12 @@ class MogaNet(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning rate decay, counted from the input.
 
-        Two blocks of stage 3 form a layer; its blocks from the 17th on share one, as do all of stage 4. The stage norms
-        count as part of the head.
+        Every two blocks of stage 3 form a layer, but all of its blocks from the 17th share one, as do all blocks of
+        stage 4. The stage norms count as part of the head.
 
         Args:
             param_name: Name of a parameter, e.g. ``blocks3.4.norm1.weight``.
-            prefix: Prefix of the backbone's names in ``param_name``, e.g. ``backbone.``.
+            prefix: Prefix of the backbone in ``param_name``, e.g. ``backbone.``.
 
         Returns:
             Depth 0..13 and the number of layers, 14; the learning rate is multiplied by rate ** (13 - depth).
@@ -200,20 +200,20 @@ class MogaNet(BaseModule):
 
 
 class MogaNetClassifier(MogaNet):
-    """MogaNet with its published linear classifier: mean over the normed last map, then ``head``.
+    """MogaNet with the published linear classifier: spatial mean of the normalized last map, then ``head``.
 
     Args:
-        num_classes: Length of the logits; 0 omits the head and returns the pooled features.
+        num_classes: Number of logits; 0 omits the head and returns the pooled features.
         **kwargs: Settings of :class:`MogaNet`, without ``out_indices``.
     """
 
     def __init__(self, num_classes: int = 1000, **kwargs):
         super().__init__(out_indices=(3,), **kwargs)
         self.head = nn.Linear(self.embed_dims[-1], num_classes) if num_classes else nn.Identity()
-        if num_classes:
+        if isinstance(self.head, nn.Linear):
             nn.init.trunc_normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # logits instead of a tuple of maps
         """Logits (B, num_classes) of images (B, in_channels, H, W)."""
         return self.head(super().forward(x)[-1].mean((2, 3)))

@@ -1,4 +1,4 @@
-"""Trained weights for a backbone, as ``init_cfg`` of a config names them."""
+"""Load trained weights into a backbone, as specified by ``init_cfg`` in a config."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from mogacore.errors import UserError
 
 
 def load_pretrained(network: nn.Module, checkpoint: str, prefix: str | None = None) -> None:
-    """Load the trunk of any published file, strictly.
+    """Strictly load the backbone from any published file.
 
     Args:
         network: A MogaNet.
-        checkpoint: Path, address or ``mogacore://`` name. 'official' is ``mogacore://moganet_tiny`` for the size tiny:
-            the file that the published detectors, segmentors and pose models start from.
-        prefix: Of a larger model's file, load the keys that begin with this prefix.
+        checkpoint: Path, URL or ``mogacore://`` name. 'official' means ``mogacore://moganet_tiny`` for the size tiny:
+            the file from which the published detectors, segmentors and pose models were trained.
+        prefix: Only load the keys with this prefix, from a file of a larger model.
 
     Raises:
-        CheckpointError: If the weights do not fit.
-        UserError: If 'official' is asked of a custom size, or the file cannot be read.
+        CheckpointError: If the weights do not match.
+        UserError: If 'official' is used with a custom size, or the file cannot be read.
     """
     if checkpoint == 'official':
         if network.arch_name is None:
-            raise UserError("init_cfg checkpoint 'official' needs a published size: give arch by name")
+            raise UserError("init_cfg checkpoint 'official' requires a published size: set arch to the name of a size")
         checkpoint = f'{SCHEME}moganet_{network.arch_name}'
     weights = load(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
     if prefix:

@@ -1,4 +1,4 @@
-"""Activation checkpointing that leaves BatchNorm statistics correct."""
+"""Activation checkpointing that keeps BatchNorm statistics correct."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 class FrozenRunningStats:
-    """Context in which BatchNorm layers of ``module`` normalize as usual but leave their running statistics unchanged.
+    """Context in which BatchNorm layers of ``module`` normalize as usual but do not update their running statistics.
 
     Without it, recomputing a block would count its batch twice.
     """
@@ -19,22 +19,22 @@ class FrozenRunningStats:
         self.norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
     def __enter__(self):
-        self.saved = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in self.norms]
+        self.saved = [(norm.momentum, norm.get_buffer('num_batches_tracked').clone()) for norm in self.norms]
         for norm in self.norms:
             norm.momentum = 0.0
 
     def __exit__(self, *exc):
         for norm, (momentum, num_batches) in zip(self.norms, self.saved, strict=True):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(num_batches)
+            norm.get_buffer('num_batches_tracked').copy_(num_batches)
 
 
 def recompute(block: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``run(x)``, whose activations are not stored but recomputed in the backward pass.
+    """Compute ``run(x)``; its activations are recomputed in the backward pass instead of stored.
 
     Args:
         block: Module with the BatchNorm layers that ``run`` uses.
-        run: The block, or a function equal to it.
+        run: The block, or an equivalent function.
         x: Input of the block.
     """
     return checkpoint(run, x, use_reentrant=False, context_fn=lambda: (nullcontext(), FrozenRunningStats(block)))

@@ -1,8 +1,8 @@
-"""SimVP, a video predictor of convolutions alone: encoder, translator over the stacked frames, decoder.
+"""SimVP, a fully convolutional video predictor: encoder, translator over the stacked frames, decoder.
 
 Source: Gao et al., SimVP, CVPR 2022 (arXiv 2206.05099); Tan et al., SimVPv2 (arXiv 2211.12509) with the gSTA block; Li
-et al., MogaNet (arXiv 2211.03295), which puts Moga blocks into the translator. Attribute names are those of the
-published weights (chengtan9907/OpenSTL), which differ in the name of sigma alone; mogacore.checkpoint maps it.
+et al., MogaNet (arXiv 2211.03295), with Moga blocks in the translator. Attribute names are those of the published
+weights (chengtan9907/OpenSTL), except for sigma, which mogacore.checkpoint renames.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIRST_DROP_PATH_RATE = 0.01
 
 
 class GatedAttention(nn.Module):
-    """Depth-wise context of 21 pixels, from a 5x5 and a 7x7 kernel of dilation 3, behind a sigmoid gate.
+    """Depth-wise context of 23 pixels, from a 5x5 and a 7x7 kernel of dilation 3, with a sigmoid gate.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -59,15 +59,15 @@ class SpatialAttention(nn.Module):
 
 
 class GSTABlock(nn.Module):
-    """Gated spatio-temporal attention, the block of SimVPv2: the peer that Moga blocks are compared with.
+    """Gated spatiotemporal attention, the block of SimVPv2 that Moga blocks are compared with.
 
     ``x + ls_1 * attn(norm1(x))``, then ``x + ls_2 * mlp(norm2(x))``; (B, C, H, W) to the same shape.
 
     Args:
         embed_dims: Channels C.
-        ffn_ratio: Hidden channels of the feed-forward network over C.
+        ffn_ratio: Hidden channels of the feed-forward network divided by C.
         drop_rate: Dropout rate in the feed-forward network.
-        drop_path_rate: Probability of dropping each branch of a sample in training.
+        drop_path_rate: Probability of dropping a branch, per sample, in training.
         layer_scale_init: Initial value of both layer scales.
 
     Source: SimVPv2, arXiv 2211.12509, section 3.
@@ -95,7 +95,7 @@ class GSTABlock(nn.Module):
         return x + self.drop_path(self.layer_scale_2.view(-1, 1, 1) * self.mlp(self.norm2(x)))
 
 
-# Translator blocks by the name that a config says; each takes (embed_dims, ffn_ratio, drop_rate, drop_path_rate).
+# Translator blocks by their name in configs; their arguments are (embed_dims, ffn_ratio, drop_rate, drop_path_rate).
 TRANSLATOR_BLOCKS = {'MogaNet': MogaBlock, 'gSTA': GSTABlock}
 
 
@@ -105,8 +105,8 @@ class ConvUnit(nn.Module):
     Args:
         in_channels: Channels of the input map.
         out_channels: Channels of the output map, an even number.
-        scale: 'same' keeps height and width, 'down' halves them (odd ones rounded up), 'up' doubles them: a
-            convolution to four times the channels, which are dealt out to 2 x 2 pixels before the norm.
+        scale: 'same' keeps height and width; 'down' halves them, rounding up; 'up' doubles them with a convolution to
+            four times the channels and a pixel shuffle before the norm.
     """
 
     def __init__(self, in_channels: int, out_channels: int, scale: str = 'same'):
@@ -114,6 +114,7 @@ class ConvUnit(nn.Module):
         stride = 2 if scale == 'down' else 1
         conv = nn.Conv2d(in_channels, out_channels * (4 if scale == 'up' else 1), 3, stride, padding=1)
         nn.init.trunc_normal_(conv.weight, std=0.02)
+        assert conv.bias is not None
         nn.init.zeros_(conv.bias)
         self.conv = nn.Sequential(conv, nn.PixelShuffle(2)) if scale == 'up' else conv
         self.norm = nn.GroupNorm(2, out_channels)
@@ -123,14 +124,14 @@ class ConvUnit(nn.Module):
 
 
 def _units(widths: Sequence[tuple[int, int]], scales: Sequence[str]) -> nn.ModuleList:
-    # The published names have the unit as conv of another module.
+    # In the published names, each unit is the child "conv" of another module.
     return nn.ModuleList(
         nn.Sequential(OrderedDict(conv=ConvUnit(*width, scale))) for width, scale in zip(widths, scales, strict=True)
     )
 
 
 class Encoder(nn.Module):
-    """Units of the scales same, down, same, down, ..., on single frames.
+    """Units with the scales same, down, same, down, ..., applied to single frames.
 
     Args:
         in_channels: Channels C of a frame.
@@ -144,7 +145,7 @@ class Encoder(nn.Module):
         self.enc = _units(widths, [('same', 'down')[i % 2] for i in range(depth)])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames (N, C, H, W) to maps (N, D, h, w), H / h being 2**(depth // 2), and the first unit's (N, D, H, W)."""
+        """Frames (N, C, H, W) to maps (N, D, h, w), H / h = 2**(depth // 2), and the first unit's map (N, D, H, W)."""
         skip = x = self.enc[0](x)
         for unit in self.enc[1:]:
             x = unit(x)
@@ -152,7 +153,7 @@ class Encoder(nn.Module):
 
 
 class TranslatorStage(nn.Module):
-    """A block at the width of its input, and a 1x1 convolution where the width changes.
+    """A block at the width of its input, and a 1x1 convolution if the width changes.
 
     Args:
         in_channels: Width of the block.
@@ -172,15 +173,15 @@ class TranslatorStage(nn.Module):
 
 
 class Translator(nn.Module):
-    """Stages over the maps of all frames stacked as channels, time first.
+    """Stages over the maps of all frames, stacked along the channels, time first.
 
     Args:
         stacked_dims: Channels T * D of input and output.
         embed_dims: Width between the first and the last stage.
         depth: Number of stages, at least 2.
         block: Class of the blocks, see ``TRANSLATOR_BLOCKS``.
-        drop_path_rate: Rate of the last stage. Those before have even steps from 0.01 towards it, as published: a rate
-            of 0 thus still drops some of the first stages' branches.
+        drop_path_rate: Rate of the last stage. The others change linearly from 0.01 toward it, as published. So even
+            with a rate of 0, some branches of the earlier stages are dropped.
         **settings: Further arguments of the blocks.
     """
 
@@ -208,7 +209,7 @@ def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
 
 
 class Decoder(nn.Module):
-    """The encoder's units backwards; the last one gets the skip map added, then a 1x1 convolution gives the frame.
+    """The units of the encoder in reverse, with the skip map added before the last one, and a 1x1 convolution.
 
     Args:
         embed_dims: Width D of every unit.
@@ -231,29 +232,30 @@ class Decoder(nn.Module):
 
 @MODELS.register_module()
 class SimVP(BaseModel):
-    """SimVP: T frames in, T frames out, and any other number of them by cutting or by feeding predictions back.
+    """SimVP: predicts T frames from T frames; other lengths by truncation or by feeding predictions back.
 
-    The published configs say ``hid_S`` for ``spatial_dims``, ``N_S`` for ``spatial_depth``, ``hid_T`` for
+    The published configs use ``hid_S`` for ``spatial_dims``, ``N_S`` for ``spatial_depth``, ``hid_T`` for
     ``temporal_dims`` and ``N_T`` for ``temporal_depth``.
 
     Args:
-        num_frames: Frames T that the network takes and gives.
+        num_frames: Number T of input and of output frames of the network.
         in_channels: Channels C of a frame.
-        num_targets: Frames to predict. Below T the first of them are kept; above, whole passes follow on each other,
-            each on the prediction of the one before, with gradients through all. None is T.
+        num_targets: Number of frames to predict; None for T. If below T, the first ones are kept; if above, each
+            further pass continues from the previous prediction, with gradients through all passes.
         spatial_dims: Width of encoder and decoder, an even number.
-        spatial_depth: Units of encoder and of decoder, even; every second one halves height and width.
-        temporal_dims: Width of the translator; with Moga blocks a multiple of 8, as ``num_frames * spatial_dims``.
-        temporal_depth: Stages of the translator, at least 2.
-        translator: 'MogaNet' or 'gSTA', the block of the translator.
-        ffn_ratio: Hidden channels of the blocks' feed-forward networks over their width; 8 in every published model.
+        spatial_depth: Number of units in the encoder and in the decoder, even; every second halves height and width.
+        temporal_dims: Width of the translator. With Moga blocks, it and ``num_frames * spatial_dims`` must be multiples
+            of 8.
+        temporal_depth: Number of stages of the translator, at least 2.
+        translator: Block of the translator, 'MogaNet' or 'gSTA'.
+        ffn_ratio: Hidden channels of the feed-forward networks divided by their width; 8 in every published model.
         drop_rate: Dropout rate in the feed-forward networks; 0 in every published model.
         drop_path_rate: See :class:`Translator`.
-        data_preprocessor: As of mmengine's BaseModel; None moves the data to the device.
-        init_cfg: As of mmengine's BaseModule; None initialises as published.
+        data_preprocessor: See mmengine's BaseModel; None only moves the data to the device.
+        init_cfg: See mmengine's BaseModule; None keeps the published initialization.
 
     Raises:
-        UserError: If a setting is out of its range.
+        UserError: If a setting is out of range.
     """
 
     def __init__(
@@ -278,24 +280,24 @@ class SimVP(BaseModel):
             raise UserError(f'translator {translator!r} is unknown: choose from {", ".join(TRANSLATOR_BLOCKS)}')
         if min(num_frames, num_targets, in_channels) < 1:
             raise UserError(
-                f'num_frames {num_frames}, num_targets {num_targets} and in_channels {in_channels} do not fit: '
-                'give 1 or more each'
+                f'num_frames is {num_frames}, num_targets is {num_targets} and in_channels is {in_channels}: use 1 or '
+                'more for each'
             )
         if spatial_depth < 2 or spatial_depth % 2 or temporal_depth < 2:
             raise UserError(
-                f'spatial_depth {spatial_depth} and temporal_depth {temporal_depth} do not fit: give an even number '
-                'from 2, and 2 or more'
+                f'spatial_depth is {spatial_depth} and temporal_depth is {temporal_depth}: use 2 or more for each, and '
+                'an even spatial_depth'
             )
         if spatial_dims % 2:
-            raise UserError(f'spatial_dims {spatial_dims} does not fit: give an even number, for two norm groups')
+            raise UserError(f'spatial_dims {spatial_dims} is odd: use an even number, since norms have two groups')
         stacked_dims = num_frames * spatial_dims
         if translator == 'MogaNet' and (stacked_dims % 8 or temporal_dims % 8):
             raise UserError(
-                f'widths {stacked_dims} (num_frames x spatial_dims) and {temporal_dims} (temporal_dims) do not fit '
-                'Moga blocks: choose multiples of 8'
+                f'widths {stacked_dims} (num_frames x spatial_dims) and {temporal_dims} (temporal_dims) are not both '
+                'divisible by 8, as Moga blocks require: choose multiples of 8'
             )
         if not 0 <= drop_path_rate < 1:
-            raise UserError(f'drop_path_rate {drop_path_rate} is out of range: give 0 to below 1')
+            raise UserError(f'drop_path_rate {drop_path_rate} is out of range: use at least 0 and less than 1')
         self.num_frames, self.num_targets, self.in_channels = num_frames, num_targets, in_channels
         self.spatial_dims, self.size_divisor = spatial_dims, 2 ** (spatial_depth // 2)
         self.enc = Encoder(in_channels, spatial_dims, spatial_depth)
@@ -311,26 +313,27 @@ class SimVP(BaseModel):
         self.dec = Decoder(spatial_dims, in_channels, spatial_depth)
 
     def forward(self, inputs: Tensor, data_samples: Sequence[BaseDataElement] | None = None, mode: str = 'tensor'):
-        """Predict, or hold predictions against the truth.
+        """Predict frames, or compute the loss.
 
         Args:
-            inputs: Frames (B, num_frames, C, H, W), in the data set's scale: 0..1 for pictures.
-            data_samples: B samples with ``gt_frames`` (num_targets, C, H, W); needed for the loss.
-            mode: 'tensor' gives the predicted frames (B, num_targets, C, H, W); 'loss' a dict with ``loss``, the mean
+            inputs: Frames (B, num_frames, C, H, W), in the scale of the data set: 0..1 for images.
+            data_samples: B samples with ``gt_frames`` (num_targets, C, H, W); required for the loss.
+            mode: 'tensor' returns the predicted frames (B, num_targets, C, H, W); 'loss' a dict with ``loss``, the mean
                 squared error over all elements; 'predict' the samples with ``pred_frames`` set.
 
         Raises:
-            UserError: If the frames do not fit the network or each other.
+            UserError: If the shape of the frames does not match the network, or that of the targets the prediction.
         """
         frames = self.forecast(inputs)
         if mode == 'tensor':
             return frames
         if mode == 'loss':
+            assert data_samples is not None, "mode 'loss' needs data_samples"
             targets = torch.stack([sample.gt_frames for sample in data_samples])
             if targets.shape != frames.shape:
                 raise UserError(
-                    f'the data give frames {tuple(targets.shape[1:])} to predict, the model predicts '
-                    f'{tuple(frames.shape[1:])}: make model.num_targets and the data agree'
+                    f'the target frames of the data are {tuple(targets.shape[1:])}, but the model predicts '
+                    f'{tuple(frames.shape[1:])}: make model.num_targets match the data'
                 )
             return {'loss': F.mse_loss(frames.float(), targets)}
         if mode != 'predict':
@@ -341,7 +344,7 @@ class SimVP(BaseModel):
         return samples
 
     def forecast(self, x: Tensor) -> Tensor:
-        """Frames (B, num_frames, C, H, W) to the ``num_targets`` frames that follow, (B, num_targets, C, H, W)."""
+        """Predict the next ``num_targets`` frames: (B, num_frames, C, H, W) to (B, num_targets, C, H, W)."""
         self.check_frames(x)
         passes = []
         for _ in range(-(-self.num_targets // self.num_frames)):
@@ -350,21 +353,21 @@ class SimVP(BaseModel):
         return torch.cat(passes, dim=1)[:, : self.num_targets] if len(passes) > 1 else x[:, : self.num_targets]
 
     def check_frames(self, x: Tensor) -> None:
-        """Raise UserError if the network cannot take frames of this shape."""
+        """Raise UserError if the network cannot process frames of this shape."""
         expected = (self.num_frames, self.in_channels)
         if x.ndim != 5 or tuple(x.shape[1:3]) != expected or x.shape[3] % self.size_divisor or (
             x.shape[4] % self.size_divisor
         ):  # fmt: skip
             raise UserError(
-                f'frames of shape {tuple(x.shape)} do not fit: the network takes (B, {expected[0]}, {expected[1]}, H, '
-                f'W), height and width multiples of {self.size_divisor}'
+                f'input frames have shape {tuple(x.shape)}, but the network needs (B, {expected[0]}, {expected[1]}, H, '
+                f'W), with height and width multiples of {self.size_divisor}: resize or select the frames'
             )
 
     def one_pass(self, x: Tensor) -> Tensor:
-        """Frames (B, T, C, H, W) to the T that follow, of the same shape."""
+        """Predict the next T frames, (B, T, C, H, W) to the same shape."""
         num_samples, num_frames = x.shape[:2]
         frames = accelerated.fast_layout(x.flatten(0, 1))
-        # Only the translator mixes frames. The others process them in chunks whose wide maps stay in the cache.
+        # Only the translator mixes frames. Encoder and decoder process chunks of frames whose maps fit into the cache.
         in_chunks = accelerated.is_enabled() and not accelerated.is_traced()
         size = accelerated.chunk_size(frames, self.spatial_dims) if in_chunks else len(frames)
         encoded = [self.enc(part) for part in frames.split(size)]

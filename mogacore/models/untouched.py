@@ -1,6 +1,9 @@
-"""Whether a Moga block still computes exactly what its constructor set up."""
+"""Check whether a Moga block still computes exactly what its constructor set up."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeGuard, TypeVar
 
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -14,8 +17,10 @@ from .layers import (
     MultiOrderGatedAggregation,
 )
 
-# What each class computes, to notice a class that was patched.
-FORWARDS = {
+M = TypeVar('M', bound=nn.Module)
+
+# The original forward function of each class, to detect a patched class.
+FORWARDS: dict[type[nn.Module], Callable] = {
     cls: cls.forward
     for cls in (
         MogaBlock,
@@ -38,42 +43,44 @@ GLOBAL_HOOKS = (
 )
 
 
-def is_untouched(block: nn.Module) -> bool:
+def is_untouched(block: nn.Module) -> TypeGuard[MogaBlock]:
     """Whether ``block`` is a :class:`MogaBlock` that computes exactly what its constructor set up.
 
     False after anything that works by wrapping a module: a hook, a parametrization, a replaced child, a subclass, a
-    patched ``forward``, a parameter of another tensor type. The norms may be anything, since :func:`run_block` calls
+    patched ``forward``, a parameter of another tensor type. The norms may be of any kind, since :func:`run_block` calls
     them.
     """
-    # Runs for every block of every pass: reads the dicts of the modules, which is three times as fast as attributes.
+    # Runs for every block in every pass. Reading the dicts of the modules is three times as fast as attribute access.
     if any(GLOBAL_HOOKS) or not _is_original(block, MogaBlock):
         return False
-    parts = block._modules
-    attn, mlp, drop_path = parts['attn'], parts['mlp'], parts['drop_path']
+    children = block._modules
+    attn, mlp, drop_path = children['attn'], children['mlp'], children['drop_path']
     if not (_is_original(attn, MultiOrderGatedAggregation) and _is_original(mlp, ChannelAggregationFFN)):
         return False
-    attn, mlp = attn._modules, mlp._modules
-    value, drop = attn['value'], mlp['drop']
+    in_attn, in_mlp = attn._modules, mlp._modules
+    value, act = in_attn['value'], in_mlp['act']
     return (
         _is_original(value, MultiOrderDWConv)
-        and all(_is_pointwise(attn[name]) for name in ('proj_1', 'gate', 'proj_2'))
+        and all(_is_pointwise(in_attn[name]) for name in ('proj_1', 'gate', 'proj_2'))
         and all(_is_depthwise(value._modules[name]) for name in ('DW_conv0', 'DW_conv1', 'DW_conv2'))
         and _is_pointwise(value._modules['PW_conv'])
-        and all(_is_pointwise(mlp[name]) for name in ('fc1', 'decompose', 'fc2'))
-        and _is_depthwise(mlp['dwconv'])
-        and _is_scale(attn['sigma'])
-        and _is_scale(mlp['sigma'])
-        and _is_original(attn['act'], nn.SiLU)
-        and _is_original(mlp['act'], nn.GELU)
-        and mlp['act'].approximate == 'none'
+        and all(_is_pointwise(in_mlp[name]) for name in ('fc1', 'decompose', 'fc2'))
+        and _is_depthwise(in_mlp['dwconv'])
+        and _is_scale(in_attn['sigma'])
+        and _is_scale(in_mlp['sigma'])
+        and _is_original(in_attn['act'], nn.SiLU)
+        and _is_original(act, nn.GELU)
+        and act.approximate == 'none'
         and _is_original(drop_path, DropPath)
-        and _is_original(drop, nn.Dropout)
+        and _is_original(in_mlp['drop'], nn.Dropout)
     )
 
 
-def _is_original(module: nn.Module, cls: type[nn.Module]) -> bool:
+def _is_original(module: nn.Module | None, cls: type[M]) -> TypeGuard[M]:
+    if module is None or type(module) is not cls:
+        return False
     state = module.__dict__
-    return type(module) is cls and cls.forward is FORWARDS[cls] and not (
+    return cls.forward is FORWARDS[cls] and not (
         state['_forward_hooks']
         or state['_forward_pre_hooks']
         or state['_backward_hooks']
@@ -82,11 +89,11 @@ def _is_original(module: nn.Module, cls: type[nn.Module]) -> bool:
     )  # fmt: skip
 
 
-def _is_scale(module: nn.Module) -> bool:
+def _is_scale(module: nn.Module | None) -> bool:
     return _is_original(module, ElementScale) and type(module._parameters.get('scale')) is nn.Parameter
 
 
-def _is_convolution(conv: nn.Module) -> bool:
+def _is_convolution(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
     if not _is_original(conv, nn.Conv2d):
         return False
     parameters = conv._parameters
@@ -98,11 +105,11 @@ def _is_convolution(conv: nn.Module) -> bool:
     )
 
 
-def _is_pointwise(conv: nn.Module) -> bool:
+def _is_pointwise(conv: nn.Module | None) -> bool:
     return _is_convolution(conv) and conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
 
 
-def _is_depthwise(conv: nn.Module) -> bool:
+def _is_depthwise(conv: nn.Module | None) -> bool:
     if not _is_convolution(conv):
         return False
     (height, width), (dilation, other_dilation) = conv.kernel_size, conv.dilation

@@ -9,7 +9,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import write_whole
+from ..files import write_atomic
 from ._table import OPERATORS
 
 EXTENSION = 'mmcv._ext'
@@ -74,14 +74,14 @@ def install() -> Path | None:
     if package is None or _is_compiled(extension):
         return None
     path = package / '_ext.py'
-    write_whole(path, EXTENSION_FILE.encode())
+    write_atomic(path, EXTENSION_FILE.encode())
     for distribution in packages_distributions().get('mmcv', ()):
         for record in installed_files(distribution) or ():
             location = Path(record.locate())
             if location.name == 'RECORD' and location.parent.parent == package.parent:
                 content = location.read_text()
                 if '\nmmcv/_ext.py,' not in content:
-                    write_whole(location, f'{content.rstrip()}\nmmcv/_ext.py,,\n'.encode())
+                    write_atomic(location, f'{content.rstrip()}\nmmcv/_ext.py,,\n'.encode())
     return path
 
 

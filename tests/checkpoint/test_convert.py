@@ -16,13 +16,13 @@ from mogacore.errors import UserError
 
 class TestWrite:
     @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-    def test_shared_and_strided_tensors(self, tmp_path, suffix):
+    def test_shared_and_strided_tensors_are_written(self, tmp_path, suffix):
         whole = torch.arange(12.0).reshape(3, 4)
         ckpt.write({'a': whole, 'b': whole[1], 'c': whole.T}, tmp_path / f'w{suffix}')
         found = load(tmp_path / f'w{suffix}')
         assert torch.equal(found['a'], whole) and torch.equal(found['b'], whole[1]) and torch.equal(found['c'], whole.T)
 
-    def test_a_failed_write_leaves_the_old_file_alone(self, tmp_path, monkeypatch):
+    def test_a_failed_write_leaves_the_old_file_unchanged(self, tmp_path, monkeypatch):
         path = tmp_path / 'w.pth'
         ckpt.write(weights(1), path)
 
@@ -35,12 +35,12 @@ class TestWrite:
         assert value(load(path)) == 1
         assert list(tmp_path.iterdir()) == [path]
 
-    def test_no_such_folder(self, tmp_path):
+    def test_a_missing_folder_is_an_error(self, tmp_path):
         with pytest.raises(UserError, match='cannot be written'):
             ckpt.write(weights(1), tmp_path / 'nowhere' / 'w.pth')
 
-    def test_another_suffix(self, tmp_path):
-        with pytest.raises(UserError, match=r'choose the suffix \.safetensors'):
+    def test_an_unknown_suffix_is_an_error(self, tmp_path):
+        with pytest.raises(UserError, match=r'w\.onnx has an unknown suffix: choose \.safetensors'):
             ckpt.write(weights(1), tmp_path / 'w.onnx')
 
 
@@ -55,7 +55,7 @@ class TestConvertTool:
     @pytest.mark.parametrize('flag, number', [(None, None), ('--ema', 2), ('--raw', 1)])
     @pytest.mark.parametrize('plain', ['raw', 'ema'])
     @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-    def test_takes_the_set_asked_for_and_keeps_the_other(self, tmp_path, capsys, main, flag, number, plain, suffix):
+    def test_chosen_set_comes_first_and_the_other_is_kept(self, tmp_path, capsys, main, flag, number, plain, suffix):
         content = {
             'raw': {'state_dict': weights(1), 'state_dict_ema': weights(2)},
             'ema': {'state_dict': weights(2), 'ema_state_dict': prefixed(weights(1), 'module.')},
@@ -66,16 +66,16 @@ class TestConvertTool:
         main(source, target, *([flag] if flag else []))
         assert value(load(target)) == number
         taken, other = ('ema', 'raw') if number == 2 else ('raw', 'ema')
-        said = capsys.readouterr().out
-        assert f'7 tensors, took the {taken} set' in said
+        output = capsys.readouterr().out
+        assert f'7 tensors, took the {taken} set' in output
         if suffix == '.pth':
-            assert f'kept: {other}' in said
+            assert f'kept: {other}' in output
             assert [value(load(target, ema)) for ema in (False, True)] == [1, 2]
         else:
-            assert 'kept: none' in said
+            assert 'kept: none' in output
             assert read(target)['meta']['set'] == taken
 
-    def test_names_there_and_back(self, tmp_path, main):
+    def test_names_survive_a_round_trip(self, tmp_path, main):
         torch.save(weights(1), tmp_path / 'a.pth')
         main(tmp_path / 'a.pth', tmp_path / 'b.safetensors', '--to', 'backbone-prefixed')
         assert {'backbone.norm4.running_mean', 'head.fc.weight'} <= set(load(tmp_path / 'b.safetensors'))
@@ -88,13 +88,13 @@ class TestConvertTool:
             main(tmp_path / 'a.pth', tmp_path / 'b.pth', '--to', 'published')
         assert not (tmp_path / 'b.pth').exists()
 
-    def test_class_names_stay(self, tmp_path, main):
+    def test_class_names_are_kept(self, tmp_path, main):
         meta = {'mmengine_version': '0.10.7', 'dataset_meta': {'classes': ('a', 'b')}}
         torch.save({'meta': meta, 'state_dict': weights(1)}, tmp_path / 'a.pth')
         main(tmp_path / 'a.pth', tmp_path / 'b.pth')
         assert read(tmp_path / 'b.pth')['meta']['dataset_meta'] == {'classes': ('a', 'b')}
 
-    def test_replaces_only_by_force(self, tmp_path, main):
+    def test_an_existing_file_is_replaced_only_with_force(self, tmp_path, main):
         torch.save(weights(1), tmp_path / 'a.pth')
         torch.save(weights(5), tmp_path / 'b.pth')
         with pytest.raises(UserError, match='--force'):

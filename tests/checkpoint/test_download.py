@@ -1,4 +1,4 @@
-"""Downloads from a server on the loopback: whole or partial, gone on with, checked after."""
+"""Downloads from a local server: complete, partial, resumed, verified."""
 
 import hashlib
 import threading
@@ -19,7 +19,7 @@ CONTENT = bytes(range(256)) * 8192  # 2 MiB
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``content``; after ``cut`` bytes of an answer it hangs up, as often as ``cuts`` says."""
+    """Serves ``content``; the first ``cuts`` responses break off after ``cut`` bytes."""
 
     daemon_threads = True
 
@@ -68,7 +68,7 @@ def server():
     server.server_close()
 
 
-def test_a_file_is_fetched_once_and_its_checksum_recorded(server, tmp_path):
+def test_a_file_is_downloaded_once_and_its_checksum_recorded(server, tmp_path):
     path = download.fetch(server.url(), tmp_path)
     assert path == tmp_path / 'w.pth' and path.read_bytes() == CONTENT
     assert download.recorded(path) == hashlib.sha256(CONTENT).hexdigest()
@@ -78,22 +78,22 @@ def test_a_file_is_fetched_once_and_its_checksum_recorded(server, tmp_path):
     assert len(server.ranges) == 1
 
 
-def test_a_changed_file_is_told_from_its_record(server, tmp_path):
+def test_a_changed_file_is_detected_by_its_checksum(server, tmp_path):
     path = download.fetch(server.url(), tmp_path)
     path.write_bytes(CONTENT[:-1] + b'x')
     with pytest.raises(UserError, match='has changed since its first use'):
         download.fetch(server.url(), tmp_path)
 
 
-def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path):
+def test_an_interrupted_download_resumes_where_it_stopped(server, tmp_path):
     server.cut, server.cuts = 700_000, 2
     assert download.fetch(server.url(), tmp_path).read_bytes() == CONTENT
     assert server.ranges == [None, 'bytes=700000-', 'bytes=1400000-']
 
 
-def test_what_was_fetched_before_is_kept_for_the_next_call(server, tmp_path):
+def test_a_failed_download_is_resumed_by_the_next_call(server, tmp_path):
     server.cut, server.cuts = 300_000, 3
-    with pytest.raises(UserError, match='cannot be fetched'):
+    with pytest.raises(UserError, match='cannot be downloaded'):
         download.fetch(server.url(), tmp_path)
     assert (tmp_path / 'w.pth.partial').stat().st_size == 900_000 and not (tmp_path / 'w.pth').exists()
     assert download.fetch(server.url(), tmp_path).read_bytes() == CONTENT
@@ -101,7 +101,7 @@ def test_what_was_fetched_before_is_kept_for_the_next_call(server, tmp_path):
     assert not list(tmp_path.glob('*.partial*'))
 
 
-def test_a_file_that_changed_on_the_server_is_fetched_from_the_start(server, tmp_path):
+def test_a_file_that_changed_on_the_server_is_downloaded_from_the_start(server, tmp_path):
     server.cut, server.cuts = 300_000, 3
     with pytest.raises(UserError):
         download.fetch(server.url(), tmp_path)
@@ -109,28 +109,28 @@ def test_a_file_that_changed_on_the_server_is_fetched_from_the_start(server, tmp
     assert download.fetch(server.url(), tmp_path).read_bytes() == CONTENT[::-1]
 
 
-def test_a_partial_file_that_is_whole_is_taken(server, tmp_path):
+def test_a_complete_partial_file_is_accepted(server, tmp_path):
     (tmp_path / 'w.pth.partial').write_bytes(CONTENT)
     (tmp_path / 'w.pth.partial.etag').write_text('"one"')
     assert download.fetch(server.url(), tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize('name', ['gone.pth', None])
-def test_without_network_or_file_one_line_says_what_to_fetch_by_hand(server, tmp_path, name):
-    url = server.url(name) if name else 'http://127.0.0.1:9/w.pth'  # nobody listens at the port of discard
+def test_a_failed_download_explains_the_manual_download_in_one_line(server, tmp_path, name):
+    url = server.url(name) if name else 'http://127.0.0.1:9/w.pth'  # no server listens on the discard port
     with pytest.raises(UserError) as caught:
         download.fetch(url, tmp_path)
     text = str(caught.value)
-    assert url in text and f'by hand and put it at {tmp_path}' in text and '\n' not in text
+    assert url in text and f'download it manually to {tmp_path}' in text and '\n' not in text
 
 
-def test_a_file_put_there_by_hand_is_used_without_network(tmp_path):
+def test_a_manually_downloaded_file_is_used_without_network(tmp_path):
     (tmp_path / 'w.pth').write_bytes(CONTENT)
     assert download.fetch('http://127.0.0.1:9/w.pth', tmp_path) == tmp_path / 'w.pth'
     assert download.recorded(tmp_path / 'w.pth')
 
 
-def test_every_published_name_leads_to_its_address():
+def test_every_published_name_has_its_url():
     addresses = official_weights()
     assert addresses['moganet_large'].endswith('/moganet_large_sz224_8xbs64_ep300.pth.tar')
     assert addresses['retinanet_moganet_tiny_fpn_1x_coco'].startswith(
@@ -144,7 +144,7 @@ def test_every_published_name_leads_to_its_address():
 
 @pytest.fixture
 def zoo(server, tmp_path, monkeypatch):
-    """A release of a small network under an official name, raw and averaged weights in it, on our server."""
+    """A release of a small network on our server, under an official name, with raw and averaged weights."""
     model = fill_by_name(factory.MogaNetClassifier(10, arch=TINY_ARCH))
     raw = model.state_dict()
     averaged = {name: value + 1 if value.is_floating_point() else value for name, value in raw.items()}
@@ -159,7 +159,7 @@ def zoo(server, tmp_path, monkeypatch):
     return raw, averaged
 
 
-def test_official_weights_come_with_the_set_that_the_figure_belongs_to(zoo):
+def test_official_weights_are_the_set_behind_the_published_accuracy(zoo):
     _, averaged = zoo
     for checkpoint in ('official', 'mogacore://moganet_small'):
         model = create_model('moganet_small', num_classes=10, checkpoint=checkpoint)
@@ -169,7 +169,7 @@ def test_official_weights_come_with_the_set_that_the_figure_belongs_to(zoo):
 
 
 @pytest.mark.parametrize('name', ['official', 'mogacore://moganet_small'])
-def test_init_cfg_takes_the_same_names_and_the_plain_set(zoo, name, monkeypatch):
+def test_init_cfg_accepts_the_same_names_and_uses_the_plain_set(zoo, name, monkeypatch):
     raw, _ = zoo
     monkeypatch.setattr(ckpt.sources.mmengine_checkpoint.CheckpointLoader, '_schemes', {})
     monkeypatch.setattr(ckpt.sources.mmengine_checkpoint, 'load_from_http', None)
@@ -186,8 +186,8 @@ def test_official_needs_a_published_size():
         model.init_weights()
 
 
-def test_an_address_gives_the_libraries_names_they_know(zoo, server):
-    """mmpretrain's get_model(pretrained=True) maps no names and passes over those it does not know."""
+def test_a_url_gives_the_names_that_the_libraries_expect(zoo, server):
+    """mmpretrain's get_model(pretrained=True) maps no names and skips unknown ones."""
     _, averaged = zoo
     address = server.url('moganet_small_sz224_8xbs128_ep300.pth.tar')
     state_dict = ckpt.load_from_http(address)['state_dict']

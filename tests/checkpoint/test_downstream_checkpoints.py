@@ -1,4 +1,4 @@
-"""Files of mmdet 2.x, mmseg 0.x and mmpose 0.x, made up under their names, load whole into today's models."""
+"""Synthetic files with the key names of mmdet 2.x, mmseg 0.x and mmpose 0.x load completely into current models."""
 
 import re
 from collections import OrderedDict
@@ -13,7 +13,7 @@ import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.checkpoint import CheckpointError, load_into
 from mogacore.libraries import import_quietly
 
-# Names as the old libraries wrote them, without the backbone's; {p}: weight or bias, {n}: the five of a BatchNorm.
+# Key names of the old libraries, except the backbone's; {p}: weight or bias, {n}: the five tensors of a BatchNorm.
 FPN = [r'neck\.(lateral|fpn)_convs\.\d\.conv\.{p}']
 RPN = [r'rpn_head\.rpn_(conv|cls|reg)\.{p}']
 MASK = [r'(convs\.\d\.conv|upsample|conv_logits)\.{p}']
@@ -72,7 +72,7 @@ def build(name):
 
 @pytest.fixture(params=OLD_NAMES, ids=lambda name: name.partition('_coco')[0].partition('/')[2])
 def old_file(request, tmp_path):
-    """Model, and a file of random numbers under the old names."""
+    """A model, and a file of random numbers under the old names."""
     model = build(request.param)
     state_dict = OrderedDict()
     for name, tensor in model.state_dict().items():
@@ -82,16 +82,16 @@ def old_file(request, tmp_path):
     patterns = [re.sub(r'\{[pn]\}', lambda m: expand[m[0]], pattern) for pattern in OLD_NAMES[request.param]]
     heads = [name for name in state_dict if not name.startswith('backbone.')]
     for name in heads:
-        assert any(re.fullmatch(pattern, name) for pattern in patterns), f'{name} is no name of the old library'
+        assert any(re.fullmatch(pattern, name) for pattern in patterns), f'{name} is not a name of the old library'
     for pattern in patterns:
-        assert any(re.fullmatch(pattern, name) for name in heads), f'no tensor is called {pattern}'
+        assert any(re.fullmatch(pattern, name) for name in heads), f'no tensor is named {pattern}'
     meta = dict(mmcv_version='1.7.0', CLASSES=('a', 'b'), config='model = dict()', epoch=12, iter=100, hook_msgs={})
     path = tmp_path / 'old.pth'
     torch.save({'meta': meta, 'state_dict': state_dict, 'optimizer': {'state': {}, 'param_groups': []}}, path)
     return model, path, state_dict
 
 
-def test_old_file_loads_whole(old_file):
+def test_old_file_loads_completely(old_file):
     model, path, state_dict = old_file
     report = load_into(model, path)
     assert not (report.missing or report.unexpected or report.misshapen or report.dropped)
@@ -99,10 +99,10 @@ def test_old_file_loads_whole(old_file):
         torch.testing.assert_close(model.state_dict()[name], state_dict[old_name])
 
 
-def test_a_head_of_another_number_of_classes_is_told(old_file, tmp_path):
+def test_a_head_with_another_number_of_classes_is_reported(old_file, tmp_path):
     model, _, state_dict = old_file
     name = next(name for name in reversed(state_dict) if name.endswith('.weight'))
     state_dict[name] = state_dict[name][:-1]
     torch.save({'state_dict': state_dict}, tmp_path / 'other.pth')
-    with pytest.raises(CheckpointError, match=r'1 of another shape'):
+    with pytest.raises(CheckpointError, match=r'1 misshapen \(file vs\. model\)'):
         load_into(model, tmp_path / 'other.pth')

@@ -1,4 +1,4 @@
-"""Loading into models: every missing, unexpected or misshapen key is reported."""
+"""Strict loading: every missing, unexpected or misshapen key is reported."""
 
 import pytest
 import torch
@@ -9,20 +9,20 @@ from mogacore.checkpoint import CheckpointError, load_into
 
 
 class TestLoadInto:
-    def test_what_fits_is_loaded_whole(self, tmp_path):
+    def test_matching_weights_are_loaded_completely(self, tmp_path):
         torch.save({'state_dict': prefixed(weights(1), 'module.')}, tmp_path / 'w.pth')
         model = model_of()
         report = load_into(model, tmp_path / 'w.pth')
         assert value(model.state_dict()) == 1
         assert report == ckpt.LoadReport(NAMES, (), (), (), ())
 
-    def test_a_container_or_state_dict_in_memory(self):
+    def test_a_container_or_state_dict_in_memory_is_accepted(self):
         for source in (weights(1), {'state_dict': weights(1)}):
             model = model_of()
             load_into(model, source)
             assert value(model.state_dict()) == 1
 
-    def test_every_misfit_is_told_and_nothing_loaded(self):
+    def test_every_mismatch_is_reported_and_nothing_is_loaded(self):
         state_dict = weights(1)
         del state_dict['head.bias']
         state_dict['neck.weight'] = torch.zeros(4)
@@ -33,11 +33,11 @@ class TestLoadInto:
         text = str(caught.value)
         assert '1 missing: head.bias (2, 3)' in text
         assert '1 unexpected: neck.weight (4,)' in text
-        assert '1 of another shape (file against model): head.weight (5, 3) against (2, 3)' in text
+        assert '1 misshapen (file vs. model): head.weight (5, 3) vs. (2, 3)' in text
         assert '\n' not in text
         assert value(model.state_dict()) == 0
 
-    def test_named_misfits_are_allowed_and_reported(self):
+    def test_allowed_mismatches_are_reported(self):
         state_dict = weights(1)
         del state_dict['head.bias']
         state_dict['neck.weight'] = torch.zeros(4)
@@ -51,13 +51,13 @@ class TestLoadInto:
         assert value({'w': model.state_dict()['norm4.running_mean']}) == 1
 
     @pytest.mark.parametrize('patterns', [dict(allow_missing=['neck.*']), dict(allow_unexpected=['head.*'])])
-    def test_a_pattern_allows_its_own_kind_and_names_alone(self, patterns):
+    def test_a_pattern_allows_only_its_own_kind_and_names(self, patterns):
         state_dict = weights(1)
         del state_dict['head.bias']
         with pytest.raises(CheckpointError, match=r'1 missing: head\.bias'):
             load_into(model_of(), state_dict, **patterns)
 
-    def test_long_lists_are_cut(self):
+    def test_long_lists_are_shortened(self):
         names = [f'extra{i}' for i in range(100)]
         with pytest.raises(CheckpointError, match=r'100 unexpected: extra0 .* and 95 more') as caught:
             load_into(model_of(), weights(1) | weights(1, names))
@@ -67,7 +67,7 @@ class TestLoadInto:
         load_into(model_of((*NAMES, 'norm4.num_batches_tracked')), weights(1))
 
     @pytest.mark.parametrize('prefix', ['', 'backbone.'])
-    def test_a_bare_trunk_takes_a_classification_file(self, prefix):
+    def test_a_bare_trunk_accepts_a_classification_file(self, prefix):
         trunk = [name for name in NAMES if not name.startswith('head')]
         file = weights(1, [prefix + name for name in trunk] + ['head.weight', 'head.bias'])
         model = model_of(trunk)
@@ -75,7 +75,7 @@ class TestLoadInto:
         assert value(model.state_dict()) == 1
         assert report.dropped == ('head.weight', 'head.bias')
 
-    def test_a_detector_takes_the_trunk_of_a_classification_file(self):
+    def test_a_detector_accepts_the_trunk_of_a_classification_file(self):
         trunk = [f'backbone.{name}' for name in NAMES if not name.startswith('head')]
         model = model_of([*trunk, 'neck.weight'])
         report = load_into(model, weights(1), allow_missing=['neck.*'], allow_unexpected=['head.*'])
@@ -83,7 +83,7 @@ class TestLoadInto:
         with pytest.raises(CheckpointError, match=r'unexpected: head\.weight'):
             load_into(model, weights(1), allow_missing=['neck.*'])
 
-    def test_another_size_is_named(self):
+    def test_a_file_of_another_size_is_recognized(self):
         file = {name: torch.zeros(()).expand(shape) for name, shape in golden_shapes('small').items()}
         with pytest.raises(CheckpointError, match='looks like moganet_small, the model is moganet_tiny'):
             load_into(Node(golden_shapes('tiny')), file)

@@ -42,7 +42,7 @@ class TestContainers:
         assert read(path)['meta'] == {'set': 'raw'}
         assert value(load(path)) == 1
 
-    def test_namespace_and_numpy_come_back_as_they_were(self, tmp_path):
+    def test_namespace_and_numpy_objects_are_restored(self, tmp_path):
         arrays = [
             np.arange(6.0).reshape(2, 3).T,
             np.array(['a', 'bc']),
@@ -63,7 +63,7 @@ class TestContainers:
             assert type(ours) is np.ndarray and ours.dtype == theirs.dtype and ours.flags.writeable
             np.testing.assert_array_equal(ours, theirs)
 
-    def test_numpy_2_names_are_known(self, tmp_path):
+    def test_module_names_of_numpy_1_and_2_are_supported(self, tmp_path):
         torch.save(
             {'state_dict': weights(1), 'x': np.float64(2)}, tmp_path / 'a.pth', _use_new_zipfile_serialization=False
         )
@@ -101,15 +101,15 @@ class TestEma:
         with pytest.raises(UserError, match='no EMA weights'):
             load(tmp_path / 'w.pth', ema=True)
 
-    def test_the_log_says_which_set_was_taken(self, tmp_path, monkeypatch):
-        said = []
+    def test_the_chosen_set_is_logged(self, tmp_path, monkeypatch):
+        logged = []
         monkeypatch.setattr(
-            sys.modules['mogacore.checkpoint.load'], 'print_log', lambda text, logger: said.append(text)
+            sys.modules['mogacore.checkpoint.load'], 'print_log', lambda text, logger: logged.append(text)
         )
         torch.save({'state_dict': weights(1), 'state_dict_ema': weights(2)}, tmp_path / 'w.pth')
         load(tmp_path / 'w.pth')
         load(tmp_path / 'w.pth', ema=True)
-        assert 'took the raw' in said[0] and 'took the EMA' in said[1]
+        assert 'using the raw' in logged[0] and 'using the EMA' in logged[1]
 
 
 class TestMapKeys:
@@ -131,7 +131,7 @@ class TestMapKeys:
     def test_a_name_becomes_what_the_model_expects(self, name, wanted):
         assert list(map_keys({name: torch.zeros(1)}, [wanted, 'other'])) == [wanted]
 
-    def test_a_name_nobody_expects_stays(self):
+    def test_an_unknown_name_is_kept(self):
         assert list(map_keys(weights(1, ['neck.weight', 'patch_embed1.projection.0.weight']), ['x'])) == [
             'neck.weight',
             'patch_embed1.projection.0.weight',
@@ -142,7 +142,7 @@ class TestMapKeys:
         assert map_keys(state_dict, ['norm1.weight']) == state_dict
 
     @pytest.mark.parametrize('size', ['xtiny', 'base'])
-    def test_the_published_names_there_and_back(self, size):
+    def test_published_names_survive_a_round_trip(self, size):
         shapes = golden_shapes(size)
         published = {name: torch.zeros(()) for name in shapes}
         there = ckpt.to_layout(published, 'backbone-prefixed')

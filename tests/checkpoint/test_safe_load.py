@@ -1,4 +1,4 @@
-"""Reading weight files: no pickled code runs, and every damage is one line."""
+"""Safe reading of weight files: no pickled code runs, and damage gives a one-line error."""
 
 import pickle
 
@@ -18,7 +18,7 @@ class TestRefusal:
     def test_pickled_code_is_refused_by_name_and_not_run(self, tmp_path, legacy):
         mark, path = tmp_path / 'mark', tmp_path / 'w.pth'
         torch.save({'state_dict': weights(1), 'x': Payload(mark)}, path, _use_new_zipfile_serialization=not legacy)
-        with pytest.raises(UserError, match=r'system\), which was refused: nothing of it was run'):
+        with pytest.raises(UserError, match=r'system\), which was refused and not run'):
             read(path)
         assert not mark.exists()
 
@@ -30,7 +30,7 @@ class TestRefusal:
             read(path)
         assert not mark.exists()
 
-    def test_what_other_libraries_allow_is_not_allowed_here(self, tmp_path):
+    def test_classes_that_other_libraries_allow_are_refused(self, tmp_path):
         torch.save({'state_dict': weights(1), 'x': Payload(tmp_path / 'mark')}, tmp_path / 'w.pth')
         torch.save({'state_dict': weights(1), 'x': slice(3)}, tmp_path / 's.pth')
         before = torch.serialization.get_safe_globals()
@@ -81,7 +81,7 @@ class TestRefusal:
 
 class TestDamage:
     @pytest.mark.parametrize('kind', ['zip', 'legacy', 'safetensors'])
-    def test_a_file_cut_anywhere_is_a_users_error(self, tmp_path, kind):
+    def test_a_file_truncated_anywhere_is_a_user_error(self, tmp_path, kind):
         path = tmp_path / ('w.safetensors' if kind == 'safetensors' else 'w.pth')
         if kind == 'safetensors':
             ckpt.write(weights(1), path)
@@ -90,7 +90,7 @@ class TestDamage:
         data = path.read_bytes()
         for length in {0, 1, 3, 8, 40, 100, 200, *range(0, len(data), len(data) // 15), len(data) - 1}:
             path.write_bytes(data[:length])
-            # An old file cut within the name of a class names another one.
+            # In the legacy format, a truncated class name is the name of another class.
             with pytest.raises(UserError, match=r'truncated|not a checkpoint|was refused') as caught:
                 read(path)
             assert '\n' not in str(caught.value)
@@ -98,18 +98,18 @@ class TestDamage:
     @pytest.mark.parametrize(
         'data', [b'', b'some text', b'<!DOCTYPE html><html>404</html>', b'\x89PNG\r\n\x1a\n' + bytes(50)]
     )
-    def test_another_kind_of_file_is_told(self, tmp_path, data):
+    def test_another_kind_of_file_is_reported(self, tmp_path, data):
         (tmp_path / 'w.pth').write_bytes(data)
         with pytest.raises(UserError, match='not a checkpoint'):
             read(tmp_path / 'w.pth')
 
     @pytest.mark.parametrize('name', ['nowhere.pth', '.'])
-    def test_no_file(self, tmp_path, name):
+    def test_a_missing_file_is_an_error(self, tmp_path, name):
         with pytest.raises(UserError, match='cannot be read'):
             read(tmp_path / name)
 
     @pytest.mark.parametrize('content', [[1, 2], torch.zeros(2), {'epoch': 3}, {'state_dict': {'a': 1}}, {}])
-    def test_no_state_dict(self, tmp_path, content):
+    def test_a_missing_state_dict_is_an_error(self, tmp_path, content):
         torch.save(content, tmp_path / 'w.pth')
         with pytest.raises(UserError, match=r'not a dict|no state dict'):
             load(tmp_path / 'w.pth')

@@ -1,4 +1,4 @@
-"""The loaders of mmengine read safely, from files, addresses and names."""
+"""mmengine's loaders read safely from files, URLs and names."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from mogacore.errors import UserError
 
 @pytest.fixture
 def safe_loader(monkeypatch):
-    """mmengine with our loader, and as it was after."""
+    """Register our loader in mmengine; restored afterwards."""
     monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes.copy())
     monkeypatch.setattr(mmengine_checkpoint, 'load_from_http', mmengine_checkpoint.load_from_http)
     ckpt.register_safe_loader()
@@ -62,7 +62,7 @@ def toy_runner(work_dir, max_epochs, **kwargs):
 
 
 class TestMMEngine:
-    def test_a_training_file_is_read_whole_and_resumed(self, tmp_path, safe_loader):
+    def test_a_training_file_is_read_completely_and_resumed(self, tmp_path, safe_loader):
         runner = toy_runner(tmp_path, max_epochs=1)
         runner.message_hub.update_info('best_score', np.float64(0.5))
         runner.train()
@@ -90,7 +90,7 @@ class TestMMEngine:
 
         resumed = toy_runner(tmp_path, max_epochs=2, load_from=str(path), resume=True)
         resumed.train()
-        # What was read is saved again without a trace of how it was read.
+        # Saved again, it contains ordinary objects, no placeholders.
         again = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
         assert again['meta']['epoch'] == 2
         assert len(again['message_hub']['log_scalars']['train/loss'].data[0]) == 4
@@ -132,7 +132,7 @@ class TestMMEngine:
         with pytest.raises(UserError, match='cannot be read safely'):
             CheckpointLoader.load_checkpoint(name)
 
-    def test_no_scheme_is_left_to_mmengines_own_reader(self, safe_loader):
+    def test_mmengines_own_readers_are_replaced_for_every_scheme(self, safe_loader):
         urls_only = {'load_from_torchvision', 'load_from_mmcls'}
         theirs = {
             loader.__name__

@@ -1,4 +1,4 @@
-"""State dicts, models and payloads that several tests of weight files share."""
+"""State dicts, models and payloads shared by the tests of weight files."""
 
 import os
 from collections import OrderedDict
@@ -24,7 +24,7 @@ def weights(fill, names=NAMES):
 
 
 def value(state_dict):
-    """The one number that fills all of a state dict."""
+    """The single number that fills a state dict."""
     numbers = {number for tensor in state_dict.values() for number in tensor.flatten().tolist()}
     assert len(numbers) == 1
     return numbers.pop()
@@ -35,14 +35,14 @@ def prefixed(state_dict, prefix):
 
 
 def golden_shapes(name):
-    """Published names and shapes of a size, from the file of golden outputs."""
+    """Published names and shapes of a model size, from the golden file."""
     (path,) = (ROOT / 'tests' / 'data').glob(f'moganet_{name}_*.npz')
     entries = (str(entry).split(' ', 1) for entry in np.load(path)['keys'])
     return {key: tuple(int(n) for n in shape.strip('()').split(',') if n.strip()) for key, shape in entries}
 
 
 class Node(nn.Module):
-    """A model with any names and shapes: what it computes is of no interest here."""
+    """A model with arbitrary names and shapes; it computes nothing."""
 
     def __init__(self, shapes):
         super().__init__()

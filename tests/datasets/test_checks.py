@@ -22,7 +22,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def scenes(written, tmp_path):
-    """A copy to break."""
+    """A copy that a test may damage."""
     return shutil.copytree(written, tmp_path / 'scenes')
 
 
@@ -56,7 +56,7 @@ def segmentation(root, **changes):
 
 
 def edit(dataset, change):
-    """Call ``change`` on the content of the annotation file and write it back."""
+    """Apply ``change`` to the content of the annotation file."""
     path = f'{dataset.data_root}/{dataset.ann_file}'
     with open(path) as file:
         content = json.load(file)
@@ -65,7 +65,7 @@ def edit(dataset, change):
         json.dump(content, file)
 
 
-def complaint(dataset, **counts):
+def message_for(dataset, **counts):
     with pytest.raises(UserError) as caught:
         check_dataset(dataset, **counts)
     message = str(caught.value)
@@ -77,17 +77,17 @@ def set_first(**fields):
     return lambda content: content['annotations'][0].update(fields)
 
 
-def test_good_detection_set_passes(scenes):
+def test_valid_detection_data_pass(scenes):
     check_dataset(detection(scenes), num_classes=10)
     check_dataset(dict(detection(scenes), type='mmdet.CocoDataset'))
 
 
-def test_good_pose_set_passes(scenes):
+def test_valid_pose_data_pass(scenes):
     check_dataset(pose(scenes), num_keypoints=5)
     check_dataset(pose(scenes))
 
 
-def test_good_segmentation_set_passes(scenes):
+def test_valid_segmentation_data_pass(scenes):
     check_dataset(segmentation(scenes), num_classes=11)
     check_dataset(segmentation(scenes))
 
@@ -99,59 +99,62 @@ def test_other_data_sets_are_not_checked(tmp_path):
 # COCO files
 
 
-def test_broken_json_is_told(scenes):
+def test_invalid_json_is_reported(scenes):
     (scenes / 'annotations/instances_train.json').write_text('{"images": [')
-    message = complaint(detection(scenes))
+    message = message_for(detection(scenes))
     assert 'instances_train.json cannot be read as JSON' in message
 
 
 @pytest.mark.parametrize('content', ['[]', '{"images": []}', '{"images": {}, "annotations": [], "categories": []}'])
-def test_json_that_is_not_coco_is_told(scenes, content):
+def test_json_that_is_not_coco_is_reported(scenes, content):
     (scenes / 'annotations/instances_train.json').write_text(content)
-    message = complaint(detection(scenes))
+    message = message_for(detection(scenes))
     assert 'instances_train.json' in message and "'images'" in message
 
 
 @pytest.mark.parametrize('key', ['images', 'annotations', 'categories'])
-def test_absent_list_is_told(scenes, key):
+def test_missing_list_is_reported(scenes, key):
     edit(detection(scenes), lambda content: content.pop(key))
-    assert f'is no COCO file, it has no list {key!r}' in complaint(detection(scenes))
+    assert (
+        f'is not a COCO file: it lacks the list {key!r}, required are images, annotations, categories'
+        in message_for(detection(scenes))
+    )
 
 
 @pytest.mark.parametrize('key', ['images', 'annotations'])
-def test_empty_list_is_told(scenes, key):
+def test_empty_list_is_reported(scenes, key):
     edit(detection(scenes), lambda content: content[key].clear())
-    assert f'is empty, its list {key!r} holds nothing' in complaint(detection(scenes))
+    assert f'list {key!r} is empty' in message_for(detection(scenes))
 
 
-def test_absent_field_is_told(scenes):
+def test_missing_field_is_reported(scenes):
     edit(detection(scenes), lambda content: content['annotations'][2].pop('area'))
-    message = complaint(detection(scenes))
-    assert "annotations without 'area', the first has id 3" in message and ': 1 of ' in message
+    message = message_for(detection(scenes))
+    assert "annotations lack 'area', the first has id 3" in message and ': 1 of ' in message
 
 
-def test_id_used_twice_is_told(scenes):
+def test_duplicate_id_is_reported(scenes):
     edit(detection(scenes), lambda content: content['annotations'][1].update(id=1))
-    assert '2 of the annotations have id 1' in complaint(detection(scenes))
+    assert '2 of the annotations have id 1' in message_for(detection(scenes))
 
 
 @pytest.mark.parametrize('key, kind', [('image_id', 'images'), ('category_id', 'categories')])
 @pytest.mark.parametrize('make', [detection, pose])
-def test_unknown_id_is_told(scenes, make, key, kind):
+def test_unknown_id_is_reported(scenes, make, key, kind):
     edit(make(scenes), set_first(**{key: 77}))
-    message = complaint(make(scenes))
-    assert f'name an {key} that is not among the {kind} (such as 77), the first has id 1' in message
+    message = message_for(make(scenes))
+    assert f'have a {key} that is not among the {kind} (such as 77), the first has id 1' in message
 
 
 @pytest.mark.parametrize('box', [[1, 2, 3], [1, 2, 3, None], [1, 2, 3, float('nan')], None])
 @pytest.mark.parametrize('make', [detection, pose])
-def test_box_that_is_not_four_numbers_is_told(scenes, make, box):
+def test_box_that_is_not_four_numbers_is_reported(scenes, make, box):
     edit(make(scenes), set_first(bbox=box))
-    message = complaint(make(scenes))
+    message = message_for(make(scenes))
     assert 'a bbox that is not 4 numbers, the first has id 1' in message and ': 1 of ' in message
 
 
-def test_flat_box_passes_as_mmdet_drops_it(scenes):
+def test_box_without_width_passes_since_mmdet_drops_it(scenes):
     edit(detection(scenes), set_first(bbox=[1, 2, 0, 4]))
     check_dataset(detection(scenes))
 
@@ -159,43 +162,43 @@ def test_flat_box_passes_as_mmdet_drops_it(scenes):
 # Classes
 
 
-def test_class_that_the_file_lacks_is_told(scenes):
+def test_class_missing_in_the_file_is_reported(scenes):
     dataset = detection(scenes)
     dataset.metainfo.classes = ('0', '1', 'two')
-    message = complaint(dataset, num_classes=3)
-    assert 'metainfo.classes names two, but' in message and 'categories 0, 1, 2, 3, 4, 5, 6, 7, 8, 9:' in message
+    message = message_for(dataset, num_classes=3)
+    assert 'metainfo.classes has two, but' in message and 'categories 0, 1, 2, 3, 4, 5, 6, 7, 8, 9:' in message
 
 
-def test_some_of_the_classes_pass(scenes):
+def test_a_subset_of_the_classes_passes(scenes):
     dataset = detection(scenes)
     dataset.metainfo.classes = ('1', '7')
     check_dataset(dataset, num_classes=2)
 
 
-def test_classes_in_another_order_are_told(scenes):
+def test_classes_in_another_order_are_reported(scenes):
     dataset = detection(scenes)
     dataset.metainfo.classes = ('7', '1')
-    message = complaint(dataset, num_classes=2)
-    assert 'in another order' in message and 'write it as 1, 7' in message
+    message = message_for(dataset, num_classes=2)
+    assert 'in its order' in message and 'use 1, 7' in message
 
 
-def test_number_of_classes_unlike_the_head_is_told(scenes):
-    message = complaint(detection(scenes), num_classes=80)
-    assert 'metainfo.classes names 10 classes, but the model has 80' in message
+def test_number_of_classes_that_differs_from_the_head_is_reported(scenes):
+    message = message_for(detection(scenes), num_classes=80)
+    assert 'metainfo.classes has 10 classes, but the model has 80' in message
 
 
-def test_head_unlike_the_80_classes_of_coco_is_told(scenes):
+def test_head_without_the_80_classes_of_coco_is_reported(scenes):
     dataset = detection(scenes)
     del dataset['metainfo']
-    message = complaint(dataset, num_classes=10)
+    message = message_for(dataset, num_classes=10)
     assert 'CocoDataset without metainfo.classes has 80 classes, but the model has 10' in message
     check_dataset(dataset, num_classes=80)
 
 
-def test_text_for_classes_is_told(scenes):
+def test_string_for_classes_is_reported(scenes):
     dataset = detection(scenes)
     dataset.metainfo.classes = 'cell'
-    assert "for one class write classes=('cell',)" in complaint(dataset)
+    assert "for one class, use ('cell',)" in message_for(dataset)
 
 
 def test_classes_are_read_from_a_file(scenes):
@@ -205,24 +208,24 @@ def test_classes_are_read_from_a_file(scenes):
     check_dataset(dataset, num_classes=10)
 
 
-# Pictures
+# Images
 
 
 @pytest.mark.parametrize('make', [detection, pose])
-def test_missing_pictures_are_told(scenes, make):
+def test_missing_images_are_reported(scenes, make):
     for name in ('0001.png', '0003.png'):
         (scenes / 'train' / name).unlink()
-    message = complaint(make(scenes))
-    assert '2 of 4 pictures' in message and f'not in {scenes}/train, the first is 0001.png' in message
+    message = message_for(make(scenes))
+    assert '2 of 4 images' in message and f'not in {scenes}/train, the first is 0001.png' in message
 
 
-def test_missing_picture_folder_is_told(scenes):
+def test_missing_image_folder_is_reported(scenes):
     dataset = detection(scenes)
     dataset.data_prefix.img = 'images'
-    assert f'folder {scenes}/images of the pictures' in complaint(dataset)
+    assert f'folder {scenes}/images with the images' in message_for(dataset)
 
 
-def test_pictures_in_subfolders_are_found(scenes):
+def test_images_in_subfolders_are_found(scenes):
     def move(content):
         for image in content['images']:
             image['file_name'] = f'train/{image["file_name"]}'
@@ -232,7 +235,7 @@ def test_pictures_in_subfolders_are_found(scenes):
     edit(dataset, move)
     check_dataset(dataset)
     edit(dataset, lambda content: content['images'][0].update(file_name='other/0000.png'))
-    assert 'the first is other/0000.png' in complaint(dataset)
+    assert 'the first is other/0000.png' in message_for(dataset)
 
 
 def test_large_sets_are_sampled_evenly(scenes, monkeypatch):
@@ -241,24 +244,24 @@ def test_large_sets_are_sampled_evenly(scenes, monkeypatch):
     monkeypatch.setattr(checks, 'MAX_OPENED', 2)
     check_dataset(detection(scenes))
     (scenes / 'train/0002.png').unlink()
-    assert '1 of 2 pictures' in complaint(detection(scenes))
+    assert '1 of 2 images' in message_for(detection(scenes))
 
 
-@pytest.mark.parametrize('content', [b'', b'no picture', b'\x89PNG\r\n\x1a\n\x00'])
+@pytest.mark.parametrize('content', [b'', b'not an image', b'\x89PNG\r\n\x1a\n\x00'])
 @pytest.mark.parametrize('make', [detection, pose, segmentation])
-def test_broken_picture_is_told(scenes, make, content):
+def test_corrupt_image_is_reported(scenes, make, content):
     (scenes / 'train/0002.png').write_bytes(content)
-    assert f'picture {scenes}/train/0002.png cannot be read' in complaint(make(scenes))
+    assert f'image {scenes}/train/0002.png is empty, truncated or not an image' in message_for(make(scenes))
 
 
 @pytest.mark.parametrize('make', [detection, pose])
-def test_picture_of_another_size_is_told(scenes, make):
+def test_image_of_another_size_is_reported(scenes, make):
     Image.new('RGB', (40, 30)).save(scenes / 'train/0002.png')
-    message = complaint(make(scenes))
-    assert '0002.png is 40 x 30 px' in message and 'says 128 x 128' in message
+    message = message_for(make(scenes))
+    assert '0002.png is 40 x 30 px' in message and 'but 128 x 128 in' in message
 
 
-def test_picture_counts_as_its_exif_tag_turns_it(scenes):
+def test_exif_orientation_is_applied_to_the_image_size(scenes):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new('RGB', (40, 30)).save(scenes / 'train/turned.jpg', exif=exif)
@@ -271,16 +274,16 @@ def test_picture_counts_as_its_exif_tag_turns_it(scenes):
 # Masks
 
 
-def test_mask_of_another_size_is_told(scenes):
+def test_mask_of_another_size_is_reported(scenes):
     edit(detection(scenes), set_first(segmentation={'counts': [0, 1200], 'size': [40, 30]}))
-    message = complaint(detection(scenes))
-    assert 'mask whose size is not that of its image, the first has id 1' in message and ': 1 of ' in message
+    message = message_for(detection(scenes))
+    assert 'mask whose size differs from that of the image, the first has id 1' in message and ': 1 of ' in message
 
 
 @pytest.mark.parametrize('polygons', [[[1, 2, 3, 4]], [[]], [1, 2, 3, 4, 5, 6]])
-def test_too_short_polygon_is_told(scenes, polygons):
+def test_too_short_polygon_is_reported(scenes, polygons):
     edit(detection(scenes), set_first(segmentation=polygons))
-    assert 'no polygon of 6 or more numbers, the first has id 1' in complaint(detection(scenes))
+    assert 'no polygon of 6 or more numbers, the first has id 1' in message_for(detection(scenes))
 
 
 def test_polygons_pass(scenes):
@@ -288,10 +291,10 @@ def test_polygons_pass(scenes):
     check_dataset(detection(scenes))
 
 
-def test_absent_mask_is_told_if_the_pipeline_loads_it(scenes):
+def test_missing_mask_is_reported_if_the_pipeline_loads_it(scenes):
     dataset = detection(scenes)
     edit(dataset, set_first(segmentation=[]))
-    assert 'lack the segmentation' in complaint(dataset)
+    assert 'lack the segmentation' in message_for(dataset)
     dataset.pipeline[1].with_mask = False
     check_dataset(dataset)
 
@@ -299,85 +302,85 @@ def test_absent_mask_is_told_if_the_pipeline_loads_it(scenes):
 # Keypoints
 
 
-def test_head_with_another_number_of_keypoints_is_told(scenes):
-    message = complaint(pose(scenes), num_keypoints=17)
+def test_head_with_another_number_of_keypoints_is_reported(scenes):
+    message = message_for(pose(scenes), num_keypoints=17)
     assert 'metainfo.keypoint_info has 5 keypoints, but the head has 17' in message and 'head.out_channels' in message
 
 
-def test_category_with_another_number_of_keypoints_is_told(scenes):
+def test_category_with_another_number_of_keypoints_is_reported(scenes):
     dataset = pose(scenes)
     del dataset['metainfo']
-    message = complaint(dataset, num_keypoints=17)
+    message = message_for(dataset, num_keypoints=17)
     assert "category 'digit' has 5 keypoints, but the model has 17" in message
 
 
 @pytest.mark.parametrize('keypoints, count', [([1, 2, 2] * 4, 12), (None, 0)])
-def test_annotation_with_another_number_of_keypoints_is_told(scenes, keypoints, count):
+def test_annotation_with_another_number_of_keypoints_is_reported(scenes, keypoints, count):
     edit(pose(scenes), set_first(keypoints=keypoints))
-    message = complaint(pose(scenes), num_keypoints=5)
-    assert f'hold {count} keypoint numbers, not the 15 of the model, the first has id 1' in message
+    message = message_for(pose(scenes), num_keypoints=5)
+    assert f'have {count} keypoint values, but the model needs 15, the first has id 1' in message
 
 
-def test_file_without_keypoints_is_told(scenes):
+def test_file_without_keypoints_is_reported(scenes):
     dataset = pose(scenes)
     dataset.ann_file = 'annotations/instances_train.json'
-    assert 'no annotation has both bbox and keypoints' in complaint(dataset)
+    assert 'no annotation has both bbox and keypoints' in message_for(dataset)
 
 
 # Segmentation
 
 
-@pytest.mark.parametrize('key, kind', [('img_path', 'pictures'), ('seg_map_path', 'maps')])
-def test_missing_segmentation_folder_is_told(scenes, key, kind):
+@pytest.mark.parametrize('key, kind', [('img_path', 'images'), ('seg_map_path', 'maps')])
+def test_missing_segmentation_folder_is_reported(scenes, key, kind):
     dataset = segmentation(scenes)
     dataset.data_prefix[key] = 'nowhere'
-    assert f'folder {scenes}/nowhere of the {kind} is missing' in complaint(dataset)
+    assert f'folder {scenes}/nowhere with the {kind} not found' in message_for(dataset)
     del dataset.data_prefix[key]
-    assert f'has no {key}' in complaint(dataset)
+    assert f'has no {key}' in message_for(dataset)
 
 
-def test_empty_folders_are_told(scenes):
+def test_empty_folders_are_reported(scenes):
     dataset = segmentation(scenes)
     for folder in ('train', 'segmentation/train'):
         (scenes / folder).rename(scenes / 'away' if folder == 'train' else scenes / 'maps')
         (scenes / folder).mkdir()
-    assert 'no picture that ends in .png, it is empty' in complaint(dataset)
+    assert 'no images with suffix .png, it is empty' in message_for(dataset)
     dataset.data_prefix.img_path = 'away'
-    assert '4 of 4 maps are not in' in complaint(dataset)
+    assert '4 of 4 maps are not in' in message_for(dataset)
 
 
-def test_wrong_suffix_is_told(scenes):
+def test_wrong_suffix_is_reported(scenes):
     dataset = segmentation(scenes)
     del dataset['img_suffix']
-    assert 'ends in .jpg, but 4 other files, such as 0000.png: set img_suffix' in complaint(dataset)
+    assert 'suffix .jpg, only 4 other files, such as 0000.png: set img_suffix' in message_for(dataset)
 
 
-def test_pictures_without_map_are_told(scenes):
+def test_images_without_map_are_reported(scenes):
     for name in ('0001.png', '0002.png'):
         (scenes / 'segmentation/train' / name).unlink()
-    message = complaint(segmentation(scenes))
+    message = message_for(segmentation(scenes))
     assert '2 of 4 maps' in message and f'in {scenes}/segmentation/train, the first is 0001.png' in message
 
 
-def test_pictures_of_a_list_are_checked(scenes):
+def test_images_in_a_list_file_are_checked(scenes):
     (scenes / 'train.txt').write_text('0000\n0009\n')
-    assert '1 of 2 pictures' in complaint(segmentation(scenes, ann_file='train.txt'))
+    assert '1 of 2 images' in message_for(segmentation(scenes, ann_file='train.txt'))
     (scenes / 'train.txt').write_text('')
-    assert 'train.txt is empty' in complaint(segmentation(scenes, ann_file='train.txt'))
+    assert 'train.txt is empty' in message_for(segmentation(scenes, ann_file='train.txt'))
 
 
-def test_map_of_another_size_is_told(scenes):
+def test_map_of_another_size_is_reported(scenes):
     Image.new('L', (40, 30)).save(scenes / 'segmentation/train/0001.png')
-    message = complaint(segmentation(scenes))
-    assert 'train/0001.png is 40 x 30 px' in message and 'its picture 128 x 128' in message
+    message = message_for(segmentation(scenes))
+    assert 'train/0001.png is 40 x 30 px' in message and 'its image 128 x 128' in message
 
 
 @pytest.mark.parametrize('share', [0, 0.1, 0.7])
-def test_truncated_map_is_told(scenes, share):
+def test_truncated_map_is_reported(scenes, share):
     path = scenes / 'segmentation/train/0003.png'
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    assert f'picture {path} cannot be read' in complaint(segmentation(scenes))
+    assert f'image {path} is empty, truncated or not an image' in message_for(segmentation(scenes))
 
 
 def write_map(scenes, *values):
@@ -385,38 +388,38 @@ def write_map(scenes, *values):
 
 
 @pytest.mark.parametrize('reduce_zero_label, highest', [(False, 10), (True, 11)])
-def test_map_value_without_class_is_told(scenes, reduce_zero_label, highest):
+def test_map_value_without_class_is_reported(scenes, reduce_zero_label, highest):
     dataset = segmentation(scenes, reduce_zero_label=reduce_zero_label)
     write_map(scenes, 0, highest, 255)
     check_dataset(dataset, num_classes=11)
     write_map(scenes, 0, highest, highest + 1, 255)
-    message = complaint(dataset, num_classes=11)
+    message = message_for(dataset, num_classes=11)
     assert f'0001.png has the value {highest + 1} (1 of its 4 values' in message
     assert f'0 to {highest} and 255 are allowed for num_classes=11' in message
 
 
-def test_ade20k_leaves_its_zero_out(scenes):
+def test_ade20k_ignores_zero_by_default(scenes):
     write_map(scenes, 0, 150)
     check_dataset(segmentation(scenes, type='ADE20KDataset'), num_classes=150)
     write_map(scenes, 0, 151)
-    assert 'has the value 151' in complaint(segmentation(scenes, type='ADE20KDataset'), num_classes=150)
+    assert 'has the value 151' in message_for(segmentation(scenes, type='ADE20KDataset'), num_classes=150)
 
 
-def test_colour_map_is_told(scenes):
+def test_color_map_is_reported(scenes):
     Image.new('RGB', (128, 128)).save(scenes / 'segmentation/train/0001.png')
-    assert '0001.png is a colour picture' in complaint(segmentation(scenes))
+    assert '0001.png is a color image' in message_for(segmentation(scenes))
 
 
-def test_segmentation_classes_unlike_the_head_are_told(scenes):
+def test_segmentation_classes_that_differ_from_the_head_are_reported(scenes):
     dataset = segmentation(scenes, metainfo=dict(classes=CLASSES))
-    assert 'names 10 classes, but the model has 11' in complaint(dataset, num_classes=11)
+    assert 'has 10 classes, but the model has 11' in message_for(dataset, num_classes=11)
 
 
 # Errors of the loaders
 
 
-class Pictures:
-    """One picture or map, loaded as the library does."""
+class ImageDataset:
+    """A data set of one image or map, read with a library's loader."""
 
     def __init__(self, load, path):
         self.load, self.path = load, str(path)
@@ -437,18 +440,18 @@ def make_loader(library):
 
 
 def load_error(library, path, num_workers):
-    loader = DataLoader(Pictures(make_loader(library), path), num_workers=num_workers)
+    loader = DataLoader(ImageDataset(make_loader(library), path), num_workers=num_workers)
     try:
         next(iter(loader))
     except Exception as error:  # its class depends on the library and the file
-        return error.with_traceback(None)  # lets go of the workers
+        return error.with_traceback(None)  # releases the workers
     pytest.fail('the file was loaded')
 
 
-def break_picture(scenes, how):
+def damage_image(scenes, how):
     path = scenes / 'train/0001.png'
     content = path.read_bytes()
-    path.write_bytes({'empty': b'', 'text': b'no picture', 'truncated': content[:5000], 'missing': b''}[how])
+    path.write_bytes({'empty': b'', 'text': b'not an image', 'truncated': content[:5000], 'missing': b''}[how])
     if how == 'missing':
         path.unlink()
     return path
@@ -459,15 +462,15 @@ def break_picture(scenes, how):
 )
 @pytest.mark.parametrize('library', ['mmcv', 'mmpose', 'mmseg'])
 def test_error_of_a_loader_is_explained(scenes, library, how, num_workers):
-    path = break_picture(scenes, how)
+    path = damage_image(scenes, how)
     line = explain(load_error(library, path, num_workers))
     assert '\n' not in line
     if how == 'missing':
-        assert line.startswith(f'picture {path} is missing')
+        assert line.startswith(f'image {path} not found')
     elif library == 'mmpose' or (library == 'mmcv' and how != 'empty'):
-        assert line.startswith(f'picture {path} cannot be read')
-    else:  # the library does not name it
-        assert line.startswith('a picture or map of the data set is empty, truncated or no picture')
+        assert line.startswith(f'image {path} is empty, truncated or not an image')
+    else:  # the library does not report the file
+        assert line.startswith('an image or map of the data set is empty, truncated or not an image')
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def make_rng(*seed):
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def read_grey(path):
+def read_gray(path):
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert image.dtype == np.uint8 and image.ndim == 2
     return image
@@ -66,7 +66,7 @@ def test_held_out_is_a_fifth_of_every_class():
         assert held_out[labels == label].mean() == pytest.approx(0.2, abs=0.005)
 
 
-def test_every_digit_is_written_once_below_its_class(root):
+def test_every_digit_is_written_once_in_the_folder_of_its_class(root):
     _, labels, held_out = load_digits()
     found = sorted((int(p.stem), p.parent.name, p.parents[1].name) for p in (root / 'classification').rglob('*.png'))
     splits = ['val' if held else 'train' for held in held_out]
@@ -77,8 +77,8 @@ def test_classification_images_are_the_digits_enlarged(root):
     source = load_sklearn_digits().images
     for path in (root / 'classification').rglob('*.png'):
         expected = cv2.resize(source[int(path.stem)] / 16 * 255, (32, 32), interpolation=cv2.INTER_CUBIC)
-        # The digits are rounded to whole levels before, the pixels after.
-        assert np.abs(read_grey(path) - np.clip(expected, 0, 255)).max() < 1.3
+        # Ours rounds to integers before and after enlarging.
+        assert np.abs(read_gray(path) - np.clip(expected, 0, 255)).max() < 1.3
 
 
 def read_scenes(root, kind, split):
@@ -87,7 +87,7 @@ def read_scenes(root, kind, split):
         yield coco, image, coco.loadAnns(sorted(coco.getAnnIds(image['id'])))
 
 
-def test_scene_images_are_there_and_coloured(root, split):
+def test_scene_images_exist_and_are_colored(root, split):
     names = [image['file_name'] for _, image, _ in read_scenes(root, 'instances', split)]
     assert len(names) == {'train': 12, 'val': 8}[split]
     assert names == sorted(path.name for path in (root / 'scenes' / split).iterdir())
@@ -104,10 +104,10 @@ def test_class_map_is_the_sum_of_the_instance_masks(root, split):
             mask = coco.annToMask(annotation)
             assert not expected[mask == 1].any(), 'masks of visible ink must not overlap'
             expected += mask * annotation['category_id']
-        assert np.array_equal(read_grey(root / 'scenes' / 'segmentation' / split / image['file_name']), expected)
+        assert np.array_equal(read_gray(root / 'scenes' / 'segmentation' / split / image['file_name']), expected)
 
 
-def test_boxes_and_areas_are_those_of_the_masks(root, split):
+def test_boxes_and_areas_match_the_masks(root, split):
     for coco, _, annotations in read_scenes(root, 'instances', split):
         assert 2 <= len(annotations) <= 5
         for annotation in annotations:
@@ -140,7 +140,7 @@ def test_categories_are_ten_digits_or_one_digit_with_keypoints(root, split):
     assert {annotation['category_id'] for annotation in annotations} == {category['id']}
 
 
-def test_scenes_show_the_digits_of_their_split_alone(root, split):
+def test_scenes_show_only_digits_of_their_split(root, split):
     _, labels, held_out = load_digits()
     for _, _, annotations in read_scenes(root, 'instances', split):
         for annotation in annotations:
@@ -151,23 +151,23 @@ def test_scenes_show_the_digits_of_their_split_alone(root, split):
 def test_the_topmost_digit_has_the_shape_of_its_source(root, split):
     images, _, _ = load_digits()
     for coco, _, annotations in read_scenes(root, 'instances', split):
-        seen = crop_to_ink(coco.annToMask(annotations[-1]) == 1)
+        ink = crop_to_ink(coco.annToMask(annotations[-1]) == 1)
         source = images[annotations[-1]['source_index']]
         shapes = [crop_to_ink(glyph(source, size) >= 128) for size in range(30, 65)]
-        assert any(np.array_equal(seen, shape) for shape in shapes)
+        assert any(np.array_equal(ink, shape) for shape in shapes)
 
 
-def test_ink_stands_out_and_is_hardly_hidden():
+def test_ink_is_brighter_than_the_background_and_mostly_visible():
     digits = load_digits()[0]
     for seed in range(20):
         image, instances, pasted = draw_scene(make_rng(seed), digits)
-        ground = image[instances == 0].mean()
+        background = image[instances == 0].mean()
         for order, index in enumerate(pasted, start=1):
             ink = instances == order
-            assert image[ink].mean() > ground + 40
-            # Enlarging scales the ink evenly: 64 px glyphs give its share of the tile.
-            share = (glyph(digits[index], 64) >= 128).mean()
-            assert ink.sum() > 0.85 * MIN_VISIBLE * share * 30**2
+            assert image[ink].mean() > background + 40
+            # The ink fraction hardly depends on the size: measure it on 64 px glyphs.
+            fraction = (glyph(digits[index], 64) >= 128).mean()
+            assert ink.sum() > 0.85 * MIN_VISIBLE * fraction * 30**2
 
 
 def test_scenes_scale_with_the_canvas():
@@ -188,7 +188,7 @@ def test_ties_between_extreme_pixels_go_to_the_middle_one():
 
 
 @pytest.mark.parametrize('fill', [0, 1, 'random'])
-def test_run_lengths_decode_to_the_mask(fill):
+def test_rle_decodes_to_the_mask(fill):
     mask = make_rng(0).random((5, 7)) < 0.5 if fill == 'random' else np.full((5, 7), bool(fill))
     for image in (mask, ~mask):
         assert np.array_equal(coco_mask.decode(coco_mask.frPyObjects(encode_rle(image), 5, 7)), image)
@@ -201,7 +201,7 @@ def test_moving_file_has_the_format_of_moving_mnist(root):
     assert [path.name for path in sorted((root / 'moving').iterdir())] == ['digits.json', 'mnist_test_seq.npy']
 
 
-def test_moving_digits_are_held_out_ones(root):
+def test_moving_sequences_show_only_held_out_digits(root):
     images, _, held_out = load_digits()
     glyphs = [glyph(image, 28) for image in images]
     sequences = np.load(root / 'moving' / 'mnist_test_seq.npy')
@@ -233,7 +233,7 @@ def test_moving_sequence_equals_the_published_rule():
         assert np.array_equal(moving_sequence(make_rng(seed), digits), expected)
 
 
-def test_motion_is_constant_between_the_walls_and_turns_at_them():
+def test_speed_is_constant_between_the_walls_and_direction_changes_only_at_them():
     digits = np.stack([np.zeros((28, 28), np.uint8), np.full((28, 28), 255, np.uint8)])
     turns = stretches = 0
     for seed in range(60):
@@ -245,7 +245,7 @@ def test_motion_is_constant_between_the_walls_and_turns_at_them():
         at_wall = ((corners == 0) | (corners == 36)).any(axis=1)
         for start, end in combinations(range(20), 2):
             if not at_wall[start : end + 1].any():
-                # 0.1 of 36 px a frame; both ends are cut to whole pixels.
+                # 0.1 of 36 px per frame; both positions are truncated to whole pixels.
                 assert np.hypot(*(corners[end] - corners[start])) == pytest.approx(3.6 * (end - start), abs=np.sqrt(2))
                 stretches += 1
         directions = np.sign(np.diff(corners, axis=0))
@@ -256,17 +256,17 @@ def test_motion_is_constant_between_the_walls_and_turns_at_them():
     assert turns > 10 and stretches > 100
 
 
-def test_a_digit_larger_than_the_canvas_is_refused():
+def test_digit_larger_than_the_canvas_is_refused():
     with pytest.raises(ValueError, match=r'28 px do not fit.*16 px'):
         moving_sequence(make_rng(0), np.zeros((1, 28, 28), np.uint8), canvas=16)
 
 
-def test_two_runs_give_the_same_bytes(root, tmp_path):
+def test_two_runs_write_the_same_bytes(root, tmp_path):
     write_digits(tmp_path / 'again', **SMALL)
     assert contents(tmp_path / 'again') == contents(root)
 
 
-def test_pixels_are_those_of_every_other_machine():
+def test_pixels_are_the_same_on_every_machine():
     images, _, held_out = load_digits()
     digest = hashlib.sha256()
     for seed in range(5):
@@ -276,7 +276,7 @@ def test_pixels_are_those_of_every_other_machine():
     assert digest.hexdigest()[:16] == '481185faca7506db'
 
 
-def test_seed_and_counts_change_what_they_should_alone(root, tmp_path):
+def test_scenes_depend_on_the_seed_but_not_on_the_counts(root, tmp_path):
     write_digits(tmp_path / 'more', ('scenes',), num_train_scenes=3, num_val_scenes=9)
     write_digits(tmp_path / 'other', ('scenes',), num_train_scenes=3, num_val_scenes=1, seed=1)
     more, other, first = contents(tmp_path / 'more'), contents(tmp_path / 'other'), contents(root)
@@ -296,9 +296,9 @@ def test_counts_are_returned_and_a_second_call_writes_nothing(root, monkeypatch)
         assert counts['scenes'][f'{split} digits'] == len(coco['annotations'])
 
 
-def test_an_interrupted_run_leaves_nothing_and_the_next_one_completes(tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_no_files_and_the_next_run_succeeds(tmp_path, monkeypatch):
     def interrupt(path, _):
-        Path(path).write_bytes(b'half')
+        Path(path).write_bytes(b'partial')
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -310,7 +310,7 @@ def test_an_interrupted_run_leaves_nothing_and_the_next_one_completes(tmp_path, 
 
 
 @pytest.mark.parametrize('changed', [{'num_sequences': 2}, {'seed': 1}])
-def test_other_parameters_in_the_way_are_refused(tmp_path, changed):
+def test_existing_part_with_other_parameters_is_refused(tmp_path, changed):
     write_digits(tmp_path, ('moving',), num_sequences=1)
     before = contents(tmp_path)
     with pytest.raises(UserError, match=r"moving holds digits made with .*'num_sequences': 1.*choose another root"):
@@ -319,13 +319,13 @@ def test_other_parameters_in_the_way_are_refused(tmp_path, changed):
 
 
 @pytest.mark.parametrize('marker', [None, '', '[]', '{"parameters": {}}'])
-def test_a_foreign_folder_is_refused_and_kept(tmp_path, marker):
+def test_an_unrelated_folder_is_refused_and_kept(tmp_path, marker):
     (tmp_path / 'moving').mkdir()
     (tmp_path / 'moving' / 'mine.txt').write_text('keep')
     if marker is not None:
         (tmp_path / 'moving' / 'digits.json').write_text(marker)
     before = contents(tmp_path)
-    with pytest.raises(UserError, match='moving is in the way, not a complete set of digits'):
+    with pytest.raises(UserError, match='moving exists but is not a complete set of digits'):
         write_digits(tmp_path, ('moving',), num_sequences=1)
     assert contents(tmp_path) == before
 
@@ -334,10 +334,10 @@ def test_a_foreign_folder_is_refused_and_kept(tmp_path, marker):
     ('arguments', 'message'),
     [
         ({'parts': ('moving', 'pose')}, "part 'pose' is unknown: choose from classification, scenes, moving"),
-        ({'num_train_scenes': 0}, 'num_train_scenes is 0: give 1 or more'),
-        ({'num_val_scenes': -1}, 'num_val_scenes is -1: give 1 or more'),
-        ({'num_sequences': 0}, 'num_sequences is 0: give 1 or more'),
-        ({'seed': -1}, 'seed is -1: give 0 or more'),
+        ({'num_train_scenes': 0}, 'num_train_scenes is 0: use 1 or more'),
+        ({'num_val_scenes': -1}, 'num_val_scenes is -1: use 1 or more'),
+        ({'num_sequences': 0}, 'num_sequences is 0: use 1 or more'),
+        ({'seed': -1}, 'seed is -1: use 0 or more'),
     ],
 )
 def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
@@ -346,13 +346,13 @@ def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
     assert not (tmp_path / 'digits').exists()
 
 
-def test_a_file_in_place_of_the_root_is_refused(tmp_path):
+def test_root_below_a_file_is_refused(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(UserError, match='cannot be made a folder'):
+    with pytest.raises(UserError, match='cannot create folder'):
         write_digits(tmp_path / 'file' / 'digits')
 
 
-def test_missing_scikit_learn_is_named(tmp_path, monkeypatch):
+def test_missing_scikit_learn_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr('mogacore.datasets.digits.find_spec', lambda name: None)
     with pytest.raises(UserError, match='pip install scikit-learn'):
         write_digits(tmp_path, ('moving',))

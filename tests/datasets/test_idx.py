@@ -9,7 +9,7 @@ from mogacore.errors import UserError
 
 @pytest.fixture
 def fashion_folder(tmp_path):
-    """Four files in the format of the real ones, 6 train and 4 test images; the test ones gzipped."""
+    """Four files in Fashion-MNIST's format, with 6 training and 4 test images; the test files are gzipped."""
     rng = np.random.default_rng(0)
     for prefix, num, suffix in (('train', 6, ''), ('t10k', 4, '.gz')):
         write_idx(tmp_path / f'{prefix}-images-idx3-ubyte{suffix}', rng.integers(0, 256, (num, 28, 28)))
@@ -19,26 +19,26 @@ def fashion_folder(tmp_path):
 
 @pytest.mark.parametrize('suffix', ['', '.gz'])
 @pytest.mark.parametrize('shape', [(5,), (3, 4, 6)])
-def test_array_comes_back_as_written(tmp_path, shape, suffix):
+def test_reading_returns_the_written_array(tmp_path, shape, suffix):
     array = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     write_idx(tmp_path / f'values-ubyte{suffix}', array)
     np.testing.assert_array_equal(read_idx(tmp_path / 'values-ubyte'), array)
 
 
-def test_missing_file_is_told(tmp_path):
-    with pytest.raises(UserError, match=r'images-ubyte \(or the same with .gz\) is missing'):
+def test_missing_file_is_reported(tmp_path):
+    with pytest.raises(UserError, match=r'images-ubyte \(or the same with .gz\) not found'):
         read_idx(tmp_path / 'images-ubyte')
 
 
-def test_foreign_file_is_told(tmp_path):
-    (tmp_path / 'page-ubyte').write_bytes(b'<html>not here</html>')
-    with pytest.raises(UserError, match='no IDX file'):
+def test_file_of_another_format_is_reported(tmp_path):
+    (tmp_path / 'page-ubyte').write_bytes(b'<html>not found</html>')
+    with pytest.raises(UserError, match='is not an IDX file'):
         read_idx(tmp_path / 'page-ubyte')
 
 
-@pytest.mark.parametrize('suffix, message', [('', 'truncated'), ('.gz', 'broken or truncated gzip')])
+@pytest.mark.parametrize('suffix, message', [('', 'truncated'), ('.gz', 'corrupt or truncated gzip')])
 @pytest.mark.parametrize('share', [0.3, 0.9])
-def test_truncated_file_is_told(tmp_path, suffix, message, share):
+def test_truncated_file_is_reported(tmp_path, suffix, message, share):
     path = tmp_path / f'images-ubyte{suffix}'
     write_idx(path, np.random.default_rng(0).integers(0, 256, (5, 28, 28)))
     content = path.read_bytes()
@@ -57,12 +57,12 @@ def test_items_are_images_with_labels(fashion_folder, split, num):
     assert dataset.metainfo['classes'][9] == 'Ankle boot'
 
 
-def test_unequal_files_are_told(fashion_folder):
+def test_different_numbers_of_images_and_labels_are_reported(fashion_folder):
     write_idx(fashion_folder / 'train-labels-idx1-ubyte', np.arange(5))
     with pytest.raises(UserError, match='6 train images but 5 labels'):
         FashionMNISTFiles(fashion_folder, 'train')
 
 
-def test_unknown_split_is_told(fashion_folder):
+def test_unknown_split_is_reported(fashion_folder):
     with pytest.raises(UserError, match="split 'val' is unknown: choose from train, test"):
         FashionMNISTFiles(fashion_folder, 'val')

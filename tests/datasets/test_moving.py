@@ -1,4 +1,4 @@
-"""Generated sequences against the published rule, pixel by pixel."""
+"""Generated sequences compared with the published rule, pixel by pixel."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from mogacore.errors import UserError
 
 @pytest.fixture
 def folder(tmp_path):
-    """MNIST's two files of images, and CIFAR-10, with few images each."""
+    """MNIST's two image files and CIFAR-10, with few images each."""
     rng = np.random.default_rng(5)
     for name, num in (('train', 30), ('t10k', 20)):
         write_idx(tmp_path / f'{name}-images-idx3-ubyte.gz', rng.integers(0, 256, (num, 28, 28)))
@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 
 def follow_rule(rng, digits, num_frames=20, velocity_noise=0.0, num_noisy=0):
-    """Section 6.1 of the published rule, written out by single pixels; frames (T, 64, 64) uint8."""
+    """Section 6.1 of the published rule, pixel by pixel; frames (T, 64, 64) uint8."""
     frames = np.zeros((num_frames, 64, 64), np.uint8)
     for _ in range(2):
         x, y = rng.random(2)
@@ -52,7 +52,7 @@ def follow_rule(rng, digits, num_frames=20, velocity_noise=0.0, num_noisy=0):
     return frames
 
 
-def whole(item):
+def all_frames(item):
     """All frames of an item, (T, C, H, W), 0..255."""
     return (torch.cat([item['inputs'], item['data_samples'].gt_frames]) * 255).round().byte().numpy()
 
@@ -65,29 +65,29 @@ def test_a_seeded_sequence_follows_the_rule_to_the_pixel(folder):
         assert item['inputs'].shape == item['data_samples'].gt_frames.shape == (10, 1, 64, 64)
         assert item['inputs'].dtype == torch.float32 and 0.5 < item['inputs'].max() <= 1
         expected = follow_rule(np.random.default_rng([3, index]), dataset.digits)
-        np.testing.assert_array_equal(whole(item)[:, 0], expected)
+        np.testing.assert_array_equal(all_frames(item)[:, 0], expected)
 
 
-def test_digits_on_board_are_split(folder):
+def test_bundled_digits_are_split(folder):
     images, _, held_out = load_digits()
-    for split, taken in (('train', ~held_out), ('test', held_out)):
+    for split, selected in (('train', ~held_out), ('test', held_out)):
         dataset = MovingDigits(split=split, seed=0, num_sequences=1)
-        np.testing.assert_array_equal(dataset.digits, np.stack([glyph(image, 28) for image in images[taken]]))
+        np.testing.assert_array_equal(dataset.digits, np.stack([glyph(image, 28) for image in images[selected]]))
         expected = follow_rule(np.random.default_rng([0, 0]), dataset.digits)
-        np.testing.assert_array_equal(whole(dataset[0])[:, 0], expected)
+        np.testing.assert_array_equal(all_frames(dataset[0])[:, 0], expected)
 
 
-def test_without_a_seed_every_reading_is_new(folder):
+def test_without_a_seed_every_access_gives_a_new_sequence(folder):
     dataset = MovingMNIST(folder, num_sequences=3)
-    first, second = whole(dataset[0]), whole(dataset[0])
+    first, second = all_frames(dataset[0]), all_frames(dataset[0])
     assert (first != second).any()
     np.random.seed(7)
-    one = whole(MovingMNIST(folder, num_sequences=3)[0])
+    one = all_frames(MovingMNIST(folder, num_sequences=3)[0])
     np.random.seed(7)
-    np.testing.assert_array_equal(whole(MovingMNIST(folder, num_sequences=3)[0]), one)
+    np.testing.assert_array_equal(all_frames(MovingMNIST(folder, num_sequences=3)[0]), one)
 
 
-def test_every_item_and_epoch_of_a_training_differs_and_the_number_of_workers_changes_nothing(folder):
+def test_items_differ_between_epochs_but_do_not_depend_on_the_number_of_workers(folder):
     dataset = SeededDataset(dict(type='MovingMNIST', data_root=str(folder), num_sequences=4))
     seen = {}
     for num_workers in (0, 2):
@@ -100,17 +100,17 @@ def test_every_item_and_epoch_of_a_training_differs_and_the_number_of_workers_ch
     assert seen[0] == seen[2] and len(set(seen[0])) == 8
 
 
-def test_dynamic_noise_moves_the_input_frames_alone(folder):
+def test_dynamic_noise_affects_only_the_input_frames(folder):
     dataset = MovingMNIST(folder, seed=1, noise='dynamic')
     expected = follow_rule(np.random.default_rng([1, 2]), dataset.digits, velocity_noise=0.2, num_noisy=10)
-    np.testing.assert_array_equal(whole(dataset[2])[:, 0], expected)
+    np.testing.assert_array_equal(all_frames(dataset[2])[:, 0], expected)
 
 
-def test_missing_frames_are_black_with_a_probability_of_a_fifth(folder):
+def test_input_frames_are_missing_with_probability_one_fifth(folder):
     dataset, clean = (MovingMNIST(folder, seed=1, noise=noise) for noise in ('missing', None))
     black = []
     for index in range(60):
-        noisy, expected = whole(dataset[index]), whole(clean[index])
+        noisy, expected = all_frames(dataset[index]), all_frames(clean[index])
         is_black = ~noisy.any((1, 2, 3))
         black.append(is_black[:10])
         np.testing.assert_array_equal(noisy[~is_black], expected[~is_black])
@@ -118,9 +118,9 @@ def test_missing_frames_are_black_with_a_probability_of_a_fifth(folder):
     assert 0.14 < np.mean(black) < 0.26
 
 
-def test_a_black_square_lies_on_each_input_frame(folder):
+def test_perceptual_noise_puts_a_black_square_on_each_input_frame(folder):
     dataset, clean = (MovingMNIST(folder, seed=1, noise=noise) for noise in ('perceptual', None))
-    noisy, expected = whole(dataset[0])[:, 0], whole(clean[0])[:, 0]
+    noisy, expected = all_frames(dataset[0])[:, 0], all_frames(clean[0])[:, 0]
     np.testing.assert_array_equal(noisy[10:], expected[10:])
     positions = set()
     for ours, theirs in zip(noisy[:10], expected[:10], strict=True):
@@ -131,7 +131,7 @@ def test_a_black_square_lies_on_each_input_frame(folder):
     assert len(positions) > 2
 
 
-def test_digits_before_a_picture_are_white(folder):
+def test_digits_on_a_background_image_are_white(folder):
     images = read_cifar10(folder / 'cifar-10-batches-bin')
     assert images.shape == (12, 32, 32, 3)
     first = np.fromfile(folder / 'cifar-10-batches-bin' / 'data_batch_1.bin', np.uint8)[1:3073]
@@ -139,28 +139,28 @@ def test_digits_before_a_picture_are_white(folder):
     dataset = MovingMNIST(folder, seed=2, backgrounds='cifar-10-batches-bin')
     rng = np.random.default_rng([2, 0])
     digits = follow_rule(rng, dataset.digits)
-    ground = cv2.resize(images[rng.integers(12)], (64, 64), interpolation=cv2.INTER_CUBIC)
-    frames = whole(dataset[0])
+    background = cv2.resize(images[rng.integers(12)], (64, 64), interpolation=cv2.INTER_CUBIC)
+    frames = all_frames(dataset[0])
     assert frames.shape == (20, 3, 64, 64)
     for frame, digit in zip(frames, digits, strict=True):
-        expected = np.where(digit[..., None] > 1, 255, ground).transpose(2, 0, 1)
+        expected = np.where(digit[..., None] > 1, 255, background).transpose(2, 0, 1)
         np.testing.assert_array_equal(frame, expected)
 
 
 @pytest.mark.parametrize(
     'settings, message',
     [
-        (dict(images='none'), r'IDX file .*none \(or the same with \.gz\) is missing'),
-        (dict(images='labels'), r'labels holds an array of shape \(4,\), not square images'),
-        (dict(images='cut.gz'), r'cut\.gz is a broken or truncated gzip file'),
+        (dict(images='none'), r'IDX file .*none \(or the same with \.gz\) not found'),
+        (dict(images='labels'), r'labels contains an array of shape \(4,\), not square images'),
+        (dict(images='cut.gz'), r'cut\.gz is a corrupt or truncated gzip file'),
         (dict(noise='static'), "noise 'static' is unknown: choose from dynamic, missing, perceptual"),
         (dict(num_sequences=0), 'num_sequences is 0'),
-        (dict(num_inputs=0), 'num_inputs 0'),
-        (dict(backgrounds='none'), r'none/data_batch_1\.bin is missing'),
-        (dict(backgrounds='cut'), r'cut/data_batch_1\.bin is truncated, 100 bytes'),
+        (dict(num_inputs=0), 'num_inputs is 0'),
+        (dict(backgrounds='none'), r'none/data_batch_1\.bin of .* not found'),
+        (dict(backgrounds='cut'), r'cut/data_batch_1\.bin is truncated: 100 bytes'),
     ],
 )
-def test_mistakes_are_told(settings, message, folder):
+def test_user_errors_are_reported_in_one_line(settings, message, folder):
     write_idx(folder / 'labels', np.arange(4))
     (folder / 'cut.gz').write_bytes((folder / 'train-images-idx3-ubyte.gz').read_bytes()[:500])
     (folder / 'cut').mkdir()
@@ -170,6 +170,6 @@ def test_mistakes_are_told(settings, message, folder):
     assert '\n' not in str(raised.value)
 
 
-def test_an_unknown_split_is_told():
+def test_unknown_split_is_reported():
     with pytest.raises(UserError, match="split 'val' is unknown: choose from train, test"):
         MovingDigits(split='val')

@@ -1,4 +1,4 @@
-"""Data sets of fixed sequences, each on files of its real form."""
+"""Data sets of fixed sequences, each on files in the original format."""
 
 import sys
 from types import ModuleType
@@ -35,14 +35,14 @@ def test_frame_axis_of_a_sequence_file_is_the_first(shape, tmp_path, rng):
         assert dataset[index]['inputs'].shape[0] == 10 and dataset[index]['data_samples'].sample_idx == index
 
 
-def test_other_numbers_of_frames_are_taken_from_the_start(tmp_path, rng):
+def test_shorter_sequences_are_taken_from_the_start(tmp_path, rng):
     np.save(tmp_path / 'mnist_test_seq.npy', rng.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8))
     item = SequenceFile(tmp_path, num_inputs=4, num_targets=1)[0]
     np.testing.assert_array_equal(frames_of(item), frames_of(SequenceFile(tmp_path)[0])[:5])
     assert len(item['inputs']) == 4
 
 
-def test_noise_on_fixed_sequences_is_the_same_at_every_reading(tmp_path):
+def test_noise_on_fixed_sequences_is_the_same_on_every_access(tmp_path):
     np.save(tmp_path / 'mnist_test_seq.npy', np.full((20, 30, 64, 64), 200, np.uint8))
     missing, square = (SequenceFile(tmp_path, noise=noise) for noise in ('missing', 'perceptual'))
     for dataset in (missing, square):
@@ -64,7 +64,7 @@ def write_taxi(path, rng, **changes):
     return arrays
 
 
-def test_taxi_flow_is_brought_to_0_and_1(tmp_path, rng):
+def test_taxi_flow_is_scaled_to_0_1(tmp_path, rng):
     arrays = write_taxi(tmp_path / 'dataset.npz', rng)
     for split, num in (('train', 3), ('test', 2)):
         dataset = TaxiBJ(tmp_path, split)
@@ -83,7 +83,7 @@ def write_clip(folder, numbers, rng, size=(12, 16)):
 
 
 def windows_by_hand(numbers, length, stride):
-    """From the end: a window wherever its frames are consecutive, then a jump, else one frame back."""
+    """From the end: where the frames of a window are consecutive, take it and move by the stride, else by one frame."""
     found, last = [], len(numbers) - 1
     while last - length + 1 >= 0:
         window = numbers[last - length + 1 : last + 1]
@@ -103,7 +103,7 @@ def test_kth_is_split_by_person_and_cut_by_action(tmp_path, rng):
         'walking/person16_walking_d1': list(range(1, 5)),
         'jogging/person17_jogging_d1': list(range(3, 14)),
     }
-    pictures = {name: write_clip(tmp_path / name, numbers, rng) for name, numbers in clips.items()}
+    images = {name: write_clip(tmp_path / name, numbers, rng) for name, numbers in clips.items()}
     settings = dict(num_inputs=3, num_targets=2, size=(12, 16))
     for split, names in (('train', list(clips)[:3]), ('test', list(clips)[3:])):
         dataset = KTH(tmp_path, split, **settings)
@@ -117,7 +117,7 @@ def test_kth_is_split_by_person_and_cut_by_action(tmp_path, rng):
     dataset = KTH(tmp_path, 'train', **settings)
     items = {dataset[i]['data_samples'].name: dataset[i] for i in range(len(dataset))}
     frames = frames_of(items['person01_boxing_d1/image-010_16x12.png'])
-    np.testing.assert_allclose(frames[:, 0], pictures['boxing/person01_boxing_d1'][9:14, ..., 0] / 255, atol=1e-6)
+    np.testing.assert_allclose(frames[:, 0], images['boxing/person01_boxing_d1'][9:14, ..., 0] / 255, atol=1e-6)
 
 
 def test_frames_of_kth_are_resized_to_128(tmp_path, rng):
@@ -139,7 +139,7 @@ def test_clips_of_any_folder_are_rgb(tmp_path, rng):
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.float32])
-def test_drives_are_cut_at_the_given_frames(dtype, tmp_path, rng):
+def test_driving_sequences_start_at_the_given_frames(dtype, tmp_path, rng):
     frames = rng.integers(0, 256, (30, 8, 10, 3), dtype=np.uint8)
     np.save(tmp_path / 'test_data.npy', frames if dtype is np.uint8 else (frames / 255).astype(dtype))
     np.save(tmp_path / 'test_idx.npy', np.array([0, 19]))
@@ -149,7 +149,7 @@ def test_drives_are_cut_at_the_given_frames(dtype, tmp_path, rng):
     assert dataset[1]['inputs'].shape[0] == 10
 
 
-def test_kitti_is_cut_from_the_end_of_each_drive(tmp_path, rng, monkeypatch):
+def test_kitti_is_cut_from_the_end_of_each_source(tmp_path, rng, monkeypatch):
     frames = rng.integers(0, 256, (40, 8, 10, 3), dtype=np.uint8)
     sources = ['a'] * 25 + ['b'] * 15
     library = ModuleType('hickle')
@@ -162,14 +162,14 @@ def test_kitti_is_cut_from_the_end_of_each_drive(tmp_path, rng, monkeypatch):
     np.testing.assert_allclose(frames_of(dataset[0]), frames[29:40].transpose(0, 3, 1, 2) / 255, atol=1e-6)
 
 
-def test_rows_are_cut_by_hand():
+def test_sequence_starts_match_examples_worked_by_hand():
     assert starts_from_end(10, 4, 4, lambda first, last: True) == [6, 2]
     assert starts_from_end(10, 4, 1, lambda first, last: last != 8) == [6, 4, 3, 2, 1, 0]
     assert starts_from_end(3, 4, 4, lambda first, last: True) == []
 
 
-def breakages(folder, rng):
-    """Name of a breakage to the data set that meets it and what is told."""
+def invalid_data(folder, rng):
+    """Map the name of each error to a function that reads invalid data and the expected message."""
     good = np.zeros((20, 2, 8, 8), np.uint8)
     np.save(folder / 'float.npy', good.astype(float))
     np.save(folder / 'short.npy', good[:15])
@@ -193,51 +193,51 @@ def breakages(folder, rng):
     (folder / 'hkl' / 'X_train.hkl').touch()
     write_clip(folder / 'v' / 'clip', range(3), rng)
     return {
-        'missing': (lambda: SequenceFile(folder, 'none.npy'), r'none\.npy is missing: see docs/video_prediction\.md'),
-        'cut': (lambda: SequenceFile(folder, 'cut.npy'), r'cut\.npy is truncated or no array'),
-        'page': (lambda: SequenceFile(folder, 'page.npy'), r'page\.npy is truncated or no array'),
-        'pickled': (lambda: SequenceFile(folder, 'objects.npy'), r'objects\.npy is truncated or no array'),
-        'type': (lambda: SequenceFile(folder, 'float.npy'), r'float\.npy holds float64 .*not uint8'),
-        'axes': (lambda: SequenceFile(folder, 'flat.npy'), r'flat\.npy holds uint8 of shape \(2, 8, 8\)'),
-        'frames': (lambda: SequenceFile(folder, 'short.npy'), r'short\.npy has 15 frames .* ask for 20'),
+        'missing': (lambda: SequenceFile(folder, 'none.npy'), r'none\.npy not found: see docs/video_prediction\.md'),
+        'cut': (lambda: SequenceFile(folder, 'cut.npy'), r'cut\.npy is truncated or not a \.npy file'),
+        'page': (lambda: SequenceFile(folder, 'page.npy'), r'page\.npy is truncated or not a \.npy file'),
+        'pickled': (lambda: SequenceFile(folder, 'objects.npy'), r'objects\.npy is truncated or not a \.npy file'),
+        'type': (lambda: SequenceFile(folder, 'float.npy'), r'float\.npy contains float64 .*not uint8'),
+        'axes': (lambda: SequenceFile(folder, 'flat.npy'), r'flat\.npy contains uint8 of shape \(2, 8, 8\)'),
+        'frames': (lambda: SequenceFile(folder, 'short.npy'), r'short\.npy has 15 frames .* num_targets is 20'),
         'noise': (lambda: SequenceFile(folder, noise='dynamic'), "noise 'dynamic' is unknown for fixed sequences"),
-        'taxi missing': (lambda: TaxiBJ(folder / 't_none'), r't_none/dataset\.npz is missing'),
-        'taxi cut': (lambda: TaxiBJ(folder / 't_cut'), r'dataset\.npz is truncated or no archive'),
+        'taxi missing': (lambda: TaxiBJ(folder / 't_none'), r't_none/dataset\.npz not found'),
+        'taxi cut': (lambda: TaxiBJ(folder / 't_cut'), r'dataset\.npz is truncated or not a \.npz file'),
         'taxi lacks': (lambda: TaxiBJ(folder / 't_lacks'), r'dataset\.npz has no array Y_train'),
-        'taxi shape': (lambda: TaxiBJ(folder / 't_shape'), r'X_train \(3, .* and Y_train \(2, .* do not fit'),
+        'taxi shape': (lambda: TaxiBJ(folder / 't_shape'), r'X_train \(3, .* and Y_train \(2, .* do not match'),
         'taxi short': (lambda: TaxiBJ(folder / 't_short', num_targets=5), r'has 4 \+ 4 frames .* not 4 \+ 5'),
         'split': (lambda: TaxiBJ(folder / 't_short', 'val'), "split 'val' is unknown"),
-        'drives missing': (lambda: KittiCaltech(folder / 'k_one', 'test'), r'test_data\.npy is missing'),
-        'drives without starts': (lambda: KittiCaltech(folder / 'k_idx', 'test'), r'test_idx\.npy is missing'),
-        'drives too short': (
+        'driving missing': (lambda: KittiCaltech(folder / 'k_one', 'test'), r'test_data\.npy not found'),
+        'driving without starts': (lambda: KittiCaltech(folder / 'k_idx', 'test'), r'test_idx\.npy not found'),
+        'driving too short': (
             lambda: KittiCaltech(folder / 'k_far', 'test'),
             r'has 12 frames, too few .*11.* at 0 to 2',
         ),
-        'drives of another form': (lambda: KittiCaltech(folder / 'k_two', 'test'), 'not an array of 4 dimensions'),
-        'hickle': (lambda: KittiCaltech(folder / 'hkl'), r'X_train\.hkl (needs the package hickle|is truncated)'),
+        'driving shape': (lambda: KittiCaltech(folder / 'k_two', 'test'), 'not an array of 4 dimensions'),
+        'hickle': (lambda: KittiCaltech(folder / 'hkl'), r'X_train\.hkl (requires the package hickle|is truncated)'),
         'no clip': (lambda: FrameFolders(folder / 'v', (8, 8)), 'no clip of 20 consecutive frames in 1 folders'),
-        'no folder': (lambda: FrameFolders(folder / 'none', (8, 8)), 'data folder .*none is missing'),
-        'colour': (lambda: FrameFolders(folder / 'v', (8, 8), 'rgb'), "color_type 'rgb' is unknown"),
+        'no folder': (lambda: FrameFolders(folder / 'none', (8, 8)), 'data folder .*none not found'),
+        'color': (lambda: FrameFolders(folder / 'v', (8, 8), 'rgb'), "color_type 'rgb' is unknown"),
     }
 
 
-def test_broken_and_missing_files_are_told_in_one_line(tmp_path, rng):
-    for name, (read, message) in breakages(tmp_path, rng).items():
+def test_corrupt_and_missing_files_are_reported_in_one_line(tmp_path, rng):
+    for name, (read, message) in invalid_data(tmp_path, rng).items():
         with pytest.raises(UserError, match=message) as raised:
             read()
         assert '\n' not in str(raised.value), name
 
 
-@pytest.mark.parametrize('content', [b'', b'no picture'])
-def test_a_broken_frame_is_told_when_it_is_read(content, tmp_path, rng):
+@pytest.mark.parametrize('content', [b'', b'not an image'])
+def test_a_corrupt_frame_is_reported_when_it_is_read(content, tmp_path, rng):
     write_clip(tmp_path / 'clip', range(3), rng)
     dataset = FrameFolders(tmp_path, (8, 8), num_inputs=2, num_targets=1)
     (tmp_path / 'clip' / 'image-001_16x12.png').write_bytes(content)
-    with pytest.raises(UserError, match=r'picture .*image-001_16x12\.png is broken'):
+    with pytest.raises(UserError, match=r'image .*image-001_16x12\.png is corrupt'):
         dataset[0]
 
 
-def test_a_frame_without_a_number_is_told(tmp_path, rng):
+def test_a_frame_without_a_number_is_reported(tmp_path, rng):
     write_clip(tmp_path / 'clip', range(3), rng)
     (tmp_path / 'clip' / 'last.png').write_bytes(b'')
     with pytest.raises(UserError, match=r'last\.png has no number in its name'):

@@ -15,7 +15,7 @@ LEVELS = (150, 500, 850, 1000)
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two variables of 2014 to 2016, 30 hours each, on 4 x 6 points; and their values."""
+    """Folder with two variables, 30 hours in each of 2014 to 2016, on a 4 x 6 grid; and their values."""
     channel_statistics.cache_clear()
     rng = np.random.default_rng(0)
     values = {}
@@ -40,7 +40,7 @@ def frames_of(item):
     return torch.cat([item['inputs'], item['data_samples'].gt_frames]).numpy()
 
 
-def test_hours_follow_each_other_in_deviations_of_the_training_years(folder):
+def test_frames_are_consecutive_hours_normalized_by_the_training_years(folder):
     root, values = folder
     dataset = build(root)
     assert len(dataset) == 30 - 23
@@ -52,7 +52,7 @@ def test_hours_follow_each_other_in_deviations_of_the_training_years(folder):
     assert dataset[3]['inputs'].shape == (12, 1, 4, 6)
 
 
-def test_without_levels_the_last_one_is_taken(folder):
+def test_the_default_is_the_last_level(folder):
     root, values = folder
     dataset = build(root, ('relative_humidity',))
     mean, std = dataset.metainfo['mean'][0], dataset.metainfo['std'][0]
@@ -61,7 +61,7 @@ def test_without_levels_the_last_one_is_taken(folder):
     )
 
 
-def test_variables_and_levels_are_channels_in_order_and_steps_are_hours(folder):
+def test_variables_and_levels_become_channels_in_order_and_step_is_in_hours(folder):
     root, values = folder
     dataset = build(
         root, ('relative_humidity', '2m_temperature'), levels=(850, 150), step=6, num_inputs=2, num_targets=2
@@ -76,7 +76,7 @@ def test_variables_and_levels_are_channels_in_order_and_steps_are_hours(folder):
     np.testing.assert_allclose(physical[:, 2], temperature, atol=2e-3)
 
 
-def test_years_follow_each_other(folder):
+def test_years_are_concatenated(folder):
     root, _ = folder
     assert len(build(root, years=(2014, 2016))) == 90 - 23
 
@@ -105,30 +105,33 @@ def test_files_of_version_4_are_read_by_netcdf4(folder, monkeypatch):
 @pytest.mark.parametrize(
     'settings, message',
     [
-        (dict(years=(2016, 2017)), r'2m_temperature_2017_\*\.nc is missing: see docs/video_prediction\.md'),
-        (dict(variables=('snow',)), r'snow_2014_\*\.nc is missing'),
+        (dict(years=(2016, 2017)), r'2m_temperature_2017_\*\.nc not found: see docs/video_prediction\.md'),
+        (dict(variables=('snow',)), r'snow_2014_\*\.nc not found'),
         (
             dict(variables=('relative_humidity',), levels=(300,)),
             r'has no level 300 hPa: choose from 150, 500, 850, 1000',
         ),
-        (dict(num_targets=40), 'has 30 hours in .* too few for sequences of 52'),
+        (dict(num_targets=40), 'has 30 hours in .* but a sequence spans 52'),
         (dict(years=(2016, 2015)), r'years \(2016, 2015\)'),
         (dict(step=0), 'step 0'),
     ],
 )
-def test_mistakes_are_told(settings, message, folder):
+def test_user_errors_are_reported_in_one_line(settings, message, folder):
     with pytest.raises(UserError, match=message) as raised:
         build(folder[0], **settings)
     assert '\n' not in str(raised.value)
 
 
-def test_broken_files_are_told(folder):
+def test_corrupt_files_are_reported(folder):
     root, _ = folder
     path = root / '2m_temperature' / '2m_temperature_2016_5.625deg.nc'
     whole = path.read_bytes()
     for content, message in (
-        (whole[:200], r'2016_5\.625deg\.nc is truncated or no file for scipy'),
-        (b'\x89HDF\r\n\x1a\n', r'2016_5\.625deg\.nc (needs the package netCDF4|is truncated or no file for netCDF4)'),
+        (whole[:200], r'2016_5\.625deg\.nc is truncated or not readable by scipy'),
+        (
+            b'\x89HDF\r\n\x1a\n',
+            r'2016_5\.625deg\.nc (requires the package netCDF4|is truncated or not readable by netCDF4)',
+        ),
     ):
         path.write_bytes(content)
         with pytest.raises(UserError, match=message) as raised:

@@ -16,24 +16,24 @@ from mogacore.models.layers import MogaBlock
 
 
 def filled(model):
-    """Numbers with which no norm, layer scale or sigma is an identity."""
+    """Fill with values for which no norm, layer scale or sigma is the identity."""
     with torch.no_grad():
         return fill_by_name(model).eval()
 
 
 @pytest.mark.parametrize('attn_force_fp32', [False, True])
-def test_network_is_equal_in_double_precision_and_keeps_its_classes(attn_force_fp32):
+def test_fused_network_is_equal_in_double_precision_and_keeps_its_classes(attn_force_fp32):
     model = filled(MogaNet(TINY_ARCH, attn_force_fp32=attn_force_fp32)).double()
     fused = fuse(model)
     assert {type(m) for m in fused.modules()} <= {type(m) for m in model.modules()} | {nn.Identity}
     x = torch.randn(2, 3, 45, 64, dtype=torch.double)
     with torch.no_grad():
         for folded, expected in zip(fused(x), model(x), strict=True):
-            # The gate that the published option computes in fp32 limits its precision.
+            # The published option computes the gate in fp32, which limits the precision.
             torch.testing.assert_close(folded, expected, rtol=0, atol=1e-6 if attn_force_fp32 else 1e-12)
 
 
-def test_fused_blocks_stay_accelerated_and_work_without():
+def test_fused_blocks_are_accelerated_and_also_work_without_acceleration():
     fused, x = fuse(filled(MogaNet(TINY_ARCH))), torch.randn(1, 3, 32, 32)
     assert all(accelerated.select(m) is not m for m in fused.modules() if isinstance(m, MogaBlock))
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_norms_with_zero_and_negative_scales_are_folded():
             torch.testing.assert_close(folded, expected, rtol=0, atol=1e-9)
 
 
-def test_batch_norm_left_by_mmengine_in_place_of_sync_bn_is_folded():
+def test_sync_bn_reverted_by_mmengine_is_folded():
     from mmengine.model.utils import revert_sync_batchnorm
 
     model = filled(revert_sync_batchnorm(MogaNet(TINY_ARCH, norm_cfg=dict(type='SyncBN'))))
@@ -73,7 +73,7 @@ def test_batch_norm_left_by_mmengine_in_place_of_sync_bn_is_folded():
             torch.testing.assert_close(folded, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_changed_block_is_refused():
+def test_a_modified_block_is_refused():
     model = filled(MogaNet(TINY_ARCH))
     prune.l1_unstructured(model.blocks2[0].attn.gate, 'weight', 0.5)
     with pytest.raises(UserError, match='remove or merge'):
@@ -91,7 +91,7 @@ def test_logits_are_equal_and_no_norm_is_left(name):
         torch.testing.assert_close(fused(images), model(images), rtol=1e-4, atol=1e-4)
 
 
-def test_model_is_left_as_it_is_and_the_copy_cannot_train():
+def test_model_is_not_modified_and_the_copy_has_no_gradients():
     model = filled(MogaNet(TINY_ARCH)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     fused = fuse(model)
@@ -135,7 +135,7 @@ def test_whole_models_are_equal(library):
 
 
 def features(model, images):
-    """What the heads compute: of a detector the outputs of its first box head for made-up regions as well."""
+    """Outputs of the heads; for a detector, its maps and the outputs of box and mask head for synthetic regions."""
     maps = model.extract_feat(images)
     if hasattr(model, 'roi_head'):
         regions = torch.linspace(-1, 1, 2 * 256 * 49).view(2, 256, 7, 7)
@@ -143,7 +143,7 @@ def features(model, images):
     return [(model.decode_head if hasattr(model, 'decode_head') else model.head)(maps)]
 
 
-def test_fused_network_exports_and_compiles_without_breaks():
+def test_fused_network_exports():
     fused = fuse(filled(MogaNet(TINY_ARCH)))
     images = torch.randn(1, 3, 32, 32)
     exported = torch.export.export(fused, (images,)).module()

@@ -1,7 +1,7 @@
-"""Trains, kills and resumes one task many times in forks of one process, since importing the libraries is what costs.
+"""Trains, kills and resumes one task several times in forks of one process, to import the libraries only once.
 
-Usage: killed_runs.py TASK FOLDER. Prints a JSON list with an item a killed run: where it was killed, what checkpoints
-it left, and the tensors that differ at the end from those of the run that was never stopped.
+Usage: killed_runs.py TASK FOLDER. Prints a JSON list with one item per killed run: where it was killed, which
+checkpoints it left, and which tensors finally differ from those of the uninterrupted run.
 """
 
 import json
@@ -25,16 +25,16 @@ from mogacore.engine.runner import train
 from mogacore.libraries import import_quietly
 
 NUM_STEPS = 12
-# mmengine lays out the config anew for each checkpoint, which takes longer than all the steps here.
+# mmengine formats the config again for each checkpoint, which takes longer than all the steps here.
 Config.pretty_text = property(str)
 BACKBONE = dict(arch=dict(TINY_ARCH, _delete_=True), drop_path_rate=0.3)
-# Where in a step the process is killed: before it, after it but before its checkpoint, or while that is written.
+# When the process is killed: before a step, after it but before its checkpoint, or while the checkpoint is written.
 PHASES = ('before', 'after', 'writing')
 WORKERS = ((0, False), (1, True), (2, False), (2, True), (1, False))
 
-# Each has random augmentation of the samples, drop path in the step, and other parts of what a run has to restore.
+# Each has random augmentation, drop path, and other state that a run has to restore.
 CONFIGS = {
-    # Epochs of 6 batches; Mixup, averaged weights, 5 batches to an optimizer step, which no checkpoint falls upon.
+    # Epochs of 6 batches; Mixup, averaged weights, 5 batches per optimizer step, with no checkpoint at such a step.
     'classification': dict(
         base='moganet-xtiny_digits.py',
         library='mmpretrain',
@@ -52,7 +52,7 @@ CONFIGS = {
             default_hooks=dict(checkpoint=dict(by_epoch=False, interval=2)),
         ),
     ),
-    # Epochs of 3 batches by aspect ratio; checkpoints of whole epochs.
+    # Epochs of 3 batches grouped by aspect ratio; checkpoints after epochs.
     'detection': dict(
         base='mask-rcnn_moganet-xtiny_fpn_digits.py',
         library='mmdet',
@@ -120,7 +120,7 @@ CONFIGS = {
             default_hooks=dict(checkpoint=dict(by_epoch=False, interval=3)),
         ),
     ),
-    # Sequences made while they are read; a rate and a momentum that cycle with the step.
+    # Sequences generated while reading; learning rate and momentum follow a cycle.
     'video_prediction': dict(
         base='simvp_moganet_moving-digits.py',
         library='mmengine',
@@ -137,7 +137,7 @@ CONFIGS = {
 
 @HOOKS.register_module()
 class KillHook(Hook):
-    """Kills this process at a step, in one of ``PHASES``."""
+    """Kills this process at a given step and phase, one of ``PHASES``."""
 
     priority = 'HIGH'  # before the checkpoint hook
 
@@ -156,7 +156,7 @@ class KillHook(Hook):
 
 
 def in_fork(work, log):
-    """Run ``work`` in a fork with its output in ``log``; the number of the signal that killed it, 0 if none."""
+    """Run ``work`` in a fork that writes to ``log``; return the number of the signal that killed it, 0 if none."""
     pid = os.fork()
     if pid == 0:
         with open(log, 'a') as file, redirect_stdout(file), redirect_stderr(file):
@@ -177,7 +177,7 @@ def in_fork(work, log):
 
 
 def difference(path, reference):
-    """Names of the tensors in two checkpoints that are not the same to the bit, over weights, averages, optimizer."""
+    """Names of the tensors in two checkpoints that are not bit-identical: weights, averages, optimizer state."""
     found, expected = read(path), read(reference)
     assert found['meta']['iter'] == expected['meta']['iter'] == NUM_STEPS
     parts = [('state_dict', found['state_dict'], expected['state_dict'])]
@@ -204,7 +204,7 @@ def main(task, folder):
     lines = [f'{key} = {value!r}' for key, value in spec['settings'].items()]
     Path('config.py').write_text(f"_base_ = '{base}'\n" + '\n'.join(lines) + '\n')
     import_quietly(spec['library'])
-    torch.set_num_threads(1)  # a fork of a process that has computed in several threads waits for ever for the others
+    torch.set_num_threads(1)  # a fork of a process with computing threads deadlocks
 
     def run(work_dir, workers=(0, False), resume=None, kill=None):
         options = {

@@ -1,4 +1,4 @@
-"""What the C library does with freed memory, by the page faults that follow."""
+"""Whether the C library keeps freed memory, measured by page faults."""
 
 import platform
 import subprocess
@@ -20,11 +20,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='for the GNU C library alone')
-def test_freed_memory_is_used_again_without_a_page_fault():
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='needs the GNU C library')
+def test_freed_memory_is_reused_without_page_faults():
     faults = {
         how: int(subprocess.run([sys.executable, '-c', COUNT_FAULTS, how], capture_output=True, check=True).stdout)
         for how in ('keep', 'give back')
     }
-    # numpy asks for huge pages where it can, so the other count is no multiple of 4 KiB pages.
+    # numpy requests huge pages where possible, so the other count does not follow from 4 KiB pages.
     assert faults['keep'] < 50 < faults['give back']

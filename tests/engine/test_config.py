@@ -33,12 +33,12 @@ def load(project, **options):
     return load_config(project / 'configs' / 'toy' / 'model.py', options)
 
 
-def test_options_lie_over_the_file(project):
+def test_options_override_the_file(project):
     assert load(project, **{'optim_wrapper.optimizer.lr': 0.5}).optim_wrapper.optimizer.lr == 0.5
 
 
 @pytest.mark.parametrize('content, message', [('a = (', 'cannot be read'), ("_base_ = './none.py'", 'cannot be read')])
-def test_broken_config_is_told_in_one_line(tmp_path, content, message):
+def test_broken_config_is_reported_in_one_line(tmp_path, content, message):
     path = tmp_path / 'broken.py'
     path.write_text(content)
     with pytest.raises(UserError, match=message) as error:
@@ -51,7 +51,7 @@ def test_missing_config_is_told(tmp_path):
         load_config(tmp_path / 'none.py')
 
 
-def test_data_is_found_beside_the_configs_from_any_directory(project, tmp_path_factory, monkeypatch):
+def test_data_is_found_next_to_the_configs_from_any_directory(project, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp('elsewhere'))
     cfg = load(project)
     locate_data(cfg, 'train')
@@ -70,28 +70,28 @@ def test_data_below_the_current_directory_comes_first(project, tmp_path_factory,
 
 
 @pytest.mark.parametrize('missing, kind', [('a', 'data folder data/a'), ('b/x', 'annotation file .*b/x')])
-def test_missing_data_is_told_with_the_way_to_get_it(project, missing, kind):
+def test_missing_data_is_reported_with_instructions(project, missing, kind):
     path = project / 'data' / missing
     path.rmdir() if path.is_dir() else path.unlink()
     with pytest.raises(UserError, match=f'{kind} is missing: write it with tools/make_it.py'):
         locate_data(load(project), 'train')
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='looks at what happens without a GPU')
+@pytest.mark.skipif(torch.cuda.is_available(), reason='tests the behavior without a GPU')
 def test_mixed_precision_without_a_gpu_becomes_cpu_autocast(project):
     cfg = load(project)
     prepare_for_device(cfg, amp=True)
     assert cfg.optim_wrapper == dict(type='CpuAmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1))
 
 
-def test_full_precision_is_left_alone(project):
+def test_full_precision_is_unchanged(project):
     cfg = load(project)
     prepare_for_device(cfg)
     assert cfg.optim_wrapper.type == 'OptimWrapper'
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='looks at what happens without a GPU')
-def test_norms_over_all_gpus_become_norms_of_one_device_without_a_gpu(project):
+@pytest.mark.skipif(torch.cuda.is_available(), reason='tests the behavior without a GPU')
+def test_sync_bn_becomes_bn_without_a_gpu(project):
     cfg = load(project)
     prepare_for_device(cfg)
     assert cfg.model.backbone.norm_cfg == cfg.model.heads[0].norm_cfg == dict(type='BN')
@@ -99,14 +99,14 @@ def test_norms_over_all_gpus_become_norms_of_one_device_without_a_gpu(project):
 
 def test_show_dir_needs_a_hook_that_draws(project):
     with pytest.raises(UserError, match=r'--show-dir needs default_hooks\.visualization'):
-        show_predictions(load(project), 'pictures')
+        show_predictions(load(project), 'images')
 
 
 def test_show_dir_turns_the_hook_on():
     cfg = Config(dict(default_hooks=dict(visualization=dict(type='VisualizationHook', enable=False))))
-    show_predictions(cfg, 'pictures')
+    show_predictions(cfg, 'images')
     assert cfg.default_hooks.visualization == dict(
-        type='VisualizationHook', enable=True, interval=1, out_dir=str(Path('pictures').resolve())
+        type='VisualizationHook', enable=True, interval=1, out_dir=str(Path('images').resolve())
     )
 
 

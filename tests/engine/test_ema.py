@@ -16,7 +16,7 @@ from mogacore.errors import UserError
 
 
 def averages(values, **kwargs):
-    """The average after each of ``values`` was a model's only weight at an update."""
+    """The average after each update, when ``values`` are the successive values of a model's only weight."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, values[0])
     ema = LinearWarmupEMA(model, **kwargs)
@@ -29,7 +29,7 @@ def averages(values, **kwargs):
 
 
 @pytest.mark.parametrize('warmup_iters', [0, 4, 100])
-def test_average_equals_the_written_out_recursion(warmup_iters):
+def test_average_equals_the_explicit_recursion(warmup_iters):
     values = np.random.default_rng(0).standard_normal(12)
     expected, average = [], values[0]
     for step, value in enumerate(values):
@@ -52,7 +52,7 @@ def test_statistics_of_batch_norm_are_copied_not_averaged():
     assert torch.equal(ema.module.running_mean, torch.full((2,), 5.0))
 
 
-def test_configs_find_it_by_name():
+def test_configs_can_name_it():
     assert MODELS.get('LinearWarmupEMA') is LinearWarmupEMA
 
 
@@ -106,7 +106,7 @@ class Nothing(BaseMetric):
 
 
 class Validated(Hook):
-    """Keeps the model as the validation sees it."""
+    """Keeps the weights that the validation uses."""
 
     priority = 'LOWEST'
 
@@ -147,7 +147,7 @@ def ema_hooks():
     ]
 
 
-def test_what_is_saved_is_what_was_validated_with_statistics_of_the_average(tmp_path):
+def test_saved_and_validated_weights_agree_and_have_the_statistics_of_the_average(tmp_path):
     spy = Validated()
     runner = trained(
         tmp_path,
@@ -160,7 +160,7 @@ def test_what_is_saved_is_what_was_validated_with_statistics_of_the_average(tmp_
     assert all(torch.equal(saved[name], spy.state_dict[name]) for name in saved)
     assert not torch.equal(saved['fc.weight'], runner.model.fc.weight)
 
-    # By hand: the two batches of num_samples through the averaged layer before the norm.
+    # Computed directly: the two batches of num_samples through the averaged layer before the norm.
     hidden = torch.nn.functional.linear(Points().points[:8], saved['fc.weight'], saved['fc.bias']).reshape(2, 4, 4)
     torch.testing.assert_close(saved['bn.running_mean'], hidden.mean(dim=(0, 1)))
     torch.testing.assert_close(saved['bn.running_var'], hidden.var(dim=1, unbiased=True).mean(dim=0))
@@ -178,7 +178,7 @@ def test_resumed_run_continues_from_the_raw_weights(tmp_path):
         torch.testing.assert_close(rest.model.state_dict()[name], value, msg=name)
 
 
-def test_statistics_of_an_average_need_an_average(tmp_path):
+def test_statistics_of_an_average_need_an_ema_hook(tmp_path):
     with pytest.raises(UserError, match='needs an EMAHook in custom_hooks: add one'):
         trained(
             tmp_path,

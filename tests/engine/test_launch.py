@@ -14,7 +14,7 @@ from mogacore.engine.launch import EXIT_PEER_LOST, PeerWatch, init_process_group
 from mogacore.errors import UserError
 
 
-def test_torchrun_environment_is_taken_as_it_is():
+def test_torchrun_environment_is_used_as_given():
     environ = dict(RANK='3', WORLD_SIZE='4', LOCAL_RANK='1', MASTER_ADDR='host-a', MASTER_PORT='2345')
     assert process_environment('pytorch', environ) == environ
 
@@ -37,7 +37,7 @@ def scontrol(tmp_path, monkeypatch):
 SLURM = dict(SLURM_PROCID='1', SLURM_NTASKS='2', SLURM_LOCALID='0', SLURM_JOB_ID='41')
 
 
-def test_slurm_master_is_the_first_host_and_the_port_follows_the_job(scontrol):
+def test_slurm_master_is_the_first_host_and_the_port_depends_on_the_job(scontrol):
     first = process_environment('slurm', {**SLURM, 'SLURM_JOB_NODELIST': 'node[7-8]'})
     assert first['MASTER_ADDR'] == 'node7'
     assert (first['RANK'], first['WORLD_SIZE'], first['LOCAL_RANK']) == ('1', '2', '0')
@@ -45,34 +45,36 @@ def test_slurm_master_is_the_first_host_and_the_port_follows_the_job(scontrol):
     assert first['MASTER_PORT'] != second['MASTER_PORT']
 
 
-def test_slurm_node_list_that_cannot_be_read_is_told(scontrol):
-    with pytest.raises(UserError, match=r"SLURM_JOB_NODELIST 'nowhere'.*set MASTER_ADDR"):
+def test_invalid_slurm_node_list_is_reported(scontrol):
+    with pytest.raises(UserError, match=r"cannot expand SLURM_JOB_NODELIST 'nowhere': set MASTER_ADDR"):
         process_environment('slurm', {**SLURM, 'SLURM_JOB_NODELIST': 'nowhere'})
 
 
 @pytest.mark.parametrize(
     'launcher, missing', [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')]
 )
-def test_launcher_that_was_not_used_is_told(launcher, missing):
+def test_launcher_that_was_not_used_is_reported(launcher, missing):
     with pytest.raises(UserError, match=rf"launcher '{launcher}' needs .*{missing}.*start with"):
         process_environment(launcher, {'RANK': '0', 'LOCAL_RANK': '0'})
 
 
 @pytest.mark.parametrize('port', ['http', '0', '70000'])
-def test_impossible_port_is_told(port):
+def test_invalid_port_is_reported(port):
     environ = dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_PORT=port)
-    with pytest.raises(UserError, match=f'MASTER_PORT {port!r} is no port'):
+    with pytest.raises(UserError, match=f'MASTER_PORT {port!r} is not a port number'):
         process_environment('pytorch', environ)
 
 
-def test_unknown_launcher_is_told():
+def test_unknown_launcher_is_reported():
     with pytest.raises(UserError, match="'ray' is unknown: choose from none, pytorch, slurm, mpi"):
         init_process_group('ray')
 
 
 @pytest.mark.parametrize('rank, size', [('2', '2'), ('0', '0')])
-def test_rank_beyond_the_number_of_processes_is_told(rank, size):
-    with pytest.raises(UserError, match=f'RANK {rank} does not fit WORLD_SIZE {size}'):
+def test_rank_out_of_range_is_reported(rank, size):
+    with pytest.raises(
+        UserError, match=f'RANK {rank} is out of range: it must be less than WORLD_SIZE, which is {size}'
+    ):
         process_environment('pytorch', dict(RANK=rank, WORLD_SIZE=size, LOCAL_RANK='0'))
 
 
@@ -86,7 +88,7 @@ def test_mpi_on_several_machines_needs_the_address_of_rank_0():
 
 @pytest.fixture
 def torch_environ(monkeypatch):
-    """Environment of rank 0 of two that never comes together, on a free port."""
+    """Environment of rank 0 of two processes whose rendezvous fails, on a free port."""
     monkeypatch.delenv('TORCHELASTIC_USE_AGENT_STORE', raising=False)
     port = str(*free_ports(1))
     for name, value in dict(
@@ -96,25 +98,27 @@ def torch_environ(monkeypatch):
     return monkeypatch
 
 
-def test_unknown_master_is_told(torch_environ):
+def test_unknown_master_is_reported(torch_environ):
     torch_environ.setenv('MASTER_ADDR', 'no-such-host.invalid')
-    with pytest.raises(UserError, match=r"MASTER_ADDR 'no-such-host.invalid' is no known host"):
+    with pytest.raises(UserError, match=r"MASTER_ADDR 'no-such-host.invalid' is not a known host"):
         init_process_group('pytorch', join_timeout_s=2)
 
 
-def test_port_that_is_taken_is_told(torch_environ):
+def test_port_in_use_is_reported(torch_environ):
     with socket.socket() as taken:
         taken.bind(('', 0))
         taken.listen()
         torch_environ.setenv('MASTER_PORT', str(taken.getsockname()[1]))
-        with pytest.raises(UserError, match=r'MASTER_PORT \d+ is taken on 127.0.0.1: set another'):
+        with pytest.raises(UserError, match=r'MASTER_PORT \d+ is already in use on 127.0.0.1: set another'):
             init_process_group('pytorch', join_timeout_s=2)
 
 
 @pytest.mark.parametrize('rank', ['0', '1'])
-def test_processes_that_do_not_come_are_told(torch_environ, rank):
+def test_missing_processes_are_reported(torch_environ, rank):
     torch_environ.setenv('RANK', rank)
-    with pytest.raises(UserError, match=f'the 2 processes did not meet at .* within 2 s, this is rank {rank}: set'):
+    with pytest.raises(
+        UserError, match=f'rank {rank} did not find all 2 processes at .* within 2 s: start all of them, and set'
+    ):
         init_process_group('pytorch', join_timeout_s=2)
 
 
@@ -127,30 +131,30 @@ def join_as(rank, environ, results):
         results.put(str(error))
 
 
-def test_rank_that_is_there_twice_is_told(torch_environ):
+def test_duplicate_rank_is_reported(torch_environ):
     spawn = mp.get_context('spawn')
     results = spawn.Queue()
     environ = {name: os.environ[name] for name in ('WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')}
     processes = [spawn.Process(target=join_as, args=(rank, environ, results)) for rank in (0, 1, 1)]
     for process in processes:
         process.start()
-    said = [results.get(timeout=60) for _ in processes]
+    outcomes = [results.get(timeout=60) for _ in processes]
     for process in processes:
         process.join()
-    assert any('rank 1 is there twice at MASTER_ADDR 127.0.0.1' in line for line in said), said
+    assert any('rank 1 joined twice at MASTER_ADDR 127.0.0.1' in line for line in outcomes), outcomes
 
 
 def wait_for_peer(rank, port, ready):
-    """A rank that waits in vain, as NCCL would: watched over, and deaf."""
+    """A rank that waits forever, as in NCCL, with only the monitor running."""
     store = dist.TCPStore('127.0.0.1', port, 2, is_master=rank == 0, timeout=timedelta(seconds=30))
-    PeerWatch(store, rank, 2, beat_s=0.1, silence_s=2).start()
+    PeerWatch(store, rank, 2, heartbeat_s=0.1, timeout_s=2).start()
     ready.put(rank)
     time.sleep(60)
 
 
-# A store that stands still answers nobody: such a process 0 is left to the launcher.
+# A suspended store host answers nobody, so a suspended rank 0 is left to the launcher.
 @pytest.mark.parametrize('victim, how', [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGSTOP)])
-def test_process_leaves_when_another_is_dead_or_stands_still(victim, how, torch_environ):
+def test_process_exits_when_a_peer_is_dead_or_hangs(victim, how, torch_environ):
     spawn = mp.get_context('spawn')
     ready, port = spawn.Queue(), int(os.environ['MASTER_PORT'])
     processes = [spawn.Process(target=wait_for_peer, args=(rank, port, ready)) for rank in range(2)]

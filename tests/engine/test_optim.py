@@ -1,4 +1,4 @@
-"""Parameter groups: the published ones over all parameters, and what is refused."""
+"""Parameter groups: the published ones, and invalid settings."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 import mogacore.registry  # noqa: F401, registers the constructor
-from mogacore.analysis.complexity import build_on_meta
+from mogacore.engine.config import build_on_meta
 from mogacore.errors import UserError
 from mogacore.models import MogaNet
 
@@ -16,7 +16,7 @@ CASCADE = ROOT / 'configs' / 'detection' / 'cascade-mask-rcnn_moganet-base_fpn_4
 
 
 def groups_of(model, wrapper):
-    """Name of each parameter to its (learning rate, weight decay)."""
+    """Map from parameter name to (learning rate, weight decay)."""
     optimizer = build_optim_wrapper(model, wrapper).optimizer
     names = {id(param): name for name, param in model.named_parameters()}
     assert sum(len(group['params']) for group in optimizer.param_groups) == len(names)
@@ -30,7 +30,7 @@ def groups_of(model, wrapper):
 
 
 def published_multiplier(name):
-    """The table of the published layer decay, written out."""
+    """The published layer-decay multipliers as a table."""
     if not name.startswith('backbone.') or name.startswith('backbone.norm'):
         return 1.0
     _, part, *rest = name.split('.')
@@ -57,7 +57,7 @@ def test_layer_decay_of_cascade_base_is_the_published_one():
     assert found['backbone.blocks1.0.mlp.fc1.weight'][1] == 0.05
 
 
-def test_names_free_scales_and_norms_but_not_the_norms_of_the_stem():
+def test_no_decay_names_exempt_scales_and_norms_but_not_the_norms_of_the_stem():
     pytest.importorskip('mmdet')
     cfg = Config.fromfile(ROOT / 'configs' / 'detection' / 'retinanet_moganet-tiny_fpn_1x_coco.py')
     model = build_on_meta(cfg).requires_grad_(True)
@@ -86,17 +86,17 @@ def test_frozen_parameters_are_left_out():
     'paramwise, message',
     [
         (dict(no_decay_name=['norm']), "no setting 'no_decay_name': choose from layer_decay_rate"),
-        (dict(layer_decay_rate=1.5), 'layer_decay_rate 1.5 does not fit'),
+        (dict(layer_decay_rate=1.5), 'layer_decay_rate 1.5 is out of range'),
         (dict(layer_decay_rate=0.8), 'needs a backbone with get_layer_depth'),
     ],
 )
-def test_wrong_settings_are_told(paramwise, message):
+def test_invalid_settings_are_reported(paramwise, message):
     with pytest.raises(UserError, match=message):
         build_optim_wrapper(nn.Linear(2, 2), wrapper(**paramwise))
 
 
 @pytest.mark.parametrize('arch, depths', [('xtiny', {0, *range(2, 8), 12, 13}), ('large', {0, *range(2, 14)})])
-def test_depths_of_a_size(arch, depths):
+def test_layer_depths_of_a_model_size(arch, depths):
     with torch.device('meta'):
         model = MogaNet(arch)
     found = [model.get_layer_depth(f'backbone.{name}', 'backbone.') for name, _ in model.named_parameters()]

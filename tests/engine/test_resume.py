@@ -1,4 +1,4 @@
-"""Exact resume: the weights of runs that were killed, and the parts that make them so."""
+"""Exact resuming: the weights of killed runs, and the parts that make them exact."""
 
 import json
 import os
@@ -43,7 +43,7 @@ LIBRARIES = {
 
 
 @pytest.mark.parametrize('task', LIBRARIES)
-def test_runs_killed_at_five_steps_end_with_the_weights_of_a_run_never_stopped(task, tmp_path):
+def test_runs_killed_at_five_steps_end_with_the_weights_of_an_uninterrupted_run(task, tmp_path):
     pytest.importorskip(LIBRARIES[task])
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', ROOT / 'tests' / 'engine' / 'killed_runs.py', task, tmp_path],
@@ -60,7 +60,7 @@ def test_runs_killed_at_five_steps_end_with_the_weights_of_a_run_never_stopped(t
 
 @DATASETS.register_module()
 class NoiseDataset(Dataset):
-    """Each sample is its index and a number from each generator; counts what is loaded."""
+    """Each sample is its index and a number from each generator; counts loaded samples."""
 
     def __init__(self, size=11):
         self.size, self.num_loaded, self.pipeline = size, 0, 'plain'
@@ -99,17 +99,17 @@ def make_loader(sampler='DefaultSampler', num_workers=0, batch_sampler=False, ba
 
 
 @pytest.mark.parametrize('batch_sampler', [False, True])
-def test_loader_begins_at_any_batch_with_what_a_whole_epoch_shows_there(batch_sampler):
+def test_loader_starts_at_any_batch_with_the_samples_of_a_full_epoch(batch_sampler):
     whole = list(make_loader(batch_sampler=batch_sampler))
     for num_batches, num_workers in ((0, 2), (1, 0), (3, 2), (len(whole), 0)):
         loader = make_loader(num_workers=num_workers, batch_sampler=batch_sampler)
         skip_batches(loader, num_batches)
         assert list(loader) == whole[num_batches:]
-        assert list(loader) == whole  # the next epoch is not cut
+        assert list(loader) == whole  # the next epoch is complete
     assert len({sample[1] for batch in whole for sample in batch}) == 11
 
 
-def test_what_is_skipped_is_not_loaded():
+def test_skipped_batches_are_not_loaded():
     loader = make_loader()
     skip_batches(loader, 4)
     list(loader)
@@ -126,20 +126,20 @@ def test_epochs_differ_in_order_and_in_randomness():
     assert not {sample[1] for sample in first} & {sample[1] for sample in second}
 
 
-def test_two_processes_show_the_samples_of_one_with_the_same_randomness(monkeypatch):
+def test_two_processes_load_the_samples_of_one_with_the_same_randomness(monkeypatch):
     one = {sample for batch in make_loader() for sample in batch}
     both = []
     for rank in range(2):
         for module in (resume, mmengine.dataset.sampler):
             monkeypatch.setattr(module, 'get_dist_info', lambda rank=rank: (rank, 2))
         both.append([sample for batch in make_loader() for sample in batch])
-    # Of 11 samples the first is shown again, so that both processes take as many steps.
+    # The first of the 11 samples is repeated, so that both processes have the same number of steps.
     assert [len(samples) for samples in both] == [6, 6]
     assert one < {*both[0], *both[1]}
     assert len({sample[0] for samples in both for sample in samples}) == 11
 
 
-def test_loading_does_not_touch_the_generators_of_the_training():
+def test_loading_does_not_change_the_generators_of_training():
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     with seeded(3):
         random.random(), np.random.random(), torch.rand(1)
@@ -148,8 +148,8 @@ def test_loading_does_not_touch_the_generators_of_the_training():
 
 @pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
 @pytest.mark.parametrize('num_batches', [0, 3, 6, 14])
-def test_endless_batches_begin_anywhere(sampler, num_batches):
-    """An epoch has 6 batches, the last of them a single sample."""
+def test_endless_batches_start_anywhere(sampler, num_batches):
+    """An epoch has 6 batches; the last one has a single sample."""
     whole = EndlessBatches(make_loader(sampler))
     shown = [next(whole) for _ in range(20)]
     resumed = EndlessBatches(make_loader(sampler))
@@ -157,12 +157,12 @@ def test_endless_batches_begin_anywhere(sampler, num_batches):
     assert [next(resumed) for _ in range(20 - num_batches)] == shown[num_batches:]
 
 
-def test_seeds_differ_for_neighbours():
+def test_seeds_differ_for_neighboring_numbers():
     seeds = {derive_seed(seed, epoch, position) for seed in range(5) for epoch in range(5) for position in range(200)}
     assert len(seeds) == 5 * 5 * 200
 
 
-def test_hooks_reach_the_data_set_within():
+def test_hooks_reach_the_wrapped_data_set():
     dataset = SeededDataset(dict(type='NoiseDataset'))
     dataset.pipeline = 'light'
     assert dataset.dataset.pipeline == dataset.pipeline == 'light'
@@ -187,7 +187,7 @@ def test_config_gets_the_resumable_parts():
         'ExactResumeHook', 'StopOnSignalHook', 'MissedValidationHook'}  # fmt: skip
 
 
-def test_loops_and_hooks_of_a_users_own_stay():
+def test_custom_loops_and_hooks_are_kept():
     cfg = config(train_cfg=dict(type='OwnLoop'), default_hooks=dict(checkpoint=dict(type='OwnHook')))
     make_resumable(cfg)
     assert (cfg.train_cfg.type, cfg.default_hooks.checkpoint.type) == ('OwnLoop', 'OwnHook')
@@ -198,13 +198,15 @@ def fake_runner(loop, batch_size=2):
     return SimpleNamespace(_resume=True, train_loop=loop, train_dataloader=make_loader(batch_size=batch_size))
 
 
-def test_checkpoint_amid_an_epoch_needs_as_many_processes_and_as_large_batches():
+def test_mid_epoch_checkpoint_needs_the_same_world_size_and_batch_size():
     loop = object.__new__(ResumableEpochLoop)
     loop.batch_in_epoch = 3
     saved = dict(meta={})
     ExactResumeHook().before_save_checkpoint(fake_runner(loop), saved)
     loop.batch_in_epoch = 0
-    with pytest.raises(UserError, match=r'by 1 processes with batches of 2: go on with as many .*1 of 4'):
+    with pytest.raises(
+        UserError, match='mid-epoch with world size 1 and batch size 2, but this run has 1 and 4: use the same'
+    ):
         ExactResumeHook().after_load_checkpoint(fake_runner(loop, batch_size=4), saved)
     ExactResumeHook().after_load_checkpoint(fake_runner(loop), saved)
     assert loop.batch_in_epoch == 3
@@ -217,7 +219,7 @@ def test_checkpoint_amid_an_epoch_needs_as_many_processes_and_as_large_batches()
     'epoch, batch_in_epoch, val_begin, val_interval, expected',
     [(2, 0, 1, 2, 1), (2, 1, 1, 2, 0), (1, 0, 1, 2, 0), (5, 0, 1, 2, 1), (2, 0, 3, 2, 0), (0, 0, 1, 2, 0)],
 )
-def test_validation_that_a_stop_cut_off_is_made_up_for(epoch, batch_in_epoch, val_begin, val_interval, expected):
+def test_interrupted_validation_is_run_on_resume(epoch, batch_in_epoch, val_begin, val_interval, expected):
     loop = object.__new__(ResumableEpochLoop)
     loop._epoch, loop._iter, loop._max_epochs, loop.batch_in_epoch = epoch, 7 * epoch, 5, batch_in_epoch
     loop.val_begin, loop.val_interval = val_begin, val_interval

@@ -1,4 +1,4 @@
-"""The Runner loads weights strictly, and ignores no argument of mmengine's."""
+"""The Runner loads weights strictly, and silently ignores no argument of mmengine."""
 
 import pytest
 import torch
@@ -31,19 +31,19 @@ def checkpoint(tmp_path):
     return str(path)
 
 
-def test_loads_a_file_and_mmengines_own_defaults(runner, checkpoint):
+def test_loads_a_file_with_mmengines_default_arguments(runner, checkpoint):
     runner.load_checkpoint(checkpoint, revise_keys=[(r'^module.', '')])
     assert runner.model(torch.ones(1, 2)).item() == 5
 
 
 def test_map_location_is_honored(runner, checkpoint):
-    places = []
-    runner.load_checkpoint(checkpoint, map_location=lambda storage, place: places.append(place) or storage)
-    assert places == ['cpu', 'cpu']
+    locations = []
+    runner.load_checkpoint(checkpoint, map_location=lambda storage, location: locations.append(location) or storage)
+    assert locations == ['cpu', 'cpu']
 
 
 @pytest.mark.parametrize('settings', [dict(strict=False), dict(revise_keys=[('^layer', 'head')])])
-def test_what_would_be_ignored_is_refused(runner, checkpoint, settings):
+def test_unsupported_arguments_are_refused(runner, checkpoint, settings):
     with pytest.raises(UserError, match='|'.join(settings)):
         runner.load_checkpoint(checkpoint, **settings)
     with pytest.raises(CheckpointError, match='missing'):

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Atomic checkpoints."""
 
 import errno
 import re
@@ -21,11 +21,11 @@ from torch import nn
 from mogacore import files
 from mogacore.checkpoint import read
 from mogacore.datasets.digits import write_digits
-from mogacore.engine.saving import SafeCheckpointHook, is_whole, newest_whole_checkpoint, pending_gradients
+from mogacore.engine.saving import SafeCheckpointHook, is_intact, newest_intact_checkpoint, pending_gradients
 from mogacore.errors import UserError
 
 
-def test_mmengine_writes_every_local_file_whole_or_not(tmp_path, monkeypatch):
+def test_mmengine_writes_local_files_atomically(tmp_path, monkeypatch):
     path = tmp_path / 'new' / 'file.json'
     mmengine.dump({'a': 1}, path)
     monkeypatch.setattr(files.os, 'fsync', full_disk)
@@ -41,10 +41,10 @@ def state(path, iteration, **more):
     return path
 
 
-def test_newest_checkpoint_is_the_whole_one_of_most_iterations(tmp_path):
-    assert newest_whole_checkpoint(tmp_path) is None
+def test_newest_checkpoint_is_the_intact_one_with_the_most_iterations(tmp_path):
+    assert newest_intact_checkpoint(tmp_path) is None
     best = state(tmp_path / 'iter_30.pth', 30)
-    state(tmp_path / 'iter_20.pth', 20)  # younger, as copying may make it
+    state(tmp_path / 'iter_20.pth', 20)  # newer timestamp, as after copying
     (tmp_path / 'last_checkpoint').write_text('/nowhere/iter_70.pth')
     truncated = state(tmp_path / 'iter_40.pth', 40)
     truncated.write_bytes(truncated.read_bytes()[:-100])
@@ -55,18 +55,18 @@ def test_newest_checkpoint_is_the_whole_one_of_most_iterations(tmp_path):
     (tmp_path / 'empty.pth').touch()
     state(tmp_path / 'best_a.pth', 60)
     torch.save(dict(meta=dict(iter=70), state_dict={}), tmp_path / 'weights.pth')
-    assert not is_whole(truncated) and not is_whole(damaged) and is_whole(best)
-    assert newest_whole_checkpoint(tmp_path) == str(best)
+    assert not is_intact(truncated) and not is_intact(damaged) and is_intact(best)
+    assert newest_intact_checkpoint(tmp_path) == str(best)
 
 
-def test_work_dir_of_damaged_checkpoints_alone_is_told(tmp_path):
+def test_work_dir_with_only_damaged_checkpoints_is_reported(tmp_path):
     (tmp_path / 'iter_1.pth').write_bytes(b'PK\x03\x04')
-    with pytest.raises(UserError, match=r'none of the 1 checkpoints in .* is a whole training state: name one with'):
-        newest_whole_checkpoint(tmp_path)
+    with pytest.raises(UserError, match=r'none of the 1 checkpoints in .* is an intact training state: give one with'):
+        newest_intact_checkpoint(tmp_path)
 
 
 class FakeRunner:
-    """As much of a Runner as the hook needs; saves small files, until the disk is full."""
+    """Provides what the hook needs of a Runner; saves small files until the disk is full."""
 
     def __init__(self, work_dir):
         self.work_dir, self.is_full, self.epoch, self.iter = str(work_dir), False, 0, 0
@@ -78,7 +78,7 @@ class FakeRunner:
     def save_checkpoint(self, out_dir, filename, *args, **kwargs):
         if self.is_full:
             raise OSError(errno.ENOSPC, 'No space left on device')
-        # Before the new one is there the old ones must be.
+        # The old checkpoints must still exist before the new one does.
         self.seen = sorted(path.name for path in Path(out_dir).glob('*.pth'))
         Path(out_dir, filename).write_text('x')
 
@@ -95,7 +95,7 @@ def names(runner):
     return sorted(path.name for path in Path(runner.work_dir).glob('*.pth'))
 
 
-def test_old_checkpoint_goes_when_the_new_one_is_there(hooked):
+def test_old_checkpoint_is_removed_after_the_new_one_is_saved(hooked):
     hook, runner = hooked
     for step in (1, 2, 3):
         hook._save_checkpoint_with_step(runner, step, {})
@@ -109,7 +109,7 @@ def test_old_checkpoint_goes_when_the_new_one_is_there(hooked):
     assert Path(runner.work_dir, 'last_checkpoint').read_text() == str(Path(runner.work_dir, 'epoch_3.pth'))
 
 
-def test_old_best_goes_when_the_new_one_is_there(hooked):
+def test_old_best_is_removed_after_the_new_one_is_saved(hooked):
     hook, runner = hooked
     for runner.epoch, score in ((1, 0.1), (2, 0.3), (3, 0.2)):
         hook._save_best_checkpoint(runner, {'score': score})
@@ -121,7 +121,7 @@ def test_old_best_goes_when_the_new_one_is_there(hooked):
     assert names(runner) == ['best_score_epoch_2.pth']
 
 
-def test_each_of_several_bests_is_kept(hooked, tmp_path):
+def test_the_best_checkpoint_of_each_metric_is_kept(hooked, tmp_path):
     _, runner = hooked
     hook = SafeCheckpointHook(interval=1, save_best=['a', 'b'], rule='greater')
     hook.out_dir, hook.file_backend = str(tmp_path), LocalBackend()
@@ -131,7 +131,7 @@ def test_each_of_several_bests_is_kept(hooked, tmp_path):
     assert names(runner) == ['best_a_epoch_2.pth', 'best_b_epoch_1.pth']
 
 
-def test_state_of_an_interruption_goes_with_the_next_checkpoint(hooked):
+def test_interrupted_checkpoint_is_removed_with_the_next_one(hooked):
     hook, runner = hooked
     hook.save_interrupted(runner)
     assert names(runner) == ['interrupted.pth']
@@ -139,7 +139,7 @@ def test_state_of_an_interruption_goes_with_the_next_checkpoint(hooked):
     assert names(runner) == ['epoch_1.pth']
 
 
-def test_gradients_wait_in_the_checkpoint_until_their_step_is_due():
+def test_accumulated_gradients_are_pending_until_their_step_is_due():
     model = nn.Linear(2, 2)
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), accumulative_counts=2)
     wrapper.initialize_count_status(model, 0, 10)
@@ -179,16 +179,16 @@ def assert_same_end(project, work_dir):
         assert torch.equal(found['state_dict'][name], value), name
 
 
-def test_training_goes_on_before_a_truncated_checkpoint(project):
+def test_training_resumes_before_a_truncated_checkpoint(project):
     shutil.copytree(project / 'whole', project / 'cut')
     for step in range(6, NUM_STEPS + 1):
         (project / 'cut' / f'iter_{step}.pth').unlink()
     newest = project / 'cut' / 'iter_5.pth'
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     (project / 'cut' / 'last_checkpoint').write_text('iter_9.pth')
-    said = tool('train.py', 'small.py', '--work-dir', 'cut', '--resume', cwd=project).stderr
+    stderr = tool('train.py', 'small.py', '--work-dir', 'cut', '--resume', cwd=project).stderr
     log = max((project / 'cut').glob('*/*.log')).read_text()
-    assert 'resumed epoch: 0, iter: 4' in log, said
+    assert 'resumed epoch: 0, iter: 4' in log, stderr
     assert_same_end(project, 'cut')
 
 
@@ -200,18 +200,18 @@ def small_disk(tmp_path, project):
     size = 3 * (project / 'whole' / 'iter_1.pth').stat().st_size + 200_000
     mount = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder]
     if not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip('no right to mount a small file system here')
+        pytest.skip('mounting a small file system is not permitted here')
     yield folder
     subprocess.run(['umount', '-l', folder], check=True)
 
 
-def test_full_disk_leaves_whole_checkpoints_and_one_line(project, small_disk):
+def test_full_disk_leaves_intact_checkpoints_and_a_one_line_error(project, small_disk):
     done = tool('train.py', 'small.py', '--work-dir', small_disk / 'run', cwd=project, check=False)
     assert done.returncode == 2
-    assert re.fullmatch(r'error: the disk is full .*go on with --resume', done.stderr.strip().splitlines()[-1])
+    assert re.fullmatch(r'error: the disk is full .*then resume with --resume', done.stderr.strip().splitlines()[-1])
     assert 'Traceback' not in done.stderr
     left = list((small_disk / 'run').glob('*.pth'))
-    assert left and all(map(is_whole, left))
+    assert left and all(map(is_intact, left))
     assert not list((small_disk / 'run').glob('*.partial'))
     subprocess.run(['mount', '-o', 'remount,size=100M', small_disk], check=True)
     tool('train.py', 'small.py', '--work-dir', small_disk / 'run', '--resume', cwd=project)

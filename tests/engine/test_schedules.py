@@ -15,13 +15,13 @@ def make_optimizer(lr=1e-3):
 
 
 def build(settings, optimizer, epochs, epoch_length):
-    """A scheduler of a config, as mmengine's Runner builds it."""
+    """Build a scheduler from its config, as mmengine's Runner does."""
     settings = {'end': epochs, **settings}
     return PARAM_SCHEDULERS.build(settings, default_args=dict(optimizer=optimizer, epoch_length=epoch_length))
 
 
 @pytest.mark.parametrize('lr, epochs, epoch_length', [(1e-3, 200, 625), (5e-3, 7, 13), (1e-2, 1, 10)])
-def test_one_cycle_gives_the_rates_and_betas_of_torch(lr, epochs, epoch_length):
+def test_one_cycle_equals_the_rates_and_betas_of_torch(lr, epochs, epoch_length):
     ours, theirs = make_optimizer(lr), make_optimizer(lr)
     num_steps = epochs * epoch_length
     reference = torch.optim.lr_scheduler.OneCycleLR(theirs, max_lr=lr, epochs=epochs, steps_per_epoch=epoch_length)
@@ -57,7 +57,7 @@ def test_momentum_of_sgd_is_cycled_through_an_optimizer_wrapper():
     assert found[0] == pytest.approx(0.9) and min(found) < 0.55 and found[-1] == pytest.approx(0.9)
 
 
-def test_momentum_goes_on_where_it_stopped():
+def test_momentum_resumes_where_it_stopped():
     def run(scheduler, optimizer, num_steps):
         for _ in range(num_steps):
             optimizer.step()
@@ -89,7 +89,7 @@ def test_cosine_counts_from_the_start_of_the_warm_up(lr, warmup):
         scheduler.step()
 
 
-def test_cosine_without_warm_up_is_that_of_mmengine():
+def test_cosine_without_warm_up_equals_that_of_mmengine():
     optimizer = make_optimizer(5e-3)
     scheduler = build(dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True), optimizer, 50, 3)
     for epoch in range(50):
@@ -99,10 +99,10 @@ def test_cosine_without_warm_up_is_that_of_mmengine():
         scheduler.step()
 
 
-def test_impossible_lengths_are_told():
-    with pytest.raises(UserError, match=r'cannot turn after 0\.3 of 2 steps'):
+def test_invalid_lengths_are_reported():
+    with pytest.raises(UserError, match=r'cannot split 2 steps at pct_start 0\.3'):
         OneCycleMomentum(make_optimizer(), total_steps=2)
-    with pytest.raises(UserError, match='give total_steps'):
+    with pytest.raises(UserError, match='set total_steps'):
         OneCycleMomentum(make_optimizer())
-    with pytest.raises(UserError, match='a warm-up of 5 of 5 steps does not fit'):
+    with pytest.raises(UserError, match='warmup 5 is out of range: set end, and choose from 1 to less than 5 steps'):
         WarmupCosineLR(make_optimizer(), warmup=5, end=5)

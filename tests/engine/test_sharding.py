@@ -1,4 +1,4 @@
-"""Training with the model divided among two processes, against the same training with whole models."""
+"""Training with the model sharded across two processes, compared with unsharded training."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from mogacore.engine.runner import train
 from mogacore.errors import UserError
 
 pytest.importorskip('mmpretrain')
-DIVIDED = {'strategy.type': 'ShardedStrategy'}
+SHARDED = {'strategy.type': 'ShardedStrategy'}
 
 
 @HOOKS.register_module()
 class ShareHook(Hook):
-    """Writes how many numbers of the parameters each process keeps."""
+    """Writes how many parameter values each process keeps."""
 
     def after_train(self, runner):
         share = sum(p.numel() for group in runner.optim_wrapper.param_groups for p in group['params'])
@@ -30,7 +30,7 @@ class ShareHook(Hook):
 
 
 def train_all(rank, folder, ports):
-    """Whole models, divided ones, divided from the middle on, from weights of a whole one, and from misfits."""
+    """Train unsharded, sharded, resumed midway, from unsharded weights, and from weights that do not fit."""
     os.chdir(folder)
     os.environ.update(MASTER_ADDR='127.0.0.1', WORLD_SIZE='2', RANK=str(rank), LOCAL_RANK=str(rank))
 
@@ -38,17 +38,17 @@ def train_all(rank, folder, ports):
         os.environ['MASTER_PORT'] = str(ports.pop())
         train('config.py', work_dir=work_dir, resume=resume, launcher='pytorch', cfg_options=options)
 
-    run('whole', {})
-    run('divided', DIVIDED)
-    run('resumed', DIVIDED, resume='divided/iter_3.pth')
-    run('begun', DIVIDED | {'load_from': 'whole/iter_6.pth'})
-    with pytest.raises(UserError, match=r'iter_6.pth: the weights do not fit .* \(10, 32\) against \(7, 32\)'):
-        run('misfit', DIVIDED | {'load_from': 'whole/iter_6.pth', 'model.head.num_classes': 7})
+    run('unsharded', {})
+    run('sharded', SHARDED)
+    run('resumed', SHARDED, resume='sharded/iter_3.pth')
+    run('pretrained', SHARDED | {'load_from': 'unsharded/iter_6.pth'})
+    with pytest.raises(UserError, match=r'iter_6.pth: the weights do not fit .* \(10, 32\) vs\. \(7, 32\)'):
+        run('mismatch', SHARDED | {'load_from': 'unsharded/iter_6.pth', 'model.head.num_classes': 7})
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('divided')
+    folder = tmp_path_factory.mktemp('sharded')
     write_digits(folder / 'data' / 'digits', parts=('classification',))
     (folder / 'config.py').write_text(f"""
 _base_ = '{ROOT / 'configs' / 'classification' / 'moganet-xtiny_digits.py'}'
@@ -59,7 +59,7 @@ train_dataloader = dict(
 val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(indices=9))
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=1)
-# Plain steps: AdamW makes large differences of small ones. Gradients have to be clipped by the norm of all of them.
+# SGD, since AdamW amplifies small differences. Gradients must be clipped by their global norm.
 optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.05, _delete_=True), clip_grad=dict(max_norm=0.5)
 )
@@ -81,44 +81,44 @@ def scalars(work_dir, name):
     return [value[name] for value in map(json.loads, lines) if name in value]
 
 
-def test_divided_and_whole_models_train_the_same_weights(trained):
-    assert largest_difference(trained / 'divided' / 'iter_6.pth', trained / 'whole' / 'iter_6.pth') <= 1e-6
-    assert largest_difference(trained / 'divided' / 'iter_6.pth', trained / 'divided' / 'iter_3.pth') > 1e-3
-    norms = scalars(trained / 'divided', 'grad_norm')
-    assert norms == pytest.approx(scalars(trained / 'whole', 'grad_norm'), rel=1e-4) and min(norms) > 0.5
+def test_sharded_and_unsharded_training_give_the_same_weights(trained):
+    assert largest_difference(trained / 'sharded' / 'iter_6.pth', trained / 'unsharded' / 'iter_6.pth') <= 1e-6
+    assert largest_difference(trained / 'sharded' / 'iter_6.pth', trained / 'sharded' / 'iter_3.pth') > 1e-3
+    norms = scalars(trained / 'sharded', 'grad_norm')
+    assert norms == pytest.approx(scalars(trained / 'unsharded', 'grad_norm'), rel=1e-4) and min(norms) > 0.5
 
 
-def test_each_process_keeps_its_share_alone(trained):
-    whole, divided = (
+def test_each_process_keeps_only_its_shard(trained):
+    unsharded, sharded = (
         [json.loads((trained / name / f'share_{rank}.json').read_text()) for rank in (0, 1)]
-        for name in ('whole', 'divided')
+        for name in ('unsharded', 'sharded')
     )
-    assert whole[0] == whole[1]
-    assert whole[0] <= sum(divided) < 1.001 * whole[0]  # a part may be filled up by a number
-    assert max(divided) < 0.51 * whole[0]
+    assert unsharded[0] == unsharded[1]
+    assert unsharded[0] <= sum(sharded) < 1.001 * unsharded[0]  # shards may be padded
+    assert max(sharded) < 0.51 * unsharded[0]
 
 
-def test_resumed_divided_training_ends_with_the_same_weights_to_the_bit(trained):
-    divided, resumed = (read(trained / name / 'iter_6.pth') for name in ('divided', 'resumed'))
-    assert largest_difference(trained / 'resumed' / 'iter_6.pth', trained / 'divided' / 'iter_6.pth') == 0
-    for name, state in divided['optimizer']['state'].items():
+def test_resumed_sharded_training_ends_with_bit_identical_weights(trained):
+    sharded, resumed = (read(trained / name / 'iter_6.pth') for name in ('sharded', 'resumed'))
+    assert largest_difference(trained / 'resumed' / 'iter_6.pth', trained / 'sharded' / 'iter_6.pth') == 0
+    for name, state in sharded['optimizer']['state'].items():
         assert torch.equal(state['momentum_buffer'], resumed['optimizer']['state'][name]['momentum_buffer'])
 
 
-def test_divided_training_begins_with_weights_of_a_whole_model(trained):
-    assert scalars(trained / 'begun', 'loss')[0] < scalars(trained / 'divided', 'loss')[0] - 0.05
+def test_sharded_training_starts_from_weights_of_an_unsharded_model(trained):
+    assert scalars(trained / 'pretrained', 'loss')[0] < scalars(trained / 'sharded', 'loss')[0] - 0.05
 
 
 @pytest.mark.parametrize(
-    'launcher, hooks, told',
+    'launcher, hooks, message',
     [
-        ('none', [], 'strategy divides a model among processes: start them with'),
-        ('pytorch', [dict(type='EMAHook')], 'strategy leaves no whole model of which EMAHook could average'),
+        ('none', [], 'strategy needs several processes to shard the model: use tools/dist_train.sh'),
+        ('pytorch', [dict(type='EMAHook')], 'strategy shards the model, so EMAHook cannot average its weights'),
     ],
 )
-def test_what_cannot_be_divided_is_told(trained, monkeypatch, launcher, hooks, told):
+def test_unsupported_sharding_is_reported(trained, monkeypatch, launcher, hooks, message):
     monkeypatch.chdir(trained)
     for name, value in dict(RANK='1', WORLD_SIZE='2', LOCAL_RANK='1').items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=told):
-        train('config.py', work_dir='refused', launcher=launcher, cfg_options=DIVIDED | {'custom_hooks': hooks})
+    with pytest.raises(UserError, match=message):
+        train('config.py', work_dir='refused', launcher=launcher, cfg_options=SHARDED | {'custom_hooks': hooks})

@@ -31,7 +31,7 @@ def step(recorder):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
-def test_signal_saves_at_the_end_of_the_step_and_leaves(number, capsys):
+def test_signal_saves_at_the_end_of_the_step_and_exits(number, capsys):
     recorder = RecordingHook()
     before = signal.getsignal(number)
     with stop_signals():
@@ -42,12 +42,15 @@ def test_signal_saves_at_the_end_of_the_step_and_leaves(number, capsys):
             step(recorder)
     assert recorder.saved == 1
     assert stopped.value.code == EXIT_STOPPED == 75
-    assert f'stopped by {signal.Signals(number).name}: the state is in here.pth' in capsys.readouterr().out
+    assert (
+        f'stopped by {signal.Signals(number).name}: the state is saved in here.pth, resume with --resume'
+        in capsys.readouterr().out
+    )
     assert signal.getsignal(number) is before
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def test_signals_of_an_earlier_run_do_not_count():
+def test_signals_of_an_earlier_run_are_ignored():
     with stop_signals():
         os.kill(os.getpid(), signal.SIGUSR1)
     with stop_signals():
@@ -78,7 +81,7 @@ def test_all_processes_stop_at_the_same_step(tmp_path):
 
 
 class SlowDataset(Dataset):
-    """Each sample is the process that loads it."""
+    """Each sample is the id of the process that loads it."""
 
     def __len__(self):
         return 50
@@ -88,7 +91,7 @@ class SlowDataset(Dataset):
         return os.getpid()
 
 
-def test_workers_serve_on_after_the_signal():
+def test_workers_keep_loading_after_the_signal():
     loader = DataLoader(SlowDataset(), num_workers=1, worker_init_fn=live_with_parent)
     batches = iter(loader)
     worker = next(batches).item()
@@ -98,7 +101,7 @@ def test_workers_serve_on_after_the_signal():
 
 
 class BigDataset(Dataset):
-    """More samples of many small tensors than a pipe holds; each tells the process that loads it."""
+    """Samples of many small tensors, too large for a pipe; each contains the id of the process that loads it."""
 
     def __len__(self):
         return 50
@@ -113,7 +116,7 @@ def load_and_die(queue):
     queue.put(next(batches)[0][0])
     queue.close()
     queue.join_thread()
-    time.sleep(0.5)  # until the worker waits for room in the pipe
+    time.sleep(0.5)  # until the worker waits for space in the pipe
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -131,4 +134,4 @@ def test_workers_of_a_killed_process_die_with_it():
         time.sleep(0.1)
     else:
         os.kill(worker, signal.SIGKILL)
-        raise AssertionError(f'worker {worker} lives on')
+        raise AssertionError(f'worker {worker} is still alive')

@@ -29,7 +29,7 @@ def box_of(mask):
     'direction, box', [(None, (1, 0, 3, 2)), ('horizontal', (5, 0, 7, 2)), ('vertical', (1, 4, 3, 6)),
                        ('diagonal', (5, 4, 7, 6))],
 )  # fmt: skip
-def test_a_mirrored_view_is_mirrored_back(direction, box):
+def test_a_flipped_view_is_flipped_back(direction, box):
     meta = dict(ori_shape=(HEIGHT, WIDTH), flip=direction is not None, flip_direction=direction)
     found = unflip(instances((1, 0, 3, 2), 0.9), meta)
     assert found.bboxes[0].tolist() == list(box)
@@ -47,7 +47,7 @@ class Sample:
         self.metainfo = dict(ori_shape=(HEIGHT, WIDTH), flip=flip, flip_direction='horizontal' if flip else None)
 
 
-def test_views_of_one_object_make_one_instance_and_others_stay():
+def test_duplicates_across_views_are_merged_and_other_objects_kept():
     pytest.importorskip('mmcv')
     model = InstanceTTAModel(module=Detector(), iou_threshold=0.5, max_per_img=2)
     plain = InstanceData.cat([instances((1, 0, 3, 2), 0.6), instances((4, 2, 6, 5), 0.5, label=1)])

@@ -6,7 +6,7 @@ from mogacore.errors import UserError
 from mogacore.evaluation.hand import HandJointMetric, align, mpjpe, pa_mpjpe, pixel_to_camera
 
 SHIFT = (3, 0, 4)
-FOCAL, CENTRE = np.array([300.0, 310.0]), np.array([60.0, 70.0])
+FOCAL, CENTER = np.array([300.0, 310.0]), np.array([60.0, 70.0])
 
 
 @pytest.fixture
@@ -16,13 +16,13 @@ def hands():
 
 
 def similar(rng, hands):
-    """Each turned, scaled and shifted at random."""
-    turns = np.linalg.qr(rng.normal(size=(len(hands), 3, 3)))[0]
-    turns *= np.linalg.det(turns)[:, None, None]
-    return rng.uniform(0.5, 2, (len(hands), 1, 1)) * hands @ turns + rng.normal(0, 100, (len(hands), 1, 3))
+    """Each hand after a random rotation, scaling and translation."""
+    rotations = np.linalg.qr(rng.normal(size=(len(hands), 3, 3)))[0]
+    rotations *= np.linalg.det(rotations)[:, None, None]
+    return rng.uniform(0.5, 2, (len(hands), 1, 1)) * hands @ rotations + rng.normal(0, 100, (len(hands), 1, 3))
 
 
-def test_mpjpe_by_hand(hands):
+def test_mpjpe_matches_cases_worked_by_hand(hands):
     assert not mpjpe(hands, hands).any()
     np.testing.assert_allclose(mpjpe(hands + np.array(SHIFT), hands), 5)
     np.testing.assert_allclose(mpjpe(hands + np.array(SHIFT), hands, root=0), 0, atol=1e-12)
@@ -31,7 +31,7 @@ def test_mpjpe_by_hand(hands):
     np.testing.assert_allclose(mpjpe(shifted, hands, root=0), 5 * 20 / 21)  # the root counts
 
 
-def test_pa_mpjpe_is_zero_for_similar_hands_and_blind_to_similarity(hands):
+def test_pa_mpjpe_is_invariant_to_similarity_transforms(hands):
     rng = np.random.default_rng(1)
     np.testing.assert_allclose(pa_mpjpe(similar(rng, hands), hands), 0, atol=1e-9)
     predicted = hands + rng.normal(0, 20, hands.shape)
@@ -39,8 +39,8 @@ def test_pa_mpjpe_is_zero_for_similar_hands_and_blind_to_similarity(hands):
     assert (pa_mpjpe(predicted, hands) < mpjpe(predicted, hands)).all()
 
 
-def test_pa_mpjpe_is_that_of_scipy(hands):
-    """To 1e-6 of scipy.spatial's Procrustes analysis where no mirroring helps, and of its rotations where it would."""
+def test_pa_mpjpe_equals_that_of_scipy(hands):
+    """Equals scipy.spatial's Procrustes analysis where no reflection helps, and its best rotation where one would."""
     spatial = pytest.importorskip('scipy.spatial')
     rng = np.random.default_rng(2)
     predicted = similar(rng, hands + rng.normal(0, 10, hands.shape))
@@ -53,39 +53,39 @@ def test_pa_mpjpe_is_that_of_scipy(hands):
     ours = pa_mpjpe(mirrored, hands)
     for i in range(len(hands)):
         moving, fixed = mirrored[i] - mirrored[i].mean(0), hands[i] - hands[i].mean(0)
-        turned = spatial.transform.Rotation.align_vectors(fixed, moving)[0].apply(moving)
-        scale = (turned * fixed).sum() / (turned**2).sum()
-        assert ours[i] == pytest.approx(np.linalg.norm(scale * turned - fixed, axis=1).mean(), abs=1e-6)
+        rotated = spatial.transform.Rotation.align_vectors(fixed, moving)[0].apply(moving)
+        scale = (rotated * fixed).sum() / (rotated**2).sum()
+        assert ours[i] == pytest.approx(np.linalg.norm(scale * rotated - fixed, axis=1).mean(), abs=1e-6)
 
 
-def test_pa_mpjpe_is_that_of_mmpose(hands):
+def test_pa_mpjpe_equals_that_of_mmpose(hands):
     functional = pytest.importorskip('mmpose.evaluation.functional.keypoint_eval')
     predicted = hands + np.random.default_rng(3).normal(0, 20, hands.shape)
     theirs = functional.keypoint_mpjpe(predicted, hands, np.ones(hands.shape[:2], bool), 'procrustes')
     assert pa_mpjpe(predicted, hands).mean() == pytest.approx(theirs, abs=1e-9)
 
 
-def test_a_collapsed_prediction_is_laid_on_the_middle(hands):
+def test_a_collapsed_prediction_is_moved_to_the_center(hands):
     aligned = align(np.ones_like(hands), hands)
     np.testing.assert_allclose(aligned, np.broadcast_to(hands.mean(1, keepdims=True), hands.shape))
 
 
 def sample(hands, shift=(0, 0, 0), valid=None, root=0):
-    """Of hands of 21 joints, with predictions shifted but for the wrists, as mmpose's samples are."""
+    """A data sample like mmpose's, of hands with 21 joints each; predictions are shifted, except for the wrists."""
     joints = np.concatenate(hands)[None]
     predicted = np.stack(hands)
     others = np.arange(21) != root
     predicted[:, others] += shift
     depths = np.array([hand[root, 2] for hand in hands])
-    seen = np.concatenate([predicted[..., :2] / predicted[..., 2:] * FOCAL + CENTRE, predicted[..., 2:]], -1)
-    seen[..., 2] -= depths[:, None]
+    pixels = np.concatenate([predicted[..., :2] / predicted[..., 2:] * FOCAL + CENTER, predicted[..., 2:]], -1)
+    pixels[..., 2] -= depths[:, None]
     visible = np.ones((1, joints.shape[1])) if valid is None else np.repeat(valid, 21)[None]
     return dict(
         gt_instances=dict(keypoints_cam=joints.astype(np.float32), keypoints_visible=visible),
-        pred_instances=dict(keypoints=seen.reshape(1, -1, 3)),
+        pred_instances=dict(keypoints=pixels.reshape(1, -1, 3)),
         abs_depth=depths.tolist(),
         focal=FOCAL,
-        principal_pt=CENTRE,
+        principal_pt=CENTER,
     )
 
 
@@ -94,9 +94,9 @@ def evaluate(metric, samples):
     return metric.evaluate(len(samples))
 
 
-def test_camera_undoes_the_projection(hands):
-    seen = np.concatenate([hands[..., :2] / hands[..., 2:] * FOCAL + CENTRE, hands[..., 2:]], -1)
-    np.testing.assert_allclose(pixel_to_camera(seen, FOCAL, CENTRE), hands, atol=1e-9)
+def test_back_projection_inverts_the_projection(hands):
+    pixels = np.concatenate([hands[..., :2] / hands[..., 2:] * FOCAL + CENTER, hands[..., 2:]], -1)
+    np.testing.assert_allclose(pixel_to_camera(pixels, FOCAL, CENTER), hands, atol=1e-9)
 
 
 def test_metric_of_single_hands(hands):
@@ -107,15 +107,15 @@ def test_metric_of_single_hands(hands):
     assert 0 < shifted['PA-MPJPE'] < shifted['MPJPE']
 
 
-def test_metric_takes_joints_in_mm_at_their_word(hands):
+def test_metric_uses_joints_in_mm_as_given(hands):
     items = [sample([hand], (9, 9, 9)) for hand in hands]
     for item, hand in zip(items, hands, strict=True):
         item['pred_instances']['keypoints_cam'] = hand[None] + 7
     assert evaluate(HandJointMetric(), items)['MPJPE'] == pytest.approx(0, abs=1e-3)
 
 
-def test_metric_counts_valid_hands_alone_and_means_of_each_side(hands):
-    rolled = np.roll(hands, -1, axis=1)  # the wrist last, as InterHand2.6M has it
+def test_metric_ignores_invalid_hands_and_takes_the_mean_pose_per_side(hands):
+    rolled = np.roll(hands, -1, axis=1)  # the wrist last, as in InterHand2.6M
     metric = HandJointMetric(root=20, mean_pose=True)
     items = [
         sample([rolled[0], rolled[1]], SHIFT, [1, 1], 20),
@@ -132,28 +132,28 @@ def test_metric_counts_valid_hands_alone_and_means_of_each_side(hands):
     assert 0 < found['PA-MPJPE_of_mean'] < found['MPJPE_of_mean']
 
 
-def test_metric_of_mmpose_on_the_same_predictions(hands):
-    """InterHandMetric: 0 when perfect, the shift of the joints where the wrists are left out of the mean."""
+def test_metric_of_mmpose_agrees_on_the_same_predictions(hands):
+    """InterHandMetric is 0 for perfect predictions, and the shift of the joints if the mean excludes the wrists."""
     pytest.importorskip('mmpose')
     from mmpose.evaluation.metrics import InterHandMetric
 
     rolled = np.roll(hands, -1, axis=1)
-    for shift, wanted in (((0, 0, 0), 0), (SHIFT, 5)):
+    for shift, expected in (((0, 0, 0), 0), (SHIFT, 5)):
         item = sample([rolled[0], rolled[1]], shift, [1, 1], 20)
         item['gt_instances']['keypoints_visible'][0, [20, 41]] = 0
         item['pred_instances'].update(hand_type=np.array([[1, 1]]), rel_root_depth=np.zeros(1))
         item.update(hand_type=np.array([[1, 1]]), hand_type_valid=np.ones(1))
         metric = InterHandMetric(modes=['MPJPE', 'HandednessAcc'])
         found = evaluate(metric, [item])
-        assert found['MPJPE_all'] == found['MPJPE_interacting'] == pytest.approx(wanted, abs=1e-3)
+        assert found['MPJPE_all'] == found['MPJPE_interacting'] == pytest.approx(expected, abs=1e-3)
         assert found['HandednessAcc'] == 1
 
 
-def test_no_valid_hand_is_told(hands):
+def test_test_data_without_a_valid_hand_are_reported(hands):
     with pytest.raises(UserError, match='no hand of the test data'):
         evaluate(HandJointMetric(), [sample([hands[0]], valid=[0])])
 
 
-def test_root_out_of_range_is_told():
+def test_root_out_of_range_is_reported():
     with pytest.raises(UserError, match='root 21'):
         HandJointMetric(root=21)

@@ -1,4 +1,4 @@
-"""Metrics of predicted frames against their formulas, written out."""
+"""Metrics of predicted frames compared with their formulas."""
 
 import math
 
@@ -14,7 +14,7 @@ SHAPE = (3, 2, 12, 14)  # T, C, H, W
 
 @pytest.fixture
 def frames():
-    """Predictions beyond 0..1, and targets within, of five sequences."""
+    """Predictions, which exceed 0..1, and targets of five sequences."""
     rng = np.random.default_rng(0)
     target = rng.random((5, *SHAPE), np.float32)
     return (target + rng.normal(0, 0.3, target.shape)).astype(np.float32), target
@@ -23,7 +23,7 @@ def frames():
 def evaluate(predicted, target, meta=None, inputs=None, **settings):
     metric = VideoPredictionMetric(**settings)
     metric.dataset_meta = meta
-    for start in (0, 2):  # batches of two and of the rest
+    for start in (0, 2):  # one batch of two, one with the rest
         part = slice(start, 2 if start == 0 else None)
         samples = [
             dict(pred_frames=torch.from_numpy(p), gt_frames=torch.from_numpy(t))
@@ -33,8 +33,8 @@ def evaluate(predicted, target, meta=None, inputs=None, **settings):
     return metric.evaluate(len(target))
 
 
-def ssim_written_out(x, y, data_range):
-    """Structural similarity of two (H, W) frames: a window of 7, sample covariance, the border left out."""
+def ssim_by_formula(x, y, data_range):
+    """Structural similarity of two (H, W) frames: 7 x 7 window, sample covariance, without the border."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     values = []
     for top in range(x.shape[0] - 6):
@@ -46,14 +46,14 @@ def ssim_written_out(x, y, data_range):
     return np.mean(values)
 
 
-def test_all_metrics_agree_with_their_formulas(frames):
+def test_all_metrics_match_their_formulas(frames):
     predicted, target = (array.astype(np.float64) for array in frames)
     found = evaluate(*frames, metric=('mse', 'mae', 'rmse', 'ssim', 'psnr'))
     difference = predicted - target
     mse = (difference**2).sum((2, 3, 4)).mean()
     clipped = predicted.clip(0, 1)
     similarity = [
-        ssim_written_out(clipped[n, t, c], target[n, t, c], 2.0) for n in range(5) for t in range(3) for c in range(2)
+        ssim_by_formula(clipped[n, t, c], target[n, t, c], 2.0) for n in range(5) for t in range(3) for c in range(2)
     ]
     noise = ((clipped - target) ** 2).mean((2, 3, 4))
     expected = {
@@ -68,7 +68,7 @@ def test_all_metrics_agree_with_their_formulas(frames):
         assert found[name] == pytest.approx(value, rel=1e-6, abs=1e-6), name
 
 
-def test_a_constant_error_has_the_square_of_each_pixel():
+def test_metrics_of_a_constant_error_match_values_worked_by_hand():
     target = np.full((2, *SHAPE), 0.5, np.float32)
     predicted = target + np.float32(0.25)
     found = evaluate(predicted, target, metric=('mse', 'mae', 'rmse'))
@@ -77,18 +77,18 @@ def test_a_constant_error_has_the_square_of_each_pixel():
     assert found == pytest.approx({'video/mse': 1 / 16, 'video/mae': 1 / 4, 'video/rmse': 1 / 4})
 
 
-def test_the_range_of_one_gives_a_clearly_lower_similarity(frames):
+def test_a_data_range_of_one_gives_a_lower_similarity(frames):
     predicted, target = 0.1 * frames[0][0].clip(0, 1), 0.1 * frames[1][0]
-    narrow = np.mean([ssim_written_out(p, t, 1.0) for p, t in zip(predicted[:, 0], target[:, 0], strict=True)])
+    narrow = np.mean([ssim_by_formula(p, t, 1.0) for p, t in zip(predicted[:, 0], target[:, 0], strict=True)])
     assert ssim(predicted[:, :1], target[:, :1]) > narrow + 0.01
     assert ssim(target, target) == pytest.approx(1)
 
 
-def test_frames_predicted_to_the_bit_have_infinite_psnr(frames):
+def test_exactly_predicted_frames_have_infinite_psnr(frames):
     assert psnr(frames[1][0], frames[1][0]) == math.inf
 
 
-def test_weather_is_told_in_its_unit_by_variable_and_as_their_mean(frames):
+def test_weather_metrics_are_in_physical_units_per_variable_and_averaged(frames):
     predicted, target = frames
     meta = dict(mean=[270.0, 5.0], std=[10.0, 2.0])
     found = evaluate(*frames, meta, metric=('mse', 'mae', 'rmse'), spatial_norm=True, groups=dict(t=1, u=1))
@@ -103,7 +103,7 @@ def test_weather_is_told_in_its_unit_by_variable_and_as_their_mean(frames):
         assert found[f'video/{metric}'] == pytest.approx(mean)
 
 
-def test_repeating_the_last_frame_is_told_beside(frames):
+def test_repeating_the_last_frame_is_reported_as_a_baseline(frames):
     _, target = frames
     inputs = torch.rand(5, 4, *SHAPE[1:])
     found = evaluate(*frames, inputs=inputs, metric=('mse',), copy_last=True)
@@ -117,14 +117,14 @@ def test_repeating_the_last_frame_is_told_beside(frames):
     [
         (dict(metric=('lpips',)), "metric 'lpips' is unknown: choose from mse, mae"),
         (dict(metric=()), 'metric is empty'),
-        (dict(groups=dict(t=2)), 'ssim and psnr are of whole frames'),
+        (dict(groups=dict(t=2)), 'ssim and psnr are computed on whole frames'),
     ],
 )
-def test_wrong_settings_are_told(settings, message):
+def test_invalid_settings_are_reported(settings, message):
     with pytest.raises(UserError, match=message):
         VideoPredictionMetric(**settings)
 
 
-def test_groups_that_do_not_add_up_are_told(frames):
-    with pytest.raises(UserError, match='do not fit 2 channels'):
+def test_groups_that_do_not_add_up_are_reported(frames):
+    with pytest.raises(UserError, match='do not add up to the 2 channels'):
         evaluate(*frames, metric=('mse',), groups=dict(t=3))

@@ -1,4 +1,4 @@
-"""What is drawn lies where the prediction is, in every task."""
+"""Drawings are located at the predictions, for every task."""
 
 import numpy as np
 import pytest
@@ -22,20 +22,20 @@ def visualizer_of(task, **meta):
 
 
 def red_extent(task, sample, height, width):
-    """Where a sample drawn into a black picture is red, as x1, y1, x2, y2, and the height and width of the drawing."""
+    """Bounding box (x1, y1, x2, y2) of the red pixels of a sample drawn on black; height and width of the drawing."""
     drawn = task.draw(np.zeros((height, width, 3), np.uint8), sample).astype(int)
     ys, xs = np.nonzero(drawn[..., 0] - drawn[..., 1] > 60)
     return (xs.min(), ys.min(), xs.max(), ys.max()), drawn.shape[:2]
 
 
 @pytest.mark.parametrize('size, factor', [((100, 80), 4), ((399, 90), 2), ((400, 90), 1)])
-def test_small_pictures_are_enlarged_with_what_is_drawn(size, factor):
+def test_small_images_are_enlarged_together_with_predictions(size, factor):
     box = np.array([20, 30, 50, 70])
-    where = np.s_[30:70, 20:50]
+    region = np.s_[30:70, 20:50]
 
     task = visualizer_of(Detection, classes=['thing'], palette=[RED])
     masks = torch.zeros(1, *size, dtype=bool)
-    masks[0][where] = True
+    masks[0][region] = True
     instances = InstanceData(bboxes=torch.tensor(box)[None], labels=torch.tensor([0]), scores=torch.tensor([0.9]))
     for has_masks in (False, True):
         if has_masks:
@@ -46,9 +46,9 @@ def test_small_pictures_are_enlarged_with_what_is_drawn(size, factor):
 
     task = visualizer_of(Segmentation, classes=['ground', ''], palette=[(0, 0, 0), RED])
     labels = torch.zeros(1, *size, dtype=torch.long)
-    labels[0][where] = 1
+    labels[0][region] = 1
     extent, _ = red_extent(task, BaseDataElement(pred_sem_seg=PixelData(data=labels)), *size)
-    assert extent[:2] == tuple(box[:2] * factor) and extent[3] == box[3] * factor - 1  # on the right is the label
+    assert extent[:2] == tuple(box[:2] * factor) and extent[3] == box[3] * factor - 1  # the label is at the right
 
     names = dict(keypoint_id2name={0: 'a', 1: 'b'}, skeleton_links=[(0, 1)])
     colors = dict(keypoint_colors=np.array([RED, RED]), skeleton_link_colors=np.array([RED]))
@@ -57,6 +57,6 @@ def test_small_pictures_are_enlarged_with_what_is_drawn(size, factor):
         bboxes=box[None], keypoints=np.array([[[30, 42], [40, 58]]]), keypoint_scores=np.ones((1, 2))
     )
     extent, _ = red_extent(task, BaseDataElement(pred_instances=instances), *size)
-    radius = task.visualizer.radius * round(max(size) * factor / 300)  # thicker in large pictures
+    radius = task.visualizer.radius * round(max(size) * factor / 300)  # thicker in large images
     points = (np.array([30, 42, 40, 58]) + 0.5) * factor - 0.5
     np.testing.assert_allclose(extent, points + radius * np.array([-1, -1, 1, 1]), atol=1)

@@ -1,4 +1,4 @@
-"""Inputs in files and folders, and the boxes of the objects in them."""
+"""Inputs from files and folders, and the boxes of the objects in them."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from mogacore.errors import UserError
 from mogacore.inference.inputs import Boxes, find_inputs, output_names
 
 
-def test_results_lie_below_the_output_folder_as_the_inputs_below_theirs(tmp_path):
+def test_output_names_follow_the_structure_of_the_input_folder(tmp_path):
     for name in ('a/x.png', 'b/x.png', 'b/y.jpg', 'b/y.png', 'b/y.mp4', 'note.txt'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -20,8 +20,8 @@ def test_results_lie_below_the_output_folder_as_the_inputs_below_theirs(tmp_path
     assert output_names([tmp_path / 'a' / 'x.png'], tmp_path / 'a' / 'x.png') == {tmp_path / 'a' / 'x.png': 'x'}
 
 
-def test_boxes_are_those_of_the_same_path_before_those_of_the_same_name(tmp_path, monkeypatch):
-    (tmp_path / 'link.png').symlink_to('picture.png')
+def test_boxes_are_found_by_path_first_and_then_by_file_name(tmp_path, monkeypatch):
+    (tmp_path / 'link.png').symlink_to('image.png')
     records = [{'image': name, 'instances': [{'bbox': [0, 0, i, i], 'score': 0.5}, {'bbox': [3, 3, 3, 9], 'score': 1}]}
                for i, name in enumerate(('a/x.png', 'b/x.png', 'link.png'), start=1)]  # fmt: skip
     (tmp_path / 'boxes.json').write_text(json.dumps({'predictions': records}))
@@ -32,7 +32,7 @@ def test_boxes_are_those_of_the_same_path_before_those_of_the_same_name(tmp_path
     assert boxes.of(Path('other.png')).shape == boxes.of(Path('link.png'), frame=0).shape == (0, 5)
 
 
-def test_boxes_of_one_class_are_taken_alone(tmp_path):
+def test_boxes_can_be_restricted_to_one_class(tmp_path):
     people = [dict(bbox=[0, 0, 4, 4], score=0.9, **{'class': 'person'})]
     cars = [dict(bbox=[1, 1, 9, 9], score=0.8, **{'class': 'car'})]
     (tmp_path / 'predictions.json').write_text(

@@ -1,4 +1,4 @@
-"""Predictions of each task, held against those of its library's own functions for single pictures."""
+"""Predictions of each task, compared with those of its library's inference functions for single images."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ from mogacore.libraries import import_quietly
 RED = (255, 0, 0)
 WIDTHS = list(TINY_ARCH['embed_dims'])
 SMALL = f'backbone=dict(arch=dict(_delete_=True, **{TINY_ARCH}))'
-# Task -> its config, what makes it small, its library, that library's own way to build and to predict.
+# Task -> config, changes that make the model small, library, and the library's functions to build and to predict.
 CASES = {
     'retinanet': (
         'detection/retinanet_moganet-xtiny_fpn_digits.py', f'neck=dict(in_channels={WIDTHS})',
@@ -55,11 +55,11 @@ CASES = {
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """A folder with three digit scenes and a video of them, 128 x 128."""
+    """A folder with three digit scenes and a video of them, 128 x 128 px."""
     folder = tmp_path_factory.mktemp('inference')
     write_digits(folder / 'data', parts=('scenes',), num_train_scenes=1, num_val_scenes=3)
-    (folder / 'pictures').symlink_to(folder / 'data' / 'scenes' / 'val')
-    write_video(folder / 'clip.avi', [cv2.imread(str(path)) for path in sorted((folder / 'pictures').glob('*.png'))])
+    (folder / 'images').symlink_to(folder / 'data' / 'scenes' / 'val')
+    write_video(folder / 'clip.avi', [cv2.imread(str(path)) for path in sorted((folder / 'images').glob('*.png'))])
     return folder
 
 
@@ -73,7 +73,7 @@ def write_video(path, frames, fps=12.5):
 
 @pytest.fixture(scope='module')
 def model(folder):
-    """Function of a case's name: config file and checkpoint, with random weights, of its small model."""
+    """Function that writes the config and a checkpoint with random weights of a case's small model."""
 
     def make(name, **meta):
         path, changes, library, *_ = CASES[name]
@@ -95,7 +95,7 @@ def model(folder):
 
 
 def library_model(name, config, checkpoint):
-    """The same model, and how to predict with it, by the library itself."""
+    """The same model built by the library, and the library's function to predict with it."""
     _, _, library, init, predict = CASES[name]
     apis = import_module(f'{library}.apis')
     return getattr(apis, init)(config, checkpoint, device='cpu'), getattr(apis, predict)
@@ -107,36 +107,36 @@ def read_report(out_dir):
 
 @pytest.mark.parametrize('name, score_thr', [('retinanet', 0.3), ('mask-rcnn', 0.1)])
 @pytest.mark.filterwarnings('ignore::UserWarning')
-def test_detections_are_those_of_the_library(name, score_thr, model, folder, tmp_path):
+def test_detections_equal_those_of_the_library(name, score_thr, model, folder, tmp_path):
     config, checkpoint = model(name)
-    records = infer(config, checkpoint, folder / 'pictures', tmp_path, score_thr=score_thr, device='cpu')
+    records = infer(config, checkpoint, folder / 'images', tmp_path, score_thr=score_thr, device='cpu')
     assert records == read_report(tmp_path)['predictions']
     assert [Path(record['image']).name for record in records] == ['0000.png', '0001.png', '0002.png']
     reference, predict = library_model(name, config, checkpoint)
     for record in records:
         expected = predict(reference, record['image']).pred_instances
         expected = expected[expected.scores >= score_thr]
-        told = record['instances']
-        assert len(told) == len(expected) > 0
-        scores = [instance['score'] for instance in told]
+        instances = record['instances']
+        assert len(instances) == len(expected) > 0
+        scores = [instance['score'] for instance in instances]
         assert scores == sorted(scores, reverse=True)
         np.testing.assert_allclose(scores, expected.scores, atol=1e-5)
-        np.testing.assert_allclose([instance['bbox'] for instance in told], expected.bboxes, atol=0.02)
-        assert [instance['label'] for instance in told] == expected.labels.tolist()
-        assert all(instance['class'] == str(instance['label']) for instance in told)
-        assert all(('segmentation' in instance) == (name == 'mask-rcnn') for instance in told)
+        np.testing.assert_allclose([instance['bbox'] for instance in instances], expected.bboxes, atol=0.02)
+        assert [instance['label'] for instance in instances] == expected.labels.tolist()
+        assert all(instance['class'] == str(instance['label']) for instance in instances)
+        assert all(('segmentation' in instance) == (name == 'mask-rcnn') for instance in instances)
         if name == 'mask-rcnn':
             from pycocotools import mask as coco_mask
 
-            masks = [coco_mask.decode(instance['segmentation']) for instance in told]
+            masks = [coco_mask.decode(instance['segmentation']) for instance in instances]
             np.testing.assert_array_equal(np.array(masks, bool), expected.masks)
         assert cv2.imread(str(tmp_path / record['drawn'])).shape == (512, 512, 3)
     assert (tmp_path / 'predictions.png').is_file()
 
 
-def test_the_class_map_is_that_of_the_library(model, folder, tmp_path):
+def test_class_maps_equal_those_of_the_library(model, folder, tmp_path):
     config, checkpoint = model('upernet')
-    records = infer(config, checkpoint, folder / 'pictures', tmp_path, device='cpu')
+    records = infer(config, checkpoint, folder / 'images', tmp_path, device='cpu')
     reference, predict = library_model('upernet', config, checkpoint)
     for number, record in enumerate(records):
         assert record['map'] == f'maps/{number:04}.png'
@@ -152,15 +152,15 @@ def test_the_class_map_is_that_of_the_library(model, folder, tmp_path):
         assert cv2.imread(str(tmp_path / record['drawn'])).shape == (512, 512, 3)
 
 
-def test_models_of_grey_images_that_no_file_holds_take_picture_files(model, folder, tmp_path):
+def test_model_trained_on_decoded_gray_images_accepts_image_files(model, folder, tmp_path):
     config, checkpoint = model('decoded')
-    (record,) = infer(config, checkpoint, folder / 'pictures' / '0000.png', tmp_path, device='cpu')
+    (record,) = infer(config, checkpoint, folder / 'images' / '0000.png', tmp_path, device='cpu')
     assert record['pred_class'] == record['top'][0]['class'] and not record['pred_class'].isdigit()
     assert sorted(path.name for path in tmp_path.iterdir()) == ['predictions.json', 'predictions.png']
 
 
 def write_boxes(path, folder, boxes, form):
-    """The boxes in the one or the other form; the pictures stand elsewhere, so they are found by name."""
+    """Write boxes in either format, with other image folders, so that images are found by name."""
     names = [f'000{number}.png' for number in range(len(boxes))]
     if form == 'coco':
         content = {
@@ -183,11 +183,11 @@ def write_boxes(path, folder, boxes, form):
 
 
 @pytest.mark.parametrize('form', ['coco', 'predictions', None])
-def test_keypoints_are_those_of_the_library_in_the_boxes_given(form, model, folder, tmp_path):
+def test_keypoints_equal_those_of_the_library_for_the_same_boxes(form, model, folder, tmp_path):
     config, checkpoint = model('pose')
     boxes = [[[10, 20, 60, 90], [30, 5, 120, 70]], [], [[0, 0, 40, 40]]]
-    file = form and write_boxes(tmp_path / 'boxes.json', folder / 'pictures', boxes, form)
-    records = infer(config, checkpoint, folder / 'pictures', tmp_path, boxes=file, device='cpu')
+    file = form and write_boxes(tmp_path / 'boxes.json', folder / 'images', boxes, form)
+    records = infer(config, checkpoint, folder / 'images', tmp_path, boxes=file, device='cpu')
     assert read_report(tmp_path)['keypoint_names'] == ['top', 'bottom', 'left', 'right', 'centroid']
     reference, predict = library_model('pose', config, checkpoint)
     for record, rows in zip(records, boxes if form else [[[0, 0, 128, 128]]] * 3, strict=True):
@@ -201,9 +201,9 @@ def test_keypoints_are_those_of_the_library_in_the_boxes_given(form, model, fold
         assert cv2.imread(str(tmp_path / record['drawn'])).shape == (512, 512, 3)
 
 
-def test_a_detector_s_report_gives_the_boxes_of_pictures_and_frames(model, folder, tmp_path):
+def test_predictions_of_a_detector_serve_as_boxes_for_images_and_videos(model, folder, tmp_path):
     detector, pose = model('retinanet'), model('pose')
-    for source in ('pictures', 'clip.avi'):
+    for source in ('images', 'clip.avi'):
         found = infer(*detector, folder / source, tmp_path / 'boxes', score_thr=0.55, device='cpu')
         assert any(record['instances'] for record in found)
         records = infer(*pose, folder / source, tmp_path / 'pose', tmp_path / 'boxes/predictions.json', device='cpu')
@@ -226,7 +226,7 @@ def test_each_frame_of_a_video_is_predicted_and_drawn(name, model, folder, tmp_p
         cv2.imwrite(str(tmp_path / 'frames' / f'{index}.png'), frame)
     single = infer(config, checkpoint, tmp_path / 'frames', tmp_path / 'single', device='cpu')
     for record, expected in zip(records, single, strict=True):
-        # OpenCV turns a picture grey while it decodes, which rounds otherwise than afterwards.
+        # OpenCV's conversion to gray while decoding rounds differently from one after decoding.
         if name == 'classification':
             assert record['pred_score'] == pytest.approx(expected['pred_score'], abs=0.01)
         for key in record.keys() & {'instances', 'classes', 'pred_class'}:
@@ -237,7 +237,7 @@ def test_each_frame_of_a_video_is_predicted_and_drawn(name, model, folder, tmp_p
             ).read_bytes()
 
 
-def test_names_are_those_of_the_checkpoint_before_those_of_the_config(model, folder):
+def test_class_names_come_from_the_checkpoint_first_and_then_from_the_config(model, folder):
     config, checkpoint = model('retinanet', dataset_meta={'classes': tuple('abcdefghij')})
     task = Predictor(config, checkpoint, 'cpu').task
     assert task.classes == list('abcdefghij')
@@ -246,14 +246,14 @@ def test_names_are_those_of_the_checkpoint_before_those_of_the_config(model, fol
     assert Predictor(config, checkpoint, 'cpu').task.classes == list('0123456789')
 
 
-def test_a_class_without_a_name_is_told(model, folder, tmp_path):
+def test_a_class_without_a_name_is_reported(model, folder, tmp_path):
     config, checkpoint = model('upernet', dataset_meta={'classes': ('one',), 'palette': [[1, 2, 3]]})
     with pytest.raises(UserError, match='there are only 1 class names'):
-        infer(config, checkpoint, folder / 'pictures', tmp_path, device='cpu')
+        infer(config, checkpoint, folder / 'images', tmp_path, device='cpu')
 
 
 @pytest.mark.filterwarnings('ignore:The metainfo config file')
-def test_pose_without_metainfo_takes_that_of_its_data_set(folder):
+def test_pose_model_without_metainfo_uses_that_of_its_data_set(folder):
     pytest.importorskip('mmpose')
     cfg = load_config(ROOT / 'configs/pose/td-hm_moganet-tiny_210e_coco-256x192.py')
     import_quietly('mmpose')
@@ -261,20 +261,20 @@ def test_pose_without_metainfo_takes_that_of_its_data_set(folder):
     assert len(names) == 17 and names[0] == 'nose'
 
 
-def test_broken_files_of_a_folder_are_left_out_and_listed(model, folder, tmp_path, capsys):
+def test_corrupt_files_in_a_folder_are_skipped_and_listed(model, folder, tmp_path, capsys):
     config, checkpoint = model('retinanet')
     source = tmp_path / 'source'
     source.mkdir()
-    (source / 'good.png').write_bytes((folder / 'pictures' / '0000.png').read_bytes())
+    (source / 'good.png').write_bytes((folder / 'images' / '0000.png').read_bytes())
     (source / 'empty.png').touch()
-    (source / 'text.jpg').write_text('no picture')
+    (source / 'text.jpg').write_text('not an image')
     (source / 'cut.mp4').write_bytes((folder / 'clip.avi').read_bytes()[:100])
     infer(config, checkpoint, source, source / 'out', device='cpu')
     report = read_report(source / 'out')
     assert [record['image'] for record in report['predictions']] == [str(source / 'good.png')]
     assert report['unreadable'] == [str(source / name) for name in ('cut.mp4', 'empty.png', 'text.jpg')]
     assert capsys.readouterr().out.count('warning: ') == 3
-    # What was drawn below the folder is no input of a second run.
+    # Drawings below the folder are not inputs of a second run.
     infer(config, checkpoint, source, source / 'out', device='cpu')
     assert read_report(source / 'out') == report
     for name in ('empty.png', 'text.jpg', 'cut.mp4'):
@@ -290,55 +290,55 @@ def test_broken_files_of_a_folder_are_left_out_and_listed(model, folder, tmp_pat
     'content, message',
     [
         (None, 'boxes.json cannot be read'),
-        ('{', 'is of no known form'),
-        ('[]', 'is of no known form'),
-        ('{"images": []}', 'is of no known form .*annotations'),
-        ('{"predictions": [{"image": "0000.png", "top": []}]}', 'is of no known form .*instances'),
-        ('{"predictions": [{"image": "0000.png", "instances": [{"bbox": [1], "score": 1}]}]}', 'is of no known form'),
-        ('{"predictions": [{"image": "0000.png", "instances": []}]}', 'has no box for .*0.png and the 2 other inputs'),
+        ('{', 'has an unknown format'),
+        ('[]', 'has an unknown format'),
+        ('{"images": []}', 'has an unknown format .*annotations'),
+        ('{"predictions": [{"image": "0000.png", "top": []}]}', 'has an unknown format .*instances'),
+        ('{"predictions": [{"image": "0000.png", "instances": [{"bbox": [1], "score": 1}]}]}', 'has an unknown format'),
+        ('{"predictions": [{"image": "0000.png", "instances": []}]}', 'has no box for .*0.png or the 2 other inputs'),
         ('{"predictions": [{"image": "9.png", "instances": [{"bbox": [1, 2, 3, 4], "score": 1}]}]}', 'has no box for'),
         (
             '{"images": [{"id": 1, "file_name": "a/0000.png"}, {"id": 2, "file_name": "b/0000.png"}],'
             ' "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}',
-            'has 2 files 0000.png, none of which is',
+            'has 2 files named 0000.png, but not .*0000.png',
         ),
     ],
 )  # fmt: skip
-def test_wrong_boxes_are_told(content, message, folder, tmp_path):
+def test_invalid_boxes_files_are_reported(content, message, folder, tmp_path):
     pytest.importorskip('mmpose')
     if content is not None:
         (tmp_path / 'boxes.json').write_text(content)
     config = ROOT / 'configs' / CASES['pose'][0]
     with pytest.raises(UserError, match=message) as raised:
-        infer(config, 'none.pth', folder / 'pictures', tmp_path / 'out', boxes=tmp_path / 'boxes.json')
+        infer(config, 'none.pth', folder / 'images', tmp_path / 'out', boxes=tmp_path / 'boxes.json')
     assert '\n' not in str(raised.value)
 
 
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(boxes='boxes.json'), '--boxes boxes.json is for poses alone'),
+        (dict(boxes='boxes.json'), '--boxes boxes.json is only for pose estimation'),
         (dict(score_thr=30.0), '--score-thr 30.0 is out of range'),
-        (dict(out_dir='pictures'), 'is the folder of the inputs'),
-        (dict(source='none.mp4'), 'none.mp4 holds no picture'),
+        (dict(out_dir='images'), 'is the input folder'),
+        (dict(source='none.mp4'), 'none.mp4 contains no image or video'),
     ],
 )
-def test_wrong_settings_are_told(options, message, folder, monkeypatch):
+def test_invalid_settings_are_reported(options, message, folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(UserError, match=message):
-        infer(ROOT / 'configs' / CASES['retinanet'][0], 'none.pth', **{'source': 'pictures', 'out_dir': 'x', **options})
+        infer(ROOT / 'configs' / CASES['retinanet'][0], 'none.pth', **{'source': 'images', 'out_dir': 'x', **options})
 
 
-def test_a_video_is_not_overwritten(model, folder, tmp_path):
+def test_the_input_video_is_not_overwritten(model, folder, tmp_path):
     config, checkpoint = model('retinanet')
     write_video(tmp_path / 'clip.mp4', [np.zeros((64, 64, 3), np.uint8)])
     before = (tmp_path / 'clip.mp4').read_bytes()
-    with pytest.raises(UserError, match=r'would replace .*clip\.mp4'):
+    with pytest.raises(UserError, match=r'would overwrite .*clip\.mp4'):
         infer(config, checkpoint, tmp_path / 'clip.mp4', tmp_path, device='cpu')
     assert (tmp_path / 'clip.mp4').read_bytes() == before
 
 
-def test_the_tool_tells_a_broken_video_in_one_line(model, folder, tmp_path):
+def test_the_tool_reports_a_corrupt_video_in_one_line(model, folder, tmp_path):
     config, checkpoint = model('pose')
     (tmp_path / 'cut.mp4').write_bytes((folder / 'clip.avi').read_bytes()[:3000])
     done = subprocess.run(
@@ -346,4 +346,4 @@ def test_the_tool_tells_a_broken_video_in_one_line(model, folder, tmp_path):
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines() == ['error: video cut.mp4 cannot be read: give another, or fetch it again']
+    assert done.stderr.strip().splitlines() == ['error: video cut.mp4 cannot be read: replace it or use another']

@@ -1,11 +1,11 @@
-"""The block as formulas of the paper on the parameters of its modules: the oracle of both of its forms."""
+"""The block as formulas from the paper applied to its modules: the oracle for both of its forms."""
 
 import torch
 import torch.nn.functional as F
 
 
 def channel_aggregation(mlp, x):
-    """``mlp``: channel aggregation, squeeze and excitation, or a plain feed-forward network."""
+    """``mlp`` is channel aggregation, squeeze and excitation, or a plain feed-forward network."""
     h = F.gelu(mlp.dwconv(mlp.fc1(x)))
     if hasattr(mlp, 'decompose'):
         h = h + mlp.sigma.scale * (h - F.gelu(mlp.decompose(h)))
@@ -42,7 +42,7 @@ def moga_block(block, x):
 
 
 def assert_same_function_and_gradients(function, formula, module, x):
-    """Outputs and the gradients of input and every parameter agree to 1e-5 of their size."""
+    """Outputs and the gradients of the input and every parameter agree to 1e-5 of their magnitude."""
     upstream = torch.randn_like(function(module, x))
     results = []
     for run in (function, formula):

@@ -1,4 +1,4 @@
-"""The paper's ablations of the block: what is left out is left out, and the rest is the same function."""
+"""The paper's ablations of the block: each option removes its part, and the rest is the same function."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize('options, params', list(zip(STEPS, SIZES, strict=True)))
-def test_parameters_of_the_ablation(options, params):
+def test_number_of_parameters_matches_the_calculation(options, params):
     with torch.device('meta'):
         model = AblatedMogaNetClassifier(options, arch='tiny')
     assert sum(p.numel() for p in model.parameters()) == params
@@ -46,7 +46,7 @@ def test_parameters_of_the_ablation(options, params):
 
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('options', STEPS[:-1], ids=lambda options: '-'.join(map(str, options.values())))
-def test_ablated_block_equals_the_written_out_formula(options, training):
+def test_ablated_block_equals_the_formula(options, training):
     block = fill_by_name(ablated(options).blocks4[0]).train(training)
     assert accelerated.select(block) is block
     assert_same_function_and_gradients(lambda m, x: m(x), moga_block, block, torch.randn(3, 32, 6, 5))
@@ -56,11 +56,11 @@ def ablated(options):
     return AblatedMogaNet(options, arch=TINY_ARCH)
 
 
-def test_no_ablation_is_the_published_network():
+def test_default_options_give_the_published_network():
     options = dict(gate=True, context='multi-order', decompose=True, ffn_mixer='ca')
-    network, spelled = MogaNet(TINY_ARCH), ablated(options)
-    assert list(network.state_dict()) == list(spelled.state_dict())
-    assert accelerated.select(spelled.blocks1[0]) is not spelled.blocks1[0]
+    network, explicit = MogaNet(TINY_ARCH), ablated(options)
+    assert list(network.state_dict()) == list(explicit.state_dict())
+    assert accelerated.select(explicit.blocks1[0]) is not explicit.blocks1[0]
 
 
 def test_new_parts_are_initialized_as_published():
@@ -74,7 +74,7 @@ def test_new_parts_are_initialized_as_published():
 
 
 @pytest.mark.parametrize(
-    'options, gone',
+    'options, removed',
     [
         (dict(gate=False), 'attn.gate.'),
         (dict(context='5x5'), 'attn.value.DW_conv1.'),
@@ -82,15 +82,15 @@ def test_new_parts_are_initialized_as_published():
         (dict(ffn_mixer='plain'), 'mlp.decompose.'),
     ],
 )
-def test_each_option_takes_out_its_part_alone(options, gone):
+def test_each_option_removes_only_its_part(options, removed):
     names = {name for name, _ in MogaNet(TINY_ARCH).named_parameters()}
-    left = {name for name, _ in ablated(options).named_parameters()}
-    assert left < names
-    also = {'attn.value.DW_conv1.': 'attn.value.DW_conv2.', 'mlp.decompose.': 'mlp.sigma.'}.get(gone, gone)
-    assert all(gone in name or also in name for name in names - left)
+    kept = {name for name, _ in ablated(options).named_parameters()}
+    assert kept < names
+    also = {'attn.value.DW_conv1.': 'attn.value.DW_conv2.', 'mlp.decompose.': 'mlp.sigma.'}.get(removed, removed)
+    assert all(removed in name or also in name for name in names - kept)
 
 
-def test_wrong_options_are_refused_and_an_ablation_is_not_fused():
+def test_unknown_options_and_fusing_an_ablation_are_refused():
     for options in (dict(context='9x9'), dict(ffn_mixer='mlp')):
         with pytest.raises(UserError, match='is unknown: choose from'):
             ablated(options)
@@ -98,7 +98,7 @@ def test_wrong_options_are_refused_and_an_ablation_is_not_fused():
         fuse(ablated(dict(gate=False)))
 
 
-def test_the_double_gate_passes_on_the_meta_device():
+def test_the_double_gate_works_on_the_meta_device():
     with torch.device('meta'):
         model = MogaNet(TINY_ARCH, attn_force_fp32=True).eval()
     assert model(torch.empty(1, 3, 32, 32, device='meta'))[-1].shape == (1, 32, 1, 1)

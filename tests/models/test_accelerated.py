@@ -1,4 +1,4 @@
-"""Values and gradients against what autograd makes of the formulas."""
+"""Values and gradients compared with autograd on the formulas."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from mogacore.models.accelerated import (
 
 
 def leaves(shapes):
-    """A tensor for each shape; a number stands for itself."""
+    """A tensor for each shape; integers are returned unchanged."""
     return [
         shape if isinstance(shape, int) else torch.randn(*shape, dtype=torch.double, requires_grad=True)
         for shape in shapes
@@ -65,7 +65,7 @@ CASES = {
 
 @pytest.mark.parametrize('name', CASES)
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
-def test_values_and_gradients_are_those_of_the_formula(name, memory_format):
+def test_values_and_gradients_equal_those_of_the_formula(name, memory_format):
     function, formula, shapes = CASES[name]
     inputs = leaves(shapes)
     tensors = [x for x in inputs if isinstance(x, torch.Tensor)]
@@ -83,8 +83,8 @@ def test_values_and_gradients_are_those_of_the_formula(name, memory_format):
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_only_what_is_needed_is_kept(name):
-    """No map is kept besides the inputs, apart from the maps of the channel aggregation around its convolution."""
+def test_only_required_maps_are_stored(name):
+    """Only inputs are stored, and the maps around the depth-wise convolution in channel aggregation."""
     function, _, shapes = CASES[name]
     inputs = leaves(shapes)
     own = {x.data_ptr() for x in inputs if torch.is_tensor(x)}
@@ -96,7 +96,7 @@ def test_only_what_is_needed_is_kept(name):
 
 
 @pytest.mark.parametrize('images, parts', [(5, [2, 2, 1]), (2, [2]), (1, [1])])
-def test_wide_maps_in_parts_are_the_same_function(images, parts, monkeypatch):
+def test_chunks_compute_the_same_function(images, parts, monkeypatch):
     monkeypatch.setattr(accelerated, 'CACHED_ELEMENTS', 2 * 6 * 4 * 5)
     inputs = leaves([(images, 3, 4, 5), *FFN_SHAPES[1:]])
     assert [len(part) for part in inputs[0].split(chunk_size(inputs[0], 6))] == parts
@@ -108,10 +108,9 @@ def test_wide_maps_in_parts_are_the_same_function(images, parts, monkeypatch):
     )
 
 
-def test_maps_in_parts_are_not_kept(monkeypatch):
-    monkeypatch.setattr(
-        accelerated, 'CACHED_ELEMENTS', 20
-    )  # less than a map of 6 x 4 x 5, more than the weights of 3 x 6
+def test_maps_of_several_chunks_are_not_stored(monkeypatch):
+    # Less than a map of 6 x 4 x 5, more than the weights of 3 x 6.
+    monkeypatch.setattr(accelerated, 'CACHED_ELEMENTS', 20)
     inputs, kept = leaves(FFN_SHAPES), []
     own = {x.data_ptr() for x in inputs}
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
@@ -121,8 +120,8 @@ def test_maps_in_parts_are_not_kept(monkeypatch):
 
 @pytest.mark.parametrize('size, dilation', [(3, 1), (5, 1), (5, 2), (7, 3), (7, 4)])
 @pytest.mark.parametrize('height, width', [(14, 14), (7, 9), (2, 3), (5, 70)])
-def test_depthwise_convolution_in_single_precision(size, dilation, height, width):
-    """The ways that oneDNN is fast at, and those for maps too large for them, against double precision."""
+def test_depthwise_convolution_equals_double_precision(size, dilation, height, width):
+    """Both the algorithms that are fast in oneDNN and those for maps that are too large for them."""
     x = torch.randn(3, 8, height, width).contiguous(memory_format=torch.channels_last).requires_grad_()
     weight, bias = torch.randn(8, 1, size, size, requires_grad=True), torch.randn(8, requires_grad=True)
     inputs = (x, weight, bias)
@@ -150,8 +149,8 @@ def test_exported_depthwise_convolution_is_one_convolution():
 
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
-def test_convolutions_take_over_the_layout(channels, memory_format):
-    """Of one channel too, whose two layouts torch does not tell apart."""
+def test_convolutions_keep_the_layout(channels, memory_format):
+    """Also with one channel, where torch does not distinguish the two layouts."""
     x = torch.randn(2, channels, 5, 6).contiguous(memory_format=memory_format).requires_grad_()
     found = channels_last(x)
     out = F.conv2d(found, torch.randn(4, channels, 3, 3))

@@ -18,7 +18,7 @@ def test_model_by_name_gives_logits():
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 7)
 
 
-def test_features_only_gives_the_four_maps():
+def test_features_only_returns_the_four_maps():
     model = mogacore.create_model('moganet_xtiny', features_only=True)
     assert type(model) is MogaNet
     assert [m.shape[1] for m in model(torch.randn(1, 3, 64, 64))] == [32, 64, 96, 192]

@@ -1,4 +1,4 @@
-"""The iterative hand head, with a stand-in for MANO: a chain of bones that the fifteen rotations bend."""
+"""The iterative hand head with a substitute for MANO: chains of bones articulated by the fifteen rotations."""
 
 import math
 
@@ -21,7 +21,7 @@ from mogacore.models.iterative import (
 
 @MODELS.register_module(force=True)
 class StandInHand(nn.Module):
-    """Three rotations a finger, each of what is beyond it; the first beta is the size."""
+    """Three rotations per finger, each applied to all bones beyond it; the first beta is the size."""
 
     def __init__(self):
         super().__init__()
@@ -32,11 +32,11 @@ class StandInHand(nn.Module):
     def forward(self, global_orient, hand_pose, betas):
         joints = [torch.zeros(len(betas), 3)]
         for finger in range(5):
-            turned = torch.eye(3).expand(len(betas), 3, 3)
+            rotation = torch.eye(3).expand(len(betas), 3, 3)
             joints.append(self.bases[finger].expand(len(betas), 3))
             for bone in range(3):
-                turned = turned @ hand_pose[:, 3 * finger + bone]
-                joints.append(joints[-1] + turned @ self.steps[finger, bone])
+                rotation = rotation @ hand_pose[:, 3 * finger + bone]
+                joints.append(joints[-1] + rotation @ self.steps[finger, bone])
         size = 1 + 0.1 * betas[:, :1, None]
         return size * torch.stack(joints, 1) @ global_orient.transpose(1, 2)
 
@@ -54,16 +54,16 @@ def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_parameters_are_those_of_expose():
+def test_number_of_parameters_equals_that_of_expose():
     head = IterativeHandHead(512, dict(type='StandInHand'))
     numbers = 6 + 15 * 6 + 10 + 3
     formula = (512 + numbers + 1) * 1024 + (1024 + 1) * 1024 + (1024 + 1) * numbers
     assert count(head) == count(head.regressor) == formula == 1_798_253
     assert head.regressor.mean.shape == (109,)
-    assert count(IterativeRegressor(512, torch.zeros(165))) == 1_912_997  # the face's
+    assert count(IterativeRegressor(512, torch.zeros(165))) == 1_912_997  # the face regressor
 
 
-def test_rounds_add_what_the_mlp_says_to_the_mean():
+def test_each_round_adds_the_output_of_the_mlp():
     regressor = IterativeRegressor(4, torch.arange(3.0), hidden_dims=8, num_rounds=3).eval()
     features = torch.randn(2, 4)
     expected = torch.arange(3.0).repeat(2, 1)
@@ -73,26 +73,26 @@ def test_rounds_add_what_the_mlp_says_to_the_mean():
     assert regressor.mlp[-1].weight.abs().max() <= 0.01 * math.sqrt(6 / 11)
 
 
-def test_it_begins_at_the_mean_hand():
+def test_regression_starts_at_the_mean_hand():
     mean_pose = tuple(np.random.default_rng(0).normal(0, 0.3, 45).tolist())
     head = IterativeHandHead(16, StandInHand(), mean_pose).eval()
     nn.init.zeros_(head.regressor.mlp[-1].weight)
     found = head((torch.randn(2, 16, 2, 2),))
     torch.testing.assert_close(found['global_orient'], torch.eye(3).expand(2, 3, 3), atol=1e-6, rtol=0)
-    wanted = matrix_from_axis_angle(torch.tensor(mean_pose).reshape(15, 3))
-    torch.testing.assert_close(found['hand_pose'][1], wanted, atol=1e-5, rtol=0)
+    expected = matrix_from_axis_angle(torch.tensor(mean_pose).reshape(15, 3))
+    torch.testing.assert_close(found['hand_pose'][1], expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(found['points'], 0.9 * found['joints'][..., :2])
     assert not found['betas'].any()
 
 
-def test_rotations_are_those_of_scipy():
+def test_rotations_equal_those_of_scipy():
     rotation = pytest.importorskip('scipy.spatial.transform').Rotation
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(20, 3))
     truth = rotation.from_rotvec(vectors)
     matrices = matrix_from_axis_angle(torch.from_numpy(vectors))
     np.testing.assert_allclose(matrices, truth.as_matrix(), atol=1e-9)
-    # Columns of any length and angle give the rotation whose first is along the first.
+    # Columns of any length and angle give the rotation whose first column is parallel to the first.
     skewed = matrices[..., :2] @ torch.tensor([[2.0, 0.7], [0.0, 0.4]], dtype=torch.float64)
     np.testing.assert_allclose(matrix_from_6d(skewed.flatten(1)), matrices, atol=1e-9)
     np.testing.assert_allclose(
@@ -103,7 +103,7 @@ def test_rotations_are_those_of_scipy():
     assert torch.isfinite(same.grad).all()
 
 
-def test_losses_are_those_worked_by_hand():
+def test_losses_match_values_worked_by_hand():
     head = IterativeHandHead(16, StandInHand()).eval()
     nn.init.zeros_(head.regressor.mlp[-1].weight)
     with torch.no_grad():
@@ -121,31 +121,31 @@ def test_losses_are_those_worked_by_hand():
     ]
     assert losses['loss_points'].item() == pytest.approx(np.mean(per_sample), rel=1e-5)
     pose = np.zeros(48)
-    pose[2], pose[5] = 0.5, 0.25  # half a radian of the whole about the line of sight, a quarter of a joint
+    pose[2], pose[5] = 0.5, 0.25  # orientation by 0.5 rad about the viewing axis, one joint by 0.25 rad
     batch = samples(np.random.default_rng(0), 2, mano_pose=pose)
     losses = head.loss(feats, batch)
     assert losses['loss_global_orient'].item() == pytest.approx(0.5, abs=1e-4)
     assert losses['loss_hand_pose'].item() == pytest.approx(0.25, abs=1e-4)
 
 
-def test_labels_turn_with_the_picture():
-    """A hand and its turned copy: the label of the copy is the rotation that takes its joints to the turned points."""
+def test_labels_rotate_with_the_image():
+    """The rotated label moves the joints of the hand to the points in the rotated image."""
     transforms = pytest.importorskip('mmpose.structures.bbox')
     angle, pose = 30.0, np.random.default_rng(0).normal(0, 0.4, 48)
     warp = transforms.get_warp_matrix(np.array([32.0, 32.0]), np.array([64.0, 64.0]), angle, (64, 64))
     rotations = matrix_from_axis_angle(torch.from_numpy(pose).float().reshape(1, 16, 3))
     hand = StandInHand()
     joints = hand(rotations[:, 0], rotations[:, 1:], torch.zeros(1, 10))[0].numpy() * 100 + [32, 32, 0]
-    seen = joints[:, :2] @ warp[:, :2].T + warp[:, 2]
-    from mogacore.models.iterative import _labelled_rotations
+    points = joints[:, :2] @ warp[:, :2].T + warp[:, 2]
+    from mogacore.models.iterative import _labeled_rotations
 
     (sample,) = samples(np.random.default_rng(0), 1, mano_pose=pose, bbox_rotation=np.array([angle]))
-    labelled = _labelled_rotations(sample)[None]
-    turned = hand(labelled[:, 0], labelled[:, 1:], torch.zeros(1, 10))[0].numpy() * 100 + [32, 32, 0]
-    np.testing.assert_allclose(turned[:, :2], seen, atol=1e-3)
+    labels = _labeled_rotations(sample)[None]
+    rotated = hand(labels[:, 0], labels[:, 1:], torch.zeros(1, 10))[0].numpy() * 100 + [32, 32, 0]
+    np.testing.assert_allclose(rotated[:, :2], points, atol=1e-3)
 
 
-def test_it_learns_a_batch_and_predicts_in_mmpose_s_estimator():
+def test_head_learns_a_batch_and_predicts_within_mmpose_estimator():
     pytest.importorskip('mmpose')
     from mmengine.registry import init_default_scope
 

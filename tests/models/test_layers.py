@@ -16,14 +16,14 @@ from mogacore.models.layers import (
 
 
 @pytest.mark.parametrize('shape', [(2, 16, 9, 7), (1, 16, 1, 1), (3, 16, 14, 14)])
-def test_channel_aggregation_equals_the_written_out_formula(shape):
+def test_channel_aggregation_equals_the_formula(shape):
     mlp = fill_by_name(ChannelAggregationFFN(16, 64))
     assert_same_function_and_gradients(lambda m, x: m(x), channel_aggregation, mlp, torch.randn(shape))
 
 
 @pytest.mark.parametrize('attn_force_fp32', [False, True])
 @pytest.mark.parametrize('shape', [(2, 16, 9, 7), (1, 16, 1, 1)])
-def test_gated_aggregation_equals_the_written_out_formula(shape, attn_force_fp32):
+def test_gated_aggregation_equals_the_formula(shape, attn_force_fp32):
     attn = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=attn_force_fp32))
     assert_same_function_and_gradients(lambda m, x: m(x), gated_aggregation, attn, torch.randn(shape))
 
@@ -36,10 +36,23 @@ both_forms = pytest.mark.parametrize('form', FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('attn_force_fp32', [False, True])
-def test_block_equals_the_written_out_formula(form, training, memory_format, attn_force_fp32):
+def test_block_equals_the_formula(form, training, memory_format, attn_force_fp32):
     block = fill_by_name(MogaBlock(32, ffn_ratio=8, attn_force_fp32=attn_force_fp32)).train(training)
     x = torch.randn(4, 32, 10, 6).contiguous(memory_format=memory_format)
     assert_same_function_and_gradients(form, moga_block, block, x)
+
+
+@both_forms
+@pytest.mark.parametrize('options', [{}, dict(attn_force_fp32=True), dict(gate_fp32=True)], ids=str)
+def test_block_without_gradients_equals_the_written_out_formula(form, options):
+    block, x = fill_by_name(MogaBlock(32, ffn_ratio=8, **options)).eval(), torch.randn(2, 32, 10, 6)
+    before = x.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(form(block, x), moga_block(block, x), rtol=1e-5, atol=1e-5)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            half = form(block, x)
+        torch.testing.assert_close(half, moga_block(block, x), rtol=0.05, atol=0.05)
+    assert torch.equal(x, before)
 
 
 @both_forms
@@ -50,14 +63,14 @@ def test_block_passes_gradcheck_in_float64(form):
 
 
 @pytest.mark.parametrize('attn_force_fp32', [False, True])
-def test_safe_gate_keeps_the_function(attn_force_fp32):
-    plain = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=attn_force_fp32))
-    safe = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=attn_force_fp32, gate_fp32=True))
+def test_gate_fp32_does_not_change_the_function(attn_force_fp32):
+    default = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=attn_force_fp32))
+    gate_fp32 = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=attn_force_fp32, gate_fp32=True))
     x = torch.randn(2, 16, 8, 8)
-    torch.testing.assert_close(safe(x), plain(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(gate_fp32(x), default(x), rtol=0, atol=1e-6)
 
 
-def test_safe_gate_survives_where_half_precision_overflows():
+def test_gate_fp32_prevents_overflow_in_half_precision():
     gate = value = torch.full((1, 16, 2, 2), 300.0, dtype=torch.float16)  # 300 * 300 > 65504
     outs = {}
     for gate_fp32 in (False, True):
@@ -70,7 +83,7 @@ def test_safe_gate_survives_where_half_precision_overflows():
     torch.testing.assert_close(outs[True], torch.full((1, 16, 2, 2), 90000.0))
 
 
-def test_double_activation_is_another_function():
+def test_attn_force_fp32_changes_the_function():
     plain = fill_by_name(MultiOrderGatedAggregation(16))
     double = fill_by_name(MultiOrderGatedAggregation(16, attn_force_fp32=True))
     x = torch.randn(2, 16, 8, 8)
@@ -87,7 +100,7 @@ def test_width_that_cannot_be_split_is_refused():
         MultiOrderDWConv(20)
 
 
-def test_multi_order_convolution_reaches_as_far_as_its_orders():
+def test_receptive_fields_of_the_three_orders_are_5_13_and_23():
     conv = MultiOrderDWConv(8)
     for name in ('DW_conv0', 'DW_conv1', 'DW_conv2'):
         nn.init.ones_(getattr(conv, name).weight)
@@ -95,16 +108,16 @@ def test_multi_order_convolution_reaches_as_far_as_its_orders():
     x[..., 20, 20] = 1
     first = conv.DW_conv0(x) - conv.DW_conv0.bias.view(1, -1, 1, 1)
     low, middle, high = first.split(conv.split_dims, dim=1)
-    reach = []
+    extents = []
     for part in (
         low,
         conv.DW_conv1(middle) - conv.DW_conv1.bias.view(1, -1, 1, 1),
         conv.DW_conv2(high) - conv.DW_conv2.bias.view(1, -1, 1, 1),
     ):
         rows = (part.abs() > 1e-6).any(3).any(1)[0].nonzero()
-        reach.append((rows.max() - rows.min()).item() + 1)
+        extents.append((rows.max() - rows.min()).item() + 1)
     # 5; 5 + 2 * 4; 5 + 3 * 6
-    assert reach == [5, 13, 23]
+    assert extents == [5, 13, 23]
 
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():
@@ -124,7 +137,7 @@ def test_dropped_branch_leaves_the_sample_unchanged(form):
     torch.testing.assert_close(form(block, x), x, rtol=0, atol=0)
 
 
-def test_dropout_rate_acts_in_training_only():
+def test_dropout_is_only_active_in_training():
     mlp = fill_by_name(ChannelAggregationFFN(16, 64, ffn_drop=0.5))
     x = torch.randn(2, 16, 6, 6)
     assert not torch.equal(mlp(x), mlp(x))
@@ -175,7 +188,7 @@ def test_unknown_norm_is_refused():
 @both_forms
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_small_layer_scales_survive_autocast(form, dtype):
-    """Both branches and all gradients are those of fp32 up to the type's rounding, at the published initial 1e-5."""
+    """Output and gradients equal those of fp32 up to the rounding of the type, at the published initial value 1e-5."""
     block = MogaBlock(16, 4).train()
     x = torch.randn(4, 16, 12, 12)
     found = []
@@ -188,6 +201,6 @@ def test_small_layer_scales_survive_autocast(form, dtype):
         found.append([1e5 * (out - x).detach(), *(p.grad.clone() for p in block.parameters())])
     for name, ours, theirs in zip(['output', *dict(block.named_parameters())], found[1], found[0], strict=True):
         error = (ours - theirs).norm() / theirs.norm().clamp(min=1e-6)
-        # Its gradients come through sigma times W, about 1e-6 at the start, of which fp16 holds few bits.
+        # Its gradients pass through sigma times W, initially about 1e-6, which fp16 represents with few bits.
         tolerance = 0.5 if dtype == torch.float16 and 'decompose' in name else 0.06
         assert error < tolerance, f'{name} is off by {error:.1%}'

@@ -71,7 +71,7 @@ def test_parameter_counts_are_exactly_the_published_ones(arch):
 
 
 @pytest.mark.parametrize('alias, arch', ALIASES.items())
-def test_aliases_name_their_size_in_any_case(alias, arch):
+def test_aliases_select_their_size_in_any_case(alias, arch):
     with torch.device('meta'):
         model = MogaNet(alias.upper())
     assert model.embed_dims == ARCHS[arch]['embed_dims']
@@ -88,7 +88,7 @@ def test_strides_are_4_8_16_32_and_odd_sizes_round_up(size, expected):
 
 
 @pytest.mark.parametrize('out_indices', [(3,), (0, 2), [1]])
-def test_out_indices_choose_the_maps(out_indices):
+def test_out_indices_select_the_maps(out_indices):
     model = fill_by_name(MogaNet(TINY_ARCH, out_indices=out_indices)).eval()
     every = fill_by_name(MogaNet(TINY_ARCH)).eval()
     images = torch.randn(1, 3, 32, 32)
@@ -97,7 +97,7 @@ def test_out_indices_choose_the_maps(out_indices):
 
 
 @pytest.mark.parametrize('in_channels', [1, 3])
-def test_blocks_see_channels_last_maps(in_channels):
+def test_blocks_get_channels_last_maps(in_channels):
     network = MogaNet(TINY_ARCH, in_channels=in_channels)
     seen = []
     for stage in range(1, 5):
@@ -111,8 +111,8 @@ def test_blocks_see_channels_last_maps(in_channels):
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('channels_last_out', [False, True])
-def test_maps_have_the_layout_that_operators_of_mmcv_need(memory_format, channels_last_out):
-    """mmcv's RoIAlign reads channels_last memory as if it were contiguous, but can call torchvision's."""
+def test_maps_have_the_layout_that_mmcv_operators_require(memory_format, channels_last_out):
+    """mmcv's RoIAlign reads channels_last memory as if it were contiguous, but can use torchvision's operator."""
     ops = pytest.importorskip('mmcv.ops')
     torchvision_ops = pytest.importorskip('torchvision.ops')
     images = torch.randn(2, 3, 64, 64).contiguous(memory_format=memory_format)
@@ -130,7 +130,7 @@ def test_stem_strides_set_the_first_stride():
     assert first.shape[2:] == (32, 32)
 
 
-def test_drop_path_rates_grow_evenly_over_all_blocks():
+def test_drop_path_rates_increase_linearly_over_all_blocks():
     blocks = [m for m in MogaNet('xtiny', drop_path_rate=0.17).modules() if isinstance(m, MogaBlock)]
     np.testing.assert_allclose([b.drop_path.drop_prob for b in blocks], np.linspace(0, 0.17, 18), atol=1e-7)
 
@@ -142,7 +142,7 @@ def test_drop_path_rate_defaults_to_the_published_one(arch, rate):
     assert blocks[-1].drop_path.drop_prob == pytest.approx(rate)
 
 
-def test_initialisation_is_the_published_rule():
+def test_initialization_follows_the_published_rule():
     model = MogaNet('tiny')
     for name, std in {
         'patch_embed2.projection': (2 / (9 * 64)) ** 0.5,
@@ -178,7 +178,7 @@ def test_init_weights_loads_a_pretrained_file(tmp_path, prefix, kwargs):
     assert all(torch.equal(value, trained[name]) for name, value in model.state_dict().items())
 
 
-def test_init_weights_refuses_a_file_that_does_not_fit(tmp_path):
+def test_init_weights_refuses_a_file_that_does_not_match(tmp_path):
     torch.save(MogaNet('xtiny').state_dict(), tmp_path / 'xtiny.pth')
     model = MogaNet(TINY_ARCH, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'xtiny.pth')))
     with pytest.raises(UserError, match='looks like moganet_xtiny'):
@@ -248,7 +248,7 @@ def test_checkpointing_stores_less_for_the_backward_pass():
     assert stored[1] < 0.5 * stored[0]
 
 
-def test_final_dilation_false_gives_the_last_stage_1_2_1():
+def test_final_dilation_false_uses_dilations_1_2_1_in_the_last_stage():
     model = MogaNet(TINY_ARCH, attn_final_dilation=False)
 
     def high_order(i):
@@ -282,15 +282,15 @@ def test_gate_options_reach_the_blocks():
         (dict(arch='huge'), "arch 'huge' is unknown: choose from xtiny, tiny, small, base, large, xlarge"),
         (dict(arch=dict(embed_dims=(8, 8, 8, 8))), 'exactly the keys embed_dims, depths, ffn_ratios'),
         (dict(arch={**TINY_ARCH, 'embed_dims': (8, 20, 24, 32)}), 'width 20 is not divisible by 8'),
-        (dict(arch={**TINY_ARCH, 'depths': (1, 1)}), 'four positive whole numbers'),
-        (dict(arch={**TINY_ARCH, 'depths': (1, 1, 0, 1)}), 'four positive whole numbers'),
-        (dict(out_indices=(4,)), 'out_indices (4,) does not fit'),
-        (dict(out_indices=()), 'out_indices () does not fit'),
-        (dict(frozen_stages=4), 'frozen_stages 4 does not fit'),
-        (dict(drop_path_rate=1.0), 'drop_path_rate 1.0 does not fit'),
+        (dict(arch={**TINY_ARCH, 'depths': (1, 1)}), 'four positive integers'),
+        (dict(arch={**TINY_ARCH, 'depths': (1, 1, 0, 1)}), 'four positive integers'),
+        (dict(out_indices=(4,)), 'out_indices (4,) is invalid'),
+        (dict(out_indices=()), 'out_indices () is invalid'),
+        (dict(frozen_stages=4), 'frozen_stages 4 is invalid'),
+        (dict(drop_path_rate=1.0), 'drop_path_rate 1.0 is invalid'),
     ],
 )
-def test_wrong_settings_are_told_in_one_line(kwargs, message):
+def test_invalid_settings_are_reported_in_one_line(kwargs, message):
     with pytest.raises(UserError) as error:
         MogaNet(**{'arch': TINY_ARCH, **kwargs})
     assert message in str(error.value)
@@ -302,13 +302,13 @@ def test_unknown_argument_fails():
         MogaNet(TINY_ARCH, stem_norm_cfg=dict(type='SyncBN'))
 
 
-def test_classifier_without_classes_gives_pooled_features():
+def test_classifier_without_classes_returns_pooled_features():
     model = MogaNetClassifier(num_classes=0, arch=TINY_ARCH).eval()
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model(images), MogaNet.forward(model, images)[-1].mean((2, 3)))
 
 
-def test_shapes_alone_pass_on_the_meta_device():
+def test_network_works_on_the_meta_device():
     model = MogaNet(TINY_ARCH).to('meta').eval()
     images = torch.empty(1, 3, 64, 64, device='meta')
     for grad in (False, True):

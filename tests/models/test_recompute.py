@@ -4,7 +4,7 @@ from torch import nn
 from mogacore.models.recompute import FrozenRunningStats
 
 
-def test_frozen_running_stats_normalises_alike_and_counts_nothing():
+def test_frozen_running_stats_change_neither_output_nor_statistics():
     norm = nn.BatchNorm2d(4)
     x = torch.randn(3, 4, 5, 5)
     expected = norm(x)

@@ -20,7 +20,7 @@ def golden():
 
 @pytest.fixture(scope='module')
 def published(golden):
-    """Weights under the published names, filled by the rule of the golden outputs."""
+    """Weights with the published names, filled by the rule of the golden outputs."""
     weights = {}
     for key in golden['keys'].tolist():
         name, shape = key.split(' ', 1)
@@ -30,7 +30,7 @@ def published(golden):
 
 
 def filled(**settings):
-    """Numbers with which no norm, layer scale or sigma is an identity."""
+    """A model with values for which no norm, layer scale or sigma is the identity."""
     with torch.no_grad():
         return fill_by_name(SimVP(**{**SMALL, **settings})).eval()
 
@@ -50,7 +50,7 @@ def test_frames_equal_the_published_ones(golden, published):
 
 
 @pytest.mark.parametrize('container', ['bare', 'training', 'lightning', 'distributed'])
-def test_published_containers_are_read(container, published, tmp_path):
+def test_published_checkpoint_formats_are_read(container, published, tmp_path):
     weights = published
     if container == 'training':
         weights = {'epoch': 3, 'state_dict': published, 'optimizer': {}, 'scheduler': {}}
@@ -63,12 +63,12 @@ def test_published_containers_are_read(container, published, tmp_path):
     torch.testing.assert_close(model.hid.enc[1].block.attn.sigma.scale.data, published['hid.enc.1.block.attn.sigma'])
 
 
-def test_weights_of_another_size_are_told(published):
+def test_weights_of_another_size_are_reported(published):
     with pytest.raises(CheckpointError, match=r'hid\.enc\.0\.reduction'):
         load_into(SimVP(**GOLDEN | dict(temporal_dims=72)), published)
 
 
-def test_state_dict_is_as_large_as_the_published_one():
+def test_state_dict_has_the_published_size():
     with torch.device('meta'):
         model = SimVP()
     state = model.state_dict()
@@ -81,7 +81,7 @@ def test_state_dict_is_as_large_as_the_published_one():
 
 @pytest.mark.parametrize('translator', ['MogaNet', 'gSTA'])
 @pytest.mark.parametrize('num_targets', [None, 1, 3, 4, 6, 8, 11])
-def test_other_numbers_of_frames_are_cut_or_fed_back(num_targets, translator, video):
+def test_other_numbers_of_frames_are_truncated_or_fed_back(num_targets, translator, video):
     model = filled(num_targets=num_targets, translator=translator)
     with torch.no_grad():
         frames = model(video)
@@ -118,7 +118,7 @@ def test_loss_is_the_mean_squared_error_of_the_kept_frames(video):
     assert len(model(video, mode='predict')) == 2
 
 
-def test_the_skip_is_the_first_unit_of_the_encoder(video):
+def test_the_skip_map_is_that_of_the_first_encoder_unit(video):
     model = filled()
     frames = video.flatten(0, 1)
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_the_skip_is_the_first_unit_of_the_encoder(video):
         assert (model.dec(maps, skip) - model.dec(maps, torch.zeros_like(skip))).abs().max() > 1e-3
 
 
-def test_drop_path_goes_from_a_hundredth_towards_the_rate():
+def test_drop_path_rates_change_linearly_from_one_percent_to_the_rate():
     rates = drop_path_rates(0.0, 8)
     np.testing.assert_allclose(rates[:7], np.linspace(0.01, 0, 8)[:7])
     assert rates[6] == pytest.approx(0.0014, abs=5e-5) and rates[7] == 0
@@ -137,7 +137,7 @@ def test_drop_path_goes_from_a_hundredth_towards_the_rate():
     np.testing.assert_allclose([s.block.drop_path.drop_prob for s in model.hid.enc], [0.01, 0.105, 0.2])
 
 
-def test_plain_network_is_the_same_function(video):
+def test_network_without_acceleration_is_the_same_function(video):
     model = filled()
     with torch.no_grad():
         fast = model(video)
@@ -145,9 +145,9 @@ def test_plain_network_is_the_same_function(video):
             torch.testing.assert_close(model(video), fast, rtol=1e-4, atol=1e-5)
 
 
-def test_frames_a_few_at_a_time_are_the_same_function(video, monkeypatch):
-    model, parts = filled().train(), []
-    model.enc.register_forward_pre_hook(lambda _, args: parts.append(len(args[0])))
+def test_chunks_of_frames_compute_the_same_function(video, monkeypatch):
+    model, chunks = filled().train(), []
+    model.enc.register_forward_pre_hook(lambda _, args: chunks.append(len(args[0])))
 
     def gradients():
         torch.manual_seed(0)
@@ -157,24 +157,24 @@ def test_frames_a_few_at_a_time_are_the_same_function(video, monkeypatch):
         return out.detach(), [p.grad for p in model.parameters()]
 
     whole, grads = gradients()
-    assert parts == [video[:, :, 0].shape[0] * video.shape[1]]
-    parts.clear()
+    assert chunks == [video[:, :, 0].shape[0] * video.shape[1]]
+    chunks.clear()
     monkeypatch.setattr(accelerated, 'CACHED_ELEMENTS', 3 * model.spatial_dims * video[0, 0, 0].numel())
     found, found_grads = gradients()
-    assert len(parts) > 1 and max(parts) == 3
+    assert len(chunks) > 1 and max(chunks) == 3
     torch.testing.assert_close(found, whole)
     for grad, expected in zip(found_grads, grads, strict=True):
         torch.testing.assert_close(grad, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
-def test_units_and_blocks_see_channels_last_maps(video):
+def test_units_and_blocks_get_channels_last_maps(video):
     model, seen = filled(), []
     for part in (*model.enc.enc, *model.hid.enc, *model.dec.dec):
         part.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     model(video)
     assert len(seen) == len(model.enc.enc) + len(model.hid.enc) + len(model.dec.dec)
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
-    assert not any(x.is_contiguous() for x in seen[1:])  # of one channel, the frames are both
+    assert not any(x.is_contiguous() for x in seen[1:])  # frames with one channel are both
 
 
 def test_initial_weights_are_the_published_ones():
@@ -213,25 +213,25 @@ def test_moga_blocks_under_autocast_give_a_finite_loss(video):
         (dict(translator='ViT'), "translator 'ViT' is unknown: choose from MogaNet, gSTA"),
         (dict(num_frames=3, spatial_dims=6), r'widths 18 .* and 16 .*multiples of 8'),
         (dict(temporal_dims=20), 'multiples of 8'),
-        (dict(spatial_dims=7), 'spatial_dims 7 does not fit'),
-        (dict(spatial_depth=3), 'spatial_depth 3'),
-        (dict(temporal_depth=1), 'temporal_depth 1'),
-        (dict(num_targets=0), 'num_targets 0'),
+        (dict(spatial_dims=7), 'spatial_dims 7 is odd'),
+        (dict(spatial_depth=3), 'spatial_depth is 3'),
+        (dict(temporal_depth=1), 'temporal_depth is 1'),
+        (dict(num_targets=0), 'num_targets is 0'),
         (dict(drop_path_rate=1.0), 'drop_path_rate 1.0 is out of range'),
     ],
 )
-def test_wrong_settings_are_told(settings, message):
+def test_invalid_settings_are_reported(settings, message):
     with pytest.raises(UserError, match=message):
         SimVP(**{**SMALL, **settings})
 
 
 @pytest.mark.parametrize('shape', [(1, 3, 1, 8, 8), (1, 4, 2, 8, 8), (1, 4, 1, 8, 9), (4, 1, 8, 8)])
-def test_frames_that_do_not_fit_are_told(shape):
-    with pytest.raises(UserError, match=r'the network takes \(B, 4, 1, H, W\), height and width multiples of 2'):
+def test_frames_of_another_shape_are_reported(shape):
+    with pytest.raises(UserError, match=r'needs \(B, 4, 1, H, W\), with height and width multiples of 2'):
         filled()(torch.rand(shape))
 
 
-def test_targets_of_another_length_are_told(video):
+def test_targets_of_another_length_are_reported(video):
     samples = [BaseDataElement(gt_frames=torch.rand(3, 1, 8, 12)) for _ in video]
-    with pytest.raises(UserError, match=r'make model\.num_targets and the data agree'):
+    with pytest.raises(UserError, match=r'make model\.num_targets match the data'):
         filled()(video, samples, mode='loss')

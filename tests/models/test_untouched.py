@@ -1,4 +1,4 @@
-"""What wraps, replaces or watches a module of a block takes effect: the block then runs as layers.py writes it."""
+"""Wrapping, replacing or hooking a module of a block takes effect: the block then runs as defined in layers.py."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def block():
 
 
 class LowRank(nn.Module):
-    """An adapter as LoRA makes it: the frozen convolution plus a product of two small ones."""
+    """A LoRA adapter: the frozen convolution plus a product of two small ones."""
 
     def __init__(self, base, rank=2):
         super().__init__()
@@ -36,7 +36,7 @@ class LowRank(nn.Module):
         return self.base(x) + self.up(self.down(x))
 
 
-def test_a_block_of_the_constructor_is_untouched():
+def test_a_newly_constructed_block_is_untouched():
     for network in (
         MogaNet(TINY_ARCH),
         MogaNet(TINY_ARCH, norm_cfg=dict(type='SyncBN')),
@@ -58,16 +58,16 @@ def test_a_forward_hook_fires(name):
 
 @pytest.mark.parametrize('name', MODULES)
 @pytest.mark.parametrize('kind', ['forward', 'forward_pre', 'full_backward', 'full_backward_pre'])
-def test_every_kind_of_hook_on_every_module_is_noticed(name, kind):
+def test_every_kind_of_hook_on_every_module_is_detected(name, kind):
     made = block()
     handle = getattr(made.get_submodule(name), f'register_{kind}_hook')(lambda *args: None)
-    is_norm = name in ('norm1', 'norm2')  # called by either form
+    is_norm = name in ('norm1', 'norm2')  # called by both forms
     assert is_untouched(made) == is_norm
     handle.remove()
     assert is_untouched(made)
 
 
-def test_hooks_on_all_modules_are_noticed():
+def test_global_hooks_are_detected():
     made = block()
     handle = nn.modules.module.register_module_forward_hook(lambda *args: None)
     assert not is_untouched(made)
@@ -108,8 +108,8 @@ CONVOLUTIONS = [name for name, m in MogaBlock(16).named_modules() if isinstance(
     ids=['pruning', 'weight norm as hook', 'weight norm', 'spectral norm'],
 )
 @pytest.mark.filterwarnings('ignore')
-def test_reparametrized_weights_are_those_of_the_moment(name, change):
-    """The output follows the weight that the module computes now, not the one of when it was changed."""
+def test_reparametrized_weights_are_up_to_date(name, change):
+    """The output depends on the weight that the module computes now, not on that at the time of the change."""
     made, x = block(), torch.randn(1, 16, 8, 8)
     change(made.get_submodule(name))
     run = accelerated.select(made)
@@ -125,7 +125,7 @@ def test_reparametrized_weights_are_those_of_the_moment(name, change):
     torch.testing.assert_close(out, twin(x), rtol=1e-4, atol=1e-5)
 
 
-def test_removing_a_parametrization_brings_the_fast_form_back():
+def test_removing_a_parametrization_restores_acceleration():
     made = block()
     conv = parametrizations.weight_norm(made.attn.gate)
     assert not is_untouched(made)
@@ -168,7 +168,7 @@ def test_replaced_parts_and_patched_forwards_take_effect(change):
     try:
         after = network(torch.ones(1, 3, 64, 64))  # 8 x 8 in stage 2
     except RuntimeError:
-        return  # the part does not fit, which the block says
+        return  # the block itself rejects the shapes of this part
     assert before[0].shape[1] == after[0].shape[1] and made(x).shape[1] == 16
 
 
@@ -180,7 +180,7 @@ def test_a_patched_class_takes_effect(monkeypatch):
     assert torch.equal(accelerated.select(made)(x), expected)
 
 
-def test_parameters_given_from_outside_are_used():
+def test_parameters_passed_to_functional_call_are_used():
     made, x = block(), torch.randn(1, 16, 8, 8)
     model = MogaNet(TINY_ARCH).eval()
     parameters = {name: p.detach() * 1.1 for name, p in model.named_parameters()}
@@ -191,14 +191,14 @@ def test_parameters_given_from_outside_are_used():
             p.copy_(parameters[name])
     for ours, theirs in zip(out, model(images), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
-    # Second derivatives, which the fast form lacks.
+    # Forward-mode derivatives, which the accelerated form lacks.
     grads = torch.func.jacfwd(lambda s: torch.func.functional_call(made, {'layer_scale_1': s}, (x,)).sum())(
         made.layer_scale_1.detach()
     )
     assert grads.abs().sum() > 0
 
 
-def test_dropout_in_the_feed_forward_network_acts_in_training_alone():
+def test_dropout_in_the_feed_forward_network_turns_acceleration_off_only_in_training():
     made = fill_by_name(MogaBlock(16, drop_rate=0.5))
     made.train()
     assert accelerated.select(made) is made
@@ -207,7 +207,7 @@ def test_dropout_in_the_feed_forward_network_acts_in_training_alone():
 
 
 def test_multiply_adds_counted_by_hooks_are_complete():
-    """Counters such as thop and torchinfo add up what hooks on leaf modules see."""
+    """Counters such as thop and torchinfo sum over hooks on leaf modules."""
     model, seen = MogaNetClassifier(arch='xtiny').eval(), []
 
     def count(module, args, out):
@@ -219,7 +219,7 @@ def test_multiply_adds_counted_by_hooks_are_complete():
             m.register_forward_hook(count)
     with torch.no_grad():
         model(torch.randn(1, 3, 224, 224))
-    # 0.79 G with the norms' 2 per value; 0.78 G without, which these hooks do not count.
+    # 0.79 G with 2 per value for the norms; 0.78 G without, as counted by these hooks.
     assert 0.95 * 0.79e9 < sum(seen) < 0.79e9
 
 
@@ -228,12 +228,12 @@ def test_the_classifier_is_traced_by_fx_with_acceleration_off():
     with accelerated.disabled():
         traced = torch.fx.symbolic_trace(model)
     called = {node.target for node in traced.graph.nodes if node.op == 'call_module'}
-    of_torch = {f'blocks1.0.{name}' for name in LEAVES if not name.endswith(('sigma', 'drop_path'))}
-    assert of_torch <= called  # fx looks into modules of other packages
+    torch_modules = {f'blocks1.0.{name}' for name in LEAVES if not name.endswith(('sigma', 'drop_path'))}
+    assert torch_modules <= called  # fx traces into modules of other packages
     torch.testing.assert_close(traced(images), model(images), rtol=1e-4, atol=1e-5)
 
 
-def test_acceleration_is_switched_off_and_on_again():
+def test_acceleration_can_be_turned_off_and_on():
     made = block()
     assert accelerated.select(made) is not made
     with accelerated.disabled():
@@ -244,7 +244,7 @@ def test_acceleration_is_switched_off_and_on_again():
     assert accelerated.select(made) is not made
 
 
-def test_the_environment_variable_switches_it_off():
+def test_the_environment_variable_turns_acceleration_off():
     code = (
         'from mogacore.models import accelerated\n'
         'from mogacore.models.layers import MogaBlock\n'
@@ -271,7 +271,7 @@ def test_without_acceleration_maps_keep_the_layout_of_the_input():
     assert seen == [True, True]
 
 
-def test_recomputed_blocks_give_the_gradients_of_the_form_that_ran_forward():
+def test_recomputed_blocks_use_the_form_of_the_forward_pass():
     model = fill_by_name(MogaNet(TINY_ARCH, with_cp=True, out_indices=(3,), drop_path_rate=0.0)).train()
     images = torch.randn(2, 3, 32, 32).requires_grad_()
     found = []
@@ -282,7 +282,7 @@ def test_recomputed_blocks_give_the_gradients_of_the_form_that_ran_forward():
                 out = model(images)[0]
         else:
             out = model(images)[0]
-        out.square().sum().backward()  # outside of the context
+        out.square().sum().backward()  # outside the context
         found.append([p.grad.clone() for p in model.parameters()])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)

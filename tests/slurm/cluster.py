@@ -1,8 +1,7 @@
 """A real Slurm cluster on one machine, for tests.
 
-Every node is a slurmd in a mount and a UTS namespace of its own, so that node names are host names that resolve inside
-jobs as they do on a cluster. The network between them is the loopback. Needs root, and the Debian packages slurm-wlm
-and munge.
+Each node is a slurmd in its own mount and UTS namespaces, so that node names are host names that resolve inside jobs,
+as on a real cluster. The nodes communicate over the loopback. Needs root and the Debian packages slurm-wlm and munge.
 """
 
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from conftest import free_ports
 
 PROGRAMS = ('slurmctld', 'slurmd', 'munged', 'srun', 'sbatch', 'scontrol', 'unshare')
-# JobRequeue, cred_expire and SlurmdTimeout make what takes minutes on a real cluster take seconds.
+# JobRequeue, cred_expire and SlurmdTimeout reduce minutes on a real cluster to seconds.
 SETTINGS = """
 ClusterName=test
 SlurmUser=root
@@ -26,7 +25,7 @@ CredType=cred/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
-# A job's port follows from its number, which must be no number of a cluster that another process tests on.
+# A job's port depends on its number, which must differ from those of other test clusters on this machine.
 FirstJobId={first_job}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -54,14 +53,14 @@ MinJobAge=3600
 
 
 def why_not() -> str | None:
-    """What keeps a cluster from being started here; None if nothing does."""
+    """Why no cluster can be started here; None if one can."""
     missing = [name for name in PROGRAMS if which(name) is None]
     if missing:
-        return f'no {", ".join(missing)} here: install slurm-wlm and munge'
+        return f'{", ".join(missing)} not found: install slurm-wlm and munge'
     if os.geteuid() != 0:
         return 'Slurm daemons need root'
     if subprocess.run(['unshare', '--mount', '--uts', 'true'], capture_output=True).returncode:
-        return 'no right to make namespaces here'
+        return 'creating namespaces is not permitted here'
     return None
 
 
@@ -70,11 +69,11 @@ def which(name):
 
 
 class Cluster:
-    """Controller, munge and nodes ``node1``, ``node2``, ... in one folder.
+    """Controller, munge daemon and nodes ``node1``, ``node2``, ... with their files in one folder.
 
     Args:
-        folder: Empty folder; Unix sockets below it must fit in 108 characters.
-        num_nodes: Number of nodes, each with 16 CPUs on paper.
+        folder: Empty folder; paths of Unix sockets in it must not exceed 108 characters.
+        num_nodes: Number of nodes, each with 16 nominal CPUs.
     """
 
     def __init__(self, folder: Path, num_nodes: int = 2):
@@ -88,7 +87,7 @@ class Cluster:
         (self.folder / 'state').mkdir()
         (self.folder / 'munge.key').write_bytes(os.urandom(128))
         (self.folder / 'munge.key').chmod(0o400)
-        # The controller takes the first port, the nodes the others.
+        # The controller gets the first port, the nodes get the others.
         ports = free_ports(1 + len(self.nodes))
         host, first_job = socket.gethostname().partition('.')[0], 1 + 50 * (ports[0] % 180)
         lines = [SETTINGS.format(folder=self.folder, host=host, ports=ports, first_job=first_job)]
@@ -117,51 +116,51 @@ class Cluster:
         )  # fmt: skip
 
     def lose_node(self, node):
-        """Kill a node's slurmd and all processes of its jobs at once, as a power cut does."""
+        """Kill a node's slurmd and all processes of its jobs at once, like a power failure."""
         pid = int((self.folder / f'slurmd-{node}.pid').read_text())
         namespace = os.readlink(f'/proc/{pid}/ns/uts')
         for process in self._processes(lambda proc: os.readlink(proc / 'ns' / 'uts') == namespace):
             os.kill(process, signal.SIGKILL)
 
     def stop(self):
-        """End all that was started, jobs included."""
+        """Stop everything that was started, including jobs."""
         subprocess.run(['scancel', '-Q', '-p', 'test'], env=self.env, timeout=20, check=False)
         daemons = [int(path.read_text()) for path in self.folder.glob('*.pid') if path.read_text().strip()]
         for pid in daemons:
             if f'{self.folder}' in self._command(pid) or f'SLURM_CONF={self.conf}' in self._environment(pid):
                 os.kill(pid, signal.SIGKILL)
-        # Whatever sees our hosts file in its mounts is a node's: steps and what they started.
+        # Any process with our hosts file among its mounts belongs to a node: job steps and their children.
         for process in self._processes(lambda proc: f'{self.hosts} /etc/hosts' in (proc / 'mountinfo').read_text()):
             os.kill(process, signal.SIGKILL)
 
     def call(self, *command):
-        """Output of a command of this cluster.
+        """Run a command on this cluster and return its output.
 
         Raises:
-            RuntimeError: If it fails, with what it said.
+            RuntimeError: If it fails; the message contains the output.
         """
-        # Daemons keep the pipes open; a file they may keep.
-        with open(self.folder / 'said', 'w+') as said:
+        # A file instead of pipes, which daemons would keep open.
+        with open(self.folder / 'output', 'w+') as file:
             done = subprocess.run(
-                [str(word) for word in command], env=self.env, stdin=subprocess.DEVNULL, stdout=said,
+                [str(part) for part in command], env=self.env, stdin=subprocess.DEVNULL, stdout=file,
                 stderr=subprocess.STDOUT, timeout=60,
             )  # fmt: skip
-            said.seek(0)
-            output = said.read()
+            file.seek(0)
+            output = file.read()
         if done.returncode:
-            raise RuntimeError(f'{command[0]} ended with {done.returncode}: {output}')
+            raise RuntimeError(f'{command[0]} exited with code {done.returncode}: {output}')
         return output
 
     def job(self, number):
         """Fields of ``scontrol show job`` by name."""
-        words = self.call('scontrol', '-o', 'show', 'job', number).split()
-        return dict(word.split('=', 1) for word in words if '=' in word)
+        fields = self.call('scontrol', '-o', 'show', 'job', number).split()
+        return dict(field.split('=', 1) for field in fields if '=' in field)
 
     def wait_for(self, condition, timeout_s, what):
-        """Ask until a condition holds; its value.
+        """Poll until a condition is true; return its value.
 
         Raises:
-            TimeoutError: If it does not within ``timeout_s``.
+            TimeoutError: If it is not true within ``timeout_s``.
         """
         end = time.monotonic() + timeout_s
         while not (value := condition()):
@@ -181,7 +180,7 @@ class Cluster:
                 if condition(proc):
                     found.append(int(proc.name))
             except OSError:
-                continue  # it has ended
+                continue  # the process has exited
         return found
 
     @staticmethod

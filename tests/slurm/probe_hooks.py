@@ -1,4 +1,4 @@
-"""Hooks that tests put into trainings by ``custom_imports``."""
+"""Hooks that tests add to training runs through ``custom_imports``."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class PaceHook(Hook):
-    """Makes each step last, so that a test can act within a training, and tells the step and the process."""
+    """Slows down each step, so that a test can act during training; writes the process id and step to a file."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
@@ -24,7 +24,7 @@ class PaceHook(Hook):
 
 @HOOKS.register_module()
 class RecordSamplesHook(Hook):
-    """Appends the pictures of each step to ``samples_RANK.jsonl`` in the work dir."""
+    """Appends the image paths of each step to ``samples_RANK.jsonl`` in the work dir."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         names = [sample.img_path for sample in data_batch['data_samples']]

@@ -1,4 +1,4 @@
-"""Training on two nodes of a real Slurm cluster, and all that may happen to a job."""
+"""Training on two nodes of a real Slurm cluster, including requeues, signals and failures."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from conftest import ROOT, TINY_ARCH
 
 from mogacore.checkpoint import read
 from mogacore.datasets.digits import write_digits
-from mogacore.engine.saving import is_whole
+from mogacore.engine.saving import is_intact
 
 pytest.importorskip('mmpretrain')
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
-# 160 pictures in batches of 16 over all processes: 10 steps an epoch, 20 in all. BatchNorm keeps its statistics, so
-# that a batch is the same whole or in two halves.
+# 160 images in global batches of 16: 10 steps per epoch, 20 in total. BatchNorm statistics are fixed, so that a batch
+# gives the same result when it is split in two.
 CONFIG = f"""
 _base_ = '{ROOT / 'configs' / 'classification' / 'moganet-xtiny_digits.py'}'
 custom_imports = dict(imports=['mogacore.registry', 'probe_hooks'], allow_failed_imports=False)
@@ -63,7 +63,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def script(cluster, project):
-    """Runs a script of tools/ in the project, in the background with ``wait=False``."""
+    """Runs a script from tools/ in the project folder, in the background with ``wait=False``."""
 
     def run(name, *args, wait=True, **env):
         search = os.pathsep.join([str(ROOT), str(ROOT / 'tests' / 'slurm')])
@@ -74,16 +74,16 @@ def script(cluster, project):
         )  # fmt: skip
         if not wait:
             return process
-        said, _ = process.communicate(timeout=200)
-        assert process.returncode == 0, said[-4000:]
-        return said
+        output, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, output[-4000:]
+        return output
 
     return run
 
 
 @pytest.fixture(scope='module')
 def submit(script):
-    """Queues a training in one CPU process; the number of its job."""
+    """Submits a training run with one CPU process; returns its job number."""
 
     def run(work_dir, config='slow.py', **env):
         return script('sbatch_train.sh', 'test', 'job', config, work_dir, **dict(GPUS='1', **env)).split()[-1]
@@ -93,7 +93,7 @@ def submit(script):
 
 @pytest.fixture(scope='module')
 def limited(cluster, submit):
-    """A job that cannot end within its time limit, of a minute, which is Slurm's least; it runs beside the others."""
+    """A job that exceeds its time limit of one minute, Slurm's minimum; it runs concurrently with the others."""
     return submit('limited', 'slower.py', TIME='1', WARN_SECONDS='10', SBATCH_ARGS='-w node3')
 
 
@@ -112,7 +112,7 @@ def largest_difference(ours, theirs):
     return max((ours[name].double() - theirs[name].double()).abs().max().item() for name in theirs)
 
 
-def test_two_nodes_and_two_processes_and_one_train_the_same_weights(two_nodes, script, project):
+def test_two_nodes_two_processes_and_one_process_train_the_same_weights(two_nodes, script, project):
     script('dist_train.sh', 'small.py', '2', '--work-dir', 'two_processes')
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', ROOT / 'tools' / 'train.py', 'small.py', '--work-dir', 'one_process',
@@ -129,7 +129,7 @@ def test_two_nodes_and_two_processes_and_one_train_the_same_weights(two_nodes, s
     assert trained > 1e-3
 
 
-def test_two_processes_read_each_sample_once_an_epoch(two_nodes, project):
+def test_two_processes_read_each_sample_once_per_epoch(two_nodes, project):
     for epoch in range(2):
         read_by = [Counter(), Counter()]
         for rank, counter in enumerate(read_by):
@@ -140,8 +140,8 @@ def test_two_processes_read_each_sample_once_an_epoch(two_nodes, project):
         assert read_by[0].total() == 80
 
 
-def test_two_nodes_test_an_odd_set_as_one_process_does(two_nodes, script, project):
-    """41 pictures do not divide by two; nor by the batch."""
+def test_two_nodes_and_one_process_give_the_same_metrics_on_an_odd_number_of_images(two_nodes, script, project):
+    """41 is divisible neither by two nor by the batch size."""
     checkpoint = two_nodes / f'iter_{NUM_STEPS}.pth'
     script('slurm_test.sh', 'test', 'pair', 'small.py', checkpoint, '--out', 'two.json', GPUS='2')
     script('dist_test.sh', 'small.py', checkpoint, '1', '--out', 'one.json')
@@ -151,23 +151,23 @@ def test_two_nodes_test_an_odd_set_as_one_process_does(two_nodes, script, projec
 
 
 def step(project, work_dir, rank=0):
-    """Process and step of a rank of a slow training; nothing before its first."""
+    """Process id and step of a rank of a slow training run; None before its first step."""
     path = project / work_dir / f'rank_{rank}'
     words = path.read_text().split() if path.exists() else []
     return (int(words[0]), int(words[1])) if len(words) == 2 else None
 
 
 def wait_for_step(cluster, project, work_dir, number):
-    def is_there():
+    def is_reached():
         found = step(project, work_dir)
         return found is not None and found[1] >= number
 
-    cluster.wait_for(is_there, 90, f'step {number} in {work_dir}')
+    cluster.wait_for(is_reached, 90, f'step {number} in {work_dir}')
 
 
 @pytest.fixture(scope='module')
 def requeued(cluster, submit, project):
-    """Work dir and number of a job that was requeued in its midst, and has ended."""
+    """Work dir and number of a finished job that was requeued while running."""
     job = submit('requeued', SBATCH_ARGS='-w node1')
     wait_for_step(cluster, project, 'requeued', 6)
     cluster.call('scontrol', 'requeue', job)
@@ -176,7 +176,7 @@ def requeued(cluster, submit, project):
     return 'requeued', job
 
 
-def test_requeued_job_goes_on_where_it_stopped(cluster, requeued, project):
+def test_requeued_job_resumes_where_it_stopped(cluster, requeued, project):
     work_dir, job = requeued
     assert cluster.job(job)['JobState'] == 'COMPLETED'
     log = (project / work_dir / f'slurm-{job}.log').read_text()
@@ -188,7 +188,7 @@ def test_requeued_job_goes_on_where_it_stopped(cluster, requeued, project):
     assert not (project / work_dir / 'interrupted.pth').exists()
 
 
-def test_cancelled_job_saves_and_is_not_queued_again(cluster, submit, project):
+def test_canceled_job_saves_and_is_not_requeued(cluster, submit, project):
     job = submit('cancelled', SBATCH_ARGS='-w node1')
     wait_for_step(cluster, project, 'cancelled', 7)
     cluster.call('scancel', job)
@@ -196,8 +196,8 @@ def test_cancelled_job_saves_and_is_not_queued_again(cluster, submit, project):
     cluster.wait_for((project / 'cancelled' / 'interrupted.pth').exists, 20, 'checkpoint')
     cluster.wait_for(lambda: not Path(f'/proc/{step(project, "cancelled")[0]}/stat').exists()
                      or Path(f'/proc/{step(project, "cancelled")[0]}/stat').read_text().split()[2] in 'ZX',
-                     30, 'end of the process')  # fmt: skip
-    assert is_whole(project / 'cancelled' / 'interrupted.pth') and is_whole(project / 'cancelled' / 'iter_5.pth')
+                     30, 'process exit')  # fmt: skip
+    assert is_intact(project / 'cancelled' / 'interrupted.pth') and is_intact(project / 'cancelled' / 'iter_5.pth')
     assert read(project / 'cancelled' / 'interrupted.pth')['meta']['iter'] >= 7
     assert cluster.job(job)['Restarts'] == '0'
 
@@ -207,13 +207,13 @@ def test_killed_rank_ends_the_job_within_a_minute(cluster, script, project):
     wait_for_step(cluster, project, 'killed', 6)
     start = time.monotonic()
     os.kill(step(project, 'killed', rank=1)[0], signal.SIGKILL)
-    said, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert time.monotonic() - start < 60
-    assert process.returncode != 0, said[-2000:]
-    assert is_whole(project / 'killed' / 'iter_5.pth')
+    assert process.returncode != 0, output[-2000:]
+    assert is_intact(project / 'killed' / 'iter_5.pth')
 
 
-def test_job_of_a_lost_node_goes_on_at_another(cluster, submit, project, requeued):
+def test_job_of_a_lost_node_resumes_on_another(cluster, submit, project, requeued):
     job = submit('lost', SBATCH_ARGS='--exclude=node3')
     wait_for_step(cluster, project, 'lost', 6)
     node = cluster.job(job)['BatchHost']
@@ -228,7 +228,7 @@ def test_job_of_a_lost_node_goes_on_at_another(cluster, submit, project, requeue
     cluster.start_node(node)
 
 
-def test_job_that_meets_its_time_limit_saves_and_goes_on(cluster, limited, project, requeued):
+def test_job_that_reaches_its_time_limit_saves_and_resumes(cluster, limited, project, requeued):
     cluster.wait_for_state(limited, {'COMPLETED', 'FAILED', 'TIMEOUT'}, 240)
     log = (project / 'limited' / f'slurm-{limited}.log').read_text()
     assert cluster.job(limited)['JobState'] == 'COMPLETED', log[-3000:]
@@ -236,8 +236,8 @@ def test_job_that_meets_its_time_limit_saves_and_goes_on(cluster, limited, proje
     assert largest_difference(weights(project, 'limited'), weights(project, 'requeued')) == 0
 
 
-def test_reproduce_queues_a_missing_row_and_finds_what_it_leaves(cluster, project):
-    """The paper's XT on ImageNet, with 16 digits standing in for its pictures."""
+def test_reproduce_submits_a_missing_row_and_finds_its_result(cluster, project):
+    """The paper's XT on ImageNet, with 16 digits in place of ImageNet's images."""
     digits = project / 'data' / 'digits' / 'classification'
     settings = [f'dataset.data_root={digits}', 'dataset.indices=16', 'batch_size=8', 'num_workers=0']
     settings += ['persistent_workers=False', 'pin_memory=False']
@@ -254,10 +254,10 @@ def test_reproduce_queues_a_missing_row_and_finds_what_it_leaves(cluster, projec
         return done.stdout
 
     submission = ['--submit', '--partition', 'test', '--gpus', '1', '--cfg-options', *options]
-    said = reproduce(*submission)
+    output = reproduce(*submission)
     name = 'moganet-xtiny_8xb128_in1k-224'
-    assert said.startswith(f'{name}: Submitted batch job')
-    job = said.split()[-1]
+    assert output.startswith(f'{name}: Submitted batch job')
+    job = output.split()[-1]
     assert reproduce(*submission) == f'{name}: already queued\n'
     cluster.call('scontrol', 'release', job)
     cluster.wait_for_state(job, ('COMPLETED', 'FAILED'), 200)
@@ -266,4 +266,4 @@ def test_reproduce_queues_a_missing_row_and_finds_what_it_leaves(cluster, projec
     reproduce('--json', 'rows.json')
     (row,) = json.loads((project / 'rows.json').read_text())
     assert 0 <= row['metrics']['top1'] <= row['metrics']['top5'] <= 100
-    assert reproduce(*submission) == ''  # measured: nothing to queue
+    assert reproduce(*submission) == ''  # already measured, nothing to submit

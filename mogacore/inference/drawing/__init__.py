@@ -1,4 +1,4 @@
-"""Drawings of predictions, one module per task, by the visualizer of the task's own library."""
+"""Drawings of predictions, one module per task, made with the visualizer of the task's library."""
 
 from .base import LEGIBLE_SIDE, Task, draw_overview
 from .classification import Classification

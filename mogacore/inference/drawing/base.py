@@ -1,4 +1,4 @@
-"""What every task has in common in how it describes and draws its predictions."""
+"""Base class of the tasks: how predictions are described and drawn."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from mmengine.structures import BaseDataElement
 from mogacore.errors import UserError
 from mogacore.files import write_figure
 
-OVERVIEW_SIZE = 40  # images; more are too small to look at
-LEGIBLE_SIDE = 400  # pixels; on a smaller image the labels, whose size is fixed, would hide it
+OVERVIEW_SIZE = 40  # images; more would be too small to recognize
+LEGIBLE_SIDE = 400  # pixels; labels have a fixed size and would cover a smaller image
 
 
 class Task:
     """How the predictions of one library's models are requested, described and drawn.
 
     Args:
-        visualizer: Settings of the library's visualizer; None takes ``visualizer_type``.
-        meta: Meta of the data set, as its class gives it: names and colours of the classes, or of the keypoints.
-        score_thr: Score from which an instance, or in a drawing a keypoint, is shown.
+        visualizer: Settings of the library's visualizer; None for ``visualizer_type`` with its defaults.
+        meta: Metainfo of the data set: names and colors of the classes or keypoints.
+        score_thr: Minimum score of reported instances and of drawn keypoints.
     """
 
     visualizer_type = ''
-    meta_keys: tuple[str, ...] = ('classes',)  # without which the meta of a checkpoint is of no use
-    draws_pictures = True
-    cell_inches = 3.2  # of a picture in the overview
+    meta_keys: tuple[str, ...] = ('classes',)  # required in the metainfo of a checkpoint
+    draws_images = True
+    cell_inches = 3.2  # width of an image in the overview
 
     def __init__(self, visualizer: dict | None, meta: dict, score_thr: float):
         self.score_thr = score_thr
         self.meta = meta
         self.classes = list(meta.get('classes') or ()) or None
-        # A visualizer of the same name would be this very object; its backends would write files of their own.
+        # mmengine returns the existing visualizer for a known name, and backends would write additional files.
         settings = dict(visualizer or {'type': self.visualizer_type}, name=uuid.uuid4().hex, vis_backends=None)
         self.visualizer = VISUALIZERS.build(settings)
         self.visualizer.dataset_meta = {'classes': self.classes, 'palette': self._palette()}
 
     def _palette(self) -> list | None:
-        """The colours of the classes; of a data set that has none, hues as different as can be."""
+        """The colors of the classes; if the data set has none, evenly distributed hues."""
         palette = list(self.meta.get('palette') or ())
         if self.classes is None or len(palette) >= len(self.classes):
             return palette or None
@@ -51,72 +51,72 @@ class Task:
         return [tuple(round(255 * value) for value in colorsys.hsv_to_rgb(hue, 0.7, 0.95)) for hue in hues]
 
     def class_name(self, label: int) -> str:
-        """Name of a class; its number where the data set has no names."""
+        """Name of a class; its index if the data set has no names."""
         if self.classes is None:
             return str(label)
         if label >= len(self.classes):
             raise UserError(
                 f'the model predicts class {label}, but there are only {len(self.classes)} class names: '
-                'set test_dataloader.dataset.metainfo.classes to those it was trained on'
+                'set test_dataloader.dataset.metainfo.classes to the classes of the training data'
             )
         return self.classes[label]
 
     def inputs(self, image: dict, boxes: np.ndarray | None) -> list[dict]:
-        """What the pipeline is given for a loaded picture."""
+        """Inputs of the pipeline for a loaded image."""
         return [image]
 
     def join(self, samples: list[BaseDataElement]) -> BaseDataElement:
-        """One prediction of a picture from those for its ``inputs``."""
+        """Merge the predictions for the ``inputs`` of an image."""
         return samples[0].cpu()
 
     def describe(self, sample: BaseDataElement) -> dict:
-        """The prediction as JSON can hold it."""
+        """The prediction as JSON-serializable values."""
         raise NotImplementedError
 
     def write(self, sample: BaseDataElement, out_dir: Path, name: str) -> dict:
-        """Files that belong to the record, and what it says of them."""
+        """Write additional files; return the fields that refer to them in the record."""
         return {}
 
     def report(self) -> dict:
-        """What holds for all records."""
+        """Fields of the report that apply to all records."""
         return {}
 
     def draw(self, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
-        """The picture, (H, W, 3) uint8 RGB, with the prediction; a small one is enlarged a whole number of times."""
+        """Draw the prediction on an image (H, W, 3) uint8 RGB; a small image is enlarged by an integer factor."""
         factor = -(-LEGIBLE_SIDE // max(image.shape[:2]))
         if factor > 1:
             image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
         return self.paint(image, sample, factor)
 
     def paint(self, image: np.ndarray, sample: BaseDataElement, factor: int) -> np.ndarray:
-        """Draw a prediction into its picture that was enlarged by ``factor``."""
+        """Draw a prediction on its image, which has been enlarged by ``factor``."""
         raise NotImplementedError
 
     def show(self, image: np.ndarray, options: dict, **predictions) -> np.ndarray:
-        """Let the library draw ``predictions``."""
+        """Draw ``predictions`` with the library's visualizer."""
         with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', '.*out of bounds', UserWarning)  # of a box along the edge
+            warnings.filterwarnings('ignore', '.*out of bounds', UserWarning)  # for a box at the border
             self.visualizer.add_datasample('', image, BaseDataElement(**predictions), draw_gt=False, **options)
-        return self.visualizer._image  # get_image would render it anew, a pixel off
+        return self.visualizer._image  # get_image() would render it again, shifted by a pixel
 
     def titles(self, records: list[dict]) -> list[tuple[str, str]]:
-        """Title and its colour for each record's picture in the overview."""
+        """Title and title color of each record's image in the overview."""
         return [(Path(record['image']).name, 'black') for record in records]
 
 
-def draw_overview(path: Path, pictures: list[Path], titles: list[tuple[str, str]], cell_inches: float) -> None:
-    """Draw pictures in a grid; of many, an even choice.
+def draw_overview(path: Path, images: list[Path], titles: list[tuple[str, str]], cell_inches: float) -> None:
+    """Draw images in a grid; if there are too many, an evenly spaced selection.
 
     Args:
         path: PNG file to write.
-        pictures: Picture files.
-        titles: Title and its colour for each.
-        cell_inches: Width of a picture; an inch has 100 pixels.
+        images: Image files.
+        titles: Title and title color of each image.
+        cell_inches: Width of an image; an inch has 100 pixels.
     """
     from matplotlib.figure import Figure
     from PIL import Image
 
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, OVERVIEW_SIZE).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(images) - 1, OVERVIEW_SIZE).round().astype(int))
     num_cols = min(8, len(chosen))
     num_rows = -(-len(chosen) // num_cols)
     figure = Figure(figsize=(cell_inches * num_cols, (cell_inches + 0.3) * num_rows), layout='constrained')
@@ -124,7 +124,7 @@ def draw_overview(path: Path, pictures: list[Path], titles: list[tuple[str, str]
     for axis in axes:
         axis.axis('off')
     for axis, i in zip(axes, chosen, strict=False):
-        with Image.open(pictures[i]) as image:
+        with Image.open(images[i]) as image:
             axis.imshow(np.asarray(image.convert('RGB')))
         title, color = titles[i]
         axis.set_title(title, color=color, fontsize=11)

@@ -8,10 +8,10 @@ from .base import Task
 
 
 class Classification(Task):
-    """Classes of whole pictures, with mmpretrain."""
+    """Classes of whole images, with mmpretrain."""
 
     visualizer_type = 'UniversalVisualizer'
-    draws_pictures = False  # the overview says all
+    draws_images = False  # the overview is sufficient
     cell_inches = 1.6
 
     def describe(self, sample, num_top: int = 5):
@@ -34,8 +34,8 @@ class Classification(Task):
     def titles(self, records):
         """The predicted class and its score.
 
-        Where a picture lies in a folder that bears the name of a predicted class, that name is taken for the truth: a
-        wrong prediction is red and says it.
+        If the folder of an image has the name of a predicted class, that name is taken as the true class; a wrong
+        prediction is red and mentions it.
         """
         class_names = {record['pred_class'] for record in records}
         titles = []

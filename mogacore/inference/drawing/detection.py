@@ -10,12 +10,12 @@ from .base import Task
 
 
 class Detection(Task):
-    """Boxes, and masks where the model has them, of objects, with mmdet."""
+    """Boxes of objects, and masks if the model predicts them, with mmdet."""
 
     visualizer_type = 'DetLocalVisualizer'
 
     def join(self, samples):
-        """The instances from ``score_thr`` on, best first."""
+        """The instances with a score of at least ``score_thr``, best first."""
         instances = samples[0].pred_instances.cpu()
         order = instances.scores.argsort(descending=True, stable=True)
         return BaseDataElement(pred_instances=instances[order[instances.scores[order] >= self.score_thr]])

@@ -1,4 +1,4 @@
-"""Poses: keypoints of objects in the image, and joints of hands in 3D."""
+"""Pose estimation: keypoints of objects in the image, and 3D joints of hands."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mogacore.datasets.hands import BASES, BONES
 
 from .base import Task
 
-# mm, all bones from the wrist on of a hand of mean size
+# Total length of all bones of a hand of mean size, including those from the wrist to the fingers, in mm.
 BONE_LENGTH_SUM = float(np.linalg.norm(BASES, axis=1).sum() + BONES.sum())
 
 
 class Pose(Task):
-    """Keypoints of the objects in given boxes, with mmpose."""
+    """Keypoints of objects in given boxes, with mmpose."""
 
     visualizer_type = 'PoseLocalVisualizer'
     meta_keys = ('keypoint_id2name', 'flip_indices', 'keypoint_colors', 'skeleton_links', 'skeleton_link_colors')
@@ -70,7 +70,7 @@ class Pose(Task):
             return image
         enlarged = InstanceData(
             bboxes=instances.bboxes * factor,
-            keypoints=(instances.keypoints + 0.5) * factor - 0.5,  # 0 is the centre of the first pixel
+            keypoints=(instances.keypoints + 0.5) * factor - 0.5,  # 0 is the center of the first pixel
             keypoints_visible=instances.keypoint_scores,
         )
         with self._thickened(max(1, round(max(image.shape[:2]) / 300))):
@@ -78,7 +78,7 @@ class Pose(Task):
 
     @contextmanager
     def _thickened(self, scale: int) -> Iterator[None]:
-        """Let the visualizer draw points and lines ``scale`` times as thick: it has no argument for that."""
+        """Temporarily draw points and lines ``scale`` times as thick; the visualizer has no argument for that."""
         thickness = self.visualizer.radius, self.visualizer.line_width
         self.visualizer.radius, self.visualizer.line_width = (scale * value for value in thickness)
         try:
@@ -88,15 +88,15 @@ class Pose(Task):
 
 
 class HandPose(Pose):
-    """Joints of one hand or two in 3D, with mmpose; beside the picture the skeletons from the side and from above.
+    """3D joints of one or two hands, with mmpose; skeletons from the side and from above are drawn beside the image.
 
-    A model that knows no camera cannot tell how large a hand is: the skeletons are those of a hand of mean size.
+    Without camera parameters, the size of a hand is unknown: the skeletons have the mean size.
 
     Args:
-        visualizer: As :class:`Task` takes it.
-        meta: As :class:`Task` takes it.
-        score_thr: Decides nothing: every joint of a hand is drawn.
-        max_score: Score of a perfect joint.
+        visualizer: See :class:`Task`.
+        meta: See :class:`Task`.
+        score_thr: Not used: every joint of a hand is drawn.
+        max_score: Score of a perfect joint, used to scale scores to 0..1.
     """
 
     cell_inches = 4.8
@@ -106,7 +106,7 @@ class HandPose(Pose):
         self.max_score = max_score
 
     def join(self, samples):
-        """Scores from 0 to 1, 0 for all of a hand that the model says is not there."""
+        """Scale scores to 0..1; all joints of a hand that the model predicts to be absent have score 0."""
         joined = super().join(samples)
         instances = joined.pred_instances
         if len(instances):
@@ -143,83 +143,83 @@ class HandPose(Pose):
         if not len(instances):
             return np.pad(image, [(0, 0), (0, side), (0, 0)], constant_values=255)
         flat = BaseDataElement(pred_instances=self._flat(instances))
-        picture = self._paint_keypoints(image, flat, factor, score_thr=1e-6)  # joints of absent hands have 0
+        painted = self._paint_keypoints(image, flat, factor, score_thr=1e-6)  # excludes absent hands, with score 0
         skeletons = [self._skeleton(instances[i]) for i in range(len(instances))]
         views = [
             draw_skeletons([(joints[:, axes], links, colors) for joints, links, colors in skeletons], side, title)
             for axes, title in (([2, 1], 'from the side: depth right'), ([0, 2], 'from above: depth down'))
         ]
         beside = np.concatenate(views)
-        missing = len(picture) - len(beside)  # an odd height has a row left
-        return np.concatenate([picture, np.pad(beside, [(0, missing), (0, 0), (0, 0)], mode='edge')], axis=1)
+        missing = len(painted) - len(beside)  # one row if the height is odd
+        return np.concatenate([painted, np.pad(beside, [(0, missing), (0, 0), (0, 0)], mode='edge')], axis=1)
 
     def _skeleton(self, instance):
-        """Joints (K, 3) in mm, the links of the hands that are there, and their colours."""
-        joints, there = instance.keypoints[0].astype(np.float64), instance.keypoint_scores[0] > 0
+        """Joints (K, 3) in mm, the links of the hands that are present, and the link colors."""
+        joints, present = instance.keypoints[0].astype(np.float64), instance.keypoint_scores[0] > 0
         if 'hand_type' in instance:
             joints[len(joints) // 2 :, 2] += float(instance.rel_root_depth[0]) if instance.hand_type.all() else 0
         pairs = zip(self.meta['skeleton_links'], self.meta['skeleton_link_colors'], strict=True)
-        kept = [(link, color) for link, color in pairs if there[list(link)].all()]
+        kept = [(link, color) for link, color in pairs if present[list(link)].all()]
         links, colors = [link for link, _ in kept], [color for _, color in kept]
         joints[:, :2] *= mm_per_pixel(joints, links)
         return joints, links, colors
 
 
 def mm_per_pixel(joints: np.ndarray, links: list[tuple[int, int]]) -> float:
-    """Scale at which the bones of hands have the mean length of an adult's.
+    """Scale at which the total bone length of the hands is that of an average adult.
 
     Args:
         joints: (K, 3): x, y in pixels, z in mm.
-        links: The bones of the hands, 20 a hand, as pairs of joints.
+        links: The bones of the hands, 20 per hand, as pairs of joints.
 
     Returns:
-        mm a pixel; 1 where there is no bone of any length.
+        mm per pixel; 1 if no bone has a length in the image plane.
     """
     if not links:
         return 1.0
     first, second = np.array(links).T
     steps = joints[first] - joints[second]
-    across, deep = np.linalg.norm(steps[:, :2], axis=1), abs(steps[:, 2])
-    if not across.any():
+    in_plane, in_depth = np.linalg.norm(steps[:, :2], axis=1), abs(steps[:, 2])
+    if not in_plane.any():
         return 1.0
-    wanted = BONE_LENGTH_SUM * len(links) / 20
-    low, high = 0.0, wanted / across.sum()
-    for _ in range(40):
+    target = BONE_LENGTH_SUM * len(links) / 20
+    low, high = 0.0, target / in_plane.sum()
+    for _ in range(40):  # bisection
         middle = (low + high) / 2
-        low, high = (middle, high) if np.hypot(middle * across, deep).sum() < wanted else (low, middle)
+        low, high = (middle, high) if np.hypot(middle * in_plane, in_depth).sum() < target else (low, middle)
     return high
 
 
 def draw_skeletons(
     skeletons: list[tuple[np.ndarray, list[tuple[int, int]], list]], size: int, title: str
 ) -> np.ndarray:
-    """Skeletons in the plane, to one scale, side by side where there are several, on white.
+    """Draw 2D skeletons side by side on a white background, all at the same scale.
 
     Args:
-        skeletons: For each, joints (K, 2) in mm, its links and their colours (RGB).
-        size: Width and height of the picture in pixels.
-        title: What stands above it.
+        skeletons: For each, joints (K, 2) in mm, its links, and their colors (RGB).
+        size: Width and height of the image in pixels.
+        title: Text above the skeletons.
 
     Returns:
         (size, size, 3) uint8 RGB.
     """
     panel = np.full((size, size, 3), 255, np.uint8)
-    head = max(14, size // 12)
+    title_height = max(14, size // 12)
     cv2.putText(
-        panel, title, (4, head - 4), cv2.FONT_HERSHEY_SIMPLEX, size / 600, (90, 90, 90), 1, cv2.LINE_AA
+        panel, title, (4, title_height - 4), cv2.FONT_HERSHEY_SIMPLEX, size / 600, (90, 90, 90), 1, cv2.LINE_AA
     )  # fmt: skip
     drawn = [(joints[np.unique(links)], joints, links, colors) for joints, links, colors in skeletons if links]
     if not drawn:
         return panel
-    reach = max((np.ptp(used, axis=0).max() for used, *_ in drawn), default=1.0)
-    room = size / len(drawn)
-    scale = 0.85 * min(room, size - head) / max(reach, 1e-6)
+    extent = max((np.ptp(used, axis=0).max() for used, *_ in drawn), default=1.0)
+    width = size / len(drawn)
+    scale = 0.85 * min(width, size - title_height) / max(extent, 1e-6)
     for i, (used, joints, links, colors) in enumerate(drawn):
-        centre = (used.min(0) + used.max(0)) / 2
-        points = (joints - centre) * scale + [(i + 0.5) * room, (size + head) / 2]
+        center = (used.min(0) + used.max(0)) / 2
+        points = (joints - center) * scale + [(i + 0.5) * width, (size + title_height) / 2]
         for (first, second), color in zip(links, colors, strict=True):
-            ends = [tuple(round(float(value) * 16) for value in points[joint]) for joint in (first, second)]
-            tint = tuple(int(value) for value in color)
-            cv2.line(panel, *ends, tint, max(1, size // 90), cv2.LINE_AA, shift=4)
-            cv2.circle(panel, ends[1], 16 * max(1, size // 70), tint, -1, cv2.LINE_AA, shift=4)
+            start, end = (tuple(round(float(value) * 16) for value in points[joint]) for joint in (first, second))
+            rgb = tuple(int(value) for value in color)
+            cv2.line(panel, start, end, rgb, max(1, size // 90), cv2.LINE_AA, shift=4)
+            cv2.circle(panel, end, 16 * max(1, size // 70), rgb, -1, cv2.LINE_AA, shift=4)
     return panel

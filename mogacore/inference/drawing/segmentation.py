@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class map, as an image file and as shares of the image."""
+"""Semantic segmentation: the class map as an image file, and the fraction of the image that each class covers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Segmentation(Task):
     visualizer_type = 'SegLocalVisualizer'
 
     def __init__(self, visualizer, meta, score_thr):
-        # mmseg draws no class without a name.
+        # mmseg only draws classes that have a name.
         super().__init__(visualizer, {'classes': map(str, range(256)), **meta}, score_thr)
 
     def join(self, samples):
-        # Without the scores of all classes in all pixels.
+        # Drop the per-pixel scores of all classes.
         return BaseDataElement(pred_sem_seg=samples[0].pred_sem_seg.cpu())
 
     def describe(self, sample):
-        """The share of the picture that each class covers, largest first."""
+        """The fraction of the image that each class covers, largest first."""
         labels, counts = sample.pred_sem_seg.data.unique(return_counts=True)
         order = counts.argsort(descending=True, stable=True)
         total = counts.sum().item()
@@ -38,7 +38,8 @@ class Segmentation(Task):
     def write(self, sample, out_dir, name):
         path = f'maps/{name}.png'
         labels = sample.pred_sem_seg.data[0].numpy()
-        write_png(out_dir / path, labels.astype(np.uint8 if len(self.classes) <= 256 else np.uint16))
+        num_classes = len(self.classes or ())
+        write_png(out_dir / path, labels.astype(np.uint8 if num_classes <= 256 else np.uint16))
         return {'map': path}
 
     def paint(self, image, sample, factor):

@@ -1,4 +1,4 @@
-"""The task that belongs to a config."""
+"""The task of a config."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .detection import Detection
 from .pose import HandPose, Pose
 from .segmentation import Segmentation
 
-# By the library that the configs of a task name as default_scope.
+# By default_scope of the config, which names the task library.
 TASKS: dict[str, type[Task]] = {
     'mmpretrain': Classification,
     'mmdet': Detection,
@@ -20,12 +20,13 @@ TASKS: dict[str, type[Task]] = {
 
 
 def create_task(cfg: Config, meta: dict, score_thr: float) -> Task:
-    """What tells and draws the predictions of a config's model; see :class:`Task`."""
-    kind, settings = TASKS[cfg.get('default_scope', 'mmengine')], {}
+    """Create the :class:`Task` that describes and draws the predictions of a config's model."""
+    settings: dict[str, float] = {}
+    kind = TASKS[cfg.get('default_scope', 'mmengine')]
     decoder = cfg.model.get('head', {}).get('decoder') or {}
     if decoder.get('type') in ('Hand3DHeatmap', 'RootRelativeHeatmap') or _is_iterative(cfg):
         kind = HandPose
-        if decoder.get('type') == 'Hand3DHeatmap':  # the other one's scores are shares already
+        if decoder.get('type') == 'Hand3DHeatmap':  # scores of the other decoder are already in 0..1
             settings['max_score'] = decoder.get('max_bound', 1.0)
     return kind(cfg.get('visualizer'), meta, score_thr, **settings)
 
