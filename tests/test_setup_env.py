@@ -151,7 +151,7 @@ exec '{machine.env['PYTHON']}' "$@"
 """,
     )
     python = str(python)
-    assert_one_line_error(machine.set_up(PYTHON=python, **COMPILE), r'no Python\.h .*install python3\.\d+-dev')
+    assert_one_line_error(machine.set_up(PYTHON=python, **COMPILE), r'no Python\.h, .*install python3\.\d+-dev')
     assert machine.set_up(PYTHON=python).returncode == 0
 
 
