@@ -172,9 +172,9 @@ def test_masked_scores_are_those_of_images_masked_by_hand():
     kept = np.random.default_rng(0).random((11, 9)) < 0.5
     masked = image.repeat(11, 1, 1, 1)
     edges = (slice(0, 3), slice(3, 6), slice(6, 8))
-    for picture, cells in zip(masked, kept, strict=True):
+    for hidden, cells in zip(masked, kept, strict=True):
         for cell in np.flatnonzero(~cells):
-            picture[:, edges[cell // 3], edges[cell % 3]] = 0
+            hidden[:, edges[cell // 3], edges[cell % 3]] = 0
     found = MaskedScores(network, image, 1, 3, batch_size=4)(kept)
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(found), score(network(masked), 1), rtol=1e-4, atol=1e-5)
@@ -240,7 +240,7 @@ def test_strength_has_mean_one_and_its_error_shrinks_with_images():
     np.testing.assert_allclose(bootstrap_error(magnitudes[:1]), 0, atol=1e-12)
 
 
-def test_presets_cost_what_the_reference_says():
+def test_presets_have_the_number_of_passes_of_the_reference():
     passes = {name: settings.images * settings.passes() for name, settings in PRESETS.items()}
     assert passes['smoke'] < 2000
     # 13 orders with all contexts would be 52, 65, 13 and 6.5 million; the ends have one context each.
