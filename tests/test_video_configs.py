@@ -49,9 +49,9 @@ def test_name_agrees_with_translator_length_and_data(path):
 
 
 def test_baseline_differs_only_in_its_translator():
-    peers = [path for path in LEAVES if '_gsta_' in path.name]
-    assert len(peers) >= 10
-    for path in peers:
+    baselines = [path for path in LEAVES if '_gsta_' in path.name]
+    assert len(baselines) >= 10
+    for path in baselines:
         ours, theirs = (Config.fromfile(p, import_custom_modules=False).to_dict() for p in
                         (path.with_name(path.name.replace('gsta', 'moganet')), path))  # fmt: skip
         assert ours['model'].pop('translator') == 'MogaNet' and theirs['model'].pop('translator') == 'gSTA'

@@ -1,5 +1,5 @@
-# Peer of moganet-xtiny_fashion-mnist.py: only the backbone differs. It includes the pooling. It rounds sizes down, so
-# the last stage would be empty for 28 px; images are padded to 32.
+# Baseline for moganet-xtiny_fashion-mnist.py: only the backbone differs, which includes the pooling. It rounds sizes
+# down, so the last stage would be empty for 28 px; images are padded to 32.
 _base_ = './moganet-xtiny_fashion-mnist.py'
 data_preprocessor = dict(pad_size_divisor=32)
 model = dict(

@@ -1,3 +1,3 @@
-# Peer of simvp_moganet_moving-digits.py: only the block of the translator differs.
+# Baseline for simvp_moganet_moving-digits.py: only the translator block differs.
 _base_ = './simvp_moganet_moving-digits.py'
 model = dict(translator='gSTA')

@@ -1,4 +1,4 @@
-# At 1.40625 degrees; the published batch was 4 x 4 sequences.
+# At 1.40625 degrees; the published batch size was 16 (4 x 4 sequences).
 _base_ = './simvp_moganet_50e_weather-t2m.py'
 input_shape = (12, 1, 128, 256)
 model = dict(drop_path_rate=0.1)

@@ -1,7 +1,7 @@
-"""Class activation maps: which parts of an image a prediction rests on.
+"""Class activation maps: which parts of an image a prediction depends on.
 
 For each task one number is explained: the logit of a class, of a detected box, of the pixels of a class, or of
-keypoints. The methods are those of the grad-cam package, which needs nothing but that number.
+keypoints. The methods are those of the grad-cam package, which needs only that number.
 
 Source of Grad-CAM: Selvaraju et al., arXiv 1610.02391; the other methods are named in :data:`METHODS`.
 """

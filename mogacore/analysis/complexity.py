@@ -72,7 +72,7 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
     if isinstance(model, SimVP):
         return _parts_of_simvp(model, torch.empty(1, *shape, device='meta'))
     if not hasattr(model, 'backbone'):
-        raise UserError(f'a {type(model).__name__} has no backbone: choose a config of a whole model')
+        raise UserError(f'a {type(model).__name__} has no backbone: choose a config of a complete model')
     macs = dict(_macs_of_parts(model, torch.empty(1, *shape, device='meta')))
     return [
         Part(name, sum(p.numel() for p in getattr(model, name).parameters()), macs[name])
@@ -159,7 +159,7 @@ def _listed(module: nn.Module) -> list[Any]:
 
 
 def compare(configs: list[str | Path]) -> str:
-    """A Markdown table of configs: computed parameters and multiply-adds beside the published ones.
+    """A Markdown table of configs: computed parameters and multiply-adds next to the published ones.
 
     Args:
         configs: Config files below a folder ``configs``.

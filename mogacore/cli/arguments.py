@@ -35,4 +35,4 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Add --launcher."""
     from mogacore.engine.launch import LAUNCHERS
 
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who started the processes')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='what started the processes')

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a config's model, by part."""
+"""Count parameters and multiply-adds of a config's model, by part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure multi-order interactions: how much context two image patches need to interact.
+"""Measure multi-order interactions: how strongly image patches interact, by the amount of context.
 
 A model is [LABEL=]NAME[@CHECKPOINT], where NAME is a classification config (with a checkpoint), a name of create_model,
 timm:NAME or torchvision:NAME (with @pretrained for that library's weights; untrained without a checkpoint). All models
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--preset', choices=PRESETS, default='smoke', help='default %(default)s')
     parser.add_argument('--data', metavar='CONFIG', help='config whose images models without a config use')
     for name, meaning in (
-        ('images', 'images'),
+        ('images', 'number of images'),
         ('pairs', 'pairs of cells per image'),
         ('contexts', 'contexts per pair and order'),
         ('grid', 'cells along each side'),
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', help='torch device; default: a GPU if there is one')
     add_launcher(parser)
     parser.add_argument(
-        '--measure', action='store_true', help='only time masked against plain forward passes, interleaved'
+        '--measure', action='store_true', help='only compare the speed of masked and plain forward passes'
     )
 
 

@@ -65,7 +65,7 @@ def export(model: nn.Module, path: str | Path, images: Tensor, tolerance: float 
 
     Args:
         model: Network with tensor outputs.
-        path: ``.onnx``, or ``.xml`` for OpenVINO, with the weights in a ``.bin`` file beside it.
+        path: ``.onnx``, or ``.xml`` for OpenVINO, with the weights in a ``.bin`` file in the same folder.
         images: Example (B, C, H, W); the file accepts any batch size with this C, H, W.
         tolerance: Maximum difference, relative to the largest absolute output of the network.
 

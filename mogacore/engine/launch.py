@@ -113,7 +113,7 @@ class PeerWatch(threading.Thread):
     suspended and continued as a whole keeps running.
 
     Args:
-        store: Store that the processes share; the death of its host is detected too.
+        store: Store that the processes share; a crash of its host is detected too.
         rank: Rank of this process.
         world_size: Number of processes.
         heartbeat_s: Seconds between two checks.

@@ -322,7 +322,7 @@ def infer_video(
             records.append({'video': str(path), 'frame': index, **task.describe(sample), **files})
             drawn = task.draw(to_rgb(frame), sample)
             height = frame.shape[0]
-            width = round(drawn.shape[1] * height / drawn.shape[0])  # wider than the frame if views are added beside it
+            width = round(drawn.shape[1] * height / drawn.shape[0])  # wider than the frame if views are added to it
             if writer is None:
                 writer = create_video(target, fps, (width, height))
             drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)

@@ -62,9 +62,9 @@ def evaluate_folder(
     configs: Path,
     work_dirs: Path,
     options: dict,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> int:
-    """Test every published weight file in a folder and write its metrics to where the tables look for them.
+    """Test every published weight file in a folder and write its metrics where the tables read them.
 
     Args:
         folder: Folder of weight files, under their published names.
@@ -72,7 +72,7 @@ def evaluate_folder(
         configs: Folder of the configs.
         work_dirs: Folder in which to write ``published/ID.json``; a result that has one for the same file is skipped.
         options: Settings that override every config.
-        say: Called with one line of text about each file.
+        log: Called with one line of text about each file.
 
     Returns:
         Exit code: 0, or 1 if a file could not be tested.
@@ -90,25 +90,25 @@ def evaluate_folder(
     for result in results:
         try:
             for trial in trials(folder, [result], configs):
-                _evaluate(trial, work_dirs, options, say)
+                _evaluate(trial, work_dirs, options, log)
         except UserError as error:
             failed += 1
-            say(f'{result.id} {result.weights_file}: not tested: {error}')
+            log(f'{result.id} {result.weights_file}: not tested: {error}')
     for path in sorted(folder.glob('*.pth*')):
         if path.name not in names and path.suffix in ('.pth', '.tar'):
-            say(f'{path.name}: not a published file of these rows')
+            log(f'{path.name}: not a published file of these rows')
     return 1 if failed else 0
 
 
-def _evaluate(trial: Trial, work_dirs: Path, options: dict, say: Callable[[str], None]) -> None:
+def _evaluate(trial: Trial, work_dirs: Path, options: dict, log: Callable[[str], None]) -> None:
     result, out = trial.result, published_test(trial.result, work_dirs)
     digest = sha256(trial.checkpoint)
     if out.exists() and json.loads(out.read_text()).get('sha256') == digest:
-        say(f'{result.id} {trial.checkpoint.name}: already tested, see {out}')
+        log(f'{result.id} {trial.checkpoint.name}: already tested, see {out}')
         return
     chosen = {None: 'the only weights', True: 'EMA weights', False: 'raw weights'}[trial.ema]
     gate = f', {result.gate} gate' if result.gate else ''
-    say(f'{result.id} {trial.checkpoint.name} ({trial.container}): {chosen}{gate}, {trial.config.name}')
+    log(f'{result.id} {trial.checkpoint.name} ({trial.container}): {chosen}{gate}, {trial.config.name}')
     metrics = test(
         str(trial.config),
         str(trial.checkpoint),
@@ -122,4 +122,4 @@ def _evaluate(trial: Trial, work_dirs: Path, options: dict, say: Callable[[str],
     for name, value in result.metrics.items():
         key, factor = OUR_METRICS.get(name, (None, 1))
         if key in metrics:
-            say(f'    {name} {factor * float(metrics[key]):.4g}, published {value}')
+            log(f'    {name} {factor * float(metrics[key]):.4g}, published {value}')

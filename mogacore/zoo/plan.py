@@ -29,7 +29,7 @@ TRAINING_ITEMS = {
     'data/moving_mnist': 10_000,
     'data/moving_fmnist': 10_000,
 }
-HINT = 'Append --dry-run to a command to check it without data and cluster; docs/data.md says where data goes.'
+HINT = 'Append --dry-run to a command to check it without data or cluster; docs/data.md gives the data layout.'
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PlannedRun:
         gpus: Number of GPUs.
         hours: Estimated time; None if the size of the data set is unknown.
         basis: Basis of the estimate.
-        words: Environment variables and command line.
+        invocation: Environment variables and arguments of the command.
     """
 
     name: str
@@ -56,13 +56,13 @@ class PlannedRun:
     gpus: int
     hours: float | None
     basis: str
-    words: tuple[dict[str, str], list[str]]
+    invocation: tuple[dict[str, str], list[str]]
 
     @property
     def command(self) -> str:
         """The shell command, preceded by its environment variables."""
-        environment, words = self.words
-        return ' '.join([*(f'{key}={shlex.quote(value)}' for key, value in environment.items()), shlex.join(words)])
+        environment, arguments = self.invocation
+        return ' '.join([*(f'{key}={shlex.quote(value)}' for key, value in environment.items()), shlex.join(arguments)])
 
     def needs(self) -> list[tuple[str, str]]:
         """Label and text of each requirement."""
@@ -127,11 +127,11 @@ def _plan(
     count = gpus or recipe_gpus
     settings = {**cfg_options(results[0], cfg), **options}
     config, script = shown(cfg.filename), shown(root / 'tools' / 'sbatch_train.sh')
-    words = ['bash', script, partition, name, config, str(work_dirs / name)]
+    arguments = ['bash', script, partition, name, config, str(work_dirs / name)]
     if count != recipe_gpus:
-        words.append('--auto-scale-lr')
+        arguments.append('--auto-scale-lr')
     if settings:
-        words += ['--cfg-options', *(f'{key}={value}' for key, value in settings.items())]
+        arguments += ['--cfg-options', *(f'{key}={value}' for key, value in settings.items())]
     items = training_items(cfg)
     hours = None
     if items is not None:
@@ -148,7 +148,7 @@ def _plan(
         gpus=count,
         hours=hours,
         basis='size of the data set unknown' if items is None else f'from step times on {speed.machine}',
-        words=({'GPUS': str(count)}, words),
+        invocation=({'GPUS': str(count)}, arguments),
     )
 
 
@@ -165,7 +165,7 @@ def submit(run: PlannedRun) -> str:
         queued = subprocess.run(['squeue', '-h', '-o', '%j'], capture_output=True, text=True)
         if run.name in queued.stdout.split():
             return 'already queued'
-    environment, command = run.words
+    environment, command = run.invocation
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode:
         raise UserError(
@@ -175,7 +175,7 @@ def submit(run: PlannedRun) -> str:
 
 
 def training_items(cfg: Config) -> int | None:
-    """Images or sequences processed in a whole training of a config; None if the size of the data set is unknown."""
+    """Images or sequences processed in one training of a config; None if the size of the data set is unknown."""
     train_cfg = cfg.train_cfg
     if 'max_iters' in train_cfg:
         return train_cfg.max_iters * _batch(cfg)
@@ -233,7 +233,7 @@ def _state(address: str) -> str:
 
 
 def shown(path: str | Path) -> str:
-    """A path relative to the current folder if it is inside of it, else unchanged."""
+    """The path relative to the current folder if it is inside it, otherwise unchanged."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith(os.pardir) else relative
 

@@ -1,4 +1,4 @@
-"""The published tables beside our results: sizes computed from configs, accuracies read from work dirs."""
+"""The published tables compared with our results: sizes computed from configs, accuracies read from work dirs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """A published result beside ours.
+    """A published result and ours.
 
     Args:
         result: The published result.

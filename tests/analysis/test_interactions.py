@@ -240,7 +240,7 @@ def test_strength_has_mean_one_and_its_error_shrinks_with_images():
     np.testing.assert_allclose(bootstrap_error(magnitudes[:1]), 0, atol=1e-12)
 
 
-def test_presets_cost_what_the_reference_says():
+def test_presets_have_the_number_of_passes_of_the_reference():
     passes = {name: settings.images * settings.passes() for name, settings in PRESETS.items()}
     assert passes['smoke'] < 2000
     # 13 orders with all contexts would be 52, 65, 13 and 6.5 million; the ends have one context each.

@@ -32,7 +32,7 @@ def test_center_of_a_cell_over_several_pixels():
     assert np.count_nonzero(field) == 16 and field[4:8, 4:8].sum() == pytest.approx(1)
 
 
-def test_side_of_the_square_that_holds_a_share():
+def test_side_of_the_square_that_contains_a_share():
     field = np.full((7, 7), 1 / 49)
     for share, side in ((1 / 49, 1), (9 / 49, 3), (10 / 49, 5), (1.0, 7)):
         assert side_holding(field, (3, 3), share - 1e-9) == side

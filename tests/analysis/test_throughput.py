@@ -59,7 +59,7 @@ def test_fused_network_is_reported_with_its_error(monkeypatch):
     assert 0 <= found.error < 1e-4
 
 
-def test_configs_and_peers_are_networks():
+def test_configs_and_models_of_other_libraries_are_networks():
     pytest.importorskip('mmseg')
     backbone = build(str(ROOT / 'configs' / 'segmentation' / 'upernet_moganet-xtiny_digits.py'))
     assert type(backbone) is MogaNet

@@ -128,7 +128,7 @@ class TestMapKeys:
             ('backbone.patch_embed4.projection.1.running_var', 'patch_embed4.norm.running_var'),
         ],
     )
-    def test_a_name_becomes_what_the_model_expects(self, name, wanted):
+    def test_names_are_translated_to_those_of_the_model(self, name, wanted):
         assert list(map_keys({name: torch.zeros(1)}, [wanted, 'other'])) == [wanted]
 
     def test_an_unknown_name_is_kept(self):

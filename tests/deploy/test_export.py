@@ -66,7 +66,7 @@ def segmentor(tmp_path):
     return path, tmp_path / 'small.pth'
 
 
-def test_whole_model_of_a_config_is_exported_by_the_tool(segmentor, tmp_path, monkeypatch, capsys):
+def test_complete_model_of_a_config_is_exported_by_the_tool(segmentor, tmp_path, monkeypatch, capsys):
     for package in PACKAGES['onnx']:
         pytest.importorskip(package)
     config, weights = map(str, segmentor)

@@ -113,7 +113,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('library', CONFIGS)
-def test_whole_models_are_equal(library):
+def test_complete_models_are_equal(library):
     pytest.importorskip(library)
     import_quietly(library)
     init_default_scope(library)

@@ -88,7 +88,7 @@ class Pose(Task):
 
 
 class HandPose(Pose):
-    """3D joints of one or two hands, with mmpose; skeletons from the side and from above are drawn beside the image.
+    """3D joints of one or two hands, with mmpose; side and top views of the skeletons are drawn next to the image.
 
     Without camera parameters, the size of a hand is unknown: the skeletons have the mean size.
 
@@ -149,9 +149,9 @@ class HandPose(Pose):
             draw_skeletons([(joints[:, axes], links, colors) for joints, links, colors in skeletons], side, title)
             for axes, title in (([2, 1], 'from the side: depth right'), ([0, 2], 'from above: depth down'))
         ]
-        beside = np.concatenate(views)
-        missing = len(painted) - len(beside)  # one row if the height is odd
-        return np.concatenate([painted, np.pad(beside, [(0, missing), (0, 0), (0, 0)], mode='edge')], axis=1)
+        column = np.concatenate(views)
+        missing = len(painted) - len(column)  # one row if the height is odd
+        return np.concatenate([painted, np.pad(column, [(0, missing), (0, 0), (0, 0)], mode='edge')], axis=1)
 
     def _skeleton(self, instance):
         """Joints (K, 3) in mm, the links of the hands that are present, and the link colors."""

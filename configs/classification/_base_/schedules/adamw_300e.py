@@ -1,5 +1,5 @@
-# The paper's recipe (OpenMixup): total batch 1024, 300 epochs, cosine by iteration, multiplied by a warm-up of five
-# epochs. As published, the cosine starts at epoch 0, not after the warm-up.
+# The paper's recipe (OpenMixup): total batch size 1024, 300 epochs, cosine by iteration, multiplied by a warm-up of
+# five epochs. As published, the cosine starts at epoch 0, not after the warm-up.
 # The MogaNet repository instead steps by epoch, warms up from 1e-5, adds 10 epochs at the minimum learning rate,
 # applies weight decay to layer scales and sigmas, and averages BatchNorm's running statistics over GPUs instead of
 # re-estimating them.

@@ -1,5 +1,5 @@
 # No fine-tuning recipe of MogaNet was published: these are ConvNeXt's values (arXiv 2201.03545, table 5) without
-# layer-wise decay. Total batch 512, cosine without warm-up, 30 epochs.
+# layer-wise decay. Total batch size 512, cosine without warm-up, 30 epochs.
 _base_ = './adamw_300e_ema.py'
 optim_wrapper = dict(optimizer=dict(lr=5e-5, weight_decay=1e-8))
 param_scheduler = [

@@ -1,4 +1,4 @@
-# RSB A3 (arXiv 2110.00476): LAMB, total batch 2048, 100 epochs.
+# RSB A3 (arXiv 2110.00476): LAMB, total batch size 2048, 100 epochs.
 _base_ = './adamw_300e.py'
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='Lamb', lr=6e-3, weight_decay=0.02))
 param_scheduler = _base_.param_scheduler

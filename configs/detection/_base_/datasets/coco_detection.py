@@ -1,4 +1,4 @@
-# COCO 2017: 118,287 training and 5,000 validation images; batch 16 = 8 GPUs x 2.
+# COCO 2017: 118,287 training and 5,000 validation images; batch size 16 (8 GPUs x 2).
 data_help = 'see docs/data.md for the layout of the COCO files'
 input_shape = (3, 800, 1280)  # size of the published figures
 train_pipeline = [

@@ -1,4 +1,4 @@
-# COCO 2017 keypoints; batch 256 = 8 GPUs x 32. Validation uses the boxes of a published person detector; for
+# COCO 2017 keypoints; batch size 256 (8 GPUs x 32). Validation uses the boxes of a published person detector; for
 # ground-truth boxes: --cfg-options test_dataloader.dataset.bbox_file=None
 data_help = 'see docs/data.md for the layout of the COCO files'
 input_shape = (3, 256, 192)

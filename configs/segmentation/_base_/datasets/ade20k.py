@@ -1,4 +1,4 @@
-# ADE20K 2016, 150 classes, "other" (0) ignored: 20,210 training and 2,000 validation images. Batch 32 = 8 GPUs x 4.
+# ADE20K 2016, 150 classes, "other" (0) ignored: 20,210 training, 2,000 validation images. Batch size 32 (8 GPUs x 4).
 data_help = 'see docs/data.md for the layout of the ADE20K files'
 input_shape = (3, 512, 2048)  # size of the published figures
 train_pipeline = [

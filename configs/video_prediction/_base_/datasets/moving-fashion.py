@@ -1,4 +1,4 @@
-# Moving Fashion-MNIST from the four IDX files alone: training sequences of the training images, generated on the fly;
+# Moving Fashion-MNIST from the four IDX files only: training sequences of the training images, generated on the fly;
 # 200 test sequences of the test images, the same in every run.
 data_help = 'copy the Fashion-MNIST IDX files (.gz or not) to it, see docs/data.md'
 input_shape = (10, 1, 64, 64)

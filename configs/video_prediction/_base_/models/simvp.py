@@ -1,4 +1,4 @@
-# SimVP with Moga blocks, at the size of the Moving MNIST runs; translator='gSTA' is the published peer of that size.
+# SimVP with Moga blocks, at the size of the Moving MNIST runs; translator='gSTA' is the published baseline of it.
 # It is unclear whether the published Moving MNIST run had drop path 0 or 0.1: the config file has 0, which the command
 # line may have overridden. 0 is used here. In both cases, the rates of the earlier stages go from 0.01 towards it.
 model = dict(

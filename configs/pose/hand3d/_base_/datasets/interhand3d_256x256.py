@@ -1,5 +1,5 @@
 # InterHand2.6M: trained on all annotations (human and machine), validated on machine annotations, tested on all.
-# Batch 64 = 4 GPUs x 16 with learning rates for 128, as in the R50 config of mmpose.
+# Batch size 64 (4 GPUs x 16) with learning rates for 128, as in the R50 config of mmpose.
 data_help = 'see docs/pose3d.md for the layout of the InterHand2.6M files'
 input_shape = (3, 256, 256)
 codec = dict(
