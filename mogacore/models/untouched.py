@@ -19,20 +19,20 @@ from .layers import (
 
 M = TypeVar('M', bound=nn.Module)
 
-# The original forward function of each class, to detect a patched class.
-FORWARDS: dict[type[nn.Module], Callable] = {
-    cls: cls.forward
-    for cls in (
-        MogaBlock,
-        MultiOrderGatedAggregation,
-        MultiOrderDWConv,
-        ChannelAggregationFFN,
-        ElementScale,
-        DropPath,
-        nn.Conv2d,
-        nn.SiLU,
-        nn.GELU,
-        nn.Dropout,
+# The original methods of each class that compute its output, to detect a patched class or instance.
+METHODS: dict[type[nn.Module], tuple[tuple[str, Callable], ...]] = {
+    cls: tuple((name, getattr(cls, name)) for name in ('forward', *others))
+    for cls, *others in (
+        (MogaBlock,),
+        (MultiOrderGatedAggregation, 'decompose', 'aggregate'),
+        (MultiOrderDWConv,),
+        (ChannelAggregationFFN, 'mix'),
+        (ElementScale,),
+        (DropPath,),
+        (nn.Conv2d, '_conv_forward'),
+        (nn.SiLU,),
+        (nn.GELU,),
+        (nn.Dropout,),
     )
 }
 GLOBAL_HOOKS = (
@@ -58,13 +58,15 @@ def is_untouched(block: nn.Module) -> TypeGuard[MogaBlock]:
     if not (_is_original(attn, MultiOrderGatedAggregation) and _is_original(mlp, ChannelAggregationFFN)):
         return False
     in_attn, in_mlp = attn._modules, mlp._modules
-    value, act = in_attn['value'], in_mlp['act']
+    value, act, decompose = in_attn['value'], in_mlp['act'], in_mlp['decompose']
     return (
         _is_original(value, MultiOrderDWConv)
         and all(_is_pointwise(in_attn[name]) for name in ('proj_1', 'gate', 'proj_2'))
         and all(_is_depthwise(value._modules[name]) for name in ('DW_conv0', 'DW_conv1', 'DW_conv2'))
         and _is_pointwise(value._modules['PW_conv'])
-        and all(_is_pointwise(in_mlp[name]) for name in ('fc1', 'decompose', 'fc2'))
+        and all(_is_pointwise(in_mlp[name]) for name in ('fc1', 'fc2'))
+        and _is_pointwise(decompose)
+        and decompose.out_channels == 1
         and _is_depthwise(in_mlp['dwconv'])
         and _is_scale(in_attn['sigma'])
         and _is_scale(in_mlp['sigma'])
@@ -76,17 +78,26 @@ def is_untouched(block: nn.Module) -> TypeGuard[MogaBlock]:
     )
 
 
-def _is_original(module: nn.Module | None, cls: type[M]) -> TypeGuard[M]:
-    if module is None or type(module) is not cls:
-        return False
+def is_hooked(module: nn.Module) -> bool:
+    """Whether ``module`` has a hook, as pruning has, or its own ``forward``."""
     state = module.__dict__
-    return cls.forward is FORWARDS[cls] and not (
+    return bool(
         state['_forward_hooks']
         or state['_forward_pre_hooks']
         or state['_backward_hooks']
         or state['_backward_pre_hooks']
         or 'forward' in state
     )  # fmt: skip
+
+
+def _is_original(module: nn.Module | None, cls: type[M]) -> TypeGuard[M]:
+    if module is None or type(module) is not cls or is_hooked(module):
+        return False
+    state = module.__dict__
+    for name, original in METHODS[cls]:  # noqa: SIM110  # all() with a generator is slower
+        if name in state or getattr(cls, name) is not original:
+            return False
+    return True
 
 
 def _is_scale(module: nn.Module | None) -> bool:
@@ -105,7 +116,7 @@ def _is_convolution(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
     )
 
 
-def _is_pointwise(conv: nn.Module | None) -> bool:
+def _is_pointwise(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
     return _is_convolution(conv) and conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
 
 
