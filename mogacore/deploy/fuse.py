@@ -23,7 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mogacore.errors import UserError
 from mogacore.models.layers import MogaBlock, PatchEmbed, StemPatchEmbed
 from mogacore.models.moganet import MogaNet
-from mogacore.models.untouched import is_hooked, is_untouched
+from mogacore.models.untouched import has_hooks, is_untouched
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 NORM_FORWARDS = (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
@@ -65,6 +65,10 @@ def fuse(model: nn.Module) -> nn.Module:
     return model
 
 
+def _is_patched(module: nn.Module) -> bool:
+    return has_hooks(module) or 'forward' in module.__dict__
+
+
 def _modified(part: str) -> UserError:
     return UserError(
         f'a {part} with a hook, an adapter or a replaced part (an ablation) cannot be fused: remove or merge it'
@@ -79,13 +83,13 @@ def _unsuitable(norm: nn.Module) -> UserError:
 
 def _is_untouched_embedding(embed: PatchEmbed | StemPatchEmbed) -> bool:
     last = embed.projection if isinstance(embed, PatchEmbed) else embed.projection[3]
-    return type(last) is nn.Conv2d and not any(map(is_hooked, embed.modules()))
+    return type(last) is nn.Conv2d and not any(map(_is_patched, embed.modules()))
 
 
 def _is_convolution(conv: nn.Module) -> bool:
     """Whether ``conv`` is torch's convolution or mmcv's, which adds support for empty maps to old versions of torch."""
     is_known = type(conv) in CONVOLUTIONS or type(conv).__module__ == 'mmcv.cnn.bricks.wrappers'
-    return is_known and isinstance(conv, CONVOLUTIONS) and not is_hooked(conv)
+    return is_known and isinstance(conv, CONVOLUTIONS) and not _is_patched(conv)
 
 
 def _is_batch_norm(norm: nn.Module) -> TypeGuard[_BatchNorm]:
@@ -94,7 +98,7 @@ def _is_batch_norm(norm: nn.Module) -> TypeGuard[_BatchNorm]:
         isinstance(norm, _BatchNorm)
         and type(norm).forward in NORM_FORWARDS
         and norm.running_mean is not None
-        and not is_hooked(norm)
+        and not _is_patched(norm)
     )
 
 

@@ -103,10 +103,9 @@ def _infer_block(block: MogaBlock, x: Tensor) -> Tensor:
         out = attn.aggregate(gate, value)
     else:
         out = attn.proj_2(F.silu(gate, inplace=True).mul_(F.silu(value, inplace=True)))
-    out = out.to(x.dtype)
-    x = torch.addcmul(x, out, scale, out=out).addcmul_(u.to(x.dtype), scale)
+    x = torch.addcmul(x, out.to(x.dtype), scale).addcmul_(u.to(x.dtype), scale)
     out = _channel_aggregation(block.mlp, block.norm2(x)).to(x.dtype)
-    return torch.addcmul(x, out, block.layer_scale_2.to(x.dtype), out=out)
+    return torch.addcmul(x, out, block.layer_scale_2.to(x.dtype))
 
 
 def _is_dropping(block: MogaBlock) -> bool:
@@ -189,7 +188,8 @@ def _channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor, scale: Tensor | 
         common = F.gelu(F.conv2d(h, mlp.decompose.weight, mlp.decompose.bias))  # (B, 1, H, W)
         return torch.addcmul(F.conv2d(h, weight, bias), common, common_weight.to(h.dtype), value=-1)
     parameters = (*_parameters(mlp.fc1), *_parameters(mlp.dwconv), weight, bias, *_parameters(mlp.decompose))
-    return ChannelAggregation.apply(*cast_as_autocast(x, *parameters, common_weight))
+    inputs = cast_as_autocast(x, *parameters, common_weight)
+    return ChannelAggregation.apply(*inputs) if torch.is_grad_enabled() else ChannelAggregation.forward(None, *inputs)
 
 
 def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -394,17 +394,21 @@ class ChannelAggregation(Function):
     ) -> Tensor:
         parts = x.split(chunk_size(x, len(fc1_weight)))
         outs, ds = [], []
+        maps: tuple[Tensor, ...] = ()
+        is_stored = ctx is not None and len(parts) == 1  # ctx is None without gradients
         for part in parts:
             y = F.conv2d(part, fc1_weight, fc1_bias)
             z = depthwise_conv(y, dw_weight, dw_bias)
-            h = F.gelu(z)
+            if is_stored:
+                maps = y, z
+            h = F.gelu(z) if is_stored else aten.gelu_(z)
+            del y, z  # free the widest maps as early as possible
             d = F.conv2d(h, decompose_weight, decompose_bias)
             outs.append(F.conv2d(h, weight, bias).addcmul_(F.gelu(d), common_weight, value=-1))
             ds.append(d)
-        maps = (y, z) if len(parts) == 1 else ()
-        ctx.save_for_backward(
-            x, fc1_weight, fc1_bias, dw_weight, dw_bias, weight, decompose_weight, common_weight, torch.cat(ds), *maps
-        )
+        if ctx is not None:
+            tensors = (x, fc1_weight, fc1_bias, dw_weight, dw_bias, weight, decompose_weight, common_weight)
+            ctx.save_for_backward(*tensors, torch.cat(ds), *maps)
         return torch.cat(outs) if len(parts) > 1 else outs[0]
 
     @staticmethod
@@ -427,7 +431,7 @@ class ChannelAggregation(Function):
             h = F.gelu(z)
             grad_h, *grads_out = pointwise_conv_backward(part_grad, h, weight)
             grad_decompose = torch.tensordot(part_grad_d, h, ([0, 2, 3], [0, 2, 3])).view_as(decompose_weight)
-            del h  # free the widest maps as early as possible
+            del h
             grad_h.addcmul_(part_grad_d, decompose_weight)
             grad_z = aten.gelu_backward.grad_input(grad_h, z, grad_input=grad_h)
             grad_y, *grads_dw = depthwise_conv_backward(grad_z, y, dw_weight)

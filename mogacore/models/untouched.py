@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeGuard, TypeVar
 
 from torch import nn
@@ -19,22 +18,20 @@ from .layers import (
 
 M = TypeVar('M', bound=nn.Module)
 
-# The original methods of each class that compute its output, to detect a patched class or instance.
-METHODS: dict[type[nn.Module], tuple[tuple[str, Callable], ...]] = {
-    cls: tuple((name, getattr(cls, name)) for name in ('forward', *others))
-    for cls, *others in (
-        (MogaBlock,),
-        (MultiOrderGatedAggregation, 'decompose', 'aggregate'),
-        (MultiOrderDWConv,),
-        (ChannelAggregationFFN, 'mix'),
-        (ElementScale,),
-        (DropPath,),
-        (nn.Conv2d, '_conv_forward'),
-        (nn.SiLU,),
-        (nn.GELU,),
-        (nn.Dropout,),
-    )
+# The methods that compute the output of each class, to detect a patched class or instance.
+METHODS: dict[type[nn.Module], tuple[str, ...]] = {
+    MogaBlock: ('forward',),
+    MultiOrderGatedAggregation: ('forward', 'decompose', 'aggregate'),
+    MultiOrderDWConv: ('forward',),
+    ChannelAggregationFFN: ('forward', 'mix'),
+    ElementScale: ('forward',),
+    DropPath: ('forward',),
+    nn.Conv2d: ('forward', '_conv_forward'),
+    nn.SiLU: ('forward',),
+    nn.GELU: ('forward',),
+    nn.Dropout: ('forward',),
 }
+ORIGINALS = [(cls, name, getattr(cls, name)) for cls, names in METHODS.items() for name in names]
 GLOBAL_HOOKS = (
     torch_module._global_forward_hooks,
     torch_module._global_forward_pre_hooks,
@@ -51,7 +48,9 @@ def is_untouched(block: nn.Module) -> TypeGuard[MogaBlock]:
     them.
     """
     # Runs for every block in every pass. Reading the dicts of the modules is three times as fast as attribute access.
-    if any(GLOBAL_HOOKS) or not _is_original(block, MogaBlock):
+    if any(GLOBAL_HOOKS) or any(getattr(cls, name) is not original for cls, name, original in ORIGINALS):
+        return False
+    if not _is_original(block, MogaBlock):
         return False
     children = block._modules
     attn, mlp, drop_path = children['attn'], children['mlp'], children['drop_path']
@@ -61,10 +60,15 @@ def is_untouched(block: nn.Module) -> TypeGuard[MogaBlock]:
     value, act, decompose = in_attn['value'], in_mlp['act'], in_mlp['decompose']
     return (
         _is_original(value, MultiOrderDWConv)
-        and all(_is_pointwise(in_attn[name]) for name in ('proj_1', 'gate', 'proj_2'))
-        and all(_is_depthwise(value._modules[name]) for name in ('DW_conv0', 'DW_conv1', 'DW_conv2'))
+        and _is_pointwise(in_attn['proj_1'])
+        and _is_pointwise(in_attn['gate'])
+        and _is_pointwise(in_attn['proj_2'])
+        and _is_depthwise(value._modules['DW_conv0'])
+        and _is_depthwise(value._modules['DW_conv1'])
+        and _is_depthwise(value._modules['DW_conv2'])
         and _is_pointwise(value._modules['PW_conv'])
-        and all(_is_pointwise(in_mlp[name]) for name in ('fc1', 'fc2'))
+        and _is_pointwise(in_mlp['fc1'])
+        and _is_pointwise(in_mlp['fc2'])
         and _is_pointwise(decompose)
         and decompose.out_channels == 1
         and _is_depthwise(in_mlp['dwconv'])
@@ -78,24 +82,22 @@ def is_untouched(block: nn.Module) -> TypeGuard[MogaBlock]:
     )
 
 
-def is_hooked(module: nn.Module) -> bool:
-    """Whether ``module`` has a hook, as pruning has, or its own ``forward``."""
+def has_hooks(module: nn.Module) -> bool:
+    """Whether ``module`` has a hook; pruning and the older weight and spectral norm are hooks, too."""
     state = module.__dict__
     return bool(
         state['_forward_hooks']
         or state['_forward_pre_hooks']
         or state['_backward_hooks']
         or state['_backward_pre_hooks']
-        or 'forward' in state
-    )  # fmt: skip
+    )
 
 
 def _is_original(module: nn.Module | None, cls: type[M]) -> TypeGuard[M]:
-    if module is None or type(module) is not cls or is_hooked(module):
+    if module is None or type(module) is not cls or has_hooks(module):
         return False
-    state = module.__dict__
-    for name, original in METHODS[cls]:  # noqa: SIM110  # all() with a generator is slower
-        if name in state or getattr(cls, name) is not original:
+    for name in METHODS[cls]:  # noqa: SIM110  # a generator would be slower
+        if name in module.__dict__:
             return False
     return True
 

@@ -103,6 +103,8 @@ def limit(module, args, out):
         lambda m: setattr(m.patch_embed2, 'norm', Limited(16)),
         lambda m: setattr(m.blocks2[0], 'norm1', Limited(16)),
         lambda m: setattr(m, 'norm2', Limited(16)),
+        lambda m: setattr(m.norm2, 'forward', torch.tanh),
+        lambda m: setattr(m.patch_embed1.projection[0], 'forward', torch.tanh),
         lambda m: m.patch_embed2.register_forward_hook(limit),
         lambda m: m.patch_embed2.norm.register_forward_hook(limit),
         lambda m: m.blocks2[0].norm2.register_forward_hook(limit),

@@ -69,9 +69,10 @@ def test_every_kind_of_hook_on_every_module_is_detected(name, kind):
     assert is_untouched(made)
 
 
-def test_global_hooks_are_detected():
+@pytest.mark.parametrize('kind', ['forward', 'forward_pre', 'full_backward', 'full_backward_pre'])
+def test_global_hooks_are_detected(kind):
     made = block()
-    handle = nn.modules.module.register_module_forward_hook(lambda *args: None)
+    handle = getattr(nn.modules.module, f'register_module_{kind}_hook')(lambda *args: None)
     assert not is_untouched(made)
     handle.remove()
     assert is_untouched(made)
@@ -177,6 +178,51 @@ def test_replaced_parts_and_patched_forwards_take_effect(change):
     except RuntimeError:
         return  # the block itself rejects the shapes of this part
     assert before[0].shape[1] == after[0].shape[1] and made(x).shape[1] == 16
+
+
+def depthwise(channels=64, kernel_size=3, padding=1, **settings):
+    return nn.Conv2d(channels, channels, kernel_size, padding=padding, groups=channels, **settings)
+
+
+@pytest.mark.parametrize(
+    'name, conv',
+    [
+        ('attn.gate', nn.Conv2d(16, 16, 1, stride=2)),
+        ('attn.proj_1', nn.Conv2d(16, 16, 3)),
+        ('attn.proj_2', nn.Conv2d(16, 16, 1, padding=1)),
+        ('attn.value.PW_conv', nn.Conv2d(16, 16, 1, groups=2)),
+        ('mlp.dwconv', depthwise(stride=2)),
+        ('mlp.dwconv', depthwise(padding=0)),
+        ('mlp.dwconv', depthwise(kernel_size=4, padding=2)),
+        ('mlp.dwconv', depthwise(kernel_size=(3, 5))),
+        ('mlp.dwconv', depthwise(dilation=(1, 2))),
+        ('attn.value.DW_conv0', depthwise(16, dilation=2)),
+    ],
+    ids=str,
+)
+def test_a_convolution_with_other_settings_is_detected(name, conv):
+    made = block()
+    assert is_untouched(made)
+    made.set_submodule(name, conv)
+    assert not is_untouched(made)
+
+
+class Quantized(torch.Tensor):
+    """A weight with its own arithmetic."""
+
+
+PARAMETERS = [name for name, _ in MogaBlock(16).named_parameters() if name.startswith(('attn', 'mlp'))]
+
+
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_a_parameter_of_another_type_is_detected(name):
+    made = block()
+    module, _, key = name.rpartition('.')
+    value = made.get_parameter(name).detach()
+    setattr(made.get_submodule(module), key, nn.Parameter(value.as_subclass(Quantized)))
+    assert not is_untouched(made)
+    setattr(made.get_submodule(module), key, nn.Parameter(value))
+    assert is_untouched(made)
 
 
 @pytest.mark.parametrize(
