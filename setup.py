@@ -1,6 +1,6 @@
-"""Packaging of mogacore: `pip install .` serves users who have a torch and OpenMMLab stack of their own.
+"""Packaging of mogacore: `pip install .` is for users with an existing torch and OpenMMLab stack.
 
-For the whole environment known to work, pinned, see requirements.txt and tools/setup_env.sh.
+The full pinned environment known to work is in requirements.txt; tools/setup_env.sh installs it.
 """
 
 import re
@@ -14,21 +14,21 @@ ROOT = Path(__file__).parent
 
 
 def read_version() -> str:
-    """The version, without importing the package."""
+    """Read the version without importing the package."""
     return re.search(r"__version__ = '(.+)'", (ROOT / 'mogacore' / 'version.py').read_text())[1]
 
 
 class BuildWithConfigs(build_py):
-    """Puts configs, tools and model-index.yml into the package's folder ``.mim``, as OpenMMLab's packages have it.
+    """Copies configs, tools and model-index.yml into the package's folder ``.mim``, like OpenMMLab's packages.
 
-    They are copied into the build folder alone. An editable install has none of them: mogacore finds its checkout.
+    They are copied to the build folder only. An editable install does not need them: mogacore finds its checkout.
     """
 
-    # Scripts that set up or test a checkout, which a wheel is not.
+    # Scripts that set up or test a checkout are useless in a wheel.
     CHECKOUT_ONLY = ('quickstart.sh', 'run_tests.sh', 'setup_env.sh')
 
     def mim_files(self) -> dict[Path, Path]:
-        """Target in the build folder to source in the checkout; nothing for an editable install."""
+        """Map target in the build folder to source in the checkout; empty for an editable install."""
         if self.editable_mode:
             return {}
         sources = [ROOT / 'model-index.yml']
@@ -38,7 +38,7 @@ class BuildWithConfigs(build_py):
         return {mim / path.relative_to(ROOT): path for path in sources if path.name not in self.CHECKOUT_ONLY}
 
     def run(self) -> None:
-        """Build into an empty folder: an older build may have left modules that no longer exist."""
+        """Build into an empty folder, since an older build may have left stale modules."""
         if not self.editable_mode:
             shutil.rmtree(Path(self.build_lib, 'mogacore'), ignore_errors=True)
         super().run()
@@ -51,11 +51,11 @@ class BuildWithConfigs(build_py):
         return [*super().get_outputs(include_bytecode), *map(str, self.mim_files())]
 
 
-# No OpenMMLab distribution is named here, mmengine included, though mogacore needs it: each exists under two names
-# (mmengine and onedl-mmengine, mmdet and onedl-mmdetection, ...) with the same files. pip knows no "either of the two",
-# so naming one would install it over the other where a user has that. Nor can this file look for an installed one: pip
-# runs it in an environment of its own. A user with neither adds the extra `mmengine`; an extra of a task names what the
-# task needs besides its library, which is installed with --no-deps since some of the libraries' own lists are wrong.
+# No OpenMMLab distribution is a requirement, not even mmengine, which mogacore needs: each exists under two names
+# (mmengine and onedl-mmengine, mmdet and onedl-mmdetection, ...) with the same files. pip cannot require either of two
+# distributions, so requiring one would overwrite the other. This file cannot check which one is installed, since pip
+# runs it in an isolated environment. The extra `mmengine` installs it for users who have neither. The extra of a task
+# lists what it needs besides its library, which is installed with --no-deps because some libraries' lists are wrong.
 EXTRAS = {
     'analysis': ['grad-cam'],
     'mmengine': ['onedl-mmengine'],

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ['__version__', 'create_model', 'list_models']
 
-# Imported at first use: torch takes seconds, and the help of the command line does without.
+# Imported on first use: importing torch takes seconds, and the command-line help does not need it.
 _MODULES = (
     'analysis', 'checkpoint', 'datasets', 'deploy', 'engine', 'evaluation', 'inference', 'libraries', 'models',
     'operators', 'published', 'registry', 'zoo',

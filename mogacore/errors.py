@@ -1,4 +1,4 @@
-"""The user error, and the one line that a command prints of it."""
+"""The user error, and how a command reports it in one line."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-# What mogacore cannot work without, by import name, and what pip calls it.
+# Required packages: import name -> name for pip.
 NEEDED = {'torch': 'torch', 'mmengine': 'onedl-mmengine', 'cv2': 'opencv-python-headless', 'numpy': 'numpy'}
 
 
 class UserError(ValueError):
-    """Something that the user gave does not fit: the message names it, what is allowed, and what to do.
+    """Invalid user input or setup: the message states the value, what is allowed, and what to do.
 
-    A command prints it as one line and exits with code 2; every other exception is our bug and keeps its traceback.
+    A command prints it as one line and exits with code 2. Any other exception is a bug and keeps its traceback.
     """
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """One line on how to install the package that an import did not find; None if it is none that mogacore needs."""
+    """How to install the package that an import did not find, in one line; None if mogacore does not require it."""
     module = (error.name or '').partition('.')[0]
     return f'mogacore needs {module}: pip install {NEEDED[module]}' if module in NEEDED else None
 
@@ -28,10 +28,10 @@ def run(main: Callable[..., int | None], *args) -> NoReturn:
     """Run a command and exit: a user error becomes one line on stderr and exit code 2.
 
     Args:
-        main: The command; what it returns is the exit code, None being 0.
+        main: The command; its return value is the exit code, and None means 0.
         *args: Its arguments.
     """
-    logging.raiseExceptions = False  # with the log on a full disk, each of its lines would be a traceback
+    logging.raiseExceptions = False  # on a full disk, every log line would print a traceback
     try:
         sys.exit(main(*args))
     except UserError as error:

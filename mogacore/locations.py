@@ -1,6 +1,6 @@
-"""Where configs, tools and data are: in a checkout, or in an installed package.
+"""Locations of configs, tools and data, in a checkout or an installed package.
 
-Standard library only: the shell scripts ask here, and must not wait for torch.
+Standard library only, so that the shell scripts that run this module need not wait for torch.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from pathlib import Path
 from .errors import UserError, run
 
 PACKAGE = Path(__file__).resolve().parent
-MIM = '.mim'  # folder of OpenMMLab's packages for what is no Python module
+MIM = '.mim'  # where OpenMMLab packages keep configs and tools
 BASES = '_base_'
 
 
 def checkout() -> Path | None:
-    """Root of the checkout that this package is imported from; None where it is installed."""
+    """Root of the checkout that this package is imported from; None if it is installed."""
     root = PACKAGE.parent
     return root if (root / 'model-index.yml').is_file() and (root / 'configs').is_dir() else None
 
 
 def project() -> Path:
-    """Folder that holds ``configs/``, ``tools/`` and ``model-index.yml``: the checkout, or that of the wheel."""
+    """Folder with ``configs/``, ``tools/`` and ``model-index.yml``: the checkout, or ``.mim`` of the package."""
     return checkout() or PACKAGE / MIM
 
 
 def data_folder(name: str) -> Path:
-    """Where the data set ``name`` is written by default: below the checkout, or below the current folder."""
+    """Default output folder of the data set ``name``: in the checkout, otherwise in the current folder."""
     return (checkout() or Path()) / 'data' / name
 
 
 def config_folders() -> list[Path]:
-    """Folders that short names are looked for in: ``configs/`` here, then that of mogacore."""
+    """Folders to search for short names: ``configs/`` in the current folder, then mogacore's."""
     folders = [Path('configs'), project() / 'configs']
     return [folder for folder in folders if folder.is_dir()]
 
 
 def config_names() -> list[str]:
-    """Short names of all configs, sorted: paths below a folder of configs, without ``.py``."""
+    """Short names of all configs, sorted: paths relative to a config folder, without ``.py``."""
     return sorted({
         path.relative_to(folder).with_suffix('').as_posix()
         for folder in config_folders()
@@ -49,19 +49,19 @@ def config_names() -> list[str]:
 
 
 def is_config_name(name: str) -> bool:
-    """Whether a name that may also be that of a network means a config: a path with ``.py``, or a short name."""
+    """Whether a name that could also be a network's names a config: a path ending in ``.py``, or a short name."""
     return name.endswith('.py') or ('/' in name and ':' not in name)
 
 
 def find_config(name: str | Path) -> Path:
-    """The file of a config.
+    """Find the file of a config.
 
     Args:
-        name: Path of a file, or a short name such as ``detection/mask-rcnn_moganet-xtiny_fpn_digits``, with or without
-            ``configs/`` before it and ``.py`` behind it. A path that exists wins.
+        name: Path of a file, or a short name such as ``detection/mask-rcnn_moganet-xtiny_fpn_digits``, optionally with
+            the prefix ``configs/`` and the suffix ``.py``. An existing path takes precedence.
 
     Raises:
-        UserError: If there is none, with the nearest names.
+        UserError: If it does not exist; the message suggests the nearest names.
     """
     for path in (Path(name), Path(f'{name}.py')):
         if path.is_file():
@@ -74,17 +74,17 @@ def find_config(name: str | Path) -> Path:
     advice = 'give the path of a file, or a short name such as classification/moganet-xtiny_digits'
     if near := _nearest(short):
         advice = f'did you mean {" or ".join(near)}?'
-    raise UserError(f'config {name} is not there: {advice}')
+    raise UserError(f'config {name} not found: {advice}')
 
 
 def _nearest(short: str) -> list[str]:
-    """Up to three names close to a wrong one; first those whose file name is, where it names no folder."""
+    """Up to three similar names; without a folder in ``short``, those with a similar file name come first."""
     names = config_names()
     by_stem = {name.rpartition('/')[2]: name for name in names}
     stems = [by_stem[near] for near in get_close_matches(short.rpartition('/')[2], by_stem, cutoff=0.8)]
-    whole = get_close_matches(short, names)
-    return list(dict.fromkeys(whole + stems if '/' in short else stems + whole))[:3]
+    full = get_close_matches(short, names)
+    return list(dict.fromkeys(full + stems if '/' in short else stems + full))[:3]
 
 
-if __name__ == '__main__':  # python -m mogacore.locations CONFIG...: exit code 2 where one is not there
+if __name__ == '__main__':  # python -m mogacore.locations CONFIG...: exit code 2 if one is not found
     run(lambda: print(*map(find_config, sys.argv[1:]), sep='\n'))

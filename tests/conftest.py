@@ -20,7 +20,7 @@ def fixed_seed():
 
 
 def value_by_name(name, shape):
-    """The numbers of a tensor by the rule of the golden outputs (tests/data/README.md), from its key name."""
+    """Values of a tensor from its key name, by the rule of the golden outputs (tests/data/README.md)."""
     z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
     if name.endswith('num_batches_tracked'):
         z = np.zeros(shape)
@@ -58,7 +58,7 @@ def write_idx(path, array):
 
 
 def write_netcdf(path, name, values, levels=()):
-    """Write a classic netCDF file as WeatherBench lays out its own: time, level if any, latitude, longitude."""
+    """Write a classic netCDF file in WeatherBench's layout: time, level if any, latitude, longitude."""
     from scipy.io import netcdf_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def write_netcdf(path, name, values, levels=()):
 
 
 def free_ports(number):
-    """Ports of the loopback that nobody listens at, all different."""
+    """Distinct unused ports of the loopback interface."""
     sockets = [socket.socket() for _ in range(number)]
     try:
         for one in sockets:

@@ -210,7 +210,7 @@ def score_shapes(truth, results, kind, params):
     coco.dataset = copy.deepcopy(dict(truth, info={}))
     coco.createIndex()
     results = copy.deepcopy(results)
-    if kind == 'segm':  # as in mmdet, so that the area is that of the mask
+    if kind == 'segm':  # as in mmdet, so that the area is the mask's
         for result in results:
             del result['bbox']
     found = COCOeval(coco, coco.loadRes(results), kind)

@@ -20,12 +20,12 @@ def grid(seed, *shape, step=16, limit=24):
     return torch.from_numpy(np.asarray(numbers / step, np.float32))
 
 
-def random_boxes(seed, count, size=100.0, whole=False):
+def random_boxes(seed, count, size=100.0, integer=False):
     random = np.random.RandomState(seed)
     corner, side = random.rand(count, 2) * size, random.rand(count, 2) * size / 3 + 1
     boxes = np.concatenate([corner, corner + side], 1)
-    scores = random.permutation(256)[:count] / 256 if whole else random.rand(count)
-    boxes = torch.from_numpy((boxes.round() if whole else boxes).astype(np.float32))
+    scores = random.permutation(256)[:count] / 256 if integer else random.rand(count)
+    boxes = torch.from_numpy((boxes.round() if integer else boxes).astype(np.float32))
     return boxes, torch.from_numpy(scores.astype(np.float32))
 
 
@@ -50,12 +50,12 @@ def gradients(function, inputs, seed=99):
 def nms_cases():
     import mmcv.ops as ops
 
-    for count, whole in ((0, False), (1, False), (7, False), (300, False), (150, True)):
+    for count, integer in ((0, False), (1, False), (7, False), (300, False), (150, True)):
         for offset in (0, 1):
             for threshold in (0.3, 0.5, 0.7):
-                boxes, scores = random_boxes(count, count, whole=whole)
-                name = f'nms/{count}{"-whole" * whole}-offset{offset}-{threshold}'
-                yield name, whole, lambda t, b=boxes, s=scores, i=threshold, o=offset: ops.nms(t(b), t(s), i, o)
+                boxes, scores = random_boxes(count, count, integer=integer)
+                name = f'nms/{count}{"-whole" * integer}-offset{offset}-{threshold}'
+                yield name, integer, lambda t, b=boxes, s=scores, i=threshold, o=offset: ops.nms(t(b), t(s), i, o)
     boxes, scores = random_boxes(5, 200)
     classes = torch.from_numpy(np.random.RandomState(5).randint(0, 4, 200))
     for name, options in {
@@ -70,7 +70,7 @@ def nms_cases():
     for count in (0, 1, 40, 120):
         for method in ('naive', 'linear', 'gaussian'):
             for offset in (0, 1):
-                boxes, scores = random_boxes(count + 1, count, whole=count == 40)
+                boxes, scores = random_boxes(count + 1, count, integer=count == 40)
                 if count == 40:
                     scores = (scores * 8).ceil() / 8  # ties
 
@@ -124,7 +124,7 @@ def layer_cases():
     }.items():
         rows, columns = ((s + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1 for s in size)
         x, weight = grid(1, batch, channels, *size), grid(2, out, channels // groups, kernel, kernel)
-        # Odd multiples of 1/16: the gradient has a jump at whole pixels.
+        # Odd multiples of 1/16, since the gradient is discontinuous at integer pixels.
         points = offset_groups * kernel * kernel
         offset = grid(3, batch, 2 * points, rows, columns, step=8, limit=16) + 1 / 16
         mask, bias = grid(4, batch, points, rows, columns).abs() / 2, grid(5, out)
@@ -163,7 +163,7 @@ def main():
     from mmcv.ops import get_compiler_version
 
     if 'torchvision' in get_compiler_version():
-        raise SystemExit('these are not the operators of a compiled mmcv: run this where mmcv is compiled')
+        raise SystemExit('mmcv is not compiled here: run this in an environment with a compiled mmcv')
     arrays = {}
     for name, _, run in cases():
         for i, tensor in enumerate(run(torch.Tensor.clone)):

@@ -27,7 +27,7 @@ BY_NAME = {case['name']: case for case in STORED['poses'] + STORED['shapes']}
 def content(case):
     """Annotations and results of a stored case."""
     truth, results = copy.deepcopy((STORED['truths'][case['truth']], STORED['results'][case['results']]))
-    if case['kind'] == 'segm':  # as in mmdet, so that the area is that of the mask
+    if case['kind'] == 'segm':  # as in mmdet, so that the area is the mask's
         for result in results:
             del result['bbox']
     return truth, results
@@ -60,7 +60,7 @@ def test_box_and_mask_scores_equal_those_of_pycocotools(case):
 
 
 @pytest.mark.parametrize('case', STORED['shapes'], ids=lambda case: case['name'])
-def test_every_precision_and_score_equals_that_of_the_installed_pycocotools(case):
+def test_every_precision_and_score_equals_those_of_the_installed_pycocotools(case):
     if coco_eval.MARKER in (pytest.importorskip('pycocotools').__doc__ or ''):
         pytest.skip('pycocotools is the stand-in here')
     coco, evaluator = (pytest.importorskip(f'pycocotools.{name}') for name in ('coco', 'cocoeval'))
@@ -79,7 +79,7 @@ def test_every_precision_and_score_equals_that_of_the_installed_pycocotools(case
 
 
 @pytest.mark.parametrize('name', ['coco', 'sparse', 'crowd 4', 'wholebody'])
-def test_mmpose_s_metrics_give_the_scores_of_xtcocotools(name, tmp_path):
+def test_mmpose_metrics_return_the_scores_of_xtcocotools(name, tmp_path):
     pytest.importorskip('mmpose')
     metrics = import_module('mmpose.evaluation.metrics')
     case = BY_NAME[name]
@@ -118,7 +118,7 @@ for truth, results, kind, params in json.load(sys.stdin):
 """
 
 
-def test_mmdet_without_pycocotools_gives_its_scores(tmp_path):
+def test_mmdet_without_pycocotools_returns_the_same_scores(tmp_path):
     pytest.importorskip('mmdet')
     cases = [BY_NAME[name] for name in ('bbox as in mmdet', 'segm as in mmdet', 'bbox with many results')]
     given = json.dumps([[*content(case), case['kind'], case['params']] for case in cases])
@@ -134,7 +134,7 @@ def run_python(code, folder, given=None):
     return done.stdout
 
 
-def test_masks_are_encoded_and_compared_as_brute_force_does():
+def test_mask_encoding_and_overlap_equal_brute_force():
     rng = np.random.default_rng(0)
     masks = (rng.random((37, 53, 4)) > [0.3, 0.5, 0.7, 0.9]).astype(np.uint8, order='F')
     codes = mask.encode(masks)
@@ -233,7 +233,7 @@ except ModuleNotFoundError:
 
 
 def test_stand_in_takes_precedence_over_an_installed_xtcocotools(tmp_path):
-    """As with the compiled one, which fails on NumPy 2."""
+    """Like the compiled one, which fails on NumPy 2."""
     package = tmp_path / 'other' / 'xtcocotools'
     package.mkdir(parents=True)
     for name in ('__init__', 'coco', 'cocoeval', 'mask'):

@@ -1,4 +1,4 @@
-"""Every leaf under configs/ loads; those of classification say what their names say and follow the paper's recipe."""
+"""Every leaf config loads; those for classification agree with their names and follow the paper's recipe."""
 
 import math
 import re
@@ -33,7 +33,7 @@ def load(name):
 @pytest.mark.parametrize('path', LEAVES, ids=named)
 def test_leaf_is_short_and_loads_without_a_task_library(path):
     code = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith('#')]
-    # The digit scenes shrink neck and heads as well, the synthetic hands the head.
+    # Configs of the digit scenes also shrink neck and heads, those of the synthetic hands the head.
     assert len(code) <= (20 if path.stem.endswith(('_digits', '-synthetic')) else 15)
     cfg = Config.fromfile(path, import_custom_modules=False)
     assert cfg.model.type and cfg.default_scope in ('mmpretrain', 'mmdet', 'mmseg', 'mmpose', 'mmengine')
@@ -92,7 +92,7 @@ def test_in1k_224_recipe_is_the_published_one(size):
 
 
 @pytest.mark.parametrize('path', IN1K, ids=named)
-def test_average_moves_once_a_step_and_has_statistics_of_its_own(path):
+def test_average_is_updated_once_per_step_and_has_separate_statistics(path):
     cfg = Config.fromfile(path, import_custom_modules=False)
     for hook in cfg.custom_hooks:
         if hook.type == 'EMAHook':
@@ -100,7 +100,7 @@ def test_average_moves_once_a_step_and_has_statistics_of_its_own(path):
             assert cfg.custom_hooks[0].type == 'AveragePreciseBNHook'
 
 
-def test_resolution_of_the_test_follows_the_crop_ratio():
+def test_test_resolution_follows_the_crop_ratio():
     for path in IN1K:
         *_, crop, _ = load(path.name).test_dataloader.dataset.pipeline
         if crop.type == 'CenterCrop':
@@ -111,7 +111,7 @@ def test_resolution_of_the_test_follows_the_crop_ratio():
 
 @pytest.fixture
 def mmpretrain_scope():
-    """mmpretrain imported, its names in scope."""
+    """mmpretrain imported and set as the default scope."""
     pytest.importorskip('mmpretrain')
     import mogacore.registry  # noqa: F401, registers our classes
     from mogacore.libraries import import_quietly
@@ -121,7 +121,7 @@ def mmpretrain_scope():
 
 
 class ParameterNames(nn.Module):
-    """A stand-in with one parameter of each kind under its published name."""
+    """A minimal model with one parameter of each kind under its published name."""
 
     def __init__(self):
         super().__init__()
@@ -139,7 +139,7 @@ class ParameterNames(nn.Module):
 
 
 @pytest.mark.parametrize('path', CLASSIFICATION, ids=named)
-def test_weights_alone_decay(path, mmpretrain_scope):
+def test_only_weights_decay(path, mmpretrain_scope):
     cfg = Config.fromfile(path)
     wrapper = deepcopy(cfg.optim_wrapper)
     wrapper.type = 'OptimWrapper'
@@ -154,7 +154,7 @@ def test_weights_alone_decay(path, mmpretrain_scope):
 
 
 def learning_rates(cfg, steps_per_epoch):
-    """Rate of every iteration, as mmengine's schedulers give it."""
+    """Learning rate of every iteration, from mmengine's schedulers."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=cfg.optim_wrapper.optimizer.lr)
     schedulers = []
     for scheduler in deepcopy(cfg.param_scheduler):
@@ -182,7 +182,7 @@ def learning_rates(cfg, steps_per_epoch):
         ('moganet-xtiny_digits.py', 2e-3, 1e-2, 1, 1, 0.0, 5),
     ],
 )
-def test_rate_warms_up_in_a_line_and_falls_in_a_cosine(
+def test_learning_rate_warms_up_linearly_and_decays_as_a_cosine(
     name, rate, start_factor, warmup, cosine_begin, least_rate, epochs
 ):
     steps = 11
@@ -199,10 +199,10 @@ def test_rate_warms_up_in_a_line_and_falls_in_a_cosine(
 
 
 @pytest.fixture(scope='module')
-def picture(tmp_path_factory):
-    image = pytest.importorskip('PIL.Image')
-    path = tmp_path_factory.mktemp('picture') / 'picture.JPEG'
-    image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(path)
+def image_path(tmp_path_factory):
+    pil_image = pytest.importorskip('PIL.Image')
+    path = tmp_path_factory.mktemp('image') / 'image.JPEG'
+    pil_image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(path)
     return path
 
 
@@ -211,13 +211,13 @@ def picture(tmp_path_factory):
     [path for path in IN1K if re.match('moganet-(tiny|small|xlarge)_(?!ablation)', path.name)],
     ids=named,
 )
-def test_pipelines_and_batch_augmentation_run(path, picture, mmpretrain_scope):
+def test_pipelines_and_batch_augmentation_run(path, image_path, mmpretrain_scope):
     cfg = Config.fromfile(path)
     resolution = int(re.search(r'in1k-(\d+)\.py', path.name)[1])
     tested = 224 if resolution == 160 else resolution
     for pipeline, size in ((cfg.train_pipeline, resolution), (cfg.test_pipeline, tested)):
         transform = Compose(pipeline)
-        items = [transform(dict(img_path=str(picture), gt_label=label)) for label in (1, 2)]
+        items = [transform(dict(img_path=str(image_path), gt_label=label)) for label in (1, 2)]
         assert all(item['inputs'].shape == (3, size, size) for item in items)
     assert cfg.train_dataloader.dataset.pipeline == cfg.train_pipeline
     assert cfg.test_dataloader.dataset.pipeline == cfg.val_dataloader.dataset.pipeline == cfg.test_pipeline
@@ -235,12 +235,12 @@ def test_pipelines_and_batch_augmentation_run(path, picture, mmpretrain_scope):
 
 
 @pytest.mark.parametrize('path', CLASSIFICATION, ids=named)
-def test_model_builds_and_gives_a_loss_and_a_prediction(path, mmpretrain_scope):
+def test_model_builds_and_returns_a_loss_and_a_prediction(path, mmpretrain_scope):
     from mmpretrain.structures import DataSample
 
     cfg = Config.fromfile(path)
     if cfg.model.backbone.get('arch') in ('base', 'large', 'xlarge'):
-        pytest.skip('the same code as small, at many times the cost: trained in test_tools.py')
+        pytest.skip('same code as small at many times the cost; trained in test_tools.py')
     model = MODELS.build(cfg.model).train()
     channels = cfg.model.backbone.get('in_channels', 3)
     one_hot = torch.eye(cfg.model.head.num_classes)

@@ -1,4 +1,4 @@
-"""Every leaf of detection, segmentation and pose: its size, its recipe, and a step of training on small pictures."""
+"""Every config for detection, segmentation and pose: size, recipe, and a training step on small images."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def load(path):
 
 @pytest.fixture
 def scope(path):
-    """The task's library imported, its names in scope."""
+    """The task's library, imported and set as the default scope."""
     library = TASKS[path.parent.name]
     pytest.importorskip(library)
     import mogacore.registry  # noqa: F401, registers our classes
@@ -66,7 +66,7 @@ def test_name_agrees_with_arch_and_widths(path):
 
 @pytest.mark.parametrize('path', LEAVES, ids=named)
 def test_roi_layers_can_read_the_layout_of_the_maps(path):
-    """The other RoIAlign of mmcv reads channels_last maps wrongly."""
+    """mmcv's own RoIAlign kernel reads channels_last maps incorrectly."""
     pending, roi_layers = [load(path).model], []
     any_layout = not pending[0].backbone.get('channels_last_out')
     while pending:
@@ -80,7 +80,7 @@ def test_roi_layers_can_read_the_layout_of_the_maps(path):
     assert bool(roi_layers) == ('rcnn' in path.name)
 
 
-# Parameters in M of whole models, recomputed from the published layer shapes.
+# Parameters in M of complete models, recomputed from the published layer shapes.
 PARAMS = {
     'retinanet_': (12.12, 14.47, 35.07, 53.47, 92.43, 191.49),
     'mask-rcnn_': (22.77, 24.97, 44.99, 63.38, 102.05, 200.38),
@@ -106,7 +106,7 @@ def test_parameters_and_multiply_adds_are_the_published_ones(path, scope):
     name = path.relative_to(ROOT / 'configs').as_posix()
     if name in published_complexity() and name not in WRONGLY_PUBLISHED:
         published_params, published_macs = published_complexity()[name]
-        # Half a unit of the last printed digit comes on top.
+        # The absolute tolerance adds half a unit of the last printed digit.
         assert params == pytest.approx(published_params, rel=3e-3, abs=0.05 + 3e-3 * published_params)
         assert sum(part.macs for part in parts) / 1e9 == pytest.approx(published_macs, abs=0.05 + 0.02 * published_macs)
 
@@ -130,7 +130,7 @@ RECIPES = {
     'td-hm_': ([1e-3] * 4, None, 210, [170, 200], 500),
 }
 BATCH = {'detection': 16, 'semantic-fpn': 32, 'upernet': 16, 'td-hm': 256}
-# Drop path where it is not that of the classification training.
+# Drop path where it differs from the classification training.
 DROP_PATH = {
     'mask-rcnn_moganet-base_fpn_ms-3x_coco.py': 0.3,
     **{f'td-hm_moganet-{size}_210e_coco-{px}.py': rate for size, rate in
@@ -163,7 +163,7 @@ def test_recipe_is_the_published_one(path):
 
 
 def shrink(value):
-    """Lengths in pixels of a pipeline, a tenth of what they are."""
+    """Divide all lengths in pixels of a pipeline by ten."""
     if isinstance(value, dict):
         return {
             key: _tenth(item) if key in ('scale', 'scales', 'crop_size', 'size') else shrink(item)
@@ -180,7 +180,7 @@ def _tenth(lengths):
 
 @pytest.fixture(scope='module')
 def sets(tmp_path_factory):
-    """COCO, COCO keypoints and ADE20K in their own form, two random pictures each."""
+    """COCO, COCO keypoints and ADE20K in their original format, with two random images each."""
     pytest.importorskip('mmdet')
     from mmdet.datasets import CocoDataset
     from PIL import Image
@@ -223,7 +223,7 @@ def sets(tmp_path_factory):
 
 
 def small_samples(cfg, loader, sets):
-    """The first two samples of a data set of the config, made by its own pipeline at a tenth of the size."""
+    """First and last sample of a config's data set, from its pipeline at a tenth of the size."""
     dataset = shrink(cfg[loader].dataset.to_dict())
     if dataset['data_root'].startswith('data/digits'):
         pytest.skip('trained by tests/test_tools.py')
@@ -281,7 +281,7 @@ def test_config_trains_a_step_and_predicts(path, scope, sets):
         assert ('masks' in sample.pred_instances) == ('mask' in path.name)
 
 
-def test_slide_mode_is_one_option_away(sets):
+def test_slide_mode_works_by_changing_test_cfg(sets):
     (path,) = (p for p in PUBLISHED if p.name.startswith('upernet_moganet-xtiny'))
     pytest.importorskip('mmseg')
     init_default_scope('mmseg')
@@ -294,7 +294,7 @@ def test_slide_mode_is_one_option_away(sets):
         windows = model.inference(image, meta_of(image))
         left = model.encode_decode(image[..., :64], meta_of(image[..., :64]))
         whole = model.whole_inference(image, meta_of(image))
-    torch.testing.assert_close(windows[..., :32], left[..., :32])  # what the left window alone sees
+    torch.testing.assert_close(windows[..., :32], left[..., :32])  # covered only by the left window
     assert (windows - whole).abs().max() > 1e-4
 
 

@@ -11,7 +11,7 @@ from mogacore.datasets.digits import write_digits
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
 
-# Config, what else depends on the widths of the backbone, and a metric of the test.
+# Config, the other setting that depends on the backbone widths, and a metric of the test.
 TASKS = {
     'detection': ('mask-rcnn_moganet-xtiny_fpn_digits.py', 'neck=dict(in_channels=[8, 16, 24, 32])', 'coco/segm_mAP'),
     'segmentation': ('semantic-fpn_moganet-xtiny_digits.py', 'neck=dict(in_channels=[8, 16, 24, 32])', 'mIoU'),
@@ -22,7 +22,7 @@ LIBRARIES = {'detection': 'mmdet', 'segmentation': 'mmseg', 'pose': 'mmpose'}
 
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
-    """A folder with a few digit scenes under data/, and a small config a task."""
+    """A folder with a few digit scenes in data/ and one small config per task."""
     folder = tmp_path_factory.mktemp('project')
     write_digits(folder / 'data' / 'digits', parts=('scenes',), num_train_scenes=8, num_val_scenes=4)
     for task, (config, widths, _) in TASKS.items():
@@ -46,7 +46,7 @@ def task(request):
     return request.param
 
 
-def test_train_test_views_and_pictures(task, project):
+def test_training_testing_with_tta_and_inference_work(task, project):
     tool('train.py', f'{task}.py', '--work-dir', task, cwd=project)
     checkpoint = project / task / ('iter_4.pth' if task == 'segmentation' else 'epoch_1.pth')
     tool(
@@ -55,8 +55,8 @@ def test_train_test_views_and_pictures(task, project):
     )  # fmt: skip
     metrics = json.loads((project / task / 'metrics.json').read_text())['metrics']
     assert -1 <= metrics[TASKS[task][2]] <= 100
-    pictures = [path for path in (project / task / 'shown').rglob('*.*') if path.suffix in ('.png', '.jpg')]
-    assert len(pictures) >= 4
+    images = [path for path in (project / task / 'shown').rglob('*.*') if path.suffix in ('.png', '.jpg')]
+    assert len(images) >= 4
     source = project / 'data' / 'digits' / 'scenes' / 'val'
     tool('infer.py', f'{task}.py', checkpoint, source, '--out-dir', f'{task}/inferred', cwd=project)
     report = json.loads((project / task / 'inferred' / 'predictions.json').read_text())
@@ -66,7 +66,7 @@ def test_train_test_views_and_pictures(task, project):
 
 @pytest.fixture
 def scenes(project, tmp_path, monkeypatch):
-    """A copy of the scenes to break, in the current directory."""
+    """A copy of the scenes, to corrupt, in the current directory."""
     shutil.copytree(project / 'data', tmp_path / 'data')
     monkeypatch.chdir(tmp_path)
     return tmp_path / 'data' / 'digits' / 'scenes'
@@ -79,7 +79,7 @@ def edit(path, change):
 
 
 @pytest.mark.parametrize('task', ['detection'])
-def test_mistakes_in_detection_data_are_told_before_training(task, project, scenes):
+def test_errors_in_detection_data_are_reported_before_training(task, project, scenes):
     pytest.importorskip('mmdet')
     config = str(project / 'detection.py')
     with pytest.raises(UserError, match=r'classes'):
@@ -92,22 +92,22 @@ def test_mistakes_in_detection_data_are_told_before_training(task, project, scen
     assert not list(scenes.parents[2].glob('work_dirs/**/*.pth'))
 
 
-def test_another_number_of_keypoints_is_told_before_training(project, scenes):
+def test_wrong_number_of_keypoints_is_reported_before_training(project, scenes):
     pytest.importorskip('mmpose')
     with pytest.raises(UserError, match=r'\b5\b.*\b17\b|\b17\b.*\b5\b'):
         train(str(project / 'pose.py'), cfg_options={'model.head.out_channels': 17})
 
 
-def test_a_picture_that_breaks_during_training_is_one_line(project, scenes):
-    """Its head is whole, so that only reading it all can tell."""
+def test_corrupt_image_is_a_one_line_error_during_training(project, scenes):
+    """Its header is intact, so only decoding all of it reveals the error."""
     pytest.importorskip('mmdet')
-    picture = scenes / 'train' / '0005.png'
-    picture.write_bytes(picture.read_bytes()[:200])
+    image = scenes / 'train' / '0005.png'
+    image.write_bytes(image.read_bytes()[:200])
     done = tool('train.py', project / 'detection.py', '--work-dir', 'broken', cwd=scenes.parents[2], check=False)
     assert_one_line_error(done, r'0005\.png')
 
 
-def test_missing_annotation_file_and_detector_boxes_are_told(project, scenes):
+def test_missing_annotation_file_and_detector_boxes_are_reported(project, scenes):
     pytest.importorskip('mmpose')
     with pytest.raises(UserError, match=r'annotation file .*nowhere\.json is missing: create it with'):
         train(str(project / 'pose.py'), cfg_options={'val_evaluator.ann_file': 'nowhere.json'})

@@ -1,4 +1,4 @@
-"""What the documents show: files that exist, and examples that work."""
+"""Documents name files that exist and show examples that work."""
 
 import re
 
@@ -45,7 +45,7 @@ LIBRARIES = {'detection': 'mmdet', 'segmentation': 'mmseg'}
 
 
 @pytest.mark.parametrize('name', examples())
-def test_example_for_own_data_loads_and_reads_them(name, tmp_path):
+def test_example_for_custom_data_loads_and_reads_it(name, tmp_path):
     task = name.split('/')[1]
     library = LIBRARIES[task]
     pytest.importorskip(library)
@@ -60,7 +60,7 @@ def test_example_for_own_data_loads_and_reads_them(name, tmp_path):
         model.roi_head.bbox_head, model.roi_head.mask_head]  # fmt: skip
     assert [head.num_classes for head in heads] == [2, 2]
 
-    # The digit scenes under the names of the example.
+    # Store the digit scenes under the names that the example uses.
     write_digits(tmp_path / 'digits', parts=('scenes',), num_train_scenes=3, num_val_scenes=2)
     scenes = tmp_path / 'digits' / 'scenes'
     for split in ('train', 'val'):

@@ -17,7 +17,7 @@ def fails_with(error):
 @pytest.mark.parametrize(
     'error, code, line',
     [
-        (UserError('size 3 does not fit: give 4'), 2, 'error: size 3 does not fit: give 4\n'),
+        (UserError('size is 3: use 4'), 2, 'error: size is 3: use 4\n'),
         (KeyboardInterrupt(), 130, 'interrupted\n'),
         (ModuleNotFoundError(name='cv2'), 2, 'error: mogacore needs cv2: pip install opencv-python-headless\n'),
         (
@@ -27,7 +27,7 @@ def fails_with(error):
         ),
     ],
 )
-def test_what_a_user_can_fix_is_one_line(error, code, line, capsys):
+def test_user_error_is_one_line(error, code, line, capsys):
     with pytest.raises(SystemExit) as leave:
         run(fails_with(error))
     assert leave.value.code == code
@@ -35,7 +35,7 @@ def test_what_a_user_can_fix_is_one_line(error, code, line, capsys):
 
 
 @pytest.mark.parametrize('error', [KeyError('bug'), ModuleNotFoundError(name='imgaug')])
-def test_every_other_error_keeps_its_traceback(error):
+def test_any_other_error_keeps_its_traceback(error):
     with pytest.raises(type(error)):
         run(fails_with(error))
 
@@ -52,14 +52,14 @@ def test_a_package_that_mogacore_does_not_need_has_no_advice():
 
 
 @pytest.mark.parametrize('code', ['mogacore.create_model("moganet_tiny")', 'from mogacore import create_model'])
-def test_python_without_mmengine_says_what_to_install(code):
+def test_import_without_mmengine_reports_what_to_install(code):
     code = f'import sys; sys.modules["mmengine"] = None; import mogacore; {code}'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == 'ImportError: mogacore needs mmengine: pip install onedl-mmengine'
 
 
-def test_modules_of_the_package_are_there_without_importing_them():
+def test_submodules_are_attributes_without_being_imported():
     code = 'import mogacore; print(mogacore.checkpoint.load.__name__, mogacore.models.MogaNet.__name__)'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == 'load MogaNet\n', done.stderr

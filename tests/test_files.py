@@ -25,7 +25,7 @@ def test_failed_write_leaves_only_the_old_file(tmp_path, monkeypatch):
 
 
 def test_concurrent_writes_of_the_same_file_do_not_interfere(tmp_path, monkeypatch):
-    """As for the logs of several ranks: another process writes between our write and our rename."""
+    """Like the logs of several ranks: another process writes between our write and our rename."""
     path = tmp_path / 'a.json'
     sync = os.fsync
 

@@ -1,4 +1,4 @@
-"""Every leaf of 3D hand pose: its size, mmpose's recipe, the parameters of its head, and a step on small pictures."""
+"""Every config for 3D hands: size, mmpose's recipe, parameters of the head, and training steps on small images."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def load(path):
 
 @pytest.fixture(scope='module', autouse=True)
 def mmpose():
-    """mmpose imported, its names in scope; the folder of its package."""
+    """Folder of mmpose, which is imported and set as the default scope."""
     package = pytest.importorskip('mmpose')
     import mogacore.registry  # noqa: F401, registers our classes
     from mogacore.libraries import import_quietly
@@ -51,7 +51,7 @@ def hands(tmp_path_factory):
     return root
 
 
-def test_every_size_has_its_config():
+def test_every_size_has_a_config():
     assert [path.stem.split('_')[1] for path in INTERNET] == [
         'moganet-base', 'moganet-small', 'moganet-tiny', 'moganet-xtiny', 'resnet50'
     ]  # fmt: skip
@@ -83,7 +83,7 @@ def test_name_agrees_with_arch_and_widths(path):
     assert parts[0].out_channels == 21 * depth
 
 
-def test_baseline_is_that_of_mmpose(mmpose):
+def test_baseline_equals_that_of_mmpose(mmpose):
     (theirs,) = (mmpose / '.mim' / 'configs').glob('hand_3d_keypoint/internet/*/internet_res50_*.py')
     theirs = Config.fromfile(theirs)
     ours = load(ROOT / 'configs' / 'pose' / 'hand3d' / 'internet_resnet50_20e_interhand3d-256x256.py')
@@ -111,12 +111,12 @@ def test_baseline_is_that_of_mmpose(mmpose):
             assert step == dict(defaults, **other)
 
 
-# Recomputed from the shapes of the layers, in M.
+# In M, recomputed from the layer shapes.
 HEAD_PARAMS = {'xtiny': 6.69, 'tiny': 7.28, 'small': 9.64, 'base': 9.64, 'resnet50': 23.80}
 
 
 @pytest.mark.parametrize('path', INTERNET, ids=named)
-def test_head_of_internet_has_its_parameters(path):
+def test_internet_head_has_the_expected_parameters(path):
     parts = {part.name: part.params / 1e6 for part in complexity(path)}
     size = path.stem.split('_')[1].removeprefix('moganet-')
     assert parts['head'] == pytest.approx(HEAD_PARAMS[size], abs=0.005)
@@ -131,7 +131,7 @@ def test_freihand_follows_the_paper_s_schedule():
 
 
 def shrunk(cfg, hands):
-    """The config on synthetic hands, at a quarter of the size; no weights."""
+    """The config for synthetic hands at a quarter of the size, without pretrained weights."""
     cfg = cfg.copy()
     cfg.model.backbone.init_cfg = None
     old = cfg.codec
@@ -158,7 +158,7 @@ def shrunk(cfg, hands):
 @pytest.mark.parametrize(
     'path', [path for path in LEAVES if 'xtiny' in path.name or 'freihand' in path.name], ids=named
 )
-def test_steps_lower_the_loss_of_a_batch_and_it_predicts(path, hands):
+def test_training_steps_lower_the_loss_and_the_model_predicts(path, hands):
     cfg = shrunk(load(path), hands)
     cfg.model.backbone.drop_path_rate = 0.0
     train, test = (DATASETS.build(cfg[f'{name}_dataloader'].dataset) for name in ('train', 'test'))
@@ -183,18 +183,18 @@ def test_steps_lower_the_loss_of_a_batch_and_it_predicts(path, hands):
 
 
 class StandInHand(nn.Module):
-    """In the place of a user's MANO layer: every joint is a fixed mixture of the numbers."""
+    """Stand-in for a user's MANO layer: joints are a fixed linear map of the parameters."""
 
     def __init__(self):
         super().__init__()
         self.register_buffer('mixture', torch.randn(63, 9 + 135 + 10) / 100)
 
     def forward(self, global_orient, hand_pose, betas):
-        numbers = torch.cat([global_orient.flatten(1), hand_pose.flatten(1), betas], 1)
-        return (numbers @ self.mixture.T).reshape(-1, 21, 3)
+        parameters = torch.cat([global_orient.flatten(1), hand_pose.flatten(1), betas], 1)
+        return (parameters @ self.mixture.T).reshape(-1, 21, 3)
 
 
-def test_example_of_a_mano_layer_of_one_s_own_trains(hands, tmp_path):
+def test_example_of_a_custom_mano_layer_trains(hands, tmp_path):
     text = (ROOT / 'docs' / 'pose3d.md').read_text()
     code = next(block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if '_base_' in block)
     code = code.replace("'configs/", f"'{ROOT}/configs/").replace(", 'my_hand'", '')
@@ -235,8 +235,8 @@ def test_flip_swaps_hands_and_flags_and_negates_the_depth_between_them(hands):
     assert before['hand_type'].all() and before['rel_root_depth'] != 0
 
 
-def test_interhand_files_are_read_as_they_were_meant(hands):
-    """Camera, roots and boxes of the three files: every joint is seen where the picture shows it."""
+def test_interhand_files_are_read_consistently(hands):
+    """Camera, roots and boxes of the three files agree: joints project to their image positions inside the box."""
     sample = internet_sample(hands, 2)
     joints, seen = sample['keypoints_cam'][0], sample['keypoints'][0]
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""Training, testing and predicting 3D hands, at toy size: our tools, and mmpose's own for InterNet."""
+"""Training, testing and predicting 3D hands at toy size, with our tools and mmpose's own for InterNet."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(find_spec('mmpose') is None, reason='mmpose is n
 
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
-    """A folder with a few hands under data/, and a small config a data set."""
+    """A folder with a few hands in data/ and one small config per data set."""
     folder = tmp_path_factory.mktemp('project')
     write_hands(folder / 'data' / 'hands', num_train=6, num_test=3)
     for name, (config, widths) in CONFIGS.items():
@@ -50,7 +50,7 @@ default_hooks = dict(logger=dict(interval=1))
 
 @pytest.fixture(scope='module')
 def trained(project):
-    """Work dirs of an epoch by data set: FreiHAND's by our tool, InterHand2.6M's by mmpose's."""
+    """Work dir of one epoch per data set: FreiHAND trained by our tool, InterHand2.6M by mmpose's."""
     tool('train.py', 'freihand.py', '--work-dir', 'freihand', cwd=project)
     script = Path(find_spec('mmpose').origin).parent / '.mim' / 'tools' / 'train.py'
     done = subprocess.run(
@@ -66,7 +66,7 @@ def logged(folder):
     return [json.loads(line) for line in lines]
 
 
-def test_training_tells_the_errors_in_mm_and_those_of_the_mean(trained):
+def test_training_logs_errors_in_mm_and_those_of_the_mean_pose(trained):
     freihand, interhand = (logged(trained[name])[-1] for name in ('freihand', 'interhand'))
     assert freihand.keys() >= {'MPJPE', 'PA-MPJPE', 'MPJPE_of_mean', 'PA-MPJPE_of_mean'}
     assert interhand.keys() >= {'MPJPE_all', 'MPJPE_interacting', 'MRRPE', 'HandednessAcc', 'MPJPE', 'MPJPE_of_mean'}
@@ -75,7 +75,7 @@ def test_training_tells_the_errors_in_mm_and_those_of_the_mean(trained):
         assert list(trained[name].glob('best_*.pth'))
 
 
-def test_our_test_tool_tells_what_mmpose_s_training_measured(project, trained):
+def test_our_test_tool_reproduces_the_validation_of_mmpose(project, trained):
     tool(
         'test.py', 'interhand.py', trained['interhand'] / 'epoch_1.pth', '--show-dir', 'shown', '--out', 'metrics.json',
         '--work-dir', 'test', '--cfg-options',
@@ -92,7 +92,7 @@ def test_our_test_tool_tells_what_mmpose_s_training_measured(project, trained):
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_predictions_are_told_and_drawn_with_the_skeleton_from_two_sides(name, project, trained, monkeypatch):
+def test_predictions_are_reported_and_drawn_with_two_views_of_the_skeleton(name, project, trained, monkeypatch):
     monkeypatch.chdir(project)
     source = 'freihand/evaluation/rgb' if name == 'freihand' else 'interhand2.6m/images/test'
     records = infer(f'{name}.py', str(trained[name] / 'epoch_1.pth'), f'data/hands/{source}', f'{name}/inferred')
@@ -104,13 +104,13 @@ def test_predictions_are_told_and_drawn_with_the_skeleton_from_two_sides(name, p
     if name == 'interhand':
         assert set(instance['hands']) <= {'right', 'left'} and isinstance(instance['left_wrist_behind_right_mm'], float)
     drawn = cv2.imread(str(project / name / 'inferred' / records[0]['drawn']))
-    assert drawn.shape == (512, 768, 3)  # four times the picture, half of that for the views beside it
+    assert drawn.shape == (512, 768, 3)  # four times the image size, plus half that width for the two views
     if name == 'freihand':
         assert all((view < 200).any(2).sum() > 100 for view in (drawn[40:256, 512:], drawn[296:, 512:]))
     assert (project / name / 'inferred' / 'predictions.png').is_file()
 
 
-def test_a_video_is_drawn_as_wide_as_its_views_need(project, trained, monkeypatch):
+def test_video_is_widened_for_the_skeleton_views(project, trained, monkeypatch):
     monkeypatch.chdir(project)
     writer = cv2.VideoWriter('hand.mp4', cv2.VideoWriter_fourcc(*'mp4v'), 10, (128, 96))
     for i in range(2):
@@ -123,7 +123,7 @@ def test_a_video_is_drawn_as_wide_as_its_views_need(project, trained, monkeypatc
     capture.release()
 
 
-def test_mistakes_in_the_data_are_told_before_training(project, monkeypatch, tmp_path):
+def test_errors_in_the_data_are_reported_before_training(project, monkeypatch, tmp_path):
     monkeypatch.chdir(project)
     options = {'train_dataloader.dataset.camera_param_file': 'annotations/none.json'}
     with pytest.raises(
@@ -138,7 +138,7 @@ def test_mistakes_in_the_data_are_told_before_training(project, monkeypatch, tmp
     assert not (tmp_path / 'run').exists()
 
 
-def test_scale_of_a_hand_is_found_from_its_bones():
+def test_scale_of_a_hand_follows_from_its_bone_lengths():
     links = [(parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0]
     joints = pose_hand(np.random.default_rng(0))[0]
     total = sum(np.linalg.norm(joints[a] - joints[b]) for a, b in links)

@@ -1,4 +1,4 @@
-"""Task libraries: absent, broken, quiet."""
+"""Task libraries: missing, broken, imported quietly."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ from mogacore.libraries import TASK_LIBRARIES, register_backbone
 from mogacore.models import MogaNet
 
 
-def test_absent_library_is_passed_over():
+def test_missing_library_is_skipped():
     register_backbone(MogaNet, libraries=('no_such_library',))
 
 
-def test_broken_library_lets_its_error_out(tmp_path, monkeypatch):
+def test_error_of_a_broken_library_is_raised(tmp_path, monkeypatch):
     (tmp_path / 'broken_library').mkdir()
     (tmp_path / 'broken_library' / '__init__.py').write_text('raise OSError("its own error")')
     monkeypatch.syspath_prepend(tmp_path)
@@ -29,7 +29,7 @@ def test_registering_twice_is_harmless():
 
 
 @pytest.mark.parametrize('library', TASK_LIBRARIES)
-def test_importing_a_library_says_nothing_of_onedl(library):
+def test_importing_a_library_does_not_mention_onedl(library):
     pytest.importorskip(library)
     code = f'import mogacore.registry; from mogacore.libraries import import_quietly; import_quietly({library!r})'
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Configs by short name and the place of data, in a checkout and in an installed package."""
+"""Short names of configs and the location of data, in a checkout and in an installed package."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """A stand-in for an installed package, with one config in .mim; gives its folder."""
+    """Folder of a fake installed package with one config in .mim."""
     package = tmp_path / 'site-packages' / 'mogacore'
     config = package / '.mim' / 'configs' / 'toy' / 'model.py'
     config.parent.mkdir(parents=True)
@@ -50,7 +50,7 @@ def test_every_config_has_a_short_name(elsewhere):
     assert all(is_config_name(name) for name in config_names())
 
 
-def test_path_as_given_wins_over_a_short_name(elsewhere):
+def test_existing_path_takes_precedence_over_a_short_name(elsewhere):
     path = elsewhere / f'{DIGITS}.py'
     path.parent.mkdir()
     path.write_text(TOY)
@@ -59,7 +59,7 @@ def test_path_as_given_wins_over_a_short_name(elsewhere):
     assert load_config(DIGITS).data_help == 'bring it'
 
 
-def test_configs_of_the_current_folder_win_over_those_of_the_checkout(elsewhere):
+def test_configs_of_the_current_folder_take_precedence_over_the_checkout(elsewhere):
     path = elsewhere / 'configs' / f'{DIGITS}.py'
     path.parent.mkdir(parents=True)
     path.write_text(TOY)
@@ -76,14 +76,14 @@ def test_configs_of_the_current_folder_win_over_those_of_the_checkout(elsewhere)
         ('qqq', f'give the path of a file, or a short name such as {DIGITS}'),
     ],
 )
-def test_wrong_name_is_one_line_with_the_nearest(name, near, elsewhere):
+def test_wrong_name_is_a_one_line_error_with_the_nearest_names(name, near, elsewhere):
     with pytest.raises(UserError) as error:
         load_config(name)
-    assert str(error.value).startswith(f'config {name} is not there: {near}')
+    assert str(error.value).startswith(f'config {name} not found: {near}')
     assert '\n' not in str(error.value)
 
 
-def test_existing_file_that_is_no_config_is_refused(elsewhere):
+def test_existing_file_that_is_not_a_config_is_rejected(elsewhere):
     (elsewhere / 'weights.pth').touch()
     with pytest.raises(UserError, match=r'config weights\.pth is not a Python config'):
         load_config('weights.pth')
@@ -93,11 +93,11 @@ def test_existing_file_that_is_no_config_is_refused(elsewhere):
     'name, is_config',
     [('my.py', True), (DIGITS, True), ('moganet_small', False), ('timm:hf-hub:org/model', False), ('resnet18', False)],
 )
-def test_a_config_is_told_from_the_name_of_a_network(name, is_config):
+def test_config_names_differ_from_network_names(name, is_config):
     assert is_config_name(name) is is_config
 
 
-def test_installed_package_has_its_configs_and_writes_data_below_the_current_folder(installed, elsewhere):
+def test_installed_package_has_configs_and_writes_data_to_the_current_folder(installed, elsewhere):
     assert project() == installed / '.mim'
     assert find_config('toy/model') == installed / '.mim' / 'configs' / 'toy' / 'model.py'
     assert data_folder('digits') == Path('data/digits')
@@ -108,7 +108,7 @@ def test_checkout_keeps_its_data_in_one_place(elsewhere):
     assert data_folder('digits') == ROOT / 'data' / 'digits'
 
 
-def test_data_of_an_installed_config_is_that_of_the_current_folder_alone(installed, elsewhere):
+def test_installed_config_reads_data_from_the_current_folder_only(installed, elsewhere):
     (installed / '.mim' / 'data' / 'a').mkdir(parents=True)
     cfg = load_config('toy/model')
     cfg.val_dataloader = cfg.train_dataloader
@@ -119,7 +119,7 @@ def test_data_of_an_installed_config_is_that_of_the_current_folder_alone(install
     assert cfg.train_dataloader.dataset.data_root == str(elsewhere / 'data' / 'a')
 
 
-def test_shell_scripts_ask_for_configs_without_torch(elsewhere):
+def test_shell_scripts_find_configs_without_torch(elsewhere):
     code = "import sys, runpy; sys.argv = ['x', 'a/b']; runpy.run_module('mogacore.locations', run_name='__main__')"
     blocker = "import sys; sys.modules.update(dict.fromkeys(('torch', 'mmengine', 'numpy'))); "
     done = subprocess.run(

@@ -3,7 +3,7 @@ import cv2
 from mogacore import opencv
 
 
-def test_silence_hides_the_warning_of_a_missing_image_until_it_is_lifted(tmp_path, capfd):
+def test_silent_level_hides_the_warning_for_a_missing_image_until_reset(tmp_path, capfd):
     before = opencv.set_log_level(opencv.SILENT)
     assert cv2.imread(str(tmp_path / 'none.png')) is None
     assert capfd.readouterr().err == ''

@@ -79,7 +79,7 @@ def test_half_precision_differs_by_rounding_only(ops, operator, dtype, tolerance
     assert compare(operator, lambda tensor: tensor.to(dtype), True, rtol=tolerance, atol=1e-5)
 
 
-# Formulas and brute force, also for operators that compiled mmcv does not have on the CPU.
+# Formulas and brute force, including operators that compiled mmcv does not have on the CPU.
 
 
 def overlap(a, b, offset):
@@ -226,7 +226,7 @@ def test_focal_loss_is_exact_where_the_probability_rounds_to_one(ops):
 def attention_inputs(shapes, queries=5):
     keys = sum(height * width for height, width in shapes)
     value = grid(1, 2, keys, 3, 4)
-    # Some points are outside, none on a line of pixel centers, where the gradient jumps.
+    # Some points are outside, none on a line of pixel centers, where the gradient is discontinuous.
     locations = (grid(2, 2, queries, 3, len(shapes), 2, 2, step=20, limit=22) + 1) / 2 + 0.013
     weights = grid(3, 2, queries, 3, len(shapes), 2).abs()
     return value, locations, weights
@@ -243,7 +243,7 @@ def attention(ops, shapes):
     return attend
 
 
-def test_deformable_attention_equals_mmcvs_python_form(ops):
+def test_deformable_attention_equals_the_python_version_of_mmcv(ops):
     shapes = [(4, 5), (2, 3)]
     inputs = attention_inputs(shapes)
     python = ops.multi_scale_deform_attn.multi_scale_deformable_attn_pytorch
@@ -375,7 +375,7 @@ def test_gradients_are_those_of_the_function(ops, name):
 
 
 def runs(ops, device, loops):
-    """Each operator once, with its backward pass; those that read values or loop over them last."""
+    """Output of each operator, to be followed by a backward pass; with ``loops``, also those that read values."""
 
     def numbers(*shape):
         return torch.zeros(shape, device=device, requires_grad=True)
@@ -420,14 +420,14 @@ def test_torchvision_dispatches_its_operators_by_device(kernel, device):
 
 
 def test_operators_run_on_the_device_of_their_tensors(ops):
-    """On the meta device, where mixing devices is an error and no value can be read."""
+    """Uses the meta device, on which mixing devices and reading values are errors."""
     for output in runs(ops, 'meta', loops=False):
         assert output.device.type == 'meta'
         if output.requires_grad:
             output.sum().backward()
 
 
-def test_operators_make_no_tensor_on_the_default_device(ops):
+def test_operators_create_no_tensor_on_the_default_device(ops):
     """With the meta device as the default, a tensor created without a device cannot be used with others."""
     with torch.device('meta'):
         for output in runs(ops, 'cpu', loops=True):
@@ -436,7 +436,7 @@ def test_operators_make_no_tensor_on_the_default_device(ops):
                 output.sum().backward()
 
 
-def test_operators_move_nothing_between_devices():
+def test_operators_move_no_tensor_between_devices():
     for path in FOLDER.glob('*.py'):
         calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
         assert not {call.attr for call in calls if isinstance(call, ast.Attribute)} & {'cpu', 'cuda', 'numpy'}, (

@@ -21,7 +21,7 @@ def project(tmp_path_factory):
 
 
 @pytest.mark.parametrize('library', ('mmengine', *TASK_LIBRARIES))
-def test_backbone_is_built_by_name_in_every_library(library):
+def test_every_library_builds_the_backbone_by_name(library):
     registry = pytest.importorskip(f'{library}.registry').MODELS
     backbone = registry.build(dict(type='MogaNet', arch='xtiny', out_indices=(0, 3)))
     assert type(backbone) is MogaNet

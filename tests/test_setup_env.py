@@ -1,4 +1,4 @@
-"""tools/setup_env.sh in crippled environments, and with a stand-in for Python: nothing is ever installed."""
+"""tools/setup_env.sh in broken environments, with a stand-in for Python: nothing is ever installed."""
 
 import os
 import re
@@ -16,7 +16,7 @@ TOOLS = (
     'sha256sum', 'sleep', 'tail', 'touch', 'uname',
 )  # fmt: skip
 
-# Does what the script asks of Python and of the environment's Python, but installs nothing.
+# Plays both the base Python and the environment's Python, but installs nothing.
 STAND_IN = f"""#!/bin/sh
 echo "$*" >>"$CALLS"
 case "$1 $2" in
@@ -45,7 +45,7 @@ def changed_python(path, change):
 
 
 class Machine:
-    """A machine of our making: its programs, and a place for the environment with a space in its path."""
+    """A fake machine: its programs, and a path for the environment that contains a space."""
 
     def __init__(self, folder):
         self.bin = folder / 'bin'
@@ -102,46 +102,46 @@ def assert_one_line_error(done, message):
 COMPILE = dict(MOGACORE_COMPILE_MMCV='1')
 
 
-def test_compiler_is_needed_to_compile_alone(machine):
+def test_compiler_is_needed_only_to_compile(machine):
     (machine.bin / 'c++').unlink()
     assert_one_line_error(machine.set_up(**COMPILE), r'needs a C\+\+ compiler .*Debian: g\+\+')
     assert machine.set_up().returncode == 0
 
 
-def test_python_that_is_too_old_is_told(machine, tmp_path):
+def test_python_that_is_too_old_is_reported(machine, tmp_path):
     python = changed_python(tmp_path / 'python3', "import sys; sys.version_info = (3, 8, 10, 'final', 0)")
     assert_one_line_error(machine.set_up(PYTHON=str(python)), r'python3 is python3\.8: mogacore runs on 3\.10 to 3\.12')
 
 
-def test_python_that_is_too_new_is_told(machine):
+def test_python_that_is_too_new_is_reported(machine):
     changed_python(machine.bin / 'python3', "import sys; sys.version_info = (3, 13, 0, 'final', 0)")
     assert_one_line_error(machine.set_up(PYTHON=''), r'python3 is python3\.13')
 
 
-def test_absent_python_is_told(machine):
-    assert_one_line_error(machine.set_up(PYTHON=''), r'no Python runs as python3\.11 .*install Python')
+def test_missing_python_is_reported(machine):
+    assert_one_line_error(machine.set_up(PYTHON=''), r'no working Python among python3\.11 .*install Python')
 
 
-def test_python_that_does_not_run_is_told(machine, tmp_path):
+def test_python_that_does_not_run_is_reported(machine, tmp_path):
     shim = script(tmp_path / 'shim', '#!/bin/sh\necho "shim: not found" >&2\nexit 127\n')
-    assert_one_line_error(machine.set_up(PYTHON=str(shim)), 'no Python runs as .*/shim')
+    assert_one_line_error(machine.set_up(PYTHON=str(shim)), 'no working Python among .*/shim')
 
 
-def test_shim_that_fails_is_passed_over(machine):
+def test_shim_that_fails_is_skipped(machine):
     script(machine.bin / 'python3.11', '#!/bin/sh\nexit 127\n')
     script(machine.bin / 'python3.12', STAND_IN)
     done = machine.set_up(PYTHON='')
     assert done.returncode == 0, done.stderr
 
 
-def test_python_without_ensurepip_is_told(machine, tmp_path):
+def test_python_without_ensurepip_is_reported(machine, tmp_path):
     python = changed_python(tmp_path / 'python3', 'import importlib.util as u; u.find_spec = lambda name: None')
     assert_one_line_error(
-        machine.set_up(PYTHON=str(python)), r'makes no virtual environments: install python3\.\d+-venv'
+        machine.set_up(PYTHON=str(python)), r'cannot create virtual environments: install python3\.\d+-venv'
     )
 
 
-def test_python_headers_are_needed_to_compile_alone(machine, tmp_path):
+def test_python_headers_are_needed_only_to_compile(machine, tmp_path):
     python = script(
         tmp_path / 'python3',
         f"""#!/bin/sh
@@ -151,39 +151,39 @@ exec '{machine.env['PYTHON']}' "$@"
 """,
     )
     python = str(python)
-    assert_one_line_error(machine.set_up(PYTHON=python, **COMPILE), r'no Python\.h .*install python3\.\d+-dev')
+    assert_one_line_error(machine.set_up(PYTHON=python, **COMPILE), r'no Python\.h, .*install python3\.\d+-dev')
     assert machine.set_up(PYTHON=python).returncode == 0
 
 
-def test_full_disk_is_told_in_numbers(machine):
+def test_full_disk_is_reported_with_numbers(machine):
     machine.disk(free_mb=3000)
-    assert_one_line_error(machine.set_up(), r'my venv needs \d{4} MB of disk, 3000 MB are free')
+    assert_one_line_error(machine.set_up(), r'my venv needs \d{4} MB of disk space, but 3000 MB are free')
     assert machine.installs() == []
 
 
-def test_folder_that_cannot_be_written_is_told(machine, tmp_path):
+def test_unwritable_folder_is_reported(machine, tmp_path):
     (tmp_path / 'file').touch()
     assert_one_line_error(machine.set_up(MOGACORE_VENV=str(tmp_path / 'file' / 'venv')), 'cannot write to .*/file/venv')
 
 
-def test_folder_with_other_things_is_left_alone(machine):
+def test_folder_with_other_files_is_not_touched(machine):
     machine.venv.mkdir()
     (machine.venv / 'thesis.tex').touch()
     assert_one_line_error(machine.set_up(), 'my venv is not an environment of mogacore')
     assert os.listdir(machine.venv) == ['thesis.tex']
 
 
-def test_other_system_is_told(machine):
+def test_unsupported_system_is_reported(machine):
     script(machine.bin / 'uname', '#!/bin/sh\n[ "$1" = -s ] && echo Darwin || echo arm64\n')
     assert_one_line_error(machine.set_up(), 'is for Linux x86_64, this is Darwin arm64')
 
 
-def test_failure_of_pip_names_package_and_log(machine):
+def test_pip_failure_is_reported_with_package_and_log(machine):
     done = machine.set_up(PIP_FAILS_ON='-r ')
     assert_one_line_error(done, r'No matching distribution found for torch==2\.11\.0 .*my venv/\.mogacore/setup\.log')
 
 
-def test_second_call_does_nothing_and_takes_no_time(machine):
+def test_second_call_does_nothing_and_returns_quickly(machine):
     done = machine.set_up()
     assert done.returncode == 0 and done.stderr == '', done.stderr
     assert re.findall(r'\[./4\]', done.stdout) == ['[1/4]', '[2/4]', '[3/4]', '[4/4]']
@@ -196,12 +196,12 @@ def test_second_call_does_nothing_and_takes_no_time(machine):
     assert not (machine.venv / '.mogacore' / 'tmp').exists()
 
 
-def test_mmcv_is_built_in_isolation_and_the_project_comes_last(machine):
+def test_mmcv_is_built_in_isolation_and_the_project_is_installed_last(machine):
     machine.set_up()
     last = [line.split()[-1] for line in machine.installs()]
     assert last == ['wheel', f'{ROOT}/requirements.txt', f'{ROOT}/requirements-mmcv.txt', str(ROOT)]
     isolated = ['--no-build-isolation' not in line for line in machine.installs()]
-    assert isolated == [True, False, True, False]  # the first takes wheels alone
+    assert isolated == [True, False, True, False]  # the first installs wheels only
 
 
 def test_the_stand_ins_are_installed_for_the_libraries_own_tools(machine):
@@ -219,7 +219,7 @@ def test_development_packages_are_installed_on_request(machine):
     assert machine.set_up('--dev').stdout == ''
 
 
-def test_interrupted_set_up_goes_on_where_it_stopped(machine):
+def test_interrupted_setup_resumes_where_it_stopped(machine):
     assert machine.set_up(PIP_FAILS_ON='requirements-mmcv.txt').returncode == 2
     machine.calls.write_text('')
     done = machine.set_up()
@@ -228,7 +228,7 @@ def test_interrupted_set_up_goes_on_where_it_stopped(machine):
     assert len(machine.installs()) == 2
 
 
-def test_two_calls_at_once_do_the_work_once(machine):
+def test_two_concurrent_calls_do_the_work_once(machine):
     if not shutil.which('flock'):
         pytest.skip('no flock')
     processes = [machine.start() for _ in range(2)]
@@ -238,7 +238,7 @@ def test_two_calls_at_once_do_the_work_once(machine):
     assert len(machine.installs()) == 4
 
 
-def test_compiling_for_a_gpu_without_nvcc_is_refused(machine):
+def test_compiling_for_a_gpu_without_nvcc_is_rejected(machine):
     assert_one_line_error(machine.set_up(NEEDS='nvcc of CUDA 13.0', **COMPILE), 'needs nvcc of CUDA 13.0 .*unset it')
     assert machine.set_up().returncode == 0
 
@@ -253,7 +253,7 @@ def test_mmcv_is_compiled_on_request_and_stays_compiled(machine):
     assert machine.installs() == installs
 
 
-def test_sourced_it_leaves_the_environment_active(machine):
+def test_sourcing_the_script_activates_the_environment(machine):
     done = subprocess.run(
         [BASH, '-c', 'source "$1"; echo; echo "$root"; command -v python', 'bash', ROOT / 'tools' / 'setup_env.sh'],
         env=machine.env, capture_output=True, text=True, timeout=60,

@@ -1,4 +1,4 @@
-"""The command-line tools on small data, from end to end."""
+"""End-to-end runs of the command-line tools on small data."""
 
 import json
 import os
@@ -23,7 +23,7 @@ CONFIG = 'configs/classification/moganet-xtiny_digits.py'
 
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
-    """A folder with digits under data/, to run tools in: 1,797 images, of which the config below takes a few."""
+    """A folder to run tools in, with all 1,797 digits in data/ and a config that uses a few of them."""
     folder = tmp_path_factory.mktemp('project')
     write_digits(folder / 'data' / 'digits', parts=('classification',))
     (folder / 'small.py').write_text(f"""
@@ -43,7 +43,7 @@ default_hooks = dict(logger=dict(interval=1))
 
 
 def tool(name, *args, cwd, check=True):
-    """Run a tool as a user would; its stdout and stderr, and with ``check`` its success."""
+    """Run a tool as a user would, and assert its success if ``check``; returns the completed process."""
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', ROOT / 'tools' / name, *map(str, args)],
         cwd=cwd, capture_output=True, text=True, timeout=300,
@@ -75,12 +75,12 @@ def test_training_writes_a_log_and_checkpoints(trained):
     assert losses[-1] < losses[0]
 
 
-def test_a_work_dir_with_checkpoints_is_not_trained_over(project, trained):
+def test_work_dir_with_checkpoints_is_not_overwritten(project, trained):
     done = tool('train.py', 'small.py', '--work-dir', 'trained', cwd=project, check=False)
     assert_one_line_error(done, 'work dir trained already contains checkpoints: resume with --resume')
 
 
-def test_testing_gives_the_accuracy_of_the_last_validation(project, trained):
+def test_testing_reproduces_the_accuracy_of_the_last_validation(project, trained):
     tool('test.py', 'small.py', trained / 'epoch_2.pth', '--out', 'result/metrics.json', cwd=project)
     report = json.loads((project / 'result' / 'metrics.json').read_text())
     scalars = [json.loads(line) for line in next(trained.glob('*/vis_data/scalars.json')).read_text().splitlines()]
@@ -95,7 +95,7 @@ def test_testing_draws_the_predictions(project, trained):
 
 
 def test_testing_averages_the_views_of_an_image(project, trained):
-    """One view, the image as it is, gives the plain scores; the mirror image gives others; two views their mean."""
+    """The unchanged view has the plain scores, the flipped view others, and both views together the mean."""
     scores = {}
     for name, flips in {'plain': None, 'same': [0.0], 'mirror': [1.0], 'both': [0.0, 1.0]}.items():
         config = project / f'{name}.py'
@@ -113,7 +113,7 @@ test_evaluator = dict(_delete_=True, type='DumpResults', out_file_path='{project
     torch.testing.assert_close(scores['both'], (scores['plain'] + scores['mirror']) / 2)
 
 
-def test_inference_writes_records_and_a_picture(project, trained):
+def test_inference_writes_records_and_an_image(project, trained):
     source = project / 'data' / 'digits' / 'classification' / 'val' / '3'
     tool('infer.py', 'small.py', trained / 'epoch_2.pth', source, '--out-dir', 'inferred', cwd=project)
     report = json.loads((project / 'inferred' / 'predictions.json').read_text())
@@ -125,11 +125,11 @@ def test_inference_writes_records_and_a_picture(project, trained):
         assert record['pred_class'] == record['top'][0]['class'] == str(record['pred_label'])
     from PIL import Image
 
-    picture = np.asarray(Image.open(project / 'inferred' / 'predictions.png').convert('L'))
-    assert picture.shape[0] > 200 and picture.std() > 10
+    image = np.asarray(Image.open(project / 'inferred' / 'predictions.png').convert('L'))
+    assert image.shape[0] > 200 and image.std() > 10
 
 
-def test_resumed_training_goes_on_where_it_stopped(project, trained):
+def test_resumed_training_starts_where_it_stopped(project, trained):
     tool(
         'train.py', 'small.py', '--work-dir', 'resumed', '--resume', trained / 'epoch_1.pth', cwd=project
     )  # fmt: skip
@@ -137,7 +137,7 @@ def test_resumed_training_goes_on_where_it_stopped(project, trained):
     assert 'Epoch(train) [2]' in log and 'Epoch(train) [1]' not in log
 
 
-def test_training_cannot_go_on_from_weights_alone(project, trained):
+def test_training_cannot_resume_from_weights_only(project, trained):
     torch.save(torch.load(trained / 'epoch_1.pth', weights_only=False)['state_dict'], project / 'weights.pth')
     args = ['small.py', '--work-dir', 'from_weights', '--resume', 'weights.pth']
     done = tool('train.py', *args, cwd=project, check=False)
@@ -163,7 +163,7 @@ def first_loss(work_dir):
     return next(json.loads(line)['loss'] for line in scalars if 'loss' in line)
 
 
-def test_two_processes_start_with_the_loss_of_one_with_the_whole_batch(project):
+def test_two_processes_start_with_the_loss_of_one_process_with_the_full_batch(project):
     tool('train.py', 'small.py', '--work-dir', 'one', *FIRST_STEP, cwd=project)
     done = subprocess.run(
         ['bash', ROOT / 'tools' / 'dist_train.sh', 'small.py', '2', '--work-dir', 'two', *FIRST_STEP,
@@ -183,9 +183,9 @@ def malicious_file(path):
     torch.save({'state_dict': {'head.fc.bias': Payload()}}, path)
 
 
-def test_wrong_checkpoints_are_told_in_one_line(project, trained):
-    whole = (trained / 'epoch_2.pth').read_bytes()
-    (project / 'cut.pth').write_bytes(whole[: len(whole) // 2])
+def test_invalid_checkpoint_is_a_one_line_error(project, trained):
+    complete = (trained / 'epoch_2.pth').read_bytes()
+    (project / 'cut.pth').write_bytes(complete[: len(complete) // 2])
     (project / 'text.pth').write_text('<html>404</html>')
     malicious_file(project / 'evil.pth')
     for name in ('cut', 'text', 'evil', 'none'):
@@ -194,7 +194,7 @@ def test_wrong_checkpoints_are_told_in_one_line(project, trained):
     assert not (project / 'evil.ran').exists()
 
 
-def test_checkpoint_of_another_size_is_told_with_the_first_mismatches(project, trained):
+def test_checkpoint_of_another_size_is_reported_with_the_first_mismatches(project, trained):
     done = tool('test.py', ROOT / CONFIG, trained / 'epoch_2.pth', cwd=project, check=False)
     assert_one_line_error(done, r'blocks1.*\(')
 
@@ -207,7 +207,7 @@ def test_checkpoint_of_another_size_is_told_with_the_first_mismatches(project, t
         (['train_dataloader.dataset.dataset.data_root=data/none'], 'data folder data/none is missing: .*make_digits'),
     ],
 )
-def test_wrong_settings_are_told_in_one_line(project, options, message):
+def test_invalid_setting_is_a_one_line_error(project, options, message):
     done = tool('train.py', 'small.py', '--work-dir', 'wrong', '--cfg-options', *options, cwd=project, check=False)
     assert_one_line_error(done, message)
     assert not (project / 'wrong').exists() or not list((project / 'wrong').glob('*.pth'))
@@ -216,13 +216,13 @@ def test_wrong_settings_are_told_in_one_line(project, options, message):
 @pytest.mark.parametrize(
     'script, args, message',
     [
-        ('train.py', ['none.py'], 'config none.py is not there'),
+        ('train.py', ['none.py'], 'config none.py not found'),
         ('train.py', ['small.py', '--resume', 'none.pth'], 'checkpoint none.pth does not exist'),
         ('train.py', ['small.py', '--launcher', 'slurm'], 'SLURM_PROCID.*start with'),
         ('infer.py', ['small.py', 'none.pth', 'none.png', '--out-dir', 'x'], 'none.png contains no image or video'),
     ],
 )
-def test_missing_inputs_are_told_in_one_line(project, script, args, message):
+def test_missing_input_is_a_one_line_error(project, script, args, message):
     assert_one_line_error(tool(script, *args, cwd=project, check=False), message)
 
 
@@ -236,13 +236,13 @@ def test_every_tool_has_help(script, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'])
-def test_shell_scripts_tell_their_usage(script):
+def test_shell_scripts_print_their_usage(script):
     done = subprocess.run(['bash', ROOT / 'tools' / script], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith('usage: ')
 
 
-def test_slurm_scripts_start_one_task_a_gpu(tmp_path):
+def test_slurm_scripts_start_one_task_per_gpu(tmp_path):
     (tmp_path / 'srun').write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / 'srun').chmod(0o755)
     env = dict(PATH=f'{tmp_path}:/usr/bin:/bin', GPUS='16', GPUS_PER_NODE='4', CPUS_PER_TASK='6', SRUN_ARGS='-x bad')
@@ -250,10 +250,10 @@ def test_slurm_scripts_start_one_task_a_gpu(tmp_path):
         ['bash', ROOT / 'tools' / 'slurm_train.sh', 'part', 'job', 'c.py', 'work', '--amp'],
         capture_output=True, text=True, env=env, check=True,
     )  # fmt: skip
-    said = done.stdout
-    for words in ('-p part', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
+    printed = done.stdout
+    for option in ('-p part', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
                   '--cpus-per-task=6', '-x bad', 'c.py --work-dir work --amp --launcher slurm'):  # fmt: skip
-        assert words in said
+        assert option in printed
 
 
 SIZES = {
@@ -268,14 +268,14 @@ SIZES = {
 
 @pytest.fixture(scope='module')
 def imagenet(tmp_path_factory):
-    """A folder with data/imagenet/{train,val}/{0,1}, two random pictures each."""
+    """A folder with data/imagenet/{train,val}/{0,1}, one random image each."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp('imagenet')
     rng = np.random.default_rng(0)
     for path in (folder / 'data' / 'imagenet' / split / c for split in ('train', 'val') for c in '01'):
         path.mkdir(parents=True)
-        Image.fromarray(rng.integers(0, 256, (240, 260, 3), dtype=np.uint8)).save(path / 'picture.JPEG')
+        Image.fromarray(rng.integers(0, 256, (240, 260, 3), dtype=np.uint8)).save(path / 'image.JPEG')
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Every leaf of video prediction: its size, its recipe, its data, and a step of training at small width."""
+"""Every config for video prediction: size, recipe, data, and a training step at small width."""
 
 import re
 from copy import deepcopy
@@ -48,7 +48,7 @@ def test_name_agrees_with_translator_length_and_data(path):
     assert cfg.train_dataloader.drop_last and cfg.test_dataloader.dataset == cfg.val_dataloader.dataset
 
 
-def test_a_peer_differs_in_its_translator_alone():
+def test_baseline_differs_only_in_its_translator():
     peers = [path for path in LEAVES if '_gsta_' in path.name]
     assert len(peers) >= 10
     for path in peers:
@@ -58,7 +58,7 @@ def test_a_peer_differs_in_its_translator_alone():
         assert ours == theirs
 
 
-# Exact parameters of the published networks, and multiply-adds of one pass in G as fvcore counts them.
+# Exact parameters of the published networks, and multiply-adds of one forward pass in G as counted by fvcore.
 MMNIST = (46_777_065, 16.52)
 T2M = (12_762_121, 7.00)
 SIZES = {
@@ -92,11 +92,11 @@ def test_parameters_and_multiply_adds_are_the_published_ones(path):
         assert macs / 1e9 == pytest.approx(published_macs, rel=0.02)
 
 
-def test_every_set_of_the_paper_has_a_config():
+def test_every_data_set_of_the_paper_has_a_config():
     assert {data_of(path) for path in PUBLISHED} == set(SIZES)
 
 
-# Set -> rate, batch, drop path, schedule, frames to predict.
+# Data set -> learning rate, batch size, drop path, schedule, frames to predict.
 RECIPES = {
     'moving-mnist': (1e-3, 16, 0.0, 'onecycle', 10),
     'moving-fmnist': (1e-3, 16, 0.0, 'onecycle', 10),
@@ -150,7 +150,7 @@ WITH_LEVELS = ('relative_humidity', 'temperature', 'u_component_of_wind', 'v_com
 
 @pytest.fixture(scope='module')
 def sets(tmp_path_factory):
-    """All sets in their own form with little in them, as they lie below ``data``."""
+    """Small copies of all data sets in their original format, in the layout of ``data``."""
     root = tmp_path_factory.mktemp('sets')
     rng = np.random.default_rng(0)
     for name, prefix in (('moving_mnist', 'mnist'), ('moving_fmnist', 'fmnist'), ('fashion-mnist', None)):
@@ -175,8 +175,8 @@ def sets(tmp_path_factory):
     for clip, num_frames in clips.items():
         (root / clip).mkdir(parents=True)
         for number in range(num_frames):
-            picture = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-            cv2.imwrite(str(root / clip / f'image_{number:04}.png'), picture)
+            image = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+            cv2.imwrite(str(root / clip / f'image_{number:04}.png'), image)
     (root / 'kitticaltech').mkdir()
     for split in ('train', 'test'):
         np.save(root / 'kitticaltech' / f'{split}_data.npy', rng.integers(0, 256, (22, 128, 160, 3), dtype=np.uint8))
@@ -193,7 +193,7 @@ def sets(tmp_path_factory):
 
 
 def first_two(cfg, loader, sets):
-    """A batch of the first two items of a loader's data set, and the set; of weather one year each."""
+    """A batch of a loader's first two samples, and its data set; weather data is cut to one year per split."""
     dataset = cfg[loader].dataset.to_dict()
     if dataset.get('data_root'):
         dataset['data_root'] = str(sets / dataset['data_root'].removeprefix('data/'))

@@ -1,4 +1,4 @@
-"""Training, testing and predicting with the small video configs, at toy size."""
+"""Training, testing and predicting with the small video configs at toy size."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ CONFIGS = {'digits': 'simvp_moganet_moving-digits.py', 'fashion': 'simvp_gsta_mo
 
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
-    """A folder with a few sequences under data/, and a small config a set."""
+    """A folder with a few sequences in data/ and one small config per data set."""
     folder = tmp_path_factory.mktemp('project')
     write_digits(folder / 'data' / 'digits', parts=('moving',), num_sequences=4)
     (folder / 'data' / 'fashion-mnist').mkdir()
@@ -46,7 +46,7 @@ default_hooks = dict(logger=dict(interval=1))
 
 @pytest.fixture(scope='module')
 def trained(project):
-    """Config and checkpoint of four steps on the digits."""
+    """Config and checkpoint of a training of four steps on the digits."""
     train(str(project / 'digits.py'), work_dir=str(project / 'digits'), cfg_options=rooted(project))
     return str(project / 'digits.py'), str(project / 'digits' / 'epoch_1.pth')
 
@@ -64,7 +64,7 @@ def test_training_cycles_rate_and_momentum(project, trained):
     assert list((project / 'digits').glob('best_video_mse*.pth'))
 
 
-def test_test_tells_the_metrics_of_repeating_the_last_frame(project, trained):
+def test_testing_reports_the_metrics_of_repeating_the_last_frame(project, trained):
     metrics = run_test(*trained, work_dir=str(project / 'test'), out=str(project / 'metrics.json'),
                        show_dir=str(project / 'shown'), cfg_options=rooted(project))  # fmt: skip
     report = json.loads((project / 'metrics.json').read_text())['metrics']
@@ -75,23 +75,23 @@ def test_test_tells_the_metrics_of_repeating_the_last_frame(project, trained):
     assert sorted(path.name for path in (project / 'shown').iterdir()) == [f'0000{i}.png' for i in range(4)]
 
 
-def test_prediction_of_the_test_set_is_told_and_drawn(project, trained, tmp_path):
+def test_predictions_for_the_test_set_are_reported_and_drawn(project, trained, tmp_path):
     tool('infer.py', *trained, '--out-dir', tmp_path / 'out', '--num-sequences', '2', cwd=project)
     report = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
     records = report['predictions']
     assert [record['sequence'] for record in records] == ['sequence 0', 'sequence 3']
-    whole = run_test(*trained, work_dir=str(tmp_path / 'w'), cfg_options=rooted(project))
+    tested = run_test(*trained, work_dir=str(tmp_path / 'w'), cfg_options=rooted(project))
     every = infer(*trained, None, tmp_path / 'all', cfg_options=rooted(project), device='cpu', num_sequences=4)
     assert len(every) == 4
     for name in ('video/mse', 'video/copy_last_mse', 'video/ssim'):
-        assert np.mean([record['metrics'][name] for record in every]) == pytest.approx(whole[name], rel=1e-5)
+        assert np.mean([record['metrics'][name] for record in every]) == pytest.approx(tested[name], rel=1e-5)
     sequences = np.load(project / 'data' / 'digits' / 'moving' / 'mnist_test_seq.npy')
     for record, index in zip(records, (0, 3), strict=True):
         strip = cv2.imread(str(tmp_path / 'out' / record['drawn']))
         assert strip.shape == (4 * 66, 96 + 10 * 66, 3)
         for row, start in ((0, 0), (1, 10)):  # input and truth, their fourth frame
-            picture = strip[row * 66 : row * 66 + 64, 96 + 3 * 66 : 96 + 3 * 66 + 64, 0]
-            np.testing.assert_array_equal(picture, sequences[start + 3, index])
+            frame = strip[row * 66 : row * 66 + 64, 96 + 3 * 66 : 96 + 3 * 66 + 64, 0]
+            np.testing.assert_array_equal(frame, sequences[start + 3, index])
         shown, truth, difference = (strip[r * 66 : r * 66 + 64, 96 : 96 + 64, 0].astype(int) for r in (2, 1, 3))
         assert np.abs(np.abs(shown - truth) - difference).max() <= 1
         with Image.open(tmp_path / 'out' / record['animation']) as animation:
@@ -108,19 +108,19 @@ def write_video(path, num_frames):
     writer.release()
 
 
-def test_a_video_is_predicted_on_and_its_end_without_a_truth(trained, tmp_path):
+def test_end_of_a_video_is_predicted_without_ground_truth(trained, tmp_path):
     write_video(tmp_path / 'clip.avi', 34)
     records = infer(*trained, tmp_path / 'clip.avi', tmp_path / 'out', device='cpu')
     assert [record['sequence'].rpartition(' ')[2] for record in records] == ['0', '20']
     assert records[0]['metrics']['video/mse'] > 0 and records[1]['metrics'] is None
-    assert cv2.imread(str(tmp_path / 'out' / records[1]['drawn'])).shape[0] == 4 * 66  # four true frames are there
+    assert cv2.imread(str(tmp_path / 'out' / records[1]['drawn'])).shape[0] == 4 * 66  # four ground-truth frames exist
     assert records == json.loads((tmp_path / 'out' / 'predictions.json').read_text())['predictions']
     write_video(tmp_path / 'ten.avi', 10)
     (record,) = infer(*trained, tmp_path / 'ten.avi', tmp_path / 'ten', device='cpu')
     assert cv2.imread(str(tmp_path / 'ten' / record['drawn'])).shape[0] == 2 * 66  # input and prediction
 
 
-def test_fashion_trains_and_tests_by_the_same_functions(project):
+def test_fashion_mnist_trains_and_tests_with_the_same_functions(project):
     options = rooted(project, 'data/fashion-mnist')
     train(str(project / 'fashion.py'), work_dir=str(project / 'fashion'), cfg_options=options)
     checkpoint = str(project / 'fashion' / 'epoch_1.pth')
@@ -128,12 +128,12 @@ def test_fashion_trains_and_tests_by_the_same_functions(project):
     assert metrics['video/mse'] > 0 and metrics['video/copy_last_mse'] > 0
 
 
-def test_mistakes_are_told(project, trained, tmp_path):
+def test_user_errors_are_reported(project, trained, tmp_path):
     write_video(tmp_path / 'short.avi', 4)
-    cv2.imwrite(str(tmp_path / 'picture.png'), np.zeros((8, 8), np.uint8))
+    cv2.imwrite(str(tmp_path / 'image.png'), np.zeros((8, 8), np.uint8))
     for settings, message in (
         (dict(source=tmp_path / 'short.avi'), r'short\.avi has 4 frames, but the network needs 10'),
-        (dict(source=tmp_path / 'picture.png'), r'picture\.png is not a video'),
+        (dict(source=tmp_path / 'image.png'), r'image\.png is not a video'),
         (dict(source=None, num_sequences=0), '--num-sequences is 0'),
         (dict(source=None, boxes='boxes.json'), '--boxes boxes.json is only for pose estimation'),
         (dict(source=None, cfg_options={'test_dataloader.dataset.data_root': 'none'}), 'data folder none is missing'),
@@ -147,7 +147,7 @@ def test_mistakes_are_told(project, trained, tmp_path):
 
 
 @pytest.mark.parametrize('breakage, message', [('cut', r'mnist_test_seq\.npy is truncated'), ('none', 'not found')])
-def test_broken_data_is_one_line(breakage, message, project, trained, tmp_path):
+def test_broken_data_is_a_one_line_error(breakage, message, project, trained, tmp_path):
     shutil.copytree(project / 'data', tmp_path / 'data')
     path = tmp_path / 'data' / 'digits' / 'moving' / 'mnist_test_seq.npy'
     content = path.read_bytes()

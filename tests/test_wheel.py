@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works from an empty folder without the checkout."""
+"""The wheel: its contents, and that it works in an empty folder without the checkout."""
 
 import json
 import os
@@ -21,7 +21,7 @@ CONFIG = 'classification/moganet-xtiny_digits'
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
-    """The wheel of a copy of the checkout, which an older build has left a module in."""
+    """A wheel built from a copy of the checkout that contains a stale module of an older build."""
     source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
     for name in ('mogacore', 'configs', 'tools'):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns('__pycache__'))
@@ -54,7 +54,7 @@ def mogacore(site, *args, cwd):
     )  # fmt: skip
 
 
-def test_wheel_holds_configs_tools_and_index(wheel, site):
+def test_wheel_contains_configs_tools_and_index(wheel, site):
     assert wheel.name == f'mogacore-{__version__}-py3-none-any.whl'
     mim = site / 'mogacore' / '.mim'
     for pattern in ('configs/**/*.py', 'configs/**/*.yml', 'tools/*.py'):
@@ -66,7 +66,7 @@ def test_wheel_holds_configs_tools_and_index(wheel, site):
     assert (mim / 'model-index.yml').read_bytes() == (ROOT / 'model-index.yml').read_bytes()
 
 
-def test_wheel_holds_every_module_and_its_data_and_nothing_else(site):
+def test_wheel_contains_every_module_with_its_data_and_nothing_else(site):
     ours = {path.relative_to(ROOT) for path in (ROOT / 'mogacore').rglob('*') if path.is_file()}
     ours = {path for path in ours if '__pycache__' not in path.parts}
     assert {path.relative_to(site) for path in (site / 'mogacore').rglob('*') if path.is_file()
@@ -79,19 +79,19 @@ def test_wheel_installs_the_command(site):
     assert entry_points.read_text().split() == ['[console_scripts]', 'mogacore', '=', 'mogacore.cli.main:main']
 
 
-def test_wheel_counts_a_config_by_its_short_name(site, tmp_path):
+def test_wheel_finds_a_config_by_its_short_name(site, tmp_path):
     pytest.importorskip('mmpretrain')
     done = mogacore(site, 'complexity', CONFIG, '--json', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout[done.stdout.index('{') :])['input_shape'] == [1, 32, 32]
 
 
-def test_wheel_takes_data_and_work_dirs_from_the_current_folder(site, tmp_path):
+def test_wheel_uses_data_and_work_dirs_of_the_current_folder(site, tmp_path):
     pytest.importorskip('mmpretrain')
     (site / 'mogacore' / '.mim' / 'data' / 'digits' / 'classification').mkdir(parents=True, exist_ok=True)
     done = mogacore(site, 'train', CONFIG, '--dry-run', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert 'into work_dirs/moganet-xtiny_digits' in done.stdout
+    assert 'work dir work_dirs/moganet-xtiny_digits' in done.stdout
     assert 'data folder data/digits/classification is missing' in done.stdout and 'mogacore data digits' in done.stdout
     done = mogacore(site, 'data', 'digits', '--parts', 'classification', cwd=tmp_path)
     assert done.stdout.startswith('data/digits/classification: '), done.stderr

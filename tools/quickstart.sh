@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up everything, then train, test and use the smallest MogaNet on real handwritten digits that come with it.
-# Usage: bash tools/quickstart.sh; each call has a folder of its own under work_dirs/quickstart
+# Set up everything, then train, test and run the smallest MogaNet on the bundled handwritten digits.
+# Usage: bash tools/quickstart.sh; each call writes to a new folder in work_dirs/quickstart
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=setup_env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
@@ -27,11 +27,11 @@ from rich.table import Table
 work_dir = Path(os.environ['WORK_DIR'])
 metrics = json.loads((work_dir / 'metrics.json').read_text())['metrics']
 predictions = json.loads((work_dir / 'predictions' / 'predictions.json').read_text())['predictions']
-table = Table('what', 'result', title='MogaNet-XT on handwritten digits')
+table = Table('item', 'result', title='MogaNet-XT on handwritten digits')
 table.add_row('held-out digits', str(len(predictions)))
 table.add_row('top-1 accuracy', f'{metrics["accuracy/top1"]:.2f} %')
-table.add_row('time without set-up', '{} min {} s'.format(*divmod(int(os.environ['TOOK']), 60)))
+table.add_row('time without setup', '{} min {} s'.format(*divmod(int(os.environ['TOOK']), 60)))
 table.add_row('weights', os.environ['CHECKPOINT'])
-table.add_row('picture', str(work_dir / 'predictions' / 'predictions.png'))
+table.add_row('image', str(work_dir / 'predictions' / 'predictions.png'))
 Console(width=120).print(table)
 EOF

@@ -9,6 +9,6 @@ python -m ruff check .
 python -m ruff format --check .
 lint-imports
 mypy
-# One process more than cores, since tests of clusters and of stopped runs wait; one thread each, so that they do not
-# compete for cores.
+# One process more than cores, since tests of clusters and stopped runs spend time waiting. One thread each, so that
+# processes do not compete for cores.
 OMP_NUM_THREADS=1 python -m pytest --numprocesses "$(($(nproc) + 1))" --maxprocesses 8 --dist worksteal "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs one queued training inside its job; tools/sbatch_train.sh submits it.
+# Run one queued training inside its job; tools/sbatch_train.sh submits it.
 # Usage: sbatch_job.sh TOOLS WORK_DIR NUM_CONFIGS NUM_SEEDS CONFIG... SEED... [arguments of tools/train.py]
 set -euo pipefail
 tools=$1 work_dir=$2 num_configs=$3 num_seeds=$4

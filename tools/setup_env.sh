@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Set up the environment of this checkout: a virtual environment with requirements.txt, mmcv and mogacore itself.
-# Usage: bash tools/setup_env.sh [--dev]; or source it, and python is the environment's and $root the checkout.
+# Set up the environment of this checkout: a virtual environment with requirements.txt, mmcv and mogacore.
+# Usage: bash tools/setup_env.sh [--dev]. When sourced, it also activates the environment and sets $root to the checkout.
 #   --dev                   also install requirements-dev.txt: tests, checks, export, activation maps
 #   MOGACORE_VENV           folder of the environment; default: .venv in the checkout
-#   PYTHON                  Python 3.10 to 3.12 to make it with; default: the first that works
-#   MOGACORE_COMPILE_MMCV   1 compiles mmcv's own operators in place of those from torchvision: needs a C++ compiler and
-#                           Python's headers, for GPU operators also an nvcc of torch's CUDA version
-#   MAX_JOBS                compilers at once; default: one per core, as far as memory allows
-# A second call finds everything done; an interrupted one resumes where it stopped. An error is one line, exit code 2.
+#   PYTHON                  Python 3.10 to 3.12 that creates it; default: the first one that works
+#   MOGACORE_COMPILE_MMCV   1 compiles mmcv's own operators instead of using torchvision's: needs a C++ compiler and
+#                           Python's headers, and for GPU operators an nvcc of torch's CUDA version
+#   MAX_JOBS                parallel compile jobs; default: one per core, limited by memory
+# A second call does nothing; a call after an interruption resumes. An error is one line, exit code 2.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${MOGACORE_VENV:-$root/.venv}
 case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
 venv_python=$venv/bin/python
-state=$venv/.mogacore # a stamp for each finished step, the lock, the log
+state=$venv/.mogacore # a stamp per completed step, the lock, the log
 log=$state/setup.log
 need_mb=8000 # 5,800 installed, and 2,100 of downloads while pip runs
 steps=(packages mmcv mogacore)
@@ -30,7 +30,7 @@ fail() {
     exit 2
 }
 
-# What step $1 was made from: when it changes, the step is repeated.
+# Hash of the inputs of step $1: when it changes, the step is repeated.
 stamp() {
     {
         "$venv_python" -c 'import sys; print(sys.version)'
@@ -45,7 +45,7 @@ stamp() {
 }
 
 is_done() {
-    if [ "$1" = mmcv ] && is_done compiled-mmcv; then # compiled operators stay in use
+    if [ "$1" = mmcv ] && is_done compiled-mmcv; then # keep compiled operators
         return
     fi
     [ -f "$state/$1" ] && [ "$(cat "$state/$1")" = "$(stamp "$1")" ]
@@ -62,7 +62,7 @@ mark_done() {
     stamp "$1" >"$state/$1"
 }
 
-# Prints what a Python lacks; nothing if it can be used. Argument 1: whether it must compile.
+# Prints why a Python cannot be used; nothing if it can. Argument 1: "compiled-mmcv" if it must compile mmcv.
 python_probe='
 import sys
 from os.path import isfile, join
@@ -73,12 +73,12 @@ if not (3, 10) <= sys.version_info[:2] < (3, 13):
 import sysconfig
 from importlib.util import find_spec
 if not (find_spec("venv") and find_spec("ensurepip")):
-    print("makes no virtual environments: install %s-venv" % name)
+    print("cannot create virtual environments: install %s-venv" % name)
 elif sys.argv[1:] == ["compiled-mmcv"] and not isfile(join(sysconfig.get_path("include"), "Python.h")):
-    print("has no Python.h to compile mmcv with: install %s-dev" % name)
+    print("has no Python.h, which compiling mmcv needs: install %s-dev" % name)
 '
 
-# Sets $base_python. Each candidate is run, since a name may exist and not work.
+# Sets $base_python. Each candidate is run, since one that exists may still not work.
 find_python() {
     local candidates=(python3.11 python3.12 python3.10 python3) candidate lacks reason=
     if [ -n "${PYTHON:-}" ]; then
@@ -92,7 +92,7 @@ find_python() {
         fi
         reason=${reason:-$candidate $lacks}
     done
-    fail "${reason:-no Python runs as ${candidates[*]}: install Python 3.10 to 3.12}, or set PYTHON to another"
+    fail "${reason:-no working Python among ${candidates[*]}: install Python 3.10 to 3.12}, or set PYTHON to another one"
 }
 
 check_compiler() {
@@ -111,11 +111,11 @@ check_disk() {
     free_mb=$(($(df -Pk "$venv" | awk 'NR == 2 {print $4}') / 1024))
     used_mb=$(($(du -sk "$venv" | cut -f 1) / 1024))
     if [ $((free_mb + used_mb)) -lt "$need_mb" ]; then
-        fail "$venv needs $((need_mb - used_mb)) MB of disk, $free_mb MB are free: make room, or set MOGACORE_VENV to a folder on another disk"
+        fail "$venv needs $((need_mb - used_mb)) MB of disk space, but $free_mb MB are free: free some space, or set MOGACORE_VENV to a folder on another disk"
     fi
 }
 
-# Run a command with its output in the log; every half minute, print its time and what it is doing.
+# Run a command with its output in the log; every half minute, print the elapsed time and the current step.
 logged() {
     local since=$SECONDS beat status=0
     while sleep 30 >/dev/null 2>&1 && kill -0 $$; do
@@ -131,14 +131,14 @@ logged() {
     return "$status"
 }
 
-# --no-deps: see requirements.txt. -v shows the compilers at work.
+# --no-deps: see requirements.txt. -v logs the progress of compilers.
 pip_install() {
     local status=0 reason
     TMPDIR=${TMPDIR:-$state/tmp} logged "$venv_python" -m pip --disable-pip-version-check --no-input install -v \
         --no-deps "$@" || status=$?
     if [ "$status" != 0 ]; then
         reason=$(grep -aE 'ERROR|Errno|error:' "$log" | tail -n 1 | sed 's/^ *//' | cut -c 1-200)
-        fail "pip failed: ${reason:-it ended with status $status} (full log: $log)"
+        fail "pip failed: ${reason:-exit status $status} (full log: $log)"
     fi
 }
 
@@ -168,14 +168,14 @@ if for_gpu and release != torch.version.cuda.split(".")[0]:
     fi
     jobs=$(nproc)
     memory_mb=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
-    if [ "$jobs" -gt $((memory_mb / 1500 + 1)) ]; then # what a compiler needs for torch's headers
+    if [ "$jobs" -gt $((memory_mb / 1500 + 1)) ]; then # memory of one compiler for torch's headers
         jobs=$((memory_mb / 1500 + 1))
     fi
     pip_install --no-build-isolation -c "$root/requirements.txt" setuptools ninja
-    # -g0: no debug symbols, which halves the time per file. A wheel in pip's cache may be of another torch.
+    # -g0: no debug symbols, which halves the time per file. A wheel in pip's cache may be built for another torch.
     CFLAGS="${CFLAGS:-} -g0" MAX_JOBS=${MAX_JOBS:-$jobs} pip_install --no-build-isolation --no-cache-dir \
         --force-reinstall -r "$root/requirements-mmcv.txt"
-    mmcv_works || fail "mmcv is installed and its operators do not run: see the end of $log"
+    mmcv_works || fail "mmcv is installed, but its operators do not run: see the end of $log"
 }
 
 make_venv() {
@@ -186,14 +186,14 @@ make_venv() {
         fail "cannot write to $venv: set MOGACORE_VENV to a folder that you may write to"
     exec 9>"$state/lock"
     if command -v flock >/dev/null && ! flock -n 9; then
-        echo "another call is setting up $venv: waiting"
+        echo "another process is setting up $venv: waiting"
         flock 9
     fi
     : >"$log"
     echo "[1/4] virtual environment $venv (log: $log)"
     if ! "$venv_python" -m pip --version >>"$log" 2>&1; then
         if ! logged "$base_python" -m venv "$venv" || ! "$venv_python" -m pip --version >>"$log" 2>&1; then
-            fail "$base_python cannot make a virtual environment in $venv: remove that folder and call again (log: $log)"
+            fail "$base_python cannot create a virtual environment in $venv: remove that folder and try again (log: $log)"
         fi
     fi
 }
@@ -225,7 +225,7 @@ set_up() {
     if ! is_done mogacore; then
         echo '[4/4] mogacore'
         pip_install --no-build-isolation -e "$root"
-        logged "$venv_python" -m pip uninstall --yes xtcocotools pycocotools # of an earlier version's environment
+        logged "$venv_python" -m pip uninstall --yes xtcocotools pycocotools # left from the environment of an earlier version
         for package in operators coco_eval; do # for the libraries' own tools, which do not import mogacore
             logged "$venv_python" -W ignore -m "mogacore.$package" --install ||
                 fail "mogacore.$package cannot be installed: see the end of $log"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Sets $gpus and $placement, the options with which srun and sbatch distribute the tasks; sourced by slurm_run.sh and
+# Sets $gpus and $placement, the srun and sbatch options that distribute the tasks; sourced by slurm_run.sh and
 # sbatch_train.sh. GPUS (8) is the total, GPUS_PER_NODE (8) the number per node. GPUS_PER_NODE=0 requests no GPU and
 # starts CPU processes, TASKS_PER_NODE (1) on each node.
 gpus=${GPUS:-8}

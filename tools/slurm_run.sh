@@ -13,7 +13,7 @@ shift 2
 # shellcheck source-path=SCRIPTDIR source=slurm_placement.sh
 source "$(dirname "$0")/slurm_placement.sh"
 # The signal before the time limit must not terminate a process that is still importing and cannot save yet.
-# SRUN_ARGS is a list of words.
+# SRUN_ARGS is split into words on purpose.
 # shellcheck disable=SC2016,SC2086
 exec srun -p "$partition" --job-name="$job" "${placement[@]}" --ntasks="$gpus" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \

@@ -1,1 +1,1 @@
-"""The command ``mogacore``: a file per subcommand, each with ``add_arguments`` and ``main``, which tools/ share."""
+"""The command ``mogacore``: one file per subcommand, each with ``add_arguments`` and ``main``, which tools/ reuse."""

@@ -1,4 +1,4 @@
-"""What several subcommands need to parse their arguments."""
+"""Argument parsing shared by several subcommands."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import argparse
 
 
 def make_parser(description: str, prog: str | None = None, **settings) -> argparse.ArgumentParser:
-    """A parser that shows a description of several paragraphs as it is written.
+    """Create a parser that prints a description of several paragraphs unwrapped.
 
     Args:
         description: Docstring of the subcommand's module.
-        prog: Name that the usage shows; None is the name of the script.
+        prog: Program name in the usage line; None for the name of the script.
         **settings: Further arguments of :class:`argparse.ArgumentParser`.
     """
     if '\n' in description.strip():
@@ -19,20 +19,20 @@ def make_parser(description: str, prog: str | None = None, **settings) -> argpar
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, of: str = 'the config') -> None:
-    """The flag --cfg-options, settings over those of ``of``."""
+    """Add --cfg-options, which overrides settings of ``of``."""
     from mmengine.config import DictAction
 
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help=f'settings over {of}, key=value')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help=f'override settings of {of}, key=value')
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags that training and testing share."""
+    """Add the flags that training and testing share."""
     add_cfg_options(parser)
     add_launcher(parser)
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
-    """The flag --launcher."""
+    """Add --launcher."""
     from mogacore.engine.launch import LAUNCHERS
 
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who started the processes')

@@ -1,9 +1,9 @@
 """Time networks side by side, interleaved in one run: latency, training step, memory.
 
-Networks are names of create_model, timm:NAME, torchvision:NAME, configs, of which the backbone is timed (of a video
-predictor the whole), or plain:NAME and plain:CONFIG, the network as the paper writes it. Ratios are against the first
-network in the first backend. With --sizes or --batch-sizes only the first network is timed, at all of them, to show how
-its cost grows.
+A network is a name of create_model, timm:NAME, torchvision:NAME, or a config, whose backbone is timed (the full model
+for a video predictor); plain:NAME and plain:CONFIG run the block as the paper writes it. Ratios are relative to the
+first network in the first backend. With --sizes or --batch-sizes, only the first network is timed, at each of them, to
+show how its cost grows.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
-    parser.add_argument('networks', nargs='+', help='network, or network@backend for a backend of its own')
+    parser.add_argument('networks', nargs='+', help='network, or network@backend to override --backends')
     parser.add_argument(
         '--backends', nargs='+', default=['eager'], help='eager, compiled, fused, fused+compiled, onnx, openvino'
     )
-    parser.add_argument('--mode', default='infer', help='infer, or train for a step forward and backward')
+    parser.add_argument('--mode', default='infer', help='infer, or train for a forward and backward pass')
     parser.add_argument('--shape', nargs='+', type=int, default=(3, 224, 224), metavar='N', help='C H W, or T C H W')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--sizes', nargs='+', type=int, metavar='H', default=[], help='heights of square images')
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
-    """Parse, measure, print a table, and write what was asked for."""
+    """Parse, measure, print a table, and write the requested files."""
     from rich.console import Console
 
     from mogacore.analysis import throughput
@@ -64,11 +64,11 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
 
 
 def growth_table(report: dict) -> Table:
-    """Time over size and batch, as of :func:`mogacore.analysis.throughput.benchmark` with sizes."""
+    """Table of time over size and batch, from a report of :func:`mogacore.analysis.throughput.benchmark` with sizes."""
     from rich.table import Table
 
     grid = Table('batch', 'size', title=f'{report["network"]} ({report["backend"]})', caption=report['machine'])
-    for name in ('ms', 'quartiles', 'ns a pixel'):
+    for name in ('ms', 'quartiles', 'ns/pixel'):
         grid.add_column(name, justify='right')
     for rows in report['growth'].values():
         for row in rows:
@@ -82,7 +82,7 @@ def growth_table(report: dict) -> Table:
 
 
 def table(report: dict) -> Table:
-    """One row per network and backend, as of :func:`mogacore.analysis.throughput.benchmark`."""
+    """Table with one row per network and backend, from a report of :func:`mogacore.analysis.throughput.benchmark`."""
     from rich.table import Table
 
     title = f'{report["mode"]}, {report["dtype"]}, batch {report["batch_size"]} of {report["shape"]}'

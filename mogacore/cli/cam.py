@@ -1,8 +1,8 @@
-"""Show which parts of an image a prediction rests on: Grad-CAM and its variants.
+"""Show which parts of an image a prediction depends on: Grad-CAM and its variants.
 
-Several models go side by side. Models are [LABEL=]NAME[@CHECKPOINT], NAME being a config of classification, detection,
-segmentation or pose (with a checkpoint), a name of create_model, timm:NAME or torchvision:NAME (with @pretrained for
-that library's weights).
+Several models are drawn side by side. A model is [LABEL=]NAME[@CHECKPOINT], where NAME is a config for classification,
+detection, segmentation or pose (with a checkpoint), a name of create_model, timm:NAME or torchvision:NAME (with
+@pretrained for that library's weights).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
     from mogacore.analysis.cam import METHODS
 
-    parser.add_argument('picture', help='image file')
+    parser.add_argument('image', help='image file')
     parser.add_argument('models', nargs='+', metavar='MODEL', help='[LABEL=]NAME[@CHECKPOINT]')
     parser.add_argument('--out-dir', required=True, help='folder for cam.png, cam.json and cam.npz')
     parser.add_argument(
-        '--methods', nargs='+', default=['gradcam'], metavar='METHOD', help=f'one row each: {", ".join(METHODS)}'
+        '--methods', nargs='+', default=['gradcam'], metavar='METHOD', help=f'one row per method: {", ".join(METHODS)}'
     )
     parser.add_argument(
         '--target-layers', nargs='+', metavar='LAYER',
-        help='layers to explain, e.g. backbone.norm4; maps of several are averaged, each model uses those it has; '
+        help='layers to explain, e.g. backbone.norm4; several maps are averaged, each model uses the layers it has; '
         'default: the last map of the backbone',
     )  # fmt: skip
     parser.add_argument('--target', help='class or keypoint, by name or number; default: what each network predicts')
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     args = parser.parse_args(argv)
     specs = parse_models(args.models)
     report = cam.run(
-        specs, args.picture, args.out_dir, args.methods, args.target_layers, args.target, args.data, args.device
+        specs, args.image, args.out_dir, args.methods, args.target_layers, args.target, args.data, args.device
     )
     for label, model in report['models'].items():
         print(f'{label}: {model["target"]}, score {model["score"]:.3f}, at {", ".join(model["layers"])}')

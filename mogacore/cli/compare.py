@@ -1,7 +1,7 @@
 """Train backbones side by side from scratch on a small data set.
 
-Each gets an equal search of the learning rate. Writes WORK_DIR/comparison.json, .md and .png. The same command resumes:
-runs that have ended are not repeated.
+Every backbone gets the same learning-rate search. Writes WORK_DIR/comparison.json, .md and .png. Repeating the command
+resumes: completed runs are skipped.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ EPOCHS = {'digits': 4, 'fashion-mnist': 10}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
-    parser.add_argument('dataset', choices=EPOCHS, help='data set; its configs are configs/classification/*_DATASET.py')
-    parser.add_argument('--only', nargs='+', metavar='BACKBONE', help='config names up to the data set; default: all')
-    parser.add_argument('--epochs', type=int, help='passes over the training set; default: ' + str(EPOCHS))
+    parser.add_argument('dataset', choices=EPOCHS, help='data set; uses configs/classification/*_DATASET.py')
+    parser.add_argument('--only', nargs='+', metavar='BACKBONE', help='config names without the data set; default: all')
+    parser.add_argument('--epochs', type=int, help=f'epochs of training; default: {EPOCHS}')
     parser.add_argument('--images', type=int, metavar='N', help='train on the first N images only; default: on all')
     parser.add_argument('--rates', nargs='+', type=float, metavar='LR', help='learning rates to try; default: three')
     parser.add_argument('--seeds', nargs='+', type=int, metavar='S', help='seeds of the final runs; default: 0 1 2')
-    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
-    parser.add_argument('--threads', type=int, default=1, help='threads of each on a CPU')
+    parser.add_argument('--jobs', type=int, default=1, help='trainings that run in parallel')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads per training')
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/comparison_DATASET')
 
 

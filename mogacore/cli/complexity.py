@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
-    parser.add_argument('config', nargs='+', help='config, by path or short name; several with --markdown')
+    parser.add_argument('config', nargs='+', help='config, by path or short name; several need --markdown')
     parser.add_argument(
         '--shape',
         nargs='+',
         type=int,
         metavar='N',
-        help="C H W, or T C H W of a video; default: the config's input_shape",
+        help="C H W, or T C H W for video; default: the config's input_shape",
     )
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
-    parser.add_argument('--markdown', action='store_true', help='one row per config, beside the published figures')
+    parser.add_argument('--markdown', action='store_true', help='one row per config, next to the published figures')
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     add_arguments(parser)
     args = parser.parse_args(argv)
     if len(args.config) > 1 and not args.markdown:
-        parser.error('several configs go into one table: add --markdown')
+        parser.error('several configs need --markdown, which prints them as one table')
     if args.markdown:
         print(compare(args.config))
         return
@@ -62,5 +62,5 @@ def _print_table(title: str, parts: list[Part], total: dict[str, int]) -> None:
     for part in parts:
         table.add_row(part.name, f'{part.params:,}', f'{part.macs / 1e9:,.2f}')
     table.add_section()
-    table.add_row('whole', f'{total["params"]:,}', f'{total["macs"] / 1e9:,.2f}')
+    table.add_row('total', f'{total["params"]:,}', f'{total["macs"] / 1e9:,.2f}')
     Console(width=120).print(table)

@@ -1,4 +1,4 @@
-"""Convert any weight file safely to .safetensors or .pth, under the names wanted."""
+"""Convert any weight file safely to .safetensors or .pth, and optionally rename its keys."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice.add_argument(
         '--ema', action='store_true', default=None, help="take the EMA weights; default: the file's state_dict"
     )
-    choice.add_argument('--raw', dest='ema', action='store_false', help='take the weights without averaging')
-    parser.add_argument('--to', choices=LAYOUTS, help='names of classification weights; default: those of the file')
+    choice.add_argument('--raw', dest='ema', action='store_false', help='take the raw weights, not the EMA ones')
+    parser.add_argument('--to', choices=LAYOUTS, help='key names of classification weights; default: unchanged')
     parser.add_argument('--force', action='store_true', help='replace the target if it exists')
 
 

@@ -9,18 +9,18 @@ from mogacore.locations import data_folder
 
 from .arguments import make_parser
 
-DIGITS = 'Write the bundled digits as data sets for every task: see mogacore/datasets/digits.py for the files.'
-HANDS = 'Write synthetic hands as FreiHAND and as InterHand2.6M: see mogacore/datasets/hands.py for the files.'
+DIGITS = 'Write the bundled digits as data sets for every task: mogacore/datasets/digits.py describes the files.'
+HANDS = 'Write synthetic hands as FreiHAND and as InterHand2.6M: mogacore/datasets/hands.py describes the files.'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The name of the data set; the rest is for :func:`digits` or :func:`hands`."""
+    """Add the name of the data set; :func:`digits` and :func:`hands` parse the other arguments."""
     parser.add_argument('data', choices=WRITERS, help='data set to write; each has its own --help')
     parser.add_argument('arguments', nargs=argparse.REMAINDER, metavar='...', help='its arguments')
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
-    """Write the data set that is named first."""
+    """Write the data set that the first argument names."""
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
@@ -35,7 +35,7 @@ def digits(argv: list[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument('--num-train-scenes', type=int, default=2000, help='number of training scenes')
     parser.add_argument('--num-val-scenes', type=int, default=100, help='number of validation scenes')
     parser.add_argument('--num-sequences', type=int, default=200, help='number of moving sequences')
-    parser.add_argument('--seed', type=int, default=0, help='seed of scenes and sequences')
+    parser.add_argument('--seed', type=int, default=0, help='random seed of scenes and sequences')
     args = parser.parse_args(argv)
     _print(args.root, write_digits(**vars(args)))
 
@@ -47,7 +47,7 @@ def hands(argv: list[str] | None = None, prog: str | None = None) -> None:
     parser = _make_parser(HANDS, prog, 'hands', PARTS)
     parser.add_argument('--num-train', type=int, default=2500, help='number of training images of each part')
     parser.add_argument('--num-test', type=int, default=200, help='number of images of each held-out split')
-    parser.add_argument('--seed', type=int, default=0, help='seed of everything')
+    parser.add_argument('--seed', type=int, default=0, help='random seed')
     args = parser.parse_args(argv)
     _print(args.root, write_hands(**vars(args)))
 
@@ -58,7 +58,7 @@ WRITERS = {'digits': digits, 'hands': hands}
 def _make_parser(description: str, prog: str | None, name: str, parts: tuple[str, ...]) -> argparse.ArgumentParser:
     parser = make_parser(description, prog, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument(
-        '--root', type=Path, default=data_folder(name), help='folder that gets one folder for each part'
+        '--root', type=Path, default=data_folder(name), help='output folder, with one subfolder per part'
     )
     parser.add_argument('--parts', nargs='+', default=list(parts), metavar='PART', help='any of ' + ', '.join(parts))
     return parser

@@ -1,7 +1,7 @@
-"""Report what of the environment works, and how to fix the rest.
+"""Check the environment: report what works, and how to fix what does not.
 
-Standard library only, and nothing of mogacore: it must run where all else is broken. What is installed is read from the
-packages' metadata; what works is tried, each item in a process of its own, so that one crash hides nothing.
+Uses the standard library only and imports nothing of mogacore, so that it runs in a broken environment. Versions come
+from package metadata. Each item is tested in its own process, so that one crash does not hide other results.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from importlib.metadata import Distribution, distributions
 OK, ABSENT, FAIL = 'ok', 'absent', 'FAIL'
 PROBE_SECONDS = 180
 
-# Import name: its original distributions, its OneDL one.
+# Import name -> (names of the original distributions, name of the OneDL fork).
 OPENMMLAB = {
     'mmengine': (('mmengine', 'mmengine-lite'), 'onedl-mmengine'),
     'mmcv': (('mmcv', 'mmcv-lite', 'mmcv-full'), 'onedl-mmcv'),
@@ -43,7 +43,7 @@ print('MogaNet built through its registry')
 """
 TASKS = {'mmpretrain': 'classification', 'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpose': 'pose'}
 
-# Code that fails where the item does not work; the last line that it prints goes into the table.
+# Code that fails if the item does not work; its last line of output goes into the table.
 PROBES = {
     'torch': 'import torch; torch.ones(2, 2) @ torch.ones(2, 2)',
     'torchvision': 'import torch; from torchvision.ops import nms; ' + NMS.format('cpu'),
@@ -55,9 +55,9 @@ if torch.cuda.is_available():
     torch.ones(2, 2, device='cuda') @ torch.ones(2, 2, device='cuda')
     print(f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}')
 elif os.path.exists('/proc/driver/nvidia/version') and os.environ.get('CUDA_VISIBLE_DEVICES') != '':
-    raise RuntimeError(f'the NVIDIA driver is installed, torch (CUDA {torch.version.cuda}) sees no GPU')
+    raise RuntimeError(f'an NVIDIA driver is installed, but torch (CUDA {torch.version.cuda}) sees no GPU')
 else:
-    print('none, all runs on the CPU')
+    print('none: everything runs on the CPU')
 """,
     'mmengine': 'from mmengine.runner import Runner',
     'mmcv': f"""
@@ -71,33 +71,33 @@ if torch.cuda.is_available():
 print('operators of', operators.in_use(), 'run on CPU' + ' and GPU' * torch.cuda.is_available())
 """,
     'mogacore': "import mogacore; mogacore.create_model('moganet_xtiny'); print(mogacore.__file__)",
-    'faster-coco-eval': "import mogacore.coco_eval.cocoeval, mogacore.coco_eval.mask; print('gives COCO scores')",
+    'faster-coco-eval': "import mogacore.coco_eval.cocoeval, mogacore.coco_eval.mask; print('computes COCO scores')",
     **{library: TOOLBOX.format(library) for library in TASKS},
 }
 
 ADVICE = {
-    'torch': f'{PIP} torch, and what its error names',
-    'torchvision': f'it must belong to this torch: {PIP} torch torchvision',
+    'torch': f'{PIP} torch, and the package that the error names',
+    'torchvision': f'install matching versions: {PIP} torch torchvision',
     'numpy': f'{PIP} numpy',
-    'opencv': f'{PIP} opencv-python-headless: needs no window system',
-    'GPU': 'install a torch for a CUDA version of the driver (nvidia-smi shows it), or a newer driver',
-    'mmengine': f'{PIP} onedl-mmengine, and what its error names',
+    'opencv': f'{PIP} opencv-python-headless, which needs no window system',
+    'GPU': 'install a torch built for a CUDA version that the driver supports (see nvidia-smi), or a newer driver',
+    'mmengine': f'{PIP} onedl-mmengine, and the package that the error names',
     'mmcv': f'{PIP} onedl-mmcv, then python -m mogacore.operators --install',
     'mogacore': 'pip install --no-deps -e . in the checkout, and fix what fails above',
-    'faster-coco-eval': f'{PIP} numpy faster-coco-eval: evaluates poses on numpy 2, and boxes and masks faster',
+    'faster-coco-eval': f'{PIP} numpy faster-coco-eval: evaluates poses on numpy 2, and speeds up boxes and masks',
     'mmpose': f'{PIP} mmpose json-tricks munkres scipy faster-coco-eval, and fix what fails above',
     **{
-        library: f'{PIP} {OPENMMLAB[library][1]}, and what its error names; fix what fails above'
+        library: f'{PIP} {OPENMMLAB[library][1]}, and the package that the error names; fix what fails above'
         for library in ('mmpretrain', 'mmdet', 'mmseg')
     },
 }
-NEEDED = ('torch', 'numpy', 'mmengine', 'mogacore')  # the rest serves tasks that a user may not need
+NEEDED = ('torch', 'numpy', 'mmengine', 'mogacore')  # the others serve single tasks
 ORDER = ('torch', 'torchvision', 'GPU', 'numpy', 'opencv', 'mmengine', 'mmcv', 'mogacore', *TASKS, 'faster-coco-eval')
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table: ``status`` is OK, ABSENT or FAIL, and ``advice`` the fix for the last two."""
+    """One line of the table: ``status`` is OK, ABSENT or FAIL; ``advice`` is the fix for ABSENT and FAIL."""
 
     name: str
     status: str
@@ -107,7 +107,7 @@ class Finding:
 
 
 def installed_distributions(path: list[str] | None = None) -> dict[str, Distribution]:
-    """Installed packages by normalized name; ``path`` is searched instead of ``sys.path``."""
+    """Installed packages by normalized name, searched in ``path`` (default: ``sys.path``)."""
     found = distributions() if path is None else distributions(path=path)
     by_name: dict[str, Distribution] = {}
     for distribution in found:
@@ -118,13 +118,13 @@ def installed_distributions(path: list[str] | None = None) -> dict[str, Distribu
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, 2.13.0+cpu being (2, 13, 0)."""
+    """Numeric part of a version: (2, 13, 0) for 2.13.0+cpu."""
     numbers = re.match(r'[\d.]*\d', version)
     return tuple(int(number) for number in numbers[0].split('.') if number) if numbers else ()
 
 
 def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
-    """What is known not to work together, from metadata alone."""
+    """Known conflicts between installed versions, from metadata alone."""
     versions = {name: package.version for name, package in packages.items()}
 
     def has(name: str, low: tuple[int, ...] = (0,), high: tuple[int, ...] = (10**9,)) -> bool:
@@ -144,14 +144,14 @@ def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
             keep = OPENMMLAB[module][1] or names[0]
             conflict(
                 tuple(names),
-                f'both install {module} and overwrite files of each other',
+                f"both install {module} and overwrite each other's files",
                 f'pip uninstall -y {" ".join(names)}, then install one: {PIP} {keep}',
             )
     opencvs = tuple(name for name in OPENCVS if name in versions)
     if len(opencvs) > 1:
         conflict(
             opencvs,
-            'they all install cv2 and overwrite files of each other',
+            "all of them install cv2 and overwrite each other's files",
             f'pip uninstall -y {" ".join(opencvs)}, then {PIP} opencv-python-headless',
         )
     if has('torch', (0,), (2, 4)):
@@ -159,18 +159,18 @@ def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
     if has('torch', (2, 13), (2, 14)) and versions['torch'].endswith('+cpu') and 'torchvision' in versions:
         conflict(
             ('torch', 'torchvision'),
-            'in the CPU builds of 2.13, operator torchvision::nms does not exist',
+            'operator torchvision::nms does not exist in the CPU builds of torch 2.13',
             ADVICE['torchvision'],
         )
     elif has('torch', (2,), (3,)) and has('torchvision', (0, 15), (1,)):
         wanted = release(versions['torch'])[1] + 15
         if release(versions['torchvision'])[1] != wanted:
-            conflict(('torch', 'torchvision'), f'this torch goes with torchvision 0.{wanted}', ADVICE['torchvision'])
+            conflict(('torch', 'torchvision'), f'this torch needs torchvision 0.{wanted}', ADVICE['torchvision'])
     if has('numpy', (2,)) and 'xtcocotools' in versions and 'faster-coco-eval' not in versions:
         conflict(
             ('numpy', 'xtcocotools'),
             'xtcocotools (COCO scores of poses) fails on numpy 2',
-            f'{PIP} faster-coco-eval, which mogacore puts in its place',
+            f'{PIP} faster-coco-eval, which mogacore uses instead',
         )
     if has('torch', (2, 6)):
         for name in OPENMMLAB['mmengine'][0]:
@@ -178,7 +178,7 @@ def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
                 conflict(
                     ('torch', name),
                     'the original mmengine cannot load ordinary checkpoints on torch >= 2.6',
-                    f'pip uninstall -y {name}, then {PIP} onedl-mmengine; or a torch below 2.6',
+                    f'pip uninstall -y {name}, then {PIP} onedl-mmengine; or install a torch below 2.6',
                 )
     if has('setuptools', (82,)):
         conflict(('setuptools',), 'has no pkg_resources, which OpenMMLab code imports', f'{PIP} setuptools')
@@ -186,7 +186,7 @@ def find_conflicts(packages: dict[str, Distribution]) -> list[Finding]:
 
 
 def providers(module: str, packages: dict[str, Distribution]) -> list[tuple[str, str]]:
-    """The installed distributions of an OpenMMLab module, each with 'original' or 'OneDL'."""
+    """Installed distributions of an OpenMMLab module, as pairs of name and 'original' or 'OneDL'."""
     originals, fork = OPENMMLAB[module]
     return [(name, 'original') for name in originals if name in packages] + (
         [(fork, 'OneDL')] if fork in packages else []
@@ -194,7 +194,7 @@ def providers(module: str, packages: dict[str, Distribution]) -> list[tuple[str,
 
 
 def describe(name: str, packages: dict[str, Distribution]) -> str:
-    """Distribution and version of an item of the table; empty where it is not installed."""
+    """Distribution and version of an item; empty if it is not installed."""
     if name in OPENMMLAB:
         return ', '.join(f'{dist} {packages[dist].version} ({kind})' for dist, kind in providers(name, packages))
     names = OPENCVS if name == 'opencv' else (name,)
@@ -202,7 +202,7 @@ def describe(name: str, packages: dict[str, Distribution]) -> str:
 
 
 def run_probe(code: str) -> tuple[bool, str]:
-    """Run code in a new Python: whether it succeeded, and the last line that it printed."""
+    """Run code in a new Python process; return whether it succeeded and its last line of output."""
     try:
         done = subprocess.run(
             [sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, timeout=PROBE_SECONDS
@@ -211,25 +211,25 @@ def run_probe(code: str) -> tuple[bool, str]:
         return False, f'did not finish in {PROBE_SECONDS} s'
     if done.returncode < 0:
         return False, f'crashed with signal {-done.returncode}'
-    said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
-    return done.returncode == 0, said[-1].strip() if said else ''
+    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    return done.returncode == 0, lines[-1].strip() if lines else ''
 
 
 def examine(packages: dict[str, Distribution]) -> list[Finding]:
-    """Try what is installed, and list what is not."""
+    """Test every installed item, and list those that are not installed."""
     described = {name: describe(name, packages) for name in ORDER}
     described['GPU'] = described['torch']
-    # mogacore also runs uninstalled, from its checkout.
+    # mogacore also runs from a checkout without being installed.
     tried = [name for name in ORDER if described[name] or name == 'mogacore']
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = dict(zip(tried, pool.map(run_probe, (PROBES[name] for name in tried)), strict=True))
     findings = [Finding('Python', OK, platform.python_version(), sys.executable)]
     for name in ORDER:
         installed = '' if name == 'GPU' else described[name]
-        if name not in results and name == 'GPU':  # torch's line says it
+        if name not in results and name == 'GPU':  # the line of torch covers it
             continue
         if name not in results:
-            purpose = f'only for {TASKS[name]}' if name in TASKS else 'not installed'
+            purpose = f'needed for {TASKS[name]} only' if name in TASKS else 'not installed'
             status = FAIL if name in NEEDED else ABSENT
             findings.append(Finding(name, status, installed, purpose, ADVICE[name]))
             continue
@@ -239,7 +239,7 @@ def examine(packages: dict[str, Distribution]) -> list[Finding]:
 
 
 def format_table(findings: list[Finding]) -> str:
-    """One line per finding, and below it the fix where it needs one."""
+    """One line per finding, followed by the fix if there is one."""
     widths = [max(len(text) for text in column) for column in zip(*map(_columns, findings), strict=True)]
     lines = []
     for finding in findings:
@@ -260,9 +260,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
-    """Print the table; 0 where all that is installed works, else 1."""
+    """Print the table; return 0 if everything installed works, else 1."""
     parser = argparse.ArgumentParser(
-        prog=prog, description='Report what of the environment works, and how to fix the rest.'
+        prog=prog, description='Check the environment: report what works, and how to fix what does not.'
     )
     add_arguments(parser)
     args = parser.parse_args(argv)
@@ -273,9 +273,9 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     else:
         print(format_table(findings) + '\n')
         if healthy:
-            print('All that is installed works.')
+            print('Everything installed works.')
         else:
-            print('Fix what FAILs as the table says, or make a fresh environment: bash tools/setup_env.sh')
+            print('Fix each FAIL as shown, or create a fresh environment: bash tools/setup_env.sh')
     return 0 if healthy else 1
 
 

@@ -1,8 +1,8 @@
 """Export a trained network to ONNX or OpenVINO, fused for inference, and check its outputs.
 
-The file takes normalized images, any number at a time, of one height and width. Its outputs are those of the model in
-mode 'tensor': logits of a classifier, class maps of a segmentor before they are resized, heatmaps of a pose model, raw
-maps of a one-stage detector's head.
+The exported file takes batches of any size of normalized images with a fixed height and width. Its outputs are those of
+the model in mode 'tensor': logits of a classifier, class maps of a segmentor before resizing, heatmaps of a pose model,
+raw head maps of a one-stage detector.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from .arguments import make_parser
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
-    parser.add_argument('network', help='config, by path or short name, or a name of create_model: moganet_small')
+    parser.add_argument('network', help='config, by path or short name, or a name of create_model, e.g. moganet_small')
     parser.add_argument('checkpoint', help='weight file; every key must fit the model')
-    parser.add_argument('out', help='file to write: .onnx, or .xml for OpenVINO, with a .bin beside it')
+    parser.add_argument('out', help='file to write: .onnx, or .xml for OpenVINO, with its .bin in the same folder')
     parser.add_argument(
-        '--shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="of an image; default: the config's input_shape"
+        '--shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="image shape; default: the config's input_shape"
     )
     parser.add_argument('--tolerance', type=float, default=1e-4, help='largest difference allowed; default 1e-4')
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
-    """Parse, export, and print the error of the file."""
+    """Parse, export, and print the difference from PyTorch."""
     import torch
 
     from mogacore.deploy.export import export, load_network

@@ -1,4 +1,4 @@
-"""Predict images, videos, or the next frames of videos: drawings and a JSON file."""
+"""Run inference on images or videos, or predict the next video frames: writes drawings and a JSON file."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out-dir', required=True, help='folder for predictions.json and the drawings')
     parser.add_argument(
         '--boxes', metavar='FILE',
-        help='for poses: boxes of the objects, as predictions.json of a detector or COCO annotations; default: the '
+        help='for poses: object boxes, from a detector\'s predictions.json or COCO annotations; default: the '
         'whole image',
     )  # fmt: skip
-    parser.add_argument('--box-class', metavar='NAME', help='with --boxes: only those of this class, e.g. person')
+    parser.add_argument('--box-class', metavar='NAME', help='with --boxes: use boxes of this class only, e.g. person')
     parser.add_argument(
         '--score-thr',
         type=float,
         default=0.3,
-        help='lowest score of objects that are reported and keypoints that are drawn; default 0.3',
+        help='minimum score of reported objects and drawn keypoints; default 0.3',
     )
     parser.add_argument(
-        '--num-sequences', type=int, default=8, metavar='N', help='for video predictors: how many at most; default 8'
+        '--num-sequences',
+        type=int,
+        default=8,
+        metavar='N',
+        help='for video predictors: maximum number of sequences; default 8',
     )
     add_cfg_options(parser)
     parser.add_argument('--device', help='torch device; default: a GPU if there is one')
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
-    """Parse, predict, and print where the predictions are."""
+    """Parse, predict, and print the output folder."""
     from mogacore.inference.predictor import infer
 
     parser = make_parser(__doc__, prog)

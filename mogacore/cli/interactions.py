@@ -1,8 +1,8 @@
-"""Measure multi-order interactions: in how much context parts of an image work together.
+"""Measure multi-order interactions: how much context two image patches need to interact.
 
-Models are [LABEL=]NAME[@CHECKPOINT], NAME being a config of classification (with a checkpoint), a name of create_model,
-timm:NAME or torchvision:NAME (with @pretrained for that library's weights, without a checkpoint untrained). All see the
-same images and draws. The same command resumes a run that was stopped.
+A model is [LABEL=]NAME[@CHECKPOINT], where NAME is a classification config (with a checkpoint), a name of create_model,
+timm:NAME or torchvision:NAME (with @pretrained for that library's weights; untrained without a checkpoint). All models
+see the same images and random draws. Repeating the command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from .arguments import add_launcher, make_parser
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the subcommand; its help lists the presets at the end."""
+    """Flags of the subcommand; the help ends with the presets."""
     from mogacore.analysis.interactions import PRESETS, SCORES, SELECTIONS
 
     presets = '\n'.join(
         f'  {name:10} {s.images} images, {s.pairs} pairs, {s.contexts} contexts, grid {s.grid}; {s.split} data, '
-        f'{s.selection}; {s.images * s.passes():,} passes a model'
+        f'{s.selection}; {s.images * s.passes():,} passes per model'
         for name, s in PRESETS.items()
     )
     parser.epilog = f'presets:\n{presets}'
@@ -27,28 +27,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out-dir', default='work_dirs/interactions', help='folder of the run; default %(default)s')
     parser.add_argument('--preset', choices=PRESETS, default='smoke', help='default %(default)s')
     parser.add_argument('--data', metavar='CONFIG', help='config whose images models without a config use')
-    for name, words in (
+    for name, meaning in (
         ('images', 'images'),
         ('pairs', 'pairs of cells per image'),
         ('contexts', 'contexts per pair and order'),
         ('grid', 'cells along each side'),
         ('radius', 'largest offset between the cells of a pair'),
-        ('seed', 'seed of the draws'),
+        ('seed', 'random seed'),
         ('batch-size', 'masked images per forward pass'),
     ):
-        parser.add_argument(f'--{name}', type=int, metavar='N', help=f'{words}; default: as the preset')
+        parser.add_argument(f'--{name}', type=int, metavar='N', help=f'{meaning}; default: from the preset')
     parser.add_argument('--ratios', nargs='+', type=float, metavar='R', help='orders, as fractions of the largest')
     parser.add_argument('--score', choices=SCORES, help='score of the class; default log-odds')
     parser.add_argument(
         '--selection', choices=SELECTIONS,
-        help='images: those that all models classify correctly, any, or with replacement; default: as the preset',
+        help='images: those that all models classify correctly, any, or with replacement; default: from the preset',
     )  # fmt: skip
-    parser.add_argument('--split', choices=('train', 'test'), help='whose images; default: as the preset')
-    parser.add_argument('--indices', nargs='+', type=int, metavar='N', help='these images of the data instead')
+    parser.add_argument('--split', choices=('train', 'test'), help='split of the data set; default: from the preset')
+    parser.add_argument('--indices', nargs='+', type=int, metavar='N', help='use the images with these indices instead')
     parser.add_argument('--device', help='torch device; default: a GPU if there is one')
     add_launcher(parser)
     parser.add_argument(
-        '--measure', action='store_true', help='only time masked forward passes beside plain ones, interleaved'
+        '--measure', action='store_true', help='only time masked against plain forward passes, interleaved'
     )
 
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
             )
         return
     found = interactions.run(specs, settings, args.out_dir, args.data, args.indices, args.device, args.launcher)
-    if found is None:  # not the first process
+    if found is None:  # not rank 0
         return
     width = max(map(len, found['models']))
     print(f'{"order":{width}} ' + ' '.join(f'{order:6}' for order in found['orders']))

@@ -12,7 +12,7 @@ from typing import NoReturn
 from mogacore.errors import UserError, run
 from mogacore.version import __version__
 
-# One module each. They import torch in their functions, so that this help is there at once.
+# One module each. They import torch inside functions, so that the help appears at once.
 SUBCOMMANDS = (
     'train', 'test', 'infer', 'export', 'convert', 'weights', 'data', 'complexity', 'benchmark', 'scaling', 'plots',
     'compare', 'reproduce', 'interactions', 'cam', 'receptive-field', 'doctor',
@@ -23,7 +23,7 @@ def load(subcommand: str) -> ModuleType:
     """Module of a subcommand.
 
     Raises:
-        UserError: If there is none of that name.
+        UserError: If the subcommand is unknown.
     """
     if subcommand not in SUBCOMMANDS:
         near = get_close_matches(subcommand, SUBCOMMANDS, 1)
@@ -38,7 +38,7 @@ def summary(subcommand: str) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the subcommand's name; the rest is for the subcommand."""
+    """Create the parser of the subcommand's name; the subcommand parses the other arguments."""
     width = max(map(len, SUBCOMMANDS))
     lines = [f'  {name:{width}}  {summary(name)}' for name in SUBCOMMANDS]
     parser = argparse.ArgumentParser(
@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument('--version', action='version', version=f'mogacore {__version__}')
-    parser.add_argument('subcommand', metavar='SUBCOMMAND', help='one of those below')
+    parser.add_argument('subcommand', metavar='SUBCOMMAND', help='see the list below')
     parser.add_argument('arguments', nargs=argparse.REMAINDER, metavar='...', help='its arguments')
     return parser
 

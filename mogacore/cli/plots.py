@@ -1,4 +1,4 @@
-"""Draw the training curves of several work dirs into one figure."""
+"""Plot the training curves of several work dirs in one figure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('work_dirs', nargs='+', metavar='[LABEL=]DIR', help='work dir of a training')
     parser.add_argument('--out', default='curves.png', help='image file to write; default %(default)s')
     parser.add_argument(
-        '--keys', nargs='+', metavar='NAME', help='scalars, one panel each; default: loss and validation metrics'
+        '--keys',
+        nargs='+',
+        metavar='NAME',
+        help='scalars, one panel each; default: loss and validation metrics',
     )
     parser.add_argument(
         '--smooth', type=float, default=0.0, metavar='F',
-        help='weight of the past in a moving average, below 1; the values as logged stay, faint',
+        help='decay of an exponential moving average, below 1; the raw values stay visible, faint',
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Measure receptive fields, and how much each order of the convolutions contributes.
 
-Models are [LABEL=]NAME[@CHECKPOINT] as of tools/interactions.py.
+A model is [LABEL=]NAME[@CHECKPOINT], as for tools/interactions.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
-    """Parse, measure, and print the side of the receptive field."""
+    """Parse, measure, and print the side lengths of the receptive field."""
     from mogacore.analysis import receptive_field
     from mogacore.analysis.classifiers import parse_models
 

@@ -1,8 +1,8 @@
-"""Print the published tables beside what this code gives, and what it takes to fill them.
+"""Compare the published tables with the results of this code, and plan the missing runs.
 
 Parameters and multiply-adds are computed from the configs; accuracies are read from the work dirs of trainings and
 tests. Tasks: classification, mixup, object-detection, instance-segmentation, semantic-segmentation, pose, face-3d,
-hand-3d, video-prediction; a row is named by its id, several by a pattern such as 'det-*'.
+hand-3d, video-prediction. Select rows by task, by id, or by a pattern such as 'det-*'.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
     parser.add_argument('rows', nargs='*', metavar='TASK', help='task or row; default: all')
-    parser.add_argument('--baselines', action='store_true', help='also the rows of other networks')
+    parser.add_argument('--baselines', action='store_true', help='include the rows of other networks')
     parser.add_argument('--work-dirs', type=Path, default=Path('work_dirs'), help='folder of trainings and tests')
     parser.add_argument('--markdown', type=Path, metavar='FILE', help='write the tables to this file')
     parser.add_argument('--csv', type=Path, metavar='FILE', help='write the rows to this file')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the rows to this file')
-    parser.add_argument('--plot', type=Path, metavar='FILE', help='draw accuracy over size into this PNG')
+    parser.add_argument('--plot', type=Path, metavar='FILE', help='plot accuracy over size to this PNG')
     actions = parser.add_mutually_exclusive_group()
-    actions.add_argument('--plan', action='store_true', help='print what each missing row needs, and its command')
+    actions.add_argument('--plan', action='store_true', help='print command and requirements of each missing row')
     actions.add_argument('--submit', action='store_true', help='queue the missing rows as Slurm jobs')
     actions.add_argument(
         '--evaluate', type=Path, metavar='WEIGHTS_DIR', help='test every published weight file in this folder'
@@ -45,16 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions.add_argument(
         '--write', action='store_true', help='rewrite model-index.yml, the metafiles and docs/model_zoo.md'
     )
-    parser.add_argument('--partition', default='PARTITION', help='of the Slurm jobs')
-    parser.add_argument('--gpus', type=int, help='GPUs of each job; default: those of the recipe')
+    parser.add_argument('--partition', default='PARTITION', help='Slurm partition of the jobs')
+    parser.add_argument('--gpus', type=int, help='GPUs per job; default: as in the recipe')
     parser.add_argument(
-        '--benchmark', type=Path, metavar='FILE', help='JSON of tools/benchmark.py --mode train, for hours'
+        '--benchmark', type=Path, metavar='FILE', help='JSON of tools/benchmark.py --mode train, to estimate hours'
     )
     add_cfg_options(parser, 'every config')
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int | None:
-    """Parse and do the action; without one, print the tables. Exit code 1 if a weight file could not be tested."""
+    """Parse and run the action, by default printing the tables. Returns 1 if a weight file could not be tested."""
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int | None:
 
     from mogacore.zoo import reproduce
 
-    # Building models for their sizes logs what is of no use here.
+    # Building models to count their parameters logs irrelevant lines.
     MMLogger.get_instance('mmengine', log_level='WARNING')
     logging.getLogger('mmengine').setLevel(logging.WARNING)
     console = Console(width=None if sys.stdout.isatty() else 180)
@@ -105,7 +105,7 @@ def _tables(args: argparse.Namespace, results: list[Result], console: Console) -
 
 
 def _computed(results: list[Result], work_dirs: Path) -> list[Row]:
-    """The rows, with a bar on the terminal while they are computed."""
+    """Compute the rows, with a progress bar on the terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -151,7 +151,7 @@ def _amount(value: int | None, unit: float) -> str:
 
 
 def _percent(value: float | None, tolerance: float, row: Row) -> str:
-    """A relative difference: green within the tolerance, yellow by rounding or a known reason, red else."""
+    """Relative difference: green within tolerance, yellow if explained by rounding or a known reason, red otherwise."""
     if value is None:
         return ''
     excused = row.agrees or row.result.exception
@@ -179,8 +179,8 @@ def _plan(args: argparse.Namespace, results: list[Result], console: Console) -> 
         total = sum(item.hours for item in runs if item.hours is not None)
         done = len(results) - sum(len(item.rows) for item in runs)
         console.print(
-            f'{len(runs)} trainings are missing, {total:,.0f} hours of their machines in all by measured step times; '
-            f'{done} rows need none: measured, or without a config. {HINT}',
+            f'{len(runs)} trainings are missing, {total:,.0f} hours in total on their machines by measured step times; '
+            f'{done} rows need no training: already measured, or without a config. {HINT}',
             highlight=False,
         )
 
@@ -191,6 +191,6 @@ def _write(console: Console) -> None:
 
     root = checkout()
     if root is None:
-        raise UserError('--write needs a checkout of mogacore, this is an installed package: pip install -e CHECKOUT')
+        raise UserError('--write needs a checkout, but mogacore is an installed package: pip install -e CHECKOUT')
     for name in write_all(root, _computed(reproduce.select(baselines=True), Path('work_dirs'))):
         console.print(f'written: {name}', highlight=False)

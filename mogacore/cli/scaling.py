@@ -1,8 +1,8 @@
 """Model the throughput of training on 1 to 1,024 GPUs from measurements on one.
 
-Measure the step with tools/benchmark.py --mode train --json FILE on the GPU and pass FILE by --benchmark, or give
---step-ms, --batch-size and --gradient-mb. Bandwidths are those that nccl-tests or the vendor's tools measure, not those
-of the data sheet. The model leaves out slow data loading and waiting for the slowest GPU: a real cluster does less.
+Measure a step with tools/benchmark.py --mode train --json FILE on the GPU and pass FILE as --benchmark, or give
+--step-ms, --batch-size and --gradient-mb. Use bandwidths measured by nccl-tests or the vendor's tools, not those of the
+data sheet. The model ignores slow data loading and stragglers, so a real cluster is slower.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ from .arguments import make_parser
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
     parser.add_argument('--benchmark', metavar='FILE', help='JSON of tools/benchmark.py --mode train')
-    parser.add_argument('--step-ms', type=float, help='time of a step on one GPU')
-    parser.add_argument('--batch-size', type=int, help='images in that step')
-    parser.add_argument('--gradient-mb', type=float, help='gradients, 4 bytes a parameter, in MB of 10^6 bytes')
+    parser.add_argument('--step-ms', type=float, help='time per step on one GPU')
+    parser.add_argument('--batch-size', type=int, help='images per step')
+    parser.add_argument('--gradient-mb', type=float, help='gradient size in MB (10^6 bytes), at 4 bytes per parameter')
     parser.add_argument(
-        '--backward-share', type=float, default=0.5, help='share of the step that hides the transfer of gradients'
+        '--backward-share',
+        type=float,
+        default=0.5,
+        help='fraction of the step that overlaps with all-reduce',
     )
     parser.add_argument('--gpus-per-node', type=int, default=8)
-    parser.add_argument('--node-gbytes', type=float, required=True, help='GB/s between GPUs of a node')
-    parser.add_argument('--network-gbits', type=float, required=True, help='Gbit/s of the network of a node')
-    parser.add_argument('--latency-us', type=float, required=True, help='microseconds of an empty message')
+    parser.add_argument('--node-gbytes', type=float, required=True, help='bandwidth between GPUs of a node, GB/s')
+    parser.add_argument('--network-gbits', type=float, required=True, help='network bandwidth of a node, Gbit/s')
+    parser.add_argument('--latency-us', type=float, required=True, help='latency of an empty message, microseconds')
     parser.add_argument('--max-gpus', type=int, default=1024)
     parser.add_argument('--json', metavar='FILE', help='write the model to this file')
-    parser.add_argument('--plot', metavar='FILE', help='draw it into this PNG')
+    parser.add_argument('--plot', metavar='FILE', help='plot it to this PNG')
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
-    """Parse, compute, print the curves, and write what was asked for."""
+    """Parse, compute, print the curves, and write the requested files."""
     from mogacore.analysis.scaling import SATURATED, Cluster, Training, draw_scaling, saturation, scale
     from mogacore.files import write_json
 
@@ -63,10 +66,10 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
 
 
 def measurements(args: argparse.Namespace) -> tuple[float, int, float, str]:
-    """Seconds of a step, its images, bytes of the gradients, and words on the machine, from a file or from flags.
+    """Seconds per step, images per step, gradient bytes and the machine's name, from a file or from flags.
 
     Raises:
-        UserError: If flags are missing, or the file is no benchmark of training steps.
+        UserError: If flags are missing, or the file is not a benchmark of training steps.
     """
     from mogacore.analysis.scaling import read_benchmark
     from mogacore.errors import UserError
@@ -75,5 +78,5 @@ def measurements(args: argparse.Namespace) -> tuple[float, int, float, str]:
         step_s, batch_size, gradient_bytes, machine = read_benchmark(args.benchmark)
         return step_s, batch_size, gradient_bytes, f', {machine}'
     if None in (args.step_ms, args.batch_size, args.gradient_mb):
-        raise UserError('give --benchmark FILE, or all of --step-ms, --batch-size and --gradient-mb')
+        raise UserError('step time missing: give --benchmark FILE, or all of --step-ms, --batch-size and --gradient-mb')
     return args.step_ms / 1e3, args.batch_size, args.gradient_mb * 1e6, ''

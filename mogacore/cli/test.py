@@ -1,4 +1,4 @@
-"""Test a weight file with any config of configs/."""
+"""Test a weight file with any config."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
     parser.add_argument('config', help='config, by path or short name')
     parser.add_argument('checkpoint', help='weight file; every key must fit the model')
-    parser.add_argument('--work-dir', help='folder of the logs; default: work_dirs/CONFIG_NAME')
+    parser.add_argument('--work-dir', help='folder for logs; default: work_dirs/CONFIG_NAME')
     parser.add_argument('--out', help='write the metrics to this JSON file')
-    parser.add_argument('--show-dir', help='draw the predictions into this folder')
-    parser.add_argument('--tta', action='store_true', help='average over several views of each image')
+    parser.add_argument('--show-dir', help='folder for drawings of the predictions')
+    parser.add_argument(
+        '--tta', action='store_true', help='test-time augmentation: average several views of each image'
+    )
     add_run_arguments(parser)
 
 

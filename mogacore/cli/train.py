@@ -1,4 +1,4 @@
-"""Train any model of configs/ on one core, one GPU, or many."""
+"""Train any config on one CPU core, one GPU, or many."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .arguments import add_run_arguments, make_parser
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
-    parser.add_argument('config', help='config, e.g. classification/moganet-xtiny_digits, or the path of a file')
-    parser.add_argument('--work-dir', help='folder of logs and checkpoints; default: work_dirs/CONFIG_NAME')
+    parser.add_argument('config', help='config, by path or short name, e.g. classification/moganet-xtiny_digits')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/CONFIG_NAME')
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -19,10 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision (bfloat16 where possible)')
     parser.add_argument(
-        '--auto-scale-lr', action='store_true', help='scale the learning rate from the recipe batch to the real one'
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate from the recipe's batch size to the real one",
     )
-    parser.add_argument('--seed', type=int, help="seed of the run; default: the config's randomness.seed")
-    parser.add_argument('--dry-run', action='store_true', help='check config, flags and model, and stop: needs no data')
+    parser.add_argument('--seed', type=int, help="random seed; default: the config's randomness.seed")
+    parser.add_argument('--dry-run', action='store_true', help='check config, flags and model without data, then exit')
     add_run_arguments(parser)
 
 

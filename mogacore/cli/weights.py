@@ -1,4 +1,4 @@
-"""List published weight files by name, or fetch them for mogacore://NAME."""
+"""List published weight files by name, or download them for mogacore://NAME."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .arguments import make_parser
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
-    parser.add_argument('names', nargs='*', metavar='NAME', help='name or pattern such as "retinanet_*" to list')
-    parser.add_argument('--fetch', action='store_true', help='fetch them; only then is the network used')
-    parser.add_argument('--folder', help="folder to fetch into; default: torch's cache")
+    parser.add_argument('names', nargs='*', metavar='NAME', help='name or pattern, e.g. "retinanet_*"; default: all')
+    parser.add_argument('--fetch', action='store_true', help='download them; without this flag no network is used')
+    parser.add_argument('--folder', help="download folder; default: torch's cache")
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
-    """Parse, fetch if asked for, and print a line per file."""
+    """Parse, download if requested, and print one line per file."""
     from mogacore.checkpoint import cached_path, fetch, official_address, recorded
     from mogacore.published import official_weights
 
@@ -29,11 +29,11 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     found = {name: url for name, url in addresses.items() if not args.names}
     for pattern in args.names:
         matching = {name: url for name, url in addresses.items() if fnmatchcase(name, pattern)}
-        found |= matching or {pattern: official_address(pattern)}  # whose error names the nearest
+        found |= matching or {pattern: official_address(pattern)}  # its error suggests the nearest names
     for name, url in found.items():
         if args.fetch:
             path = fetch(url, args.folder)
             print(f'{name}: {path}, sha256 {recorded(path)}')
         else:
             path = cached_path(url, args.folder)
-            print(f'{name}: {url}' + (f' (here: {path})' if path.exists() else ''))
+            print(f'{name}: {url}' + (f' (cached: {path})' if path.exists() else ''))

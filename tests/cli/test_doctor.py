@@ -22,7 +22,7 @@ DOCTOR = ROOT / 'tools' / 'doctor.py'
 
 
 def packages(folder, *requirements, files=('{name}/__init__.py',)):
-    """Metadata as pip leaves it in ``folder`` for 'name==version' each."""
+    """Metadata that pip would write to ``folder`` for each 'name==version'."""
     for requirement in requirements:
         name, version = requirement.split('==')
         info = folder / f'{name.replace("-", "_")}-{version}.dist-info'
@@ -50,16 +50,16 @@ def test_pinned_environment_has_no_conflict(tmp_path):
         (['mmdet==3.3.0', 'onedl-mmdetection==3.5.1'], 'both install mmdet', 'onedl-mmdetection'),
         (['mmsegmentation==1.2.2', 'onedl_mmsegmentation==1.4.2'], 'both install mmseg', 'onedl-mmsegmentation'),
         (['mmpretrain==1.2.0', 'onedl-mmpretrain==1.3.6'], 'both install mmpretrain', 'onedl-mmpretrain'),
-        (['opencv-python==4.11.0.86', 'opencv-python-headless==4.11.0.86'], 'all install cv2', 'python-headless'),
+        (['opencv-python==4.11.0.86', 'opencv-python-headless==4.11.0.86'], 'all .* install cv2', 'python-headless'),
         (['torch==2.13.0+cpu', 'torchvision==0.28.0+cpu'], 'torchvision::nms does not exist', 'torch torchvision'),
-        (['torch==2.11.0', 'torchvision==0.25.0'], 'goes with torchvision 0.26', 'torch torchvision'),
+        (['torch==2.11.0', 'torchvision==0.25.0'], 'needs torchvision 0.26', 'torch torchvision'),
         (['torch==2.3.1'], 'needs torch >= 2.4', 'torch'),
         (['numpy==2.1.0', 'xtcocotools==1.14.3'], 'fails on numpy 2', 'faster-coco-eval'),
         (['torch==2.6.0', 'mmengine==0.10.7'], 'cannot load ordinary checkpoints', 'onedl-mmengine'),
         (['setuptools==82.0.1'], 'no pkg_resources', 'setuptools'),
     ],
 )  # fmt: skip
-def test_each_known_conflict_is_reported_with_its_remedy(tmp_path, installed, detail, advice):
+def test_each_known_conflict_is_reported_with_its_fix(tmp_path, installed, detail, advice):
     findings = [f for f in find_conflicts(packages(tmp_path, *installed)) if re.search(detail, f.detail)]
     assert len(findings) == 1
     assert findings[0].status == FAIL
@@ -86,25 +86,25 @@ def test_mmcv_conflicts_with_nothing_compiled_or_not(tmp_path, extension):
     assert find_conflicts(packages(tmp_path, 'onedl-mmcv==2.3.6', files=('mmcv/__init__.py', *extension))) == []
 
 
-def test_distributions_are_told_apart(tmp_path):
+def test_original_and_fork_are_distinguished(tmp_path):
     found = packages(tmp_path, 'mmdet==3.3.0', 'onedl-mmengine==0.10.12')
     assert describe('mmdet', found) == 'mmdet 3.3.0 (original)'
     assert describe('mmengine', found) == 'onedl-mmengine 0.10.12 (OneDL)'
     assert describe('mmseg', found) == ''
 
 
-def test_what_an_uninstall_left_behind_is_passed_over(tmp_path):
+def test_leftovers_of_an_uninstall_are_skipped(tmp_path):
     (tmp_path / 'gone-1.0.dist-info').mkdir()
     assert packages(tmp_path) == {}
 
 
-def test_a_crash_or_an_exception_stays_in_its_probe():
+def test_crash_or_exception_is_confined_to_its_probe():
     assert run_probe('import os; os.abort()') == (False, 'crashed with signal 6')
     assert run_probe('raise OSError("no libGL")') == (False, 'OSError: no libGL')
     assert run_probe('print("first"); print("last")') == (True, 'last')
 
 
-def test_table_says_what_to_do_below_what_fails():
+def test_table_shows_the_fix_below_each_failure():
     table = format_table([
         Finding('torch', OK, 'torch 2.11.0'),
         Finding('mmcv', FAIL, 'onedl-mmcv 2.3.6 (OneDL)', 'no _ext', 'compile it'),
@@ -133,7 +133,7 @@ def test_exit_status_and_json_agree_on_the_real_environment():
     assert all(finding['advice'] for finding in report['findings'] if finding['status'] != OK)
 
 
-def test_doctor_runs_where_nothing_is_installed():
+def test_doctor_runs_with_nothing_installed():
     done = doctor('--json', python_options=['-I', '-S'])
     findings = {finding['name']: finding for finding in json.loads(done.stdout)['findings']}
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""The command mogacore, and that tools/ are the same functions."""
+"""The command mogacore, and that tools/ run the same functions."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ from mogacore.cli import main as command
 from mogacore.version import __version__
 
 TOOLS = sorted(path.name for path in (ROOT / 'tools').glob('*.py'))
-# Tools whose function is not the main of a module of their name.
+# Tools that do not run the main of the module with their name.
 RENAMED = {
     'convert_checkpoint': ('convert', 'main'),
     'make_digits': ('data', 'digits'),
@@ -41,7 +41,7 @@ def test_no_subcommand_shows_the_help(capsys):
     assert 'receptive-field' in capsys.readouterr().out
 
 
-def test_version_is_that_of_the_package(capsys):
+def test_version_equals_that_of_the_package(capsys):
     assert call('--version') == 0
     assert capsys.readouterr().out == f'mogacore {__version__}\n'
 
@@ -71,7 +71,7 @@ def test_every_subcommand_has_help_under_its_name(name, capsys):
 
 
 @pytest.mark.parametrize('name', ['digits', 'hands'])
-def test_each_data_set_has_help_of_its_own(name, capsys):
+def test_each_data_set_has_separate_help(name, capsys):
     assert call('data', name, '--help') == 0
     assert f'usage: mogacore data {name} ' in capsys.readouterr().out
 
@@ -113,7 +113,7 @@ def test_tool_and_subcommand_print_the_same(capsys, monkeypatch):
 
 def test_user_error_of_a_subcommand_is_one_line_and_code_2(capsys):
     assert call('complexity', 'classification/none') == 2
-    assert capsys.readouterr().err.startswith('error: config classification/none is not there')
+    assert capsys.readouterr().err.startswith('error: config classification/none not found')
 
 
 def test_package_runs_as_a_module(tmp_path):

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 @pytest.fixture
 def queue(tmp_path):
-    """Calls sbatch_train.sh with these configs."""
+    """Function that calls sbatch_train.sh with the given configs."""
     (tmp_path / 'sbatch').write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / 'sbatch').chmod(0o755)
     env = {**os.environ, 'PATH': f'{tmp_path}:/usr/bin:/bin', 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT)}
@@ -24,15 +24,15 @@ def queue(tmp_path):
     return call
 
 
-def test_queued_training_takes_short_names(queue):
+def test_sbatch_train_accepts_short_names(queue):
     done = queue('classification/moganet-xtiny_digits pose/td-hm_moganet-xtiny_digits')
     assert done.returncode == 0, done.stderr
     assert '--array=0-1' in done.stdout
     assert 'classification/moganet-xtiny_digits pose/td-hm_moganet-xtiny_digits' in done.stdout
 
 
-def test_queued_training_refuses_a_wrong_name_in_one_line(queue):
+def test_sbatch_train_rejects_a_wrong_name_in_one_line(queue):
     done = queue('classification/moganet-xtiny_digits classification/moganet-xtiny_digit')
     assert done.returncode == 2 and done.stdout == ''
     (line,) = done.stderr.splitlines()
-    assert line.startswith('error: config classification/moganet-xtiny_digit is not there: did you mean classification')
+    assert line.startswith('error: config classification/moganet-xtiny_digit not found: did you mean classification')

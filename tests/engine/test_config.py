@@ -47,7 +47,7 @@ def test_broken_config_is_reported_in_one_line(tmp_path, content, message):
 
 
 def test_missing_config_is_told(tmp_path):
-    with pytest.raises(UserError, match=r'none\.py is not there'):
+    with pytest.raises(UserError, match=r'none\.py not found'):
         load_config(tmp_path / 'none.py')
 
 
