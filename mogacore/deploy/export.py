@@ -140,7 +140,7 @@ def _as_tuple(out: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:
     # torch.export treats a dimension of size 1 as constant.
-    example = images if len(images) > 1 else images.repeat(2, 1, 1, 1)
+    example = images if len(images) > 1 else torch.cat([images, images])
     torch.onnx.export(
         model,
         (example,),
@@ -156,8 +156,8 @@ def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:
 def _write_openvino(model: nn.Module, path: Path, images: Tensor) -> None:
     import openvino
 
-    shape = [-1, *images.shape[1:]]
-    network = openvino.convert_model(model, example_input=images, input=[('x', shape)])
+    shape = openvino.PartialShape([-1, *images.shape[1:]])
+    network = openvino.convert_model(model, example_input=images, input=[shape])
     openvino.save_model(network, path, compress_to_fp16=False)
 
 

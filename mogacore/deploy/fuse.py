@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from itertools import pairwise
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mogacore.errors import UserError
-from mogacore.models.layers import MogaBlock, PatchEmbed
+from mogacore.models.layers import MogaBlock, PatchEmbed, StemPatchEmbed
 from mogacore.models.moganet import MogaNet
-from mogacore.models.untouched import is_untouched
+from mogacore.models.untouched import has_hooks, is_untouched
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+NORM_FORWARDS = (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
 SMALLEST_SCALE = 1e-12  # the folding divides by the scale of a norm, which may be 0
 
 
@@ -38,13 +40,18 @@ def fuse(model: nn.Module) -> nn.Module:
         A copy in eval mode with the same classes, without gradients. Its state dict does not contain the norms.
 
     Raises:
-        UserError: If a Moga block has a norm other than BatchNorm, or was modified by a hook, an adapter, a replaced
-            part or one of the paper's ablations.
+        UserError: If a MogaNet or Moga block has a norm other than BatchNorm, shares a parameter between blocks, or was
+            modified by a hook, an adapter, a replaced part or one of the paper's ablations; or if the folded weights
+            overflow, as those of a norm with a scale of 0 do in float16.
     """
-    if not all(is_untouched(m) for m in model.modules() if isinstance(m, MogaBlock)):
-        raise UserError(
-            'a Moga block with a hook, an adapter or a replaced part (an ablation) cannot be fused: remove or merge it'
-        )
+    blocks = [m for m in model.modules() if isinstance(m, MogaBlock)]
+    if not all(is_untouched(block) for block in blocks):
+        raise _modified('Moga block')
+    if not all(_is_untouched_embedding(m) for m in model.modules() if isinstance(m, (PatchEmbed, StemPatchEmbed))):
+        raise _modified('patch embedding')
+    parameters = [id(p) for block in blocks for _, p in block.named_parameters(remove_duplicate=False)]
+    if len(set(parameters)) < len(parameters):
+        raise UserError('Moga blocks that share a parameter cannot be fused: copy it')
     model = deepcopy(model).eval().requires_grad_(False)
     for module in model.modules():
         _fold_into_convolutions(module)
@@ -58,6 +65,43 @@ def fuse(model: nn.Module) -> nn.Module:
     return model
 
 
+def _is_patched(module: nn.Module) -> bool:
+    return has_hooks(module) or 'forward' in module.__dict__
+
+
+def _modified(part: str) -> UserError:
+    return UserError(
+        f'a {part} with a hook, an adapter or a replaced part (an ablation) cannot be fused: remove or merge it'
+    )
+
+
+def _unsuitable(norm: nn.Module) -> UserError:
+    return UserError(
+        f'a MogaNet with {type(norm).__name__} cannot be fused: use BatchNorm with running statistics and no hook'
+    )
+
+
+def _is_untouched_embedding(embed: PatchEmbed | StemPatchEmbed) -> bool:
+    last = embed.projection if isinstance(embed, PatchEmbed) else embed.projection[3]
+    return type(last) is nn.Conv2d and not any(map(_is_patched, embed.modules()))
+
+
+def _is_convolution(conv: nn.Module) -> bool:
+    """Whether ``conv`` is torch's convolution or mmcv's, which adds support for empty maps to old versions of torch."""
+    is_known = type(conv) in CONVOLUTIONS or type(conv).__module__ == 'mmcv.cnn.bricks.wrappers'
+    return is_known and isinstance(conv, CONVOLUTIONS) and not _is_patched(conv)
+
+
+def _is_batch_norm(norm: nn.Module) -> TypeGuard[_BatchNorm]:
+    """Whether ``norm`` computes what BatchNorm does in eval mode with running statistics."""
+    return (
+        isinstance(norm, _BatchNorm)
+        and type(norm).forward in NORM_FORWARDS
+        and norm.running_mean is not None
+        and not _is_patched(norm)
+    )
+
+
 def _fold_into_convolutions(module: nn.Module) -> None:
     """Fold each BatchNorm of a sequence, a patch embedding or mmcv's ConvModule into the convolution before it."""
     pairs: list[tuple[str, str]]
@@ -66,13 +110,13 @@ def _fold_into_convolutions(module: nn.Module) -> None:
     elif hasattr(module, 'norm_name') and hasattr(module, 'conv'):
         in_order = getattr(module, 'order', ('conv', 'norm', 'act'))[:2] == ('conv', 'norm')
         pairs = [('conv', str(module.norm_name))] if in_order and module.with_norm else []
-    elif isinstance(module, nn.Sequential):
+    elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
         pairs = list(pairwise(name for name, _ in module.named_children()))
     else:
         pairs = []
     for first, second in pairs:
         conv, norm = getattr(module, first), getattr(module, second)
-        if isinstance(conv, CONVOLUTIONS) and isinstance(norm, _BatchNorm):
+        if _is_convolution(conv) and _is_batch_norm(norm):
             setattr(module, first, fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d)))
             setattr(module, second, nn.Identity())
 
@@ -81,9 +125,14 @@ def _fold_stage(backbone: MogaNet, i: int) -> None:
     if isinstance(getattr(backbone, f'norm{i}'), nn.Identity):  # already fused
         return
     patch_embed, blocks = getattr(backbone, f'patch_embed{i}'), getattr(backbone, f'blocks{i}')
+    if isinstance(patch_embed, PatchEmbed):
+        entry, norm = patch_embed.projection, patch_embed.norm
+    else:
+        entry, norm = patch_embed.projection[3:]
+    if not isinstance(norm, nn.Identity):  # not folded
+        raise _unsuitable(norm)
     scale, shift = affine(getattr(backbone, f'norm{i}'))
     scale = _away_from_zero(scale)
-    entry = patch_embed.projection if isinstance(patch_embed, PatchEmbed) else patch_embed.projection[3]
     weight, bias = _double(entry)
     _set(entry, weight * _rows(scale), bias * scale)
     for block in blocks:
@@ -128,11 +177,15 @@ def affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Scale a and shift c, (C,) in float64, of a BatchNorm in eval mode: ``a x + c``.
 
     Raises:
-        UserError: If the norm is not a BatchNorm with running statistics.
+        UserError: If the norm is not a BatchNorm with running statistics, or has a hook.
     """
-    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
-        raise UserError(f'a MogaNet with {type(norm).__name__} cannot be fused: use BatchNorm with running statistics')
-    scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
+    if not _is_batch_norm(norm):
+        raise _unsuitable(norm)
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = torch.rsqrt(norm.running_var.double() + norm.eps)
+    if not norm.affine:
+        return scale, -norm.running_mean.double() * scale
+    scale = scale * norm.weight.double()
     return scale, norm.bias.double() - norm.running_mean.double() * scale
 
 
@@ -160,3 +213,5 @@ def _set(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
     assert conv.bias is not None
     conv.weight.copy_(weight)
     conv.bias.copy_(bias)
+    if not weight.is_meta and not (conv.weight.isfinite().all() and conv.bias.isfinite().all()):
+        raise UserError(f'folding the norms overflows {conv.weight.dtype}: use float32')

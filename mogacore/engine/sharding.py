@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
-from mogacore.models.accelerated import run_block
+from mogacore.models.accelerated import is_enabled, run_block
 from mogacore.models.layers import MogaBlock
 from mogacore.models.untouched import is_untouched
 
@@ -45,9 +45,10 @@ class ShardedStrategy(FSDPStrategy):
         super().__init__(model_wrapper=defaults | (model_wrapper or {}), **kwargs)
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        # FSDP calls each block itself and replaces its parameters, so the accelerated form is chosen beforehand.
+        # FSDP calls each block itself and replaces its parameters, so the accelerated form is chosen beforehand, except
+        # with dropout, which it does not apply.
         for block in model.modules():
-            if isinstance(block, MogaBlock) and is_untouched(block):
+            if is_enabled() and isinstance(block, MogaBlock) and is_untouched(block) and block.mlp.drop.p == 0:
                 block.forward = partial(run_block, block)  # type: ignore[method-assign]  # only for this instance
         return super()._wrap_model(model)
 

@@ -22,12 +22,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd import forward_ad
+from torch.autograd.function import Function
+
+from mogacore.errors import UserError
 
 from .layers import ChannelAggregationFFN, MogaBlock, MultiOrderDWConv, MultiOrderGatedAggregation, autocast_off
 from .untouched import is_untouched
@@ -35,42 +38,46 @@ from .untouched import is_untouched
 aten = torch.ops.aten
 
 CACHED_ELEMENTS = 2**21  # of an intermediate map: 8 MiB in fp32, about the last-level cache of a CPU core
+SMALLEST_UNIT = 2.0**-14  # of a layer scale, which may be 0; the smallest normal number in fp16
 LARGEST_KERNEL = 64  # oneDNN is fast for convolutions whose kernel is a map of up to this size
 
-_is_enabled = os.environ.get('MOGACORE_ACCELERATED', '1') != '0'
+# What turns acceleration off: one entry for the environment variable, one for each active :func:`disabled`. The entries
+# hold for all threads: one may run a backward pass or a replica of the model for another.
+_disablers = ['environment'] if os.environ.get('MOGACORE_ACCELERATED') == '0' else []
 
 
 @contextmanager
 def disabled() -> Iterator[None]:
     """Context in which every block runs as defined in layers.py, and maps keep the layout of the input."""
-    global _is_enabled
-    before, _is_enabled = _is_enabled, False
+    _disablers.append('context')
     try:
         yield
     finally:
-        _is_enabled = before
+        _disablers.pop()
 
 
 def is_enabled() -> bool:
-    """Whether acceleration is on."""
-    return _is_enabled
+    """Whether acceleration is on; not in forward-mode differentiation and transforms of torch.func (vmap, grad ...)."""
+    if torch.compiler.is_compiling():
+        return not _disablers
+    return not (_disablers or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0)
 
 
 def select(block: nn.Module) -> Callable[[Tensor], Tensor]:
     """The function to run for ``block``: its accelerated form if that computes the same, otherwise the block itself."""
-    if _is_enabled and is_untouched(block) and not (block.mlp.drop.training and block.mlp.drop.p > 0):
+    if is_enabled() and is_untouched(block) and not (block.mlp.drop.training and block.mlp.drop.p > 0):
         return partial(run_block, block)
     return block
 
 
 def fast_layout(x: Tensor) -> Tensor:
     """``x``, (B, C, H, W), in the fastest layout: channels_last unless acceleration is off."""
-    return channels_last(x) if _is_enabled else x
+    return channels_last(x) if is_enabled() else x
 
 
 def run_block(block: MogaBlock, x: Tensor) -> Tensor:
     """The accelerated form of an untouched block; (B, C, H, W) to the same shape."""
-    if not (torch.is_grad_enabled() or block.training or is_traced()):
+    if not (torch.is_grad_enabled() or _is_dropping(block) or is_traced()):
         return _infer_block(block, x)
     u = block.norm1(x)
     keep, scale, unit = _residual_factors(block, x, block.layer_scale_1)
@@ -82,7 +89,10 @@ def run_block(block: MogaBlock, x: Tensor) -> Tensor:
 
 
 def _infer_block(block: MogaBlock, x: Tensor) -> Tensor:
-    """:func:`run_block` in eval mode without gradients: in place, and with scales applied to maps, not to weights."""
+    """:func:`run_block` without gradients or drop path: in place, and with scales applied to maps, not to weights.
+
+    ``x`` and the inputs and outputs of the norms are not modified, since hooks on the norms may keep them.
+    """
     attn, scale = block.attn, block.layer_scale_1.to(x.dtype)
     u = block.norm1(x)
     p = attn.proj_1(u)
@@ -94,7 +104,12 @@ def _infer_block(block: MogaBlock, x: Tensor) -> Tensor:
     else:
         out = attn.proj_2(F.silu(gate, inplace=True).mul_(F.silu(value, inplace=True)))
     x = torch.addcmul(x, out.to(x.dtype), scale).addcmul_(u.to(x.dtype), scale)
-    return x.addcmul_(_channel_aggregation(block.mlp, block.norm2(x)).to(x.dtype), block.layer_scale_2.to(x.dtype))
+    out = _channel_aggregation(block.mlp, block.norm2(x)).to(x.dtype)
+    return torch.addcmul(x, out, block.layer_scale_2.to(x.dtype))
+
+
+def _is_dropping(block: MogaBlock) -> bool:
+    return block.drop_path.training and block.drop_path.drop_prob > 0
 
 
 def _residual_factors(block: MogaBlock, x: Tensor, layer_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,9 +118,8 @@ def _residual_factors(block: MogaBlock, x: Tensor, layer_scale: Tensor) -> tuple
     The weights of the branch are multiplied by the layer scale divided by its maximum, and the map by that maximum:
     with the small initial layer scales, fp16 weights would underflow.
     """
-    unit = layer_scale.detach().abs().amax().clamp(min=torch.finfo(layer_scale.dtype).tiny).to(x.dtype)
-    is_dropping = block.training and block.drop_path.drop_prob > 0
-    keep = block.drop_path(x.new_ones(x.shape[0] if is_dropping else 1, 1, 1, 1))
+    unit = layer_scale.detach().abs().amax().clamp(min=SMALLEST_UNIT).to(x.dtype)
+    keep = block.drop_path(x.new_ones(x.shape[0] if _is_dropping(block) else 1, 1, 1, 1))
     return keep, layer_scale / unit, unit
 
 
@@ -174,15 +188,17 @@ def _channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor, scale: Tensor | 
         common = F.gelu(F.conv2d(h, mlp.decompose.weight, mlp.decompose.bias))  # (B, 1, H, W)
         return torch.addcmul(F.conv2d(h, weight, bias), common, common_weight.to(h.dtype), value=-1)
     parameters = (*_parameters(mlp.fc1), *_parameters(mlp.dwconv), weight, bias, *_parameters(mlp.decompose))
-    return ChannelAggregation.apply(*cast_as_autocast(x, *parameters, common_weight))
+    inputs = cast_as_autocast(x, *parameters, common_weight)
+    return ChannelAggregation.apply(*inputs) if torch.is_grad_enabled() else ChannelAggregation.forward(None, *inputs)
 
 
 def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors, converted to the data type that autocast, if enabled, uses for convolutions."""
+    """The tensors, converted to the data type that autocast, if enabled, uses for convolutions; it keeps float64."""
     device = tensors[0].device.type
     if device == 'meta' or not torch.is_autocast_enabled(device):
         return tensors
-    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors)
 
 
 def is_exported() -> bool:
@@ -204,7 +220,7 @@ def channels_last(x: Tensor) -> Tensor:
     """
     x = x.contiguous(memory_format=torch.channels_last)
     if not is_exported() and x.shape[1] == 1:
-        x = x.reshape(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)
+        x = x.reshape(x.shape[0], *x.shape[2:], 1).permute(0, 3, 1, 2)
     return x
 
 
@@ -244,7 +260,7 @@ def depthwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor, dilation: i
     size, (b, c, h, w) = weight.shape[-1], x.shape
     padding = dilation * (size // 2)
     is_fast = x.device.type == 'cpu' and x.dtype == torch.float32
-    if not is_fast or size < 5 or max(h, w) > LARGEST_KERNEL:
+    if not is_fast or size < 5 or max(h, w) > LARGEST_KERNEL or b == 0:
         return aten.convolution_backward(
             grad, x, weight, [c], [1, 1], [padding] * 2, [dilation] * 2, False, [0, 0], c, [True] * 3
         )
@@ -278,6 +294,25 @@ def chunk_size(x: Tensor, channels: int) -> int:
     return max(1, min(len(x), CACHED_ELEMENTS // (channels * x.shape[2] * x.shape[3])))
 
 
+def first_derivative(backward: Callable) -> Callable:
+    """Decorator for a backward pass that cannot be differentiated again, and whose data types autocast may not change.
+
+    torch's ``once_differentiable`` would return wrong second derivatives if the incoming gradient is a constant.
+    """
+
+    @wraps(backward)
+    def run(ctx, *grads: Tensor):
+        if torch.is_grad_enabled():
+            raise UserError(
+                'second derivatives (create_graph=True) through an accelerated Moga block are not supported: compute '
+                'the forward pass in mogacore.models.accelerated.disabled()'
+            )
+        with autocast_off(grads[0].device.type):
+            return backward(ctx, *grads)
+
+    return run
+
+
 class DepthwiseConv(Function):
     """:func:`depthwise_conv` with the gradients of :func:`depthwise_conv_backward`."""
 
@@ -288,7 +323,7 @@ class DepthwiseConv(Function):
         return depthwise_conv(x, weight, bias, dilation)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
         return *depthwise_conv_backward(grad, x, weight, ctx.dilation), None
@@ -303,7 +338,7 @@ class GatedProjection(Function):
         return F.conv2d(F.silu(gate).mul_(F.silu(value)), weight, bias)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx, grad: Tensor):
         gate, value, weight = ctx.saved_tensors
         silu_gate, silu_value = F.silu(gate), F.silu(value)
@@ -326,7 +361,7 @@ class GateAndContext(Function):
         return F.conv2d(s, gate_weight, gate_bias), depthwise_conv(s, dw_weight, dw_bias, dilation)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx, grad_gate: Tensor, grad_context: Tensor):
         p, gate_weight, dw_weight = ctx.saved_tensors
         s = F.silu(p)
@@ -359,21 +394,25 @@ class ChannelAggregation(Function):
     ) -> Tensor:
         parts = x.split(chunk_size(x, len(fc1_weight)))
         outs, ds = [], []
+        maps: tuple[Tensor, ...] = ()
+        is_stored = ctx is not None and len(parts) == 1  # ctx is None without gradients
         for part in parts:
             y = F.conv2d(part, fc1_weight, fc1_bias)
             z = depthwise_conv(y, dw_weight, dw_bias)
-            h = F.gelu(z)
+            if is_stored:
+                maps = y, z
+            h = F.gelu(z) if is_stored else aten.gelu_(z)
+            del y, z  # free the widest maps as early as possible
             d = F.conv2d(h, decompose_weight, decompose_bias)
             outs.append(F.conv2d(h, weight, bias).addcmul_(F.gelu(d), common_weight, value=-1))
             ds.append(d)
-        maps = (y, z) if len(parts) == 1 else ()
-        ctx.save_for_backward(
-            x, fc1_weight, fc1_bias, dw_weight, dw_bias, weight, decompose_weight, common_weight, torch.cat(ds), *maps
-        )
+        if ctx is not None:
+            tensors = (x, fc1_weight, fc1_bias, dw_weight, dw_bias, weight, decompose_weight, common_weight)
+            ctx.save_for_backward(*tensors, torch.cat(ds), *maps)
         return torch.cat(outs) if len(parts) > 1 else outs[0]
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx, grad: Tensor):
         x, fc1_weight, fc1_bias, dw_weight, dw_bias, weight, decompose_weight, common_weight, d, *maps = (
             ctx.saved_tensors
@@ -392,7 +431,7 @@ class ChannelAggregation(Function):
             h = F.gelu(z)
             grad_h, *grads_out = pointwise_conv_backward(part_grad, h, weight)
             grad_decompose = torch.tensordot(part_grad_d, h, ([0, 2, 3], [0, 2, 3])).view_as(decompose_weight)
-            del h  # free the widest maps as early as possible
+            del h
             grad_h.addcmul_(part_grad_d, decompose_weight)
             grad_z = aten.gelu_backward.grad_input(grad_h, z, grad_input=grad_h)
             grad_y, *grads_dw = depthwise_conv_backward(grad_z, y, dw_weight)

@@ -16,7 +16,8 @@ class FrozenRunningStats:
     """
 
     def __init__(self, module: nn.Module):
-        self.norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        norms = (m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+        self.norms = [norm for norm in norms if norm.num_batches_tracked is not None]
 
     def __enter__(self):
         self.saved = [(norm.momentum, norm.get_buffer('num_batches_tracked').clone()) for norm in self.norms]

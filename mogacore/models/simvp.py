@@ -368,12 +368,15 @@ class SimVP(BaseModel):
         num_samples, num_frames = x.shape[:2]
         frames = accelerated.fast_layout(x.flatten(0, 1))
         # Only the translator mixes frames. Encoder and decoder process chunks of frames whose maps fit into the cache.
-        in_chunks = accelerated.is_enabled() and not accelerated.is_traced()
-        size = accelerated.chunk_size(frames, self.spatial_dims) if in_chunks else len(frames)
-        encoded = [self.enc(part) for part in frames.split(size)]
+        parts, size = [frames], None
+        if accelerated.is_enabled() and not accelerated.is_traced():
+            size = accelerated.chunk_size(frames, self.spatial_dims)
+            parts = frames.split(size)
+        encoded = [self.enc(part) for part in parts]
         maps = torch.cat([part for part, _ in encoded])
-        stacked = accelerated.fast_layout(maps.reshape(num_samples, -1, *maps.shape[2:]))  # (B, T * D, h, w)
-        maps = accelerated.fast_layout(self.hid(stacked).reshape(maps.shape))
+        stacked = maps.reshape(num_samples, num_frames * maps.shape[1], *maps.shape[2:])  # (B, T * D, h, w)
+        maps = accelerated.fast_layout(self.hid(accelerated.fast_layout(stacked)).reshape(maps.shape))
         skips = [skip for _, skip in encoded]
-        frames = torch.cat([self.dec(*pair) for pair in zip(maps.split(size), skips, strict=True)])
+        parts = maps.split(size) if size else [maps]
+        frames = torch.cat([self.dec(*pair) for pair in zip(parts, skips, strict=True)])
         return frames.unflatten(0, (num_samples, num_frames)).contiguous()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeGuard, TypeVar
 
 from torch import nn
@@ -19,22 +18,20 @@ from .layers import (
 
 M = TypeVar('M', bound=nn.Module)
 
-# The original forward function of each class, to detect a patched class.
-FORWARDS: dict[type[nn.Module], Callable] = {
-    cls: cls.forward
-    for cls in (
-        MogaBlock,
-        MultiOrderGatedAggregation,
-        MultiOrderDWConv,
-        ChannelAggregationFFN,
-        ElementScale,
-        DropPath,
-        nn.Conv2d,
-        nn.SiLU,
-        nn.GELU,
-        nn.Dropout,
-    )
+# The methods that compute the output of each class, to detect a patched class or instance.
+METHODS: dict[type[nn.Module], tuple[str, ...]] = {
+    MogaBlock: ('forward',),
+    MultiOrderGatedAggregation: ('forward', 'decompose', 'aggregate'),
+    MultiOrderDWConv: ('forward',),
+    ChannelAggregationFFN: ('forward', 'mix'),
+    ElementScale: ('forward',),
+    DropPath: ('forward',),
+    nn.Conv2d: ('forward', '_conv_forward'),
+    nn.SiLU: ('forward',),
+    nn.GELU: ('forward',),
+    nn.Dropout: ('forward',),
 }
+ORIGINALS = [(cls, name, getattr(cls, name)) for cls, names in METHODS.items() for name in names]
 GLOBAL_HOOKS = (
     torch_module._global_forward_hooks,
     torch_module._global_forward_pre_hooks,
@@ -51,20 +48,29 @@ def is_untouched(block: nn.Module) -> TypeGuard[MogaBlock]:
     them.
     """
     # Runs for every block in every pass. Reading the dicts of the modules is three times as fast as attribute access.
-    if any(GLOBAL_HOOKS) or not _is_original(block, MogaBlock):
+    if any(GLOBAL_HOOKS) or any(getattr(cls, name) is not original for cls, name, original in ORIGINALS):
+        return False
+    if not _is_original(block, MogaBlock):
         return False
     children = block._modules
     attn, mlp, drop_path = children['attn'], children['mlp'], children['drop_path']
     if not (_is_original(attn, MultiOrderGatedAggregation) and _is_original(mlp, ChannelAggregationFFN)):
         return False
     in_attn, in_mlp = attn._modules, mlp._modules
-    value, act = in_attn['value'], in_mlp['act']
+    value, act, decompose = in_attn['value'], in_mlp['act'], in_mlp['decompose']
     return (
         _is_original(value, MultiOrderDWConv)
-        and all(_is_pointwise(in_attn[name]) for name in ('proj_1', 'gate', 'proj_2'))
-        and all(_is_depthwise(value._modules[name]) for name in ('DW_conv0', 'DW_conv1', 'DW_conv2'))
+        and _is_pointwise(in_attn['proj_1'])
+        and _is_pointwise(in_attn['gate'])
+        and _is_pointwise(in_attn['proj_2'])
+        and _is_depthwise(value._modules['DW_conv0'])
+        and _is_depthwise(value._modules['DW_conv1'])
+        and _is_depthwise(value._modules['DW_conv2'])
         and _is_pointwise(value._modules['PW_conv'])
-        and all(_is_pointwise(in_mlp[name]) for name in ('fc1', 'decompose', 'fc2'))
+        and _is_pointwise(in_mlp['fc1'])
+        and _is_pointwise(in_mlp['fc2'])
+        and _is_pointwise(decompose)
+        and decompose.out_channels == 1
         and _is_depthwise(in_mlp['dwconv'])
         and _is_scale(in_attn['sigma'])
         and _is_scale(in_mlp['sigma'])
@@ -76,17 +82,24 @@ def is_untouched(block: nn.Module) -> TypeGuard[MogaBlock]:
     )
 
 
-def _is_original(module: nn.Module | None, cls: type[M]) -> TypeGuard[M]:
-    if module is None or type(module) is not cls:
-        return False
+def has_hooks(module: nn.Module) -> bool:
+    """Whether ``module`` has a hook; pruning and the older weight and spectral norm are hooks, too."""
     state = module.__dict__
-    return cls.forward is FORWARDS[cls] and not (
+    return bool(
         state['_forward_hooks']
         or state['_forward_pre_hooks']
         or state['_backward_hooks']
         or state['_backward_pre_hooks']
-        or 'forward' in state
-    )  # fmt: skip
+    )
+
+
+def _is_original(module: nn.Module | None, cls: type[M]) -> TypeGuard[M]:
+    if module is None or type(module) is not cls or has_hooks(module):
+        return False
+    for name in METHODS[cls]:  # noqa: SIM110  # a generator would be slower
+        if name in module.__dict__:
+            return False
+    return True
 
 
 def _is_scale(module: nn.Module | None) -> bool:
@@ -105,7 +118,7 @@ def _is_convolution(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
     )
 
 
-def _is_pointwise(conv: nn.Module | None) -> bool:
+def _is_pointwise(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
     return _is_convolution(conv) and conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
 
 

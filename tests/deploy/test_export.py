@@ -10,7 +10,7 @@ from mogacore.deploy import export as export_module
 from mogacore.deploy.export import PACKAGES, READERS, export, load_network, load_runtime
 from mogacore.engine.config import build_model
 from mogacore.errors import UserError
-from mogacore.models import MogaNet
+from mogacore.models import MogaNet, SimVP
 
 
 @pytest.fixture
@@ -31,6 +31,17 @@ def test_exported_file_equals_the_network_at_any_batch_size(kind, name, model, t
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
         for ours, theirs in zip(load_runtime(model, kind, images)(more), model(more), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('kind', ['onnx', 'openvino'])
+def test_a_video_predictor_runs_at_any_batch_size(kind):
+    for package in PACKAGES[kind]:
+        pytest.importorskip(package)
+    with torch.no_grad():
+        model = fill_by_name(SimVP(3, spatial_dims=8, temporal_dims=16, temporal_depth=3)).eval()
+        run = load_runtime(model, kind, torch.rand(1, 3, 1, 16, 24))
+        videos = torch.rand(3, 3, 1, 16, 24)
+        torch.testing.assert_close(run(videos), model(videos), rtol=1e-3, atol=1e-4)
 
 
 def test_a_file_with_different_outputs_is_not_written(model, tmp_path, monkeypatch):

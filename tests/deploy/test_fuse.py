@@ -4,7 +4,7 @@ from conftest import ROOT, TINY_ARCH, fill_by_name
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import prune, weight_norm
 
 import mogacore.registry  # noqa: F401, registers our classes
 from mogacore import create_model
@@ -80,6 +80,85 @@ def test_a_modified_block_is_refused():
         fuse(model)
 
 
+class Limited(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x).tanh()
+
+
+class LimitedConv(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x).tanh()
+
+
+def limit(module, args, out):
+    return out.tanh()
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda m: prune.l1_unstructured(m.patch_embed1.projection[0], 'weight', 0.5),
+        lambda m: weight_norm(m.patch_embed2.projection),
+        lambda m: setattr(m.patch_embed2, 'projection', LimitedConv(8, 16, 3, stride=2, padding=1)),
+        lambda m: setattr(m.patch_embed2, 'norm', Limited(16)),
+        lambda m: setattr(m.blocks2[0], 'norm1', Limited(16)),
+        lambda m: setattr(m, 'norm2', Limited(16)),
+        lambda m: setattr(m.norm2, 'forward', torch.tanh),
+        lambda m: setattr(m.patch_embed1.projection[0], 'forward', torch.tanh),
+        lambda m: m.patch_embed2.register_forward_hook(limit),
+        lambda m: m.patch_embed2.norm.register_forward_hook(limit),
+        lambda m: m.blocks2[0].norm2.register_forward_hook(limit),
+        lambda m: m.norm2.register_forward_hook(limit),
+        lambda m: setattr(m.blocks3[1].attn, 'gate', m.blocks3[0].attn.gate),
+        lambda m: setattr(m.blocks3[1].mlp.fc1, 'weight', m.blocks3[0].mlp.fc1.weight),
+        lambda m: m.blocks3.__setitem__(1, m.blocks3[0]),
+    ],
+)
+@pytest.mark.filterwarnings('ignore')
+def test_whatever_the_folding_would_lose_is_refused(change):
+    model = filled(MogaNet(TINY_ARCH))
+    change(model)
+    with pytest.raises(UserError, match='cannot be fused'):
+        fuse(model)
+
+
+def test_a_modified_convolution_or_norm_outside_the_backbone_is_left_as_it_is():
+    class Taps(nn.Sequential):
+        def forward(self, x):
+            return self[0](x) + self[1](self[0](x))
+
+    model = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),
+        nn.Sequential(LimitedConv(4, 4, 3), nn.BatchNorm2d(4)),
+        nn.Sequential(nn.Conv2d(4, 4, 3), Limited(4)),
+        nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+        nn.Sequential(prune.l1_unstructured(nn.Conv2d(4, 4, 3), 'weight', 0.5), nn.BatchNorm2d(4)),
+        Taps(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
+    )
+    model, x = filled(model), torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        model(x)  # torch cannot copy a pruned weight with a gradient
+    fused = fuse(model)
+    assert [isinstance(part[1], nn.Identity) for part in fused] == [True] + 5 * [False]
+    torch.testing.assert_close(fused(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_without_parameters_is_folded_and_one_without_statistics_is_refused():
+    model, x = filled(MogaNet(TINY_ARCH, norm_cfg=dict(type='BN', affine=False))), torch.randn(1, 3, 32, 32)
+    for folded, expected in zip(fuse(model)(x), model(x), strict=True):
+        torch.testing.assert_close(folded, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match='use BatchNorm with running statistics'):
+        fuse(MogaNet(TINY_ARCH, norm_cfg=dict(type='BN', track_running_stats=False)))
+
+
+def test_an_overflow_in_half_precision_is_refused():
+    model = filled(MogaNet(TINY_ARCH))
+    with torch.no_grad():
+        model.blocks2[0].norm1.weight[0] = 0
+    with pytest.raises(UserError, match=r'overflows torch.float16: use float32'):
+        fuse(model.half())
+
+
 @pytest.mark.parametrize('name', ['moganet_xtiny', 'moganet_small'])
 def test_logits_are_equal_and_no_norm_is_left(name):
     model = filled(create_model(name))
@@ -149,6 +228,14 @@ def test_fused_network_exports():
     exported = torch.export.export(fused, (images,)).module()
     for ours, theirs in zip(exported(images), fused(images), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_a_video_predictor_exports_with_any_batch_size():
+    fused = fuse(filled(SimVP(3, spatial_dims=8, temporal_dims=16, temporal_depth=3)))
+    shapes = {'inputs': {0: torch.export.Dim('batch')}}
+    exported = torch.export.export(fused, (torch.rand(2, 3, 1, 16, 24),), dynamic_shapes=shapes).module()
+    video = torch.rand(5, 3, 1, 16, 24)
+    torch.testing.assert_close(exported(video), fused(video), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('translator', ['MogaNet', 'gSTA'])

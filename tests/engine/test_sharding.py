@@ -2,19 +2,24 @@
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing as mp
 from conftest import ROOT, TINY_ARCH, free_ports
+from mmengine._strategy import FSDPStrategy
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from mogacore.checkpoint import read
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.runner import train
+from mogacore.engine.sharding import ShardedStrategy
 from mogacore.errors import UserError
+from mogacore.models import MogaNet, accelerated
+from mogacore.models.layers import MogaBlock
 
 pytest.importorskip('mmpretrain')
 SHARDED = {'strategy.type': 'ShardedStrategy'}
@@ -122,3 +127,14 @@ def test_unsupported_sharding_is_reported(trained, monkeypatch, launcher, hooks,
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
         train('config.py', work_dir='refused', launcher=launcher, cfg_options=SHARDED | {'custom_hooks': hooks})
+
+
+@pytest.mark.parametrize('drop_rate, is_off', [(0.0, False), (0.5, False), (0.0, True)])
+def test_blocks_keep_their_dropout_and_acceleration_stays_off(drop_rate, is_off, monkeypatch):
+    """The accelerated form, which has no dropout, is chosen before FSDP wraps the model."""
+    monkeypatch.setattr(FSDPStrategy, '_wrap_model', lambda self, model: model)
+    model = MogaNet(TINY_ARCH, drop_rate=drop_rate)
+    with accelerated.disabled() if is_off else nullcontext():
+        ShardedStrategy()._wrap_model(model)
+    is_replaced = ['forward' in m.__dict__ for m in model.modules() if isinstance(m, MogaBlock)]
+    assert is_replaced == 5 * [drop_rate == 0 and not is_off]

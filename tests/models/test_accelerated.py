@@ -1,11 +1,15 @@
 """Values and gradients compared with autograd on the formulas."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import TINY_ARCH, fill_by_name
+from torch import nn
 from torch.autograd import gradcheck
 
-from mogacore.models import accelerated
+from mogacore.models import MogaNet, accelerated
 from mogacore.models.accelerated import (
     ChannelAggregation,
     DepthwiseConv,
@@ -15,6 +19,7 @@ from mogacore.models.accelerated import (
     chunk_size,
     depthwise_conv,
 )
+from mogacore.models.layers import MogaBlock
 
 
 def leaves(shapes):
@@ -93,6 +98,97 @@ def test_only_required_maps_are_stored(name):
         function.apply(*inputs)
     others = [tuple(x.shape) for x in kept if x.data_ptr() not in own]
     assert others == ([(2, 1, 4, 5), (2, 6, 4, 5), (2, 6, 4, 5)] if function is ChannelAggregation else [])
+
+
+def two_forms(model, x, **autocast):
+    """Outputs and gradients of the accelerated form and of the plain one."""
+    results = []
+    for context in (nullcontext(), accelerated.disabled()):
+        model.zero_grad()
+        with context, torch.autocast('cpu', **autocast) if autocast else nullcontext():
+            torch.manual_seed(0)
+            out = model(x)[0]
+        out.float().square().sum().backward()
+        results.append((out.detach(), {name: p.grad for name, p in model.named_parameters()}))
+    return results
+
+
+def network(**settings):
+    return fill_by_name(MogaNet(TINY_ARCH, out_indices=(3,), **settings))
+
+
+@pytest.mark.parametrize('dtype', [None, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('value', [0.0, 1e-9, 1e-30])
+def test_tiny_layer_scales_neither_overflow_nor_lose_their_gradient(value, dtype):
+    model = network().eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if 'layer_scale' in name:
+                p.fill_(value)
+    autocast = dict(dtype=dtype) if dtype else {}
+    (out, grads), (expected, expected_grads) = two_forms(model, torch.randn(2, 3, 32, 32), **autocast)
+    tolerance = 0.1 if dtype else 1e-4
+    torch.testing.assert_close(out.float(), expected.float(), rtol=tolerance, atol=tolerance)
+    for name, grad in grads.items():
+        if 'layer_scale' in name:
+            largest = expected_grads[name].abs().max().item()
+            torch.testing.assert_close(grad, expected_grads[name], rtol=0, atol=tolerance * largest)
+
+
+def test_autocast_keeps_double_precision():
+    (out, _), (expected, _) = two_forms(
+        network().eval().double(), torch.randn(1, 3, 32, 32).double(), dtype=torch.bfloat16
+    )
+    torch.testing.assert_close(out, expected)
+
+
+def test_a_backward_pass_inside_autocast_computes_the_same_gradients():
+    model, x = network().eval(), torch.randn(1, 3, 32, 32)
+    found = []
+    for context in (nullcontext(), torch.autocast('cpu', dtype=torch.bfloat16)):
+        model.zero_grad()
+        out = model(x)[0].square().sum()
+        with context:
+            out.backward()
+        found.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_an_empty_batch_has_gradients_of_zero():
+    model = network().eval()
+    out = model(torch.randn(0, 3, 64, 64))[0]
+    out.sum().backward()
+    assert out.shape == (0, 32, 2, 2)
+    assert all(p.grad.count_nonzero() == 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize('is_grad_enabled', [True, False])
+def test_drop_path_drops_whenever_it_is_in_training_mode(is_grad_enabled):
+    """Monte Carlo estimates of uncertainty sample drop path in a network that is otherwise in eval mode."""
+    block, x = fill_by_name(MogaBlock(16, drop_path_rate=0.5)).eval(), torch.randn(16, 16, 8, 8)
+    block.drop_path.train()
+    with torch.set_grad_enabled(is_grad_enabled):
+        torch.manual_seed(0)
+        out = accelerated.select(block)(x)
+        torch.manual_seed(0)
+        torch.testing.assert_close(out, block(x), rtol=1e-4, atol=1e-5)
+    assert 0 < (out == x).flatten(1).all(1).sum() < 16  # samples without both branches
+
+
+@pytest.mark.parametrize('norm', ['norm1', 'norm2'])
+@pytest.mark.parametrize('is_fused', [False, True])
+def test_maps_that_hooks_on_norms_keep_are_not_modified(norm, is_fused):
+    block, kept = fill_by_name(MogaBlock(16)).eval(), []
+    if is_fused:
+        setattr(block, norm, nn.Identity())
+    x = torch.randn(2, 16, 8, 8)
+    keep = lambda module, args, out=None: kept.extend((z, z.clone()) for z in (*args, out) if z is not None)  # noqa: E731
+    block.get_submodule(norm).register_forward_pre_hook(keep)
+    block.get_submodule(norm).register_forward_hook(keep)
+    before = x.clone()
+    with torch.no_grad():
+        accelerated.select(block)(x)
+    assert len(kept) == 3 and all(torch.equal(now, then) for now, then in kept) and torch.equal(x, before)
 
 
 @pytest.mark.parametrize('images, parts', [(5, [2, 2, 1]), (2, [2]), (1, [1])])

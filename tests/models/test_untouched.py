@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from copy import deepcopy
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mmengine.model.utils import revert_sync_batchnorm
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune, weight_norm
 
+from mogacore.errors import UserError
 from mogacore.models import MogaNet, MogaNetClassifier, SimVP, accelerated
 from mogacore.models.layers import MogaBlock
 from mogacore.models.untouched import is_untouched
@@ -67,9 +69,10 @@ def test_every_kind_of_hook_on_every_module_is_detected(name, kind):
     assert is_untouched(made)
 
 
-def test_global_hooks_are_detected():
+@pytest.mark.parametrize('kind', ['forward', 'forward_pre', 'full_backward', 'full_backward_pre'])
+def test_global_hooks_are_detected(kind):
     made = block()
-    handle = nn.modules.module.register_module_forward_hook(lambda *args: None)
+    handle = getattr(nn.modules.module, f'register_module_{kind}_hook')(lambda *args: None)
     assert not is_untouched(made)
     handle.remove()
     assert is_untouched(made)
@@ -154,6 +157,11 @@ class Louder(nn.Conv2d):
         lambda m: setattr(m.mlp, 'act', nn.GELU(approximate='tanh')),
         lambda m: setattr(m.mlp, 'dwconv', nn.Conv2d(64, 64, (3, 5), padding=(1, 2), groups=64)),
         lambda m: setattr(m, 'drop_path', nn.Dropout2d(0.0)),
+        lambda m: setattr(m.mlp, 'decompose', nn.Conv2d(64, 64, 1)),
+        lambda m: setattr(m.attn, 'decompose', lambda p: p),
+        lambda m: setattr(m.attn, 'aggregate', lambda gate, value: gate * value),
+        lambda m: setattr(m.mlp, 'mix', lambda h: 2 * h),
+        lambda m: setattr(m.mlp.dwconv, '_conv_forward', lambda x, weight, bias: 2 * x),
         lambda m: setattr(m.mlp, 'forward', lambda x: 2 * x),
         lambda m: setattr(m.mlp.fc1, 'forward', lambda x: torch.zeros(1, 64, 8, 8)),
     ],
@@ -172,6 +180,66 @@ def test_replaced_parts_and_patched_forwards_take_effect(change):
     assert before[0].shape[1] == after[0].shape[1] and made(x).shape[1] == 16
 
 
+def depthwise(channels=64, kernel_size=3, padding=1, **settings):
+    return nn.Conv2d(channels, channels, kernel_size, padding=padding, groups=channels, **settings)
+
+
+@pytest.mark.parametrize(
+    'name, conv',
+    [
+        ('attn.gate', nn.Conv2d(16, 16, 1, stride=2)),
+        ('attn.proj_1', nn.Conv2d(16, 16, 3)),
+        ('attn.proj_2', nn.Conv2d(16, 16, 1, padding=1)),
+        ('attn.value.PW_conv', nn.Conv2d(16, 16, 1, groups=2)),
+        ('mlp.dwconv', depthwise(stride=2)),
+        ('mlp.dwconv', depthwise(padding=0)),
+        ('mlp.dwconv', depthwise(kernel_size=4, padding=2)),
+        ('mlp.dwconv', depthwise(kernel_size=(3, 5))),
+        ('mlp.dwconv', depthwise(dilation=(1, 2))),
+        ('attn.value.DW_conv0', depthwise(16, dilation=2)),
+    ],
+    ids=str,
+)
+def test_a_convolution_with_other_settings_is_detected(name, conv):
+    made = block()
+    assert is_untouched(made)
+    made.set_submodule(name, conv)
+    assert not is_untouched(made)
+
+
+class Quantized(torch.Tensor):
+    """A weight with its own arithmetic."""
+
+
+PARAMETERS = [name for name, _ in MogaBlock(16).named_parameters() if name.startswith(('attn', 'mlp'))]
+
+
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_a_parameter_of_another_type_is_detected(name):
+    made = block()
+    module, _, key = name.rpartition('.')
+    value = made.get_parameter(name).detach()
+    setattr(made.get_submodule(module), key, nn.Parameter(value.as_subclass(Quantized)))
+    assert not is_untouched(made)
+    setattr(made.get_submodule(module), key, nn.Parameter(value))
+    assert is_untouched(made)
+
+
+@pytest.mark.parametrize(
+    'module, method',
+    [
+        ('attn', 'decompose'), ('attn', 'aggregate'), ('attn.value', 'forward'), ('attn.sigma', 'forward'),
+        ('mlp', 'mix'), ('mlp.fc1', '_conv_forward'), ('mlp.act', 'forward'), ('', 'forward'),
+    ],
+)  # fmt: skip
+def test_patched_methods_of_a_class_are_detected(module, method, monkeypatch):
+    made = block()
+    cls = type(made.get_submodule(module))
+    original = getattr(cls, method)
+    monkeypatch.setattr(cls, method, lambda self, *args: 2 * original(self, *args))
+    assert not is_untouched(made)
+
+
 def test_a_patched_class_takes_effect(monkeypatch):
     made, x = block(), torch.randn(1, 16, 8, 8)
     monkeypatch.setattr(type(made.attn), 'forward', lambda self, x: torch.zeros_like(x))
@@ -181,7 +249,6 @@ def test_a_patched_class_takes_effect(monkeypatch):
 
 
 def test_parameters_passed_to_functional_call_are_used():
-    made, x = block(), torch.randn(1, 16, 8, 8)
     model = MogaNet(TINY_ARCH).eval()
     parameters = {name: p.detach() * 1.1 for name, p in model.named_parameters()}
     images = torch.randn(1, 3, 32, 32)
@@ -191,11 +258,51 @@ def test_parameters_passed_to_functional_call_are_used():
             p.copy_(parameters[name])
     for ours, theirs in zip(out, model(images), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
-    # Forward-mode derivatives, which the accelerated form lacks.
-    grads = torch.func.jacfwd(lambda s: torch.func.functional_call(made, {'layer_scale_1': s}, (x,)).sum())(
-        made.layer_scale_1.detach()
-    )
-    assert grads.abs().sum() > 0
+
+
+class OneMap(nn.Module):
+    """The last map of a network in eval mode, as the selected form computes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = fill_by_name(MogaNet(TINY_ARCH, out_indices=(3,))).double().eval()
+
+    def forward(self, x):
+        return self.network(x)[0]
+
+
+@pytest.mark.parametrize('is_grad_enabled', [True, False])
+def test_transforms_of_torch_func_work(is_grad_enabled):
+    """Gradients agree with autograd, forward-mode derivatives with gradients, vmap with a loop."""
+    model, x = OneMap(), torch.randn(2, 3, 32, 48, dtype=torch.double)
+    name = 'network.blocks2.0.layer_scale_1'  # not a parameter of a convolution
+    scale = model.get_parameter(name)
+
+    def run(scale, x):
+        return torch.func.functional_call(model, {name: scale}, (x,))
+
+    expected = torch.autograd.grad(model(x).square().sum(), scale)[0]
+    scale = scale.detach()
+    with torch.set_grad_enabled(is_grad_enabled):
+        grad = torch.func.grad(lambda scale: run(scale, x).square().sum())(scale)
+        torch.testing.assert_close(grad, expected)
+        out, tangent = torch.func.jvp(lambda scale: run(scale, x).square().sum(), (scale,), (scale,))
+        torch.testing.assert_close(tangent, (expected * scale).sum())
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(scale, scale)
+            out = torch.autograd.forward_ad.unpack_dual(run(dual, x).square().sum())
+        torch.testing.assert_close(out.tangent, (expected * scale).sum())
+        torch.testing.assert_close(torch.func.vmap(lambda image: model(image[None])[0])(x), model(x))
+    assert accelerated.is_enabled()
+
+
+def test_second_derivatives_are_refused_unless_acceleration_is_off():
+    """Also if the first incoming gradient is a constant, for which torch would return wrong second derivatives."""
+    model, x = OneMap().requires_grad_(False), torch.randn(1, 3, 32, 32, dtype=torch.double, requires_grad=True)
+    with pytest.raises(UserError, match=r'second derivatives .*accelerated.disabled\(\)'):
+        torch.autograd.grad(model(x).sum(), x, create_graph=True)
+    with accelerated.disabled():
+        assert torch.autograd.gradgradcheck(lambda x: model(x).sum(), (x,), fast_mode=True)
 
 
 def test_dropout_in_the_feed_forward_network_turns_acceleration_off_only_in_training():
@@ -242,6 +349,30 @@ def test_acceleration_can_be_turned_off_and_on():
             raise KeyError
         assert accelerated.select(made) is made
     assert accelerated.select(made) is not made
+
+
+def test_acceleration_is_off_for_as_long_as_a_thread_needs_it():
+    first_is_inside, second_is_inside, first_left, seen = Event(), Event(), Event(), []
+
+    def first():
+        with accelerated.disabled():
+            first_is_inside.set()
+            second_is_inside.wait(10)
+        first_left.set()
+
+    def second():
+        first_is_inside.wait(10)
+        with accelerated.disabled():
+            second_is_inside.set()
+            first_left.wait(10)
+            seen.append(accelerated.is_enabled())
+
+    threads = [Thread(target=first), Thread(target=second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [False] and accelerated.is_enabled()
 
 
 def test_the_environment_variable_turns_acceleration_off():
