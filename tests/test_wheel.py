@@ -91,7 +91,7 @@ def test_wheel_uses_data_and_work_dirs_of_the_current_folder(site, tmp_path):
     (site / 'mogacore' / '.mim' / 'data' / 'digits' / 'classification').mkdir(parents=True, exist_ok=True)
     done = mogacore(site, 'train', CONFIG, '--dry-run', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert 'into work_dirs/moganet-xtiny_digits' in done.stdout
+    assert 'work dir work_dirs/moganet-xtiny_digits' in done.stdout
     assert 'data folder data/digits/classification is missing' in done.stdout and 'mogacore data digits' in done.stdout
     done = mogacore(site, 'data', 'digits', '--parts', 'classification', cwd=tmp_path)
     assert done.stdout.startswith('data/digits/classification: '), done.stderr

@@ -106,7 +106,7 @@ def _gate_of(stem: str) -> str:
 
 
 def _yaml(content: dict) -> str:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     text = yaml.safe_dump(content, sort_keys=False, width=200)
     return f'# Written by "python tools/reproduce.py --write" from mogacore/published/results.csv.\n{text}'

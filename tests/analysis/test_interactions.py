@@ -172,9 +172,9 @@ def test_masked_scores_are_those_of_images_masked_by_hand():
     kept = np.random.default_rng(0).random((11, 9)) < 0.5
     masked = image.repeat(11, 1, 1, 1)
     edges = (slice(0, 3), slice(3, 6), slice(6, 8))
-    for hidden, cells in zip(masked, kept, strict=True):
+    for masked_image, cells in zip(masked, kept, strict=True):
         for cell in np.flatnonzero(~cells):
-            hidden[:, edges[cell // 3], edges[cell % 3]] = 0
+            masked_image[:, edges[cell // 3], edges[cell % 3]] = 0
     found = MaskedScores(network, image, 1, 3, batch_size=4)(kept)
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(found), score(network(masked), 1), rtol=1e-4, atol=1e-5)
@@ -415,12 +415,12 @@ def test_tool_compares_models_on_data_of_a_config(tmp_path, capsys, monkeypatch)
 
     write_digits(tmp_path / 'data' / 'digits', parts=('classification',))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'grey.py').write_text(f"_base_ = '{ROOT}/configs/classification/moganet-xtiny_digits.py'")
-    (tmp_path / 'colour.py').write_text(
+    (tmp_path / 'gray.py').write_text(f"_base_ = '{ROOT}/configs/classification/moganet-xtiny_digits.py'")
+    (tmp_path / 'color.py').write_text(
         f"_base_ = '{ROOT}/configs/classification/moganet-xtiny_digits.py'\n"
         "test_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]))"
     )
-    options = ['--data', 'colour.py', '--selection', 'any', '--images', '1', '--pairs', '1', '--contexts', '1']
+    options = ['--data', 'color.py', '--selection', 'any', '--images', '1', '--pairs', '1', '--contexts', '1']
     models = ['torchvision:mobilenet_v3_small', 'XT=moganet_xtiny']
     tool = str(ROOT / 'tools' / 'interactions.py')
 
@@ -435,11 +435,11 @@ def test_tool_compares_models_on_data_of_a_config(tmp_path, capsys, monkeypatch)
     report = json.loads((tmp_path / 'out' / 'interactions.json').read_text())
     assert list(report['models']) == ['torchvision:mobilenet_v3_small', 'XT'] and 'XT' in printed.out
     assert report['settings']['files'][0].endswith('.png')
-    code, printed = run_tool('grey.py')
+    code, printed = run_tool('gray.py')
     assert code == 2 and 'needs trained weights' in printed.err
     code, printed = run_tool('moganet_xtiny')
     assert code == 2 and '--data CONFIG' in printed.err
     code, printed = run_tool('moganet_huge', *options)
     assert code == 2 and "model 'moganet_huge' is unknown" in printed.err
-    code, printed = run_tool('torchvision:mobilenet_v3_small', *options, '--data', 'grey.py')
+    code, printed = run_tool('torchvision:mobilenet_v3_small', *options, '--data', 'gray.py')
     assert code == 2 and 'does not accept images of (1, 32, 32)' in printed.err

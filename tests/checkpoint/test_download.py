@@ -182,7 +182,7 @@ def test_init_cfg_accepts_the_same_names_and_uses_the_plain_set(zoo, name, monke
 
 def test_official_needs_a_published_size():
     model = MogaNet(TINY_ARCH, init_cfg=dict(type='Pretrained', checkpoint='official'))
-    with pytest.raises(UserError, match='give arch by name'):
+    with pytest.raises(UserError, match='set arch to the name of a size'):
         model.init_weights()
 
 

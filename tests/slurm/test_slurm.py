@@ -258,7 +258,7 @@ def test_reproduce_submits_a_missing_row_and_finds_its_result(cluster, project):
     name = 'moganet-xtiny_8xb128_in1k-224'
     assert output.startswith(f'{name}: Submitted batch job')
     job = output.split()[-1]
-    assert reproduce(*submission) == f'{name}: is queued already\n'
+    assert reproduce(*submission) == f'{name}: already queued\n'
     cluster.call('scontrol', 'release', job)
     cluster.wait_for_state(job, ('COMPLETED', 'FAILED'), 200)
     log = (project / 'work_dirs' / name / f'slurm-{job}.log').read_text()
