@@ -32,6 +32,7 @@ from torch.autograd.function import Function
 
 from mogacore.errors import UserError
 
+from .convolutions import depthwise_conv, depthwise_conv_backward, is_exported, is_traced
 from .layers import ChannelAggregationFFN, MogaBlock, MultiOrderDWConv, MultiOrderGatedAggregation, autocast_off
 from .untouched import is_untouched
 
@@ -39,7 +40,6 @@ aten = torch.ops.aten
 
 CACHED_ELEMENTS = 2**21  # of an intermediate map: 8 MiB in fp32, about the last-level cache of a CPU core
 SMALLEST_UNIT = 2.0**-14  # of a layer scale, which may be 0; the smallest normal number in fp16
-LARGEST_KERNEL = 64  # oneDNN is fast for convolutions whose kernel is a map of up to this size
 
 # What turns acceleration off: one entry for the environment variable, one for each active :func:`disabled`. The entries
 # hold for all threads: one may run a backward pass or a replica of the model for another.
@@ -77,6 +77,8 @@ def fast_layout(x: Tensor) -> Tensor:
 
 def run_block(block: MogaBlock, x: Tensor) -> Tensor:
     """The accelerated form of an untouched block; (B, C, H, W) to the same shape."""
+    if is_traced() and not block.training:
+        return _infer_traced(block, x)
     if not (torch.is_grad_enabled() or _is_dropping(block) or is_traced()):
         return _infer_block(block, x)
     u = block.norm1(x)
@@ -108,6 +110,15 @@ def _infer_block(block: MogaBlock, x: Tensor) -> Tensor:
     return torch.addcmul(x, out, block.layer_scale_2.to(x.dtype))
 
 
+def _infer_traced(block: MogaBlock, x: Tensor) -> Tensor:
+    """:func:`run_block` in eval mode under torch.compile or export: scales are applied to weights, which these fold."""
+    scale = block.layer_scale_1
+    u = block.norm1(x)
+    skip = x * (1 + scale) if u is x else torch.addcmul(x, u.to(x.dtype), scale.to(x.dtype))
+    x = skip + _gated_aggregation(block.attn, u, scale)
+    return x + _channel_aggregation(block.mlp, block.norm2(x), block.layer_scale_2)
+
+
 def _is_dropping(block: MogaBlock) -> bool:
     return block.drop_path.training and block.drop_path.drop_prob > 0
 
@@ -133,8 +144,8 @@ def _gated_aggregation(attn: MultiOrderGatedAggregation, x: Tensor, scale: Tenso
     """The branch without its skip connection, multiplied by ``scale`` (1, C, 1, 1)."""
     sigma = attn.sigma.scale.view(-1, 1, 1, 1)  # for the output channels
     weight, value = attn.proj_1.weight, attn.value
-    mean = F.conv2d(x.mean((2, 3), keepdim=True), weight * sigma)  # (B, C, 1, 1)
-    p = F.conv2d(x, weight * (1 + sigma), attn.proj_1.bias) - mean
+    mean = F.conv2d(x.mean((2, 3), keepdim=True), weight * -sigma)  # (B, C, 1, 1)
+    p = F.conv2d(x, weight * (1 + sigma), attn.proj_1.bias) + mean
     first = value.DW_conv0
     if is_traced():
         s = F.silu(p)
@@ -183,13 +194,15 @@ def _channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor, scale: Tensor | 
     with autocast_off(x.device.type):
         common_weight = (weight.flatten(1) @ sigma.flatten()).view(1, -1, 1, 1)
     weight = weight * (1 + sigma)
-    if is_traced():
+    if is_traced() and (is_exported() or mlp.training):
         h = F.gelu(_depthwise(mlp.dwconv, F.conv2d(x, mlp.fc1.weight, mlp.fc1.bias)))
         common = F.gelu(F.conv2d(h, mlp.decompose.weight, mlp.decompose.bias))  # (B, 1, H, W)
-        return torch.addcmul(F.conv2d(h, weight, bias), common, common_weight.to(h.dtype), value=-1)
+        return F.conv2d(h, weight, bias) + F.conv2d(common, -common_weight.view(-1, 1, 1, 1))
     parameters = (*_parameters(mlp.fc1), *_parameters(mlp.dwconv), weight, bias, *_parameters(mlp.decompose))
     inputs = cast_as_autocast(x, *parameters, common_weight)
-    return ChannelAggregation.apply(*inputs) if torch.is_grad_enabled() else ChannelAggregation.forward(None, *inputs)
+    if torch.is_grad_enabled() and not is_traced():
+        return ChannelAggregation.apply(*inputs)
+    return ChannelAggregation.forward(None, *inputs)
 
 
 def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -201,18 +214,6 @@ def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors)
 
 
-def is_exported() -> bool:
-    """Whether the network is being exported to another runtime."""
-    # torch.compiler.is_exporting() is also true inside torch.compile.
-    is_export = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
-    return is_export or torch.jit.is_tracing()
-
-
-def is_traced() -> bool:
-    """Whether the network runs under torch.compile or export, which optimize the plain formulas on their own."""
-    return torch.compiler.is_compiling() or is_exported()
-
-
 def channels_last(x: Tensor) -> Tensor:
     """``x``, (B, C, H, W), in torch.channels_last, the fastest layout for depth-wise and 1x1 convolutions.
 
@@ -222,53 +223,6 @@ def channels_last(x: Tensor) -> Tensor:
     if not is_exported() and x.shape[1] == 1:
         x = x.reshape(x.shape[0], *x.shape[2:], 1).permute(0, 3, 1, 2)
     return x
-
-
-def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> Tensor:
-    """Depth-wise convolution with stride 1 and "same" padding.
-
-    oneDNN, torch's library on CPUs, is slow for large dilations d. In that case, the map is split into d x d phases
-    (every d-th row and column), which a single convolution without dilation processes, and reassembled.
-
-    Args:
-        x: (B, C, H, W).
-        weight: (C, 1, K, K), K odd.
-        bias: (C,) or None.
-        dilation: Distance between kernel elements.
-    """
-    size, channels = weight.shape[-1], weight.shape[0]
-    if dilation < 3 or x.device.type != 'cpu' or is_exported():
-        return F.conv2d(x, weight, bias, 1, dilation * (size // 2), dilation, channels)
-    b, c, h, w = x.shape
-    rows, columns = -(-h // dilation), -(-w // dilation)
-    phases = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, columns * dilation - w, 0, rows * dilation - h))
-    phases = phases.reshape(b, rows, dilation, columns, dilation, c).permute(2, 4, 0, 1, 3, 5)
-    phases = phases.reshape(-1, rows, columns, c).permute(0, 3, 1, 2)
-    out = F.conv2d(phases, weight, bias, 1, size // 2, 1, c).permute(0, 2, 3, 1)
-    out = out.reshape(dilation, dilation, b, rows, columns, c).permute(2, 3, 0, 4, 1, 5)
-    out = out.reshape(b, rows * dilation, columns * dilation, c)[:, :h, :w]
-    return out.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-
-
-def depthwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor, dilation: int = 1) -> tuple[Tensor, ...]:
-    """Gradients of input, weight and bias of :func:`depthwise_conv`.
-
-    On a CPU, both run as forward convolutions, which are faster: the gradient of the input convolves ``grad`` with the
-    flipped kernel; the gradient of the weight convolves the input with ``grad`` as the kernel and the dilation as the
-    stride.
-    """
-    size, (b, c, h, w) = weight.shape[-1], x.shape
-    padding = dilation * (size // 2)
-    is_fast = x.device.type == 'cpu' and x.dtype == torch.float32
-    if not is_fast or size < 5 or max(h, w) > LARGEST_KERNEL or b == 0:
-        return aten.convolution_backward(
-            grad, x, weight, [c], [1, 1], [padding] * 2, [dilation] * 2, False, [0, 0], c, [True] * 3
-        )
-    # A single sample with the channels of all images.
-    images = x.permute(2, 3, 0, 1).reshape(1, h, w, b * c).permute(0, 3, 1, 2)
-    taps = F.conv2d(images, grad.reshape(b * c, 1, h, w), None, dilation, padding, 1, b * c)
-    grad_weight = taps.view(b, c, size, size).sum(0).unsqueeze(1)
-    return depthwise_conv(grad, weight.flip(2, 3), None, dilation), grad_weight, grad.sum((0, 2, 3))
 
 
 def pointwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TypeGuard, TypeVar
 
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.nn.modules import module as torch_module
 
 from .layers import (
@@ -32,6 +34,8 @@ METHODS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Dropout: ('forward',),
 }
 ORIGINALS = [(cls, name, getattr(cls, name)) for cls, names in METHODS.items() for name in names]
+# torch.export and torch.compile run a network with tensors of the last two types in place of its parameters.
+PARAMETERS = (nn.Parameter, FakeTensor, FunctionalTensor)
 GLOBAL_HOOKS = (
     torch_module._global_forward_hooks,
     torch_module._global_forward_pre_hooks,
@@ -103,7 +107,7 @@ def _is_original(module: nn.Module | None, cls: type[M]) -> TypeGuard[M]:
 
 
 def _is_scale(module: nn.Module | None) -> bool:
-    return _is_original(module, ElementScale) and type(module._parameters.get('scale')) is nn.Parameter
+    return _is_original(module, ElementScale) and type(module._parameters.get('scale')) in PARAMETERS
 
 
 def _is_convolution(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
@@ -111,8 +115,8 @@ def _is_convolution(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
         return False
     parameters = conv._parameters
     return (
-        type(parameters.get('weight')) is nn.Parameter
-        and type(parameters.get('bias')) is nn.Parameter
+        type(parameters.get('weight')) in PARAMETERS
+        and type(parameters.get('bias')) in PARAMETERS
         and conv.stride == (1, 1)
         and conv.padding_mode == 'zeros'
     )

@@ -4,6 +4,7 @@ import torch
 from conftest import DATA, TINY_ARCH, fill_by_name, golden_input
 from torch import nn
 
+from mogacore.deploy import fuse
 from mogacore.errors import UserError
 from mogacore.models import MogaNet, MogaNetClassifier
 from mogacore.models.layers import MogaBlock
@@ -314,6 +315,16 @@ def test_network_works_on_the_meta_device():
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
             assert [tuple(out.shape[1:]) for out in model(images)] == [(8, 16, 16), (16, 8, 8), (24, 4, 4), (32, 2, 2)]
+
+
+@pytest.mark.parametrize('is_fused', [False, True])
+def test_the_accelerated_form_is_exported(is_fused):
+    model = fill_by_name(MogaNet(TINY_ARCH)).eval()
+    program = torch.export.export(fuse(model) if is_fused else model, (torch.randn(2, 3, 64, 64),))
+    calls = [node.target for node in program.graph.nodes if node.op == 'call_function']
+    # In each block: proj_1 on the map and on its mean, gate, three depth-wise convolutions, PW_conv, proj_2,
+    # fc1, dwconv, decompose, fc2 on the map and on the common part. Two in the stem and three in the patch embeddings.
+    assert calls.count(torch.ops.aten.conv2d.default) == 13 * sum(TINY_ARCH['depths']) + 5
 
 
 def test_compiles_without_graph_breaks_and_exports():
