@@ -1,0 +1,92 @@
+"""Every number of every full-size config equals the one in the table of published recipes (tests/recipes)."""
+
+import numbers
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from mmengine.config import Config
+
+from mogacore.published.archs import ARCHS
+
+TABLES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / 'tests' / 'recipes').glob('*.yml'))}
+# Parts that change neither the trained weights nor the test result, or that repeat another part.
+UNRELATED = {
+    'default_hooks', 'env_cfg', 'input_shape', 'log_processor', 'randomness', 'test_pipeline', 'train_pipeline',
+    'tta_model', 'tta_pipeline', 'val_dataloader', 'val_evaluator', 'vis_backends', 'visualizer',
+}  # fmt: skip
+UNRELATED_KEYS = {'num_workers', 'persistent_workers', 'pin_memory', 'val_interval'}
+SMALL = re.compile('digits|fashion-mnist|moving-fashion|synthetic')
+
+
+def full_size_leaves(task):
+    paths = (ROOT / 'configs' / task).glob('**/*.py')
+    return {path.stem: path for path in paths if '_base_' not in path.parts and not SMALL.search(path.stem)}
+
+
+def is_value(value):
+    return isinstance(value, numbers.Number)
+
+
+def flatten(value, path=''):
+    """Pairs of path and value for every number, switch, and list of numbers in a config."""
+    if is_value(value):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key not in UNRELATED_KEYS:
+                yield from flatten(item, f'{path}.{key}' if path else key)
+    elif isinstance(value, (list, tuple)) and value:
+        if all(is_value(item) for item in value):
+            yield path, list(value)
+            return
+        seen = {}
+        for index, item in enumerate(value):
+            name = item.get('type', index) if isinstance(item, dict) else index
+            seen[name] = seen.get(name, 0) + 1
+            yield from flatten(item, f'{path}.{name}' + (f'#{seen[name]}' if seen[name] > 1 else ''))
+
+
+def values_of_config(path):
+    cfg = Config.fromfile(path, import_custom_modules=False).to_dict()
+    values = dict(flatten({key: value for key, value in cfg.items() if key not in UNRELATED}))
+    arch = cfg['model'].get('backbone', {}).get('arch')
+    if arch in ARCHS:  # the size decides where the config is silent
+        values.setdefault('model.backbone.drop_path_rate', ARCHS[arch]['drop_path_rate'])
+    return values
+
+
+def values_of_table(table, name):
+    leaf = table['leaves'][name]
+    parts = [table['blocks'][block] for block in leaf.get('blocks', [])] + [leaf]
+    values = {}
+    for part in parts:
+        values.update(part.get('values', {}))
+    return values
+
+
+@pytest.mark.parametrize('task', TABLES)
+def test_every_full_size_config_has_a_row(task):
+    assert set(TABLES[task]['leaves']) == set(full_size_leaves(task))
+
+
+@pytest.mark.parametrize('task', TABLES)
+def test_every_value_names_a_published_file_or_is_ours(task):
+    table = TABLES[task]
+    used = {block for leaf in table['leaves'].values() for block in leaf.get('blocks', [])}
+    assert used == set(table['blocks'])
+    for name, part in {**table['blocks'], **table['leaves']}.items():
+        if part.get('values'):
+            source, _, file = part['source'].partition(' ')
+            assert part['source'] == 'ours' or (source in table['sources'] and Path(file).suffix), (name, part['source'])
+
+
+@pytest.mark.parametrize('task, name', [(task, name) for task in TABLES for name in full_size_leaves(task)])
+def test_config_holds_the_published_numbers(task, name):
+    expected = values_of_table(TABLES[task], name)
+    absent = {key for key, value in expected.items() if value is None}
+    values = values_of_config(full_size_leaves(task)[name])
+    assert not [key for key in values if any(key == name or key.startswith(f'{name}.') for name in absent)]
+    assert values == {key: value for key, value in expected.items() if key not in absent}
