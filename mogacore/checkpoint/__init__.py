@@ -4,7 +4,7 @@ from .convert import convert, write
 from .download import cached_path, fetch, recorded, sha256
 from .load import CheckpointError, LoadReport, load, load_into, load_official, report_choice
 from .names import LAYOUTS, WeightSets, map_keys, to_layout, weight_sets
-from .schema import MalformedError, check_optimizer_state, check_training_state
+from .schema import MalformedError, check_optimizer_state, check_resume_parts
 from .sources import (
     SCHEME,
     check_source,
@@ -25,8 +25,8 @@ __all__ = [
     'WeightSets',
     'cached_path',
     'check_optimizer_state',
+    'check_resume_parts',
     'check_source',
-    'check_training_state',
     'convert',
     'fetch',
     'load',

@@ -44,7 +44,7 @@ def cached_path(url: str, folder: str | Path | None = None) -> Path:
     itself, where other tools download to, is used if its name contains its hash, as in ``name-1234abcd.pth``.
     """
     folder = Path(folder or cache_folder())
-    name = unquote(PurePosixPath(urlparse(url).path).name).replace('/', '_').strip('.') or 'weights'
+    name = re.sub(r'[^\w.+=@-]', '_', unquote(PurePosixPath(urlparse(url).path).name)).strip('.')[-200:] or 'weights'
     shared = folder / name
     if url in results.official_weights().values() or _contains_its_hash(shared):
         return shared

@@ -84,11 +84,11 @@ def weight_sets(container: dict) -> WeightSets:
         raw = map_names(container[RAW_KEY], lambda name: None if name == 'steps' else name)
         return WeightSets(kind, plain, True, _completed(_without_wrappers(raw), plain), strays)
     raw_buffers = {name: 'ema_' + name.replace('.', '_') for name in plain}
-    raw = {name: plain[buffer] for name, buffer in raw_buffers.items() if buffer in plain}
+    raw = OrderedDict((name, plain[buffer]) for name, buffer in raw_buffers.items() if buffer in plain)
     if raw:
         buffers = set(raw_buffers.values())
-        averaged = map_names(plain, lambda name: None if name in buffers else name)
-        return WeightSets(kind, averaged, True, averaged | raw, strays)
+        ema = map_names(plain, lambda name: None if name in buffers else name)
+        return WeightSets(kind, ema, True, OrderedDict(ema | raw), strays)
     return WeightSets(kind, plain, strays=strays)
 
 
@@ -97,7 +97,7 @@ def _averaged(container: dict) -> dict[str, Tensor] | None:
     for content in (*(container.get(key) for key in EMA_KEYS), container.get('ema')):
         levels = [content, *(content.get(key) for key in PLAIN_KEYS)] if isinstance(content, dict) else []
         for level in levels:
-            if is_state_dict(level):
+            if isinstance(level, dict) and is_state_dict(level):
                 return _without_wrappers(level)
     return None
 
@@ -159,9 +159,9 @@ def _without_partial_prefix(state_dict: dict[str, Tensor], model_keys: set[str])
     """
     for prefix in (*_PREFIXES, *_PREFIXES):  # each may be inside another
         if not any(name.startswith(prefix) for name in model_keys):
-            names = set(state_dict)
-            inner = {name for name in names if name.startswith(prefix) and name.removeprefix(prefix) not in names}
-            state_dict = map_names(state_dict, lambda n, p=prefix, i=inner: n.removeprefix(p) if n in i else n)
+            inner = {n for n in state_dict if n.startswith(prefix) and n.removeprefix(prefix) not in state_dict}
+            names = {name: name.removeprefix(prefix) if name in inner else name for name in state_dict}
+            state_dict = map_names(state_dict, names.get)
     return state_dict
 
 

@@ -44,18 +44,15 @@ def check_container(container: dict, name: object) -> None:
     _Check(name).container(container)
 
 
-def check_training_state(container: dict, name: object) -> None:
-    """Check what a resumed run uses, in addition to :func:`check_container`.
+def check_resume_parts(container: dict, name: object) -> None:
+    """Check what a resumed run uses, in addition to :func:`check_container`: progress, optimizer, schedulers, messages.
 
-    Whether the state fits the run's model, optimizer and schedulers is checked where they exist.
+    Whether a part that may be missing fits the run's model, optimizer and schedulers is checked where they exist.
 
     Raises:
-        MalformedError: Names the first missing entry, or the first of a wrong type.
+        MalformedError: Names the first entry of a wrong type, or the first missing one of those that mmengine reads.
     """
-    meta = container.get('meta') or {}
-    if not {'epoch', 'iter'} <= set(meta):
-        raise UserError(f'{name} contains only weights, no training state: use load_from instead of resuming')
-    _Check(name).training_state(container, meta)
+    _Check(name).resume_parts(container)
 
 
 def is_state_dict(value: Any) -> bool:
@@ -119,8 +116,11 @@ DATASET_META = {
     'dataset_keypoint_weights': NUMBERS,
     'sigmas': NUMBERS,
 }
-TRAINING_META = {'epoch': COUNT, 'iter': COUNT, 'seed': _optional(SEED), 'position': TABLE}
-POSITION = {'batch_in_epoch': COUNT, 'batch_size': POSITIVE, 'world_size': POSITIVE}
+RESUME_META = {'epoch': COUNT, 'iter': COUNT, 'seed': _optional(SEED), 'position': TABLE}
+POSITION = {
+    'batch_in_epoch': COUNT,
+    **dict.fromkeys(('batch_size', 'world_size', 'num_images', 'num_batches', 'accumulative_counts'), POSITIVE),
+}
 MESSAGE_HUB = {'log_scalars': TABLE, 'runtime_info': TABLE, 'resumed_keys': TABLE}
 RUNTIME_INFO = {'keep_ckpt_ids': _list_of('integers', _is_integer), 'last_ckpt': _optional(TEXT)}
 PARAM_GROUP = {
@@ -238,10 +238,10 @@ class _Check:
                 rules = {key: _optional(rule) for key, rule in DATASET_META.items()}
                 self.entries(container['meta']['dataset_meta'], 'meta.dataset_meta', rules)
 
-    def training_state(self, container: dict, meta: dict) -> None:
-        self.entries(meta, 'meta', TRAINING_META)
-        if 'position' in meta:
-            self.entries(meta['position'], 'meta.position', POSITION, required=POSITION)
+    def resume_parts(self, container: dict) -> None:
+        self.entries(container.get('meta'), 'meta', RESUME_META, required=('epoch', 'iter'))
+        if 'position' in container['meta']:
+            self.entries(container['meta']['position'], 'meta.position', POSITION, required=list(POSITION)[:3])
         self.entries(container, 'the checkpoint', {'message_hub': TABLE}, required=('state_dict', 'message_hub'))
         self.message_hub(container['message_hub'])
         if 'optimizer' in container:

@@ -17,7 +17,7 @@ from .names import to_layout, weight_sets
 from .safe_load import check_file, read_file
 
 SCHEME = 'mogacore://'
-SCHEMES = re.compile(r'[\w.:-]+://')  # a path may contain :// only after a slash
+OTHER_SCHEMES = re.compile(r'[\w.:-]+://')
 
 
 def official_address(name: str) -> str:
@@ -60,7 +60,7 @@ def check_source(source: str | Path) -> None:
     """
     if str(source).startswith(SCHEME):
         official_address(str(source))
-    elif '://' not in str(source) or not SCHEMES.match(str(source)):
+    elif not OTHER_SCHEMES.match(str(source)):
         check_file(Path(source).expanduser())
 
 
