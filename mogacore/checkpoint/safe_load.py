@@ -23,7 +23,7 @@ from mmengine.logging import HistoryBuffer
 
 from mogacore.errors import UserError
 
-from .schema import check_container
+from .schema import check_container, shown
 
 
 class _Record:
@@ -226,12 +226,14 @@ def _read_torch(path: Path, head: bytes, map_location, mmap: bool) -> dict:
             f'{path} is truncated, damaged or not a checkpoint ({_first_line(error)}): download it again'
         ) from error
     if not isinstance(container, dict):
-        raise UserError(f'{path} contains a {type(container).__name__}, not a dict: give a file with a state dict')
+        raise UserError(f'{path} contains {shown(container)}, not a dict: give a file with a state dict')
     return container
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition('\n')[0][:120] or type(error).__name__
+    text = str(error)
+    inner = re.search(r'WeightsUnpickler error: (.+)', text)  # torch puts advice before it
+    return (inner[1] if inner else text.partition('\n')[0])[:120] or type(error).__name__
 
 
 def _program(path: Path) -> str | None:

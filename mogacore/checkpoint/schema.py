@@ -20,6 +20,7 @@ RAW_KEY = 'ema_state_dict'  # mmengine's EMAHook swaps the two: this one is raw
 BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked')
 EXPANDED_LIMIT = 2**30  # bytes
 NAME_LIMIT = 1000  # characters
+ROOT = 'the checkpoint'
 
 # What a rule accepts, in words and as a function.
 Rule = tuple[str, Callable[[Any], bool]]
@@ -148,7 +149,7 @@ def _flaw(tensor: Tensor) -> str | None:
         return 'a quantized tensor'
     if tensor.is_meta:
         return 'a meta tensor, which has no values'
-    if set(vars(tensor)) & set(dir(Tensor)):
+    if any(hasattr(Tensor, name) for name in vars(tensor)):
         return 'a tensor with replaced attributes'
     num_bytes = tensor.numel() * tensor.element_size()
     if num_bytes > max(tensor.untyped_storage().nbytes(), EXPANDED_LIMIT):
@@ -156,7 +157,8 @@ def _flaw(tensor: Tensor) -> str | None:
     return None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A short description of a value for a message."""
     if isinstance(value, Tensor):
         return _flaw(value) or f'a tensor of shape {tuple(value.shape)}'
     if value is None or isinstance(value, (bool, int, float, np.number)):
@@ -182,7 +184,7 @@ class _Check:
 
     def rule(self, value: Any, where: str, rule: Rule) -> None:
         if not rule[1](value):
-            found = _shown(value)
+            found = shown(value)
             if isinstance(value, (dict, list, tuple)) and type(value).__name__ in rule[0]:
                 found += ' with other content'
             self.refuse(where, found, rule[0])
@@ -194,11 +196,11 @@ class _Check:
                 raise MalformedError(f'{self.name} is malformed, {where} has no {key}: use another file')
         for key, rule in rules.items():
             if key in table:
-                self.rule(table[key], f'{where}.{key}', rule)
+                self.rule(table[key], key if where == ROOT else f'{where}.{key}', rule)
 
     def table(self, value: Any, where: str) -> None:
         if type(value) not in (dict, OrderedDict):
-            self.refuse(where, _shown(value), 'a dict')
+            self.refuse(where, shown(value), 'a dict')
         for key in value:
             if not _is_text(key):
                 self.refuse(f'a key of {where}', repr(key)[:40], 'printable text')
@@ -208,6 +210,8 @@ class _Check:
     def state_dict(self, value: Any, where: str) -> None:
         self.table(value, where)
         for key, item in value.items():
+            if not key:
+                self.refuse(f'a key of {where}', repr(key), 'the name of a weight')
             if isinstance(item, Tensor) and (flaw := _flaw(item)):
                 self.refuse(f'{key} in {where}', flaw, 'a dense tensor')
         metadata = getattr(value, '_metadata', None)
@@ -219,12 +223,16 @@ class _Check:
             self.entries(item, f'_metadata of {where} for {key!r}', {'version': _optional(INTEGER)})
 
     def container(self, container: dict) -> None:
-        self.state_dict(container, 'the checkpoint')
+        self.state_dict(container, ROOT)
+        if all(isinstance(value, Tensor) for value in container.values()):
+            return  # a bare state dict, whatever its names
+        if 'state_dict' in container:
+            self.table(container['state_dict'], 'state_dict')
         for key in PLAIN_KEYS:
             if isinstance(container.get(key), dict):
                 self.state_dict(container[key], key)
         for key in (*EMA_KEYS, RAW_KEY):
-            if container.get(key) is not None and not isinstance(container[key], Tensor):
+            if container.get(key) is not None:
                 self.state_dict(container[key], key)
         ema = container.get('ema')
         if isinstance(ema, dict):
@@ -232,7 +240,7 @@ class _Check:
             for key in PLAIN_KEYS:
                 if isinstance(ema.get(key), dict):
                     self.state_dict(ema[key], f'ema.{key}')
-        if 'meta' in container and not isinstance(container['meta'], Tensor):
+        if 'meta' in container:
             self.table(container['meta'], 'meta')
             if container['meta'].get('dataset_meta') is not None:
                 rules = {key: _optional(rule) for key, rule in DATASET_META.items()}
@@ -242,7 +250,7 @@ class _Check:
         self.entries(container.get('meta'), 'meta', RESUME_META, required=('epoch', 'iter'))
         if 'position' in container['meta']:
             self.entries(container['meta']['position'], 'meta.position', POSITION, required=list(POSITION)[:3])
-        self.entries(container, 'the checkpoint', {'message_hub': TABLE}, required=('state_dict', 'message_hub'))
+        self.entries(container, ROOT, {'message_hub': TABLE}, required=('state_dict', 'message_hub'))
         self.message_hub(container['message_hub'])
         if 'optimizer' in container:
             self.optimizers(container['optimizer'])
@@ -250,6 +258,8 @@ class _Check:
             self.schedulers(container['param_schedulers'])
         self.like_weights(container.get('gradients', {}), 'gradients', container['state_dict'])
         if RAW_KEY in container:
+            if not _is_number(container[RAW_KEY].get('steps')):
+                self.refuse(f'{RAW_KEY}.steps', shown(container[RAW_KEY].get('steps')), 'a number')
             raw = {key.removeprefix('module.'): value for key, value in container[RAW_KEY].items() if key != 'steps'}
             self.like_weights(raw, RAW_KEY, container['state_dict'])
 
@@ -259,7 +269,7 @@ class _Check:
         for key, item in value.items():
             weight = weights.get(key)
             if not isinstance(item, Tensor) or not isinstance(weight, Tensor):
-                self.refuse(f'{key} in {where}', _shown(item), 'a tensor for a weight of state_dict')
+                self.refuse(f'{key} in {where}', shown(item), 'a tensor for a weight of state_dict')
             elif (item.shape, item.dtype) != (weight.shape, weight.dtype):
                 found = f'{item.dtype} of shape {tuple(item.shape)}'
                 self.refuse(f'{key} in {where}', found, f'{weight.dtype} of {tuple(weight.shape)} as in state_dict')
@@ -291,7 +301,7 @@ class _Check:
             self.entries(value['loss_scaler'], f'{where}.loss_scaler', dict.fromkeys(value['loss_scaler'], NUMBER))
         known = {number for group in groups for number in group['params']}
         if type(state) not in (dict, OrderedDict):
-            self.refuse(f'{where}.state', _shown(state), 'a dict')
+            self.refuse(f'{where}.state', shown(state), 'a dict')
         for number, item in state.items():
             if number not in known:
                 self.refuse(f'a key of {where}.state', repr(number)[:40], 'the number of a parameter')
@@ -300,7 +310,7 @@ class _Check:
                 self.rule(item['step'], f'{where}.state[{number}].step', NUMBER)
             for key, slot in item.items():
                 if not isinstance(slot, (Tensor, Real, list, type(None))):
-                    self.refuse(f'{where}.state[{number}].{key}', _shown(slot), 'a tensor or number')
+                    self.refuse(f'{where}.state[{number}].{key}', shown(slot), 'a tensor or number')
 
     def schedulers(self, value: Any) -> None:
         lists = value if isinstance(value, dict) else {None: value}
@@ -326,7 +336,7 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer, name: object) -> Non
             for key in ('exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'momentum_buffer', 'square_avg', 'sum'):
                 value = optimizer.state.get(param, {}).get(key)
                 if value is not None and getattr(value, 'shape', None) != param.shape:
-                    found = tuple(value.shape) if isinstance(value, Tensor) else _shown(value)
+                    found = tuple(value.shape) if isinstance(value, Tensor) else shown(value)
                     raise MalformedError(
                         f'{name} does not fit this run, {key} of a parameter {tuple(param.shape)} has the shape '
                         f'{found} in optimizer: resume with the config of that run, or start from it with load_from'
