@@ -76,7 +76,8 @@ def parse_model(text: str) -> ModelSpec:
 
 def _exists(name: str) -> bool:
     """Whether a name is a config, a name of ``create_model``, or has the prefix of a library."""
-    return name in list_models() or name.startswith(('timm:', 'torchvision:')) or config_file(name) is not None
+    in_library = name.startswith(('timm:', 'torchvision:')) and '@' not in name and '=' not in name
+    return in_library or name in list_models() or config_file(name) is not None
 
 
 def _is_source(checkpoint: str) -> bool:

@@ -152,11 +152,17 @@ def _renamed(state_dict: dict[str, Tensor], rename: Callable[[str], str]) -> dic
     return map_names(state_dict, rename)
 
 
-def _without_partial_prefix(state_dict: dict[str, Tensor], model_keys: set[str]) -> dict[str, Tensor]:
-    """Remove the prefix of the model's entries beside other ones, such as weights of a loss in a Lightning module.
+def _with_prefixes_of_model(state_dict: dict[str, Tensor], model_keys: set[str]) -> dict[str, Tensor]:
+    """Remove prefixes of the model's entries beside other ones, such as weights of a loss in a Lightning module.
 
-    An entry whose shorter name also exists keeps its name, so that strict loading reports it.
+    An entry whose shorter name also exists keeps its name, so that strict loading reports it. If the model's own names
+    all have the prefixes that reading removed, they are put back.
     """
+    own = ''
+    while prefix := next((p for p in _PREFIXES if all(name.startswith(own + p) for name in model_keys)), None):
+        own += prefix
+    if own and not any(name in model_keys for name in state_dict):
+        return map_names(state_dict, lambda name: own + name)
     for prefix in (*_PREFIXES, *_PREFIXES):  # each may be inside another
         if not any(name.startswith(prefix) for name in model_keys):
             inner = {n for n in state_dict if n.startswith(prefix) and n.removeprefix(prefix) not in state_dict}
@@ -220,7 +226,9 @@ def map_keys(state_dict: dict[str, Tensor], model_keys: Iterable[str]) -> dict[s
         model_keys: Names in the state dict of the model.
     """
     model_keys = set(model_keys)
-    state_dict = _without_partial_prefix(state_dict, model_keys)
+    if not model_keys:
+        return state_dict
+    state_dict = _with_prefixes_of_model(state_dict, model_keys)
     taken = model_keys & set(state_dict)
 
     def rename(name: str) -> str:

@@ -1,51 +1,24 @@
 """Every command that loads a weight file refuses each broken one in one line, without a traceback or a hang."""
 
-import os
 import signal
 import time
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from broken_containers import make
-from conftest import ROOT
+from tiny_project import inside_project
 
 from mogacore.checkpoint import read
 from mogacore.cli import main as command
-from mogacore.engine.runner import train
 
 pytest.importorskip('mmpretrain')
 LIMIT_S = 5  # per file
-CONFIG = f"""
-_base_ = '{ROOT}/configs/classification/moganet-xtiny_digits.py'
-model = dict(
-    backbone=dict(
-        arch=dict(_delete_=True, embed_dims=(8, 8, 8, 32), depths=(1, 1, 1, 1), ffn_ratios=(1, 1, 1, 1))),
-    head=dict(in_channels=32))
-optim_wrapper = dict(_delete_=True, optimizer=dict(type='AdamW', lr=0.002))
-train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
-                        dataset=dict(times=1, dataset=dict(data_root='data')))
-val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='data'))
-test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='data'))
-"""
 
 
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
-    """A folder with a config, four images, and the training state of its first epoch."""
-    folder = tmp_path_factory.mktemp('project')
-    (folder / 'tiny.py').write_text(CONFIG)
-    for split in ('train', 'val'):
-        for name in range(10):
-            (folder / 'data' / split / str(name)).mkdir(parents=True)
-            image = np.full((32, 32), 25 * name, np.uint8)
-            cv2.imwrite(str(folder / 'data' / split / str(name) / 'a.png'), image)
-    before = os.getcwd()
-    os.chdir(folder)
-    train('tiny.py', work_dir='trained', cfg_options={'train_cfg.max_epochs': 1, 'log_level': 'ERROR'})
-    yield folder
-    os.chdir(before)
+    with inside_project(tmp_path_factory.mktemp('project')) as folder:
+        yield folder
 
 
 def arguments(kind, path):
