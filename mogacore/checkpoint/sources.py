@@ -70,7 +70,7 @@ def read_any(source: str | Path, map_location='cpu') -> dict:
     Unlike :func:`read`, this also finds files of OpenMMLab's tables, such as ``torchvision://resnet50``.
     """
     register_safe_loader()
-    return mmengine_checkpoint.CheckpointLoader.load_checkpoint(str(source), map_location=map_location)
+    return mmengine_checkpoint.CheckpointLoader.load_checkpoint(str(source), map_location, logger='silent')
 
 
 def _fetch_once(url: str, folder: str | None = None) -> Path:

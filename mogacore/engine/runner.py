@@ -180,6 +180,8 @@ def train(config: str, **flags) -> Runner:
 
 def _train(options: RunOptions) -> Runner:
     cfg = _training_config(options)
+    if cfg.get('load_from'):
+        check_source(cfg.load_from)
     locate_data(cfg, 'train')
     if options.launcher == 'none' or process_environment(options.launcher, os.environ)['RANK'] == '0':
         check_data(cfg)
