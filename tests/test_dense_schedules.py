@@ -1,5 +1,6 @@
 """The learning rate of the published schedules at every iteration: mmcv's warm-up times its poly or step decay."""
 
+import mmengine.optim  # noqa: F401, registers the schedulers
 import pytest
 import torch
 from conftest import ROOT
