@@ -27,6 +27,7 @@ from mogacore.files import write_json
 from mogacore.libraries import import_quietly
 
 from .allocator import keep_freed_memory
+from .check_config import check_keys
 from .config import (
     build_on_meta,
     check_data,
@@ -168,6 +169,7 @@ def _train(options: RunOptions) -> Runner:
 def _training_config(options: RunOptions) -> Config:
     """The config of a training run with the user's flags applied."""
     cfg = load_config(options.config, options.cfg_options)
+    check_keys(cfg)
     resume, seed = options.resume, options.seed
     if resume is not None and resume != 'auto' and not Path(resume).is_file():
         raise UserError(
@@ -188,7 +190,7 @@ def _training_config(options: RunOptions) -> Config:
         if seed < 0:
             raise UserError(f'seed {seed} is negative: give 0 or a positive integer')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
-    prepare_for_device(cfg, options.amp)
+    prepare_for_device(cfg, options.precision)
     return cfg
 
 
@@ -278,6 +280,7 @@ def test(
         UserError: If a file is missing, the weights do not fit the model, or a setting is invalid.
     """
     cfg = load_config(config, cfg_options)
+    check_keys(cfg)
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise UserError(f'checkpoint {checkpoint} does not exist: give the path of a weight file')
     cfg.work_dir = _work_dir(cfg, work_dir)
