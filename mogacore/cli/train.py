@@ -28,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const='amp',
         help='train in mixed precision: bfloat16 unless the config says float16',
     )
-    precision.add_argument(
-        '--no-amp', dest='precision', action='store_const', const='fp32', help='train in fp32'
-    )
+    precision.add_argument('--no-amp', dest='precision', action='store_const', const='fp32', help='train in fp32')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',

@@ -65,13 +65,11 @@ def set_precision(cfg: Config, precision: str | None = None) -> None:
         if precision is None and not is_amp:
             continue
         if kind not in WRAPPERS:
-            raise UserError(f'the precision of a wrapper of type {kind} is set in the config: omit --precision and --amp')
+            raise UserError(f'the config sets the precision of its {kind}: omit --precision and --amp')
         in_config = {'bfloat16': 'bf16'}.get(str(wrapper.get('dtype')).removeprefix('torch.'), 'fp16')
-        if precision in (None, 'amp'):
-            wanted = in_config if is_amp else 'bf16'
-        else:
-            wanted = str(precision)
-        _apply(wrapper, supported_precision(wanted, is_forced=precision in PRECISIONS))
+        automatic = in_config if is_amp else 'bf16'
+        is_forced = precision in PRECISIONS
+        _apply(wrapper, supported_precision(str(precision) if is_forced else automatic, is_forced))
 
 
 def supported_precision(wanted: str, is_forced: bool = False) -> str:

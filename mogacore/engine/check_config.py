@@ -17,6 +17,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ from mogacore.libraries import TASK_LIBRARIES, find_class, import_quietly, regis
 
 # Top-level names that mogacore reads, in addition to the Runner's.
 OWN_SETTINGS = (
-    'data_help', 'find_unused_parameters', 'input_shape', 'load_allow_missing', 'load_allow_unexpected', 'load_ema',
-    'model_wrapper_cfg', 'runner_type', 'tta_model', 'tta_views', 'custom_imports', 'optimizer_config',
+    'allow_unknown_keys', 'custom_imports', 'data_help', 'find_unused_parameters', 'input_shape', 'load_allow_missing',
+    'load_allow_unexpected', 'load_ema', 'model_wrapper_cfg', 'runner_type', 'tta_model', 'tta_views',
 )  # fmt: skip
 # Keys that a builder reads and does not pass to the class, by the registry of the class.
 BUILDER_KEYS = {
@@ -55,8 +56,9 @@ DATA = {
 # Where a name is registered several times, the key decides.
 REGISTRY_OF_KEY = {
     'dataset': 'dataset', 'datasets': 'dataset', 'pipeline': 'transform', 'transforms': 'transform',
-    'optimizer': 'optimizer', 'sampler': 'data sampler',
+    'optimizer': 'optimizer',
 }  # fmt: skip
+Problem = tuple[str, str]  # path, and what is wrong with it
 MAX_REPORTED = 10
 SIMILAR = 0.8
 
@@ -68,14 +70,20 @@ def check_keys(cfg: Config) -> None:
         cfg: A config, with the command line's options applied.
 
     Raises:
-        UserError: If keys are unknown; the message names up to ten of them, each with the nearest valid name.
+        UserError: If keys are unknown; the message names up to ten of them, each with the nearest valid name. Paths
+            that match a pattern of the config's ``allow_unknown_keys`` are accepted.
     """
     scope = cfg.get('default_scope', 'mmengine')
     import_quietly(scope)
-    problems = list(dict.fromkeys(_Checker(scope).run(cfg)))
-    if problems:
+    allowed = cfg.get('allow_unknown_keys', ())
+    found = dict(problem for problem in _Checker(scope).run(cfg) if not any(fnmatch(problem[0], p) for p in allowed))
+    if found:
+        problems = [f'{path} {what}' for path, what in found.items()]
         more = f'; and {len(problems) - MAX_REPORTED} more' if len(problems) > MAX_REPORTED else ''
-        raise UserError(f'config {cfg.filename}: {"; ".join(problems[:MAX_REPORTED])}{more}')
+        raise UserError(
+            f'config {cfg.filename}: {"; ".join(problems[:MAX_REPORTED])}{more} '
+            '(a key that is right can be listed in allow_unknown_keys)'
+        )
 
 
 class _Checker:
@@ -105,7 +113,7 @@ class _Checker:
             'visualizer': 'Visualizer',
         }
 
-    def run(self, cfg: Config) -> Iterator[str]:
+    def run(self, cfg: Config) -> Iterator[Problem]:
         settings = _settings()
         for name, value in cfg.to_dict().items():
             if name in settings:
@@ -113,9 +121,9 @@ class _Checker:
                 continue
             similar = get_close_matches(name, settings, 1, SIMILAR)
             if similar and not _is_used(name, cfg.text):
-                yield f'{name} is not a setting: did you mean {similar[0]}?'
+                yield name, f'is not a setting: did you mean {similar[0]}?'
 
-    def check(self, value: Any, path: str, owners: tuple[type, ...] = ()) -> Iterator[str]:
+    def check(self, value: Any, path: str, owners: tuple[type, ...] = ()) -> Iterator[Problem]:
         """Problems of a part of the config; ``owners`` are the classes of the parts that contain it."""
         if isinstance(value, (list, tuple)):
             for index, item in enumerate(value):
@@ -130,6 +138,8 @@ class _Checker:
                 classes = self.classes(kind, path)
                 owners = (*owners, *(cls for cls, _ in classes))
                 yield from self.check_typed(value, path, kind, classes, owners)
+                if not classes:
+                    return  # a class of a library that is absent or unknown may read any key below it
             else:
                 yield from self.check_untyped(value, path)
             for key, item in value.items():
@@ -141,14 +151,12 @@ class _Checker:
         wanted = REGISTRY_OF_KEY.get(_name_of(path))
         return [item for item in find_class(kind, self.scope) if wanted in (None, item[1])]
 
-    def check_typed(self, value: dict, path: str, kind, classes, owners: tuple[type, ...]) -> Iterator[str]:
+    def check_typed(self, value: dict, path: str, kind, classes, owners: tuple[type, ...]) -> Iterator[Problem]:
         name = kind if isinstance(kind, str) else kind.__name__
         if not classes:
             similar = get_close_matches(name, registered_names(self.scope), 1, SIMILAR)
             if similar and not self.is_word(name):
-                yield f'{path}.type {name} is not registered: did you mean {similar[0]}?'
-            else:
-                yield from self.check_words(value, path)
+                yield f'{path}.type', f'{name} is not registered: did you mean {similar[0]}?'
             return
         found = [(_parameters(cls), BUILDER_KEYS.get(registry, ())) for cls, registry in classes]
         names = set().union(*(parameters | set(extra) for (parameters, _), extra in found))
@@ -161,7 +169,7 @@ class _Checker:
             unknown = similar
         yield from _unknown(unknown, path, names, f'a parameter of {name}')
 
-    def check_untyped(self, value: dict, path: str) -> Iterator[str]:
+    def check_untyped(self, value: dict, path: str) -> Iterator[Problem]:
         if path == 'default_hooks':
             similar = [key for key in value if get_close_matches(key, DEFAULT_HOOKS, 1, SIMILAR)]
             yield from _unknown(similar, path, DEFAULT_HOOKS, 'a hook of mmengine')
@@ -170,13 +178,13 @@ class _Checker:
         elif _name_of(path) not in DATA:
             yield from self.check_words(value, path)
 
-    def check_words(self, value: dict, path: str) -> Iterator[str]:
+    def check_words(self, value: dict, path: str) -> Iterator[Problem]:
         """Refuse a key that no source contains, but that resembles a word that one does."""
         for key in value:
             if isinstance(key, str) and key.isidentifier() and len(key) > 2 and not self.is_word(key):
                 near = _nearest(key, self.words(1)) or _nearest(key, self.words(0))
                 if near:
-                    yield f'{path}.{key} is read by nothing: did you mean {near[0]}?'
+                    yield f'{path}.{key}', f'is read by nothing: did you mean {near[0]}?'
 
     def words(self, quoted: int) -> frozenset[str]:
         return frozenset().union(*(source_words(package)[quoted] for package in self.packages))
@@ -195,12 +203,12 @@ def _name_of(path: str) -> str:
     return next((key for key in reversed(path.split('.')) if not key.isdigit()), '')
 
 
-def _unknown(keys: Iterable[str], path: str, valid: Iterable[str], what: str) -> Iterator[str]:
+def _unknown(keys: Iterable[str], path: str, valid: Iterable[str], what: str) -> Iterator[Problem]:
     for key in keys:
         if key not in valid:
             near = get_close_matches(str(key), valid, 1, 0.6)
             hint = f'did you mean {near[0]}?' if near else f'choose from {", ".join(sorted(valid))}'
-            yield f'{path}.{key} is not {what}: {hint}'
+            yield f'{path}.{key}', f'is not {what}: {hint}'
 
 
 def _nearest(key: str, words: Iterable[str]) -> list[str]:
@@ -228,14 +236,30 @@ def _loop(name: str) -> set[str]:
 def _parameters(function: Callable) -> tuple[set[str], bool]:
     """Names of the parameters of a function or class, and whether it takes further ones.
 
-    A class whose ``__init__`` has ``**kwargs`` passes them to its parents.
+    A class whose ``__init__`` passes ``**kwargs`` to its parents also takes their parameters.
     """
     if not inspect.isclass(function):
         return _signature(function)
-    inits = [_signature(vars(cls)['__init__']) for cls in function.__mro__[:-1] if '__init__' in vars(cls)]
-    if not inits or not inits[0][1]:
-        return inits[0] if inits else (set(), False)
-    return set().union(*(names for names, _ in inits)), all(is_open for _, is_open in inits)
+    inits = [vars(cls)['__init__'] for cls in function.__mro__[:-1] if '__init__' in vars(cls)]
+    signatures = [_signature(init) for init in inits]
+    if not inits or not signatures[0][1]:
+        return signatures[0] if inits else (set(), False)
+    names = set().union(*(own for own, _ in signatures))
+    for init, (_, is_open) in zip(inits, signatures, strict=True):
+        if not is_open:
+            return names, False
+        if not _passes_keywords_on(init):
+            break
+    return names, True
+
+
+def _passes_keywords_on(init: Callable) -> bool:
+    """Whether an ``__init__`` passes its ``**kwargs`` to the ``__init__`` of a parent."""
+    try:
+        source = inspect.getsource(init)
+    except (OSError, TypeError):
+        return False
+    return re.search(r'\.__init__\((?:[^()]|\([^()]*\))*\*\*\w+', source) is not None
 
 
 @cache
