@@ -25,8 +25,8 @@ def sequence_rows(inputs: Tensor, sample: BaseDataElement, meta: dict) -> dict[s
     Args:
         inputs: Frames (T, C, H, W). If C is not 3, the first channel is shown.
         sample: ``pred_frames`` (T', C, H, W) and the known ``gt_frames`` (T'', C, H, W).
-        meta: Metainfo of the data set; {} for RGB images in 0..1. With a mean other than 0, the range of input and truth
-            is mapped to 0..1. With the ``channel_order`` 'bgr', the three channels are reversed.
+        meta: Metainfo of the data set; {} for RGB images in 0..1. With a mean other than 0, the range of input and
+            truth is mapped to 0..1. With the ``channel_order`` 'bgr', the three channels are reversed.
 
     Returns:
         'input', 'truth', 'prediction' and 'difference' (absolute), each (frames, H, W, 3) uint8 RGB.

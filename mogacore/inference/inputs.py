@@ -207,14 +207,13 @@ def sequences_of_videos(paths: list[Path], cfg: Config) -> Iterator[dict]:
             taken = [_resized(frame, channels, height, width, is_bgr) for frame in islice(frames, num_frames)]
             if start == 0 and len(taken) < num_inputs:
                 raise UserError(
-                    f'video {path} has {len(taken)} {described}, but the network needs {num_inputs}: use a longer video'
+                    f'video {path} has {len(taken)} {described}, but the network needs {num_inputs}: use a longer one'
                 )
             if len(taken) < num_inputs:
                 break
             sequence = torch.from_numpy(np.stack(taken))
-            sample = BaseDataElement(
-                gt_frames=sequence[num_inputs:], metainfo=dict(name=f'{path}, from frame {start * step}', sample_idx=start)
-            )
+            meta = dict(name=f'{path}, from frame {start * step}', sample_idx=start)
+            sample = BaseDataElement(gt_frames=sequence[num_inputs:], metainfo=meta)
             yield dict(inputs=sequence[:num_inputs], data_samples=sample)
 
 

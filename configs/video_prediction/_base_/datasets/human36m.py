@@ -1,5 +1,5 @@
-# Human3.6M, 256 x 256, four input and four predicted frames, every fifth frame of a clip; the sequences are those of the
-# published lists. As in the published loader, the channels are in the order blue, green, red.
+# Human3.6M, 256 x 256, four input and four predicted frames, every fifth frame of a clip; the sequences are those of
+# the published lists. As in the published loader, the channels are in the order blue, green, red.
 data_help = 'add the folder images and the lists train.txt and test.txt, see docs/video_prediction.md'
 input_shape = (4, 3, 256, 256)
 train_dataloader = dict(

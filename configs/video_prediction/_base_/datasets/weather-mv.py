@@ -1,10 +1,10 @@
-# WeatherBench (arXiv 2002.00469): humidity, temperature and wind at 150, 500 and 850 hPa on a grid of 5.625 degrees, four
-# input and four predicted frames. Errors are in physical units, unweighted means over grid and levels of each variable;
-# metrics without prefix are means of the four variables.
+# WeatherBench (arXiv 2002.00469): humidity, temperature and wind at 150, 500 and 850 hPa on a grid of 5.625 degrees,
+# four input and four predicted frames. Errors are in physical units, unweighted means over grid and levels of each
+# variable; metrics without prefix are means of the four variables.
 #
 # As published, the series is thinned to every sixth hour, and the offsets count thinned fields: the inputs are at -102,
-# -66, -30 and 0 hours, the targets at 6, 42, 78 and 114 hours, and each split is normalized by its own mean and standard
-# deviation. simvp_moganet_50e_weather-mv-6h.py has frames six hours apart.
+# -66, -30 and 0 hours, the targets at 6, 42, 78 and 114 hours, and each split is normalized by its own mean and
+# standard deviation. simvp_moganet_50e_weather-mv-6h.py has frames six hours apart.
 data_help = 'copy the variable folders of WeatherBench to it, see docs/video_prediction.md'
 input_shape = (4, 12, 32, 64)
 train_dataloader = dict(
