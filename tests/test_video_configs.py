@@ -97,7 +97,11 @@ SIZES = {
     'weather-t2m-128x256': (12_762_121, 112.0),
     **dict.fromkeys(('weather-mv', 'weather-mv-6h'), (9_967_636, 5.25)),
 }
-GSTA_SIZES = {'moving-mnist': (46_769_665, 16.53), 'moving-fmnist': (46_769_665, 16.53)}
+GSTA_SIZES = {
+    **dict.fromkeys(('moving-mnist', 'moving-fmnist'), (46_769_665, 16.53)),
+    'human36m': (11_327_235, 74.6),
+    'weather-mv': (9_964_268, 5.25),
+}
 
 
 def published_gsta_shapes(model):

@@ -161,7 +161,7 @@ def test_files_of_version_4_are_read_by_netcdf4(folder, monkeypatch):
     'settings, message',
     [
         (dict(years=(2016, 2017)), r'2m_temperature_2017_\*\.nc not found: see docs/video_prediction\.md'),
-        (dict(variables=('snow',)), r'snow_2014_\*\.nc not found'),
+        (dict(variables=('snow',)), r'snow_2016_\*\.nc not found'),
         (
             dict(variables=('relative_humidity',), levels=(300,)),
             r'has no level 300 hPa: choose from 150, 500, 850, 1000',
