@@ -64,7 +64,7 @@ class WeatherBench(SequenceDataset):
         num_targets: int = 12,
         **kwargs,
     ):
-        self.years, self.train_years = tuple(years), None if train_years is None else tuple(train_years)
+        self.years, self.train_years = (years[0], years[1]), train_years and (train_years[0], train_years[1])
         if any(span[0] > span[1] for span in (self.years, self.train_years) if span) or step < 1:
             raise UserError(
                 f'years {self.years}, train_years {self.train_years} or step {step} is invalid: give first and last '

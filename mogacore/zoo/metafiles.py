@@ -1,8 +1,8 @@
 """The results in OpenMMLab's format: model-index.yml, one metafile per task, and the page of all results.
 
-A model is a config with the figures of its first published result and the weights of the first one that has any. Weights
-trained with another gate function than the config's are omitted, because a model loaded by name would predict badly with
-them.
+A model is a config with the figures of its first published result and the weights of the first one that has any.
+Weights trained with another gate function than the config's are omitted, because a model loaded by name would predict
+badly with them.
 """
 
 from __future__ import annotations
