@@ -97,11 +97,11 @@ def prepare_for_device(cfg: Config, amp: bool = False) -> None:
 
 def replace_sync_bn(value: dict | list) -> None:
     """Replace every SyncBN in a model config with BN, in place: torch runs SyncBN on GPUs only."""
-    for item in value.values() if isinstance(value, dict) else value:
+    for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
         if isinstance(item, (dict, list)):
             replace_sync_bn(item)
-    if isinstance(value, dict) and value.get('type') == 'SyncBN':
-        value['type'] = 'BN'
+        elif item == 'SyncBN':
+            value[key] = 'BN'
 
 
 def locate_data(cfg: Config, stage: str) -> None:

@@ -9,7 +9,7 @@ from mogacore.errors import UserError
 
 CONFIG = """
 data_help = 'write it with tools/make_it.py'
-model = dict(type='M', backbone=dict(norm_cfg=dict(type='SyncBN')), heads=[dict(norm_cfg=dict(type='SyncBN'))])
+model = dict(type='M', backbone=dict(norm_cfg=dict(type='SyncBN')), heads=[dict(conv_norm_type='SyncBN')])
 train_dataloader = dict(dataset=dict(type='RepeatDataset', dataset=dict(type='A', data_root='data/a')))
 val_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=[dict(type='B', data_root='data/b', ann_file='x')]))
 test_dataloader = dict(dataset=dict(type='B', data_root='data/b'))
@@ -94,7 +94,7 @@ def test_full_precision_is_unchanged(project):
 def test_sync_bn_becomes_bn_without_a_gpu(project):
     cfg = load(project)
     prepare_for_device(cfg)
-    assert cfg.model.backbone.norm_cfg == cfg.model.heads[0].norm_cfg == dict(type='BN')
+    assert cfg.model.backbone.norm_cfg.type == cfg.model.heads[0].conv_norm_type == 'BN'
 
 
 def test_show_dir_needs_a_hook_that_draws(project):
