@@ -204,8 +204,9 @@ def enable_tta(cfg: Config) -> None:
 
     A config supports this in one of two ways:
 
-    - it sets ``tta_model`` and ``tta_views``, the ``transforms`` of mmcv's TestTimeAug. They are inserted into the test
-      pipeline before the step that loads annotations, or before the last step if none does;
+    - it sets ``tta_model`` and ``tta_views``, the ``transforms`` of mmcv's TestTimeAug. They replace the steps of the
+      same types in the test pipeline, for example several sizes the ``Resize`` to one size, at the place of the first.
+      If there is none, they are inserted before the step that loads annotations, or before the last step;
     - its model has mmpose's ``flip_test``.
 
     Raises:
@@ -220,8 +221,9 @@ def enable_tta(cfg: Config) -> None:
         )
     dataset = cfg.test_dataloader.dataset
     steps = list(dataset.pipeline)
-    names = [step['type'] for step in steps]
-    start = names.index('LoadAnnotations') if 'LoadAnnotations' in names else len(steps) - 1
-    views = [*cfg.tta_views, *([step] for step in steps[start:])]
-    dataset.pipeline = [*steps[:start], dict(type='TestTimeAug', transforms=views)]
+    replaced = {step['type'] for choices in cfg.tta_views for step in choices}
+    starts = [i for i, step in enumerate(steps) if step['type'] in {'LoadAnnotations', *replaced}]
+    start = min([*starts, len(steps) - 1])
+    rest = [[step] for step in steps[start:] if step['type'] not in replaced]
+    dataset.pipeline = [*steps[:start], dict(type='TestTimeAug', transforms=[*cfg.tta_views, *rest])]
     cfg.model = dict(cfg.tta_model, module=cfg.model)
