@@ -56,9 +56,7 @@ def report_choice(container: dict, name: object, ema: bool | None = None) -> Non
         name: Its file.
         ema: See :func:`load`.
     """
-    sets = weight_sets(container).choose(ema)
-    if sets.other is not None:
-        print_log(f'{name} contains raw and EMA weights: using the {"EMA" if sets.is_ema else "raw"} ones', 'current')
+    weight_sets(container).choose(ema).report(name)
 
 
 class CheckpointError(UserError):
@@ -181,6 +179,7 @@ def load_official(model: nn.Module, name: str) -> LoadReport:
             f'{path.name} was trained with attn_force_fp32={result.attn_force_fp32}: create the model with it'
         )
     sets = weight_sets(read(path)).choose_published(result.weight_set)
+    sets.report(path)
     return load_into(model, sets.state_dict)
 
 

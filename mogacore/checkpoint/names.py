@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import methodcaller
 
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mogacore.errors import UserError
@@ -49,6 +50,12 @@ class WeightSets:
         if self.other is None or ema in (None, self.is_ema):
             return self
         return WeightSets(self.kind, self.other, not self.is_ema, self.state_dict, self.strays)
+
+    def report(self, name: object) -> None:
+        """Log which set comes first if there are two; ``name`` is their file."""
+        if self.other is not None:
+            chosen = 'EMA' if self.is_ema else 'raw'
+            print_log(f'{name} contains raw and EMA weights: using the {chosen} ones', 'current')
 
     def choose_published(self, weight_set: str) -> WeightSets:
         """Choose the set behind a published result: 'ema', 'raw', or '' for the plain one.

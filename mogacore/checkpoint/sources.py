@@ -118,6 +118,7 @@ def load_from_http(filename: str, map_location=None, model_dir: str | None = Non
     published = results.result_of_weights(path.name)  # by name, so that a mirror's file counts as well
     if published and published[0].task == 'classification':
         sets = weight_sets(container).choose_published(published[0].weight_set)
+        sets.report(filename)
         return {'meta': {}, 'state_dict': to_layout(sets.state_dict, 'backbone-prefixed')}
     return container
 

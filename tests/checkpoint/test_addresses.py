@@ -122,7 +122,7 @@ def test_the_chosen_set_of_weights_is_reported(project, tmp_path, monkeypatch):
     state = read(project / 'trained' / 'epoch_1.pth')
     torch.save({'model': state['state_dict'], 'ema': state['state_dict']}, tmp_path / 'two.pth')
     lines = []
-    module = sys.modules['mogacore.checkpoint.load']
+    module = sys.modules['mogacore.checkpoint.names']
     monkeypatch.setattr(module, 'print_log', lambda text, logger: lines.append(text))
     assert call('infer', 'tiny.py', str(tmp_path / 'two.pth'), IMAGE, '--out-dir', 'out', '--device', 'cpu') == 0
     args = ['--work-dir', 'tested', '--cfg-options', 'log_level=ERROR', 'load_ema=True']

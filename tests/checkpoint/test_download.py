@@ -1,6 +1,7 @@
 """Downloads from a local server: complete, partial, resumed, verified."""
 
 import hashlib
+import sys
 
 import pytest
 import torch
@@ -176,11 +177,14 @@ def test_official_needs_a_published_size():
         model.init_weights()
 
 
-def test_a_url_gives_the_names_that_the_libraries_expect(zoo, server):
+def test_a_url_gives_the_names_that_the_libraries_expect(zoo, server, monkeypatch):
     """mmpretrain's get_model(pretrained=True) maps no names and skips unknown ones."""
     _, averaged = zoo
     address = server.url('moganet_small_sz224_8xbs128_ep300.pth.tar')
+    lines = []
+    monkeypatch.setattr(sys.modules['mogacore.checkpoint.names'], 'print_log', lambda text, logger: lines.append(text))
     state_dict = ckpt.load_from_http(address)['state_dict']
+    assert lines == [f'{address} contains raw and EMA weights: using the EMA ones']
     assert torch.equal(state_dict['head.fc.weight'], averaged['head.weight'])
     assert all(name.startswith(('backbone.', 'head.fc.')) for name in state_dict)
     assert results.result_of_weights('moganet_small_sz224_8xbs128_ep300.pth.tar')[0].weight_set == 'ema'

@@ -195,7 +195,7 @@ class TestEma:
     def test_the_chosen_set_is_logged(self, tmp_path, monkeypatch):
         logged = []
         monkeypatch.setattr(
-            sys.modules['mogacore.checkpoint.load'], 'print_log', lambda text, logger: logged.append(text)
+            sys.modules['mogacore.checkpoint.names'], 'print_log', lambda text, logger: logged.append(text)
         )
         torch.save({'state_dict': weights(1), 'state_dict_ema': weights(2)}, tmp_path / 'w.pth')
         load(tmp_path / 'w.pth')
