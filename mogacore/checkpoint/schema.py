@@ -101,6 +101,7 @@ POSITIVE: Rule = ('a positive integer', lambda value: _is_integer(value) and 0 <
 SEED: Rule = ('an integer from 0 to 2**32 - 1', lambda value: _is_integer(value) and 0 <= value < 2**32)
 NUMBER: Rule = ('a number', _is_number)
 TEXT: Rule = ('text', _is_text)
+FLAG: Rule = ('True or False', lambda value: isinstance(value, (bool, np.bool_)))
 TABLE: Rule = ('a dict with text keys', _is_table)
 NUMBERS = _list_of('numbers', _is_number)
 COLORS = _list_of('colors (R, G, B)', lambda value: _is_list(value, _is_number, 3))
@@ -122,8 +123,13 @@ POSITION = {
     'batch_in_epoch': COUNT,
     **dict.fromkeys(('batch_size', 'world_size', 'num_images', 'num_batches', 'accumulative_counts'), POSITIVE),
 }
-MESSAGE_HUB = {'log_scalars': TABLE, 'runtime_info': TABLE, 'resumed_keys': TABLE}
+MESSAGE_HUB = {
+    'log_scalars': TABLE,
+    'runtime_info': TABLE,
+    'resumed_keys': ('a dict of flags', lambda value: _is_table(value, values=FLAG[1])),
+}
 RUNTIME_INFO = {'keep_ckpt_ids': _list_of('integers', _is_integer), 'last_ckpt': _optional(TEXT)}
+SLOTS = {'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'momentum_buffer', 'square_avg', 'sum'}  # shaped like the parameter
 PARAM_GROUP = {
     'params': _list_of('integers', _is_integer),
     'betas': _list_of('two numbers', _is_number, 2),
@@ -136,6 +142,8 @@ SCHEDULER = {
         ('T_max', 'gamma', 'factor', 'start_factor', 'end_factor', 'total_iters', 'power', 'step_size'), NUMBER
     ),
     **dict.fromkeys(('eta_min', 'eta_min_ratio'), _optional(NUMBER)),
+    **dict.fromkeys(('by_epoch', 'verbose'), FLAG),
+    'param_name': TEXT,
 }  # fmt: skip
 
 
@@ -258,6 +266,7 @@ class _Check:
             self.schedulers(container['param_schedulers'])
         self.like_weights(container.get('gradients', {}), 'gradients', container['state_dict'])
         if RAW_KEY in container:
+            self.table(container[RAW_KEY], RAW_KEY)
             if not _is_number(container[RAW_KEY].get('steps')):
                 self.refuse(f'{RAW_KEY}.steps', shown(container[RAW_KEY].get('steps')), 'a number')
             raw = {key.removeprefix('module.'): value for key, value in container[RAW_KEY].items() if key != 'steps'}
@@ -326,18 +335,30 @@ class _Check:
 
 
 def check_optimizer_state(optimizer: torch.optim.Optimizer, name: object) -> None:
-    """Check that the tensors that an optimizer got from a file have the shapes of its parameters.
+    """Check what an optimizer got from a file: all its settings, and tensors with the shapes of its parameters.
 
     Raises:
-        MalformedError: If one has another shape.
+        MalformedError: If a setting or a tensor is missing, or a tensor has another shape.
     """
+    advice = 'resume with the config of that run, or start from its weights with load_from'
+    is_adam = isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW))
     for group in optimizer.param_groups:
+        if missing := _joined(set(optimizer.defaults) - set(group)):
+            raise MalformedError(f'{name} does not fit this run, optimizer.param_groups lacks {missing}: {advice}')
         for param in group['params']:
-            for key in ('exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'momentum_buffer', 'square_avg', 'sum'):
-                value = optimizer.state.get(param, {}).get(key)
-                if value is not None and getattr(value, 'shape', None) != param.shape:
-                    found = tuple(value.shape) if isinstance(value, Tensor) else shown(value)
+            state = optimizer.state.get(param)
+            if not state:
+                continue  # the optimizer creates it
+            if is_adam and (missing := _joined({'step', 'exp_avg', 'exp_avg_sq'} - set(state))):
+                raise MalformedError(f'{name} does not fit this run, optimizer.state lacks {missing}: {advice}')
+            for key in SLOTS & set(state):
+                value = state[key]
+                if getattr(value, 'shape', None) != param.shape and not (value is None and key == 'momentum_buffer'):
+                    shape = tuple(param.shape)
                     raise MalformedError(
-                        f'{name} does not fit this run, {key} of a parameter {tuple(param.shape)} has the shape '
-                        f'{found} in optimizer: resume with the config of that run, or start from it with load_from'
+                        f'{name} does not fit this run, {key} of a parameter {shape} is {shown(value)}: {advice}'
                     )
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ', '.join(sorted(names))

@@ -158,9 +158,20 @@ def resume_contents(state):
             ['param_schedulers'],
             ['param_schedulers', 0],
             ['gradients'],
+            ['ema_state_dict'],
+            ['message_hub', 'resumed_keys', 'epoch'],
+            ['param_schedulers', 0, 'param_name'],
         ):
-            yield f'{".".join(map(str, path))} is {kind}', replaced(state, path, value)
-    for path in (['message_hub'], ['message_hub', 'log_scalars'], ['optimizer', 'state'], [*group, 'params']):
+            if (path[-1], kind) not in {('epoch', 'flag'), ('param_name', 'text')}:
+                yield f'{".".join(map(str, path))} is {kind}', replaced(state, path, value)
+    for path in (
+        ['message_hub'],
+        ['message_hub', 'log_scalars'],
+        ['optimizer', 'state'],
+        [*group, 'params'],
+        [*group, 'weight_decay'],
+        [*slots, 'exp_avg'],
+    ):
         yield f'{".".join(map(str, path))} is missing', replaced(state, path, ...)
     for path, value in (
         (['message_hub', 'runtime_info', 'best_score'], 'high'),
@@ -172,6 +183,7 @@ def resume_contents(state):
         ([*group, 'betas'], [0.9]),
         ([*group, 'params'], ['a']),
         ([*slots, 'exp_avg'], SPARSE),
+        ([*slots, 'exp_avg'], None),
         ([*slots, 'exp_avg'], 'x'),
         ([*slots, 'exp_avg'], torch.zeros(7)),
         ([*slots, 'step'], 'x'),
