@@ -95,6 +95,15 @@ def prepare_for_device(cfg: Config, amp: bool = False) -> None:
         optim_wrapper.update(dtype='float16', loss_scale='dynamic')
 
 
+def prepare_loaders(cfg: Config) -> None:
+    """Remove settings of data loader workers from loaders without workers, where torch refuses them."""
+    for stage in ('train', 'val', 'test'):
+        loader = cfg.get(f'{stage}_dataloader')
+        if loader and not loader.get('num_workers'):
+            for key in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout'):
+                loader.pop(key, None)
+
+
 def replace_sync_bn(value: dict | list) -> None:
     """Replace every SyncBN in a model config with BN, in place: torch runs SyncBN on GPUs only."""
     for item in value.values() if isinstance(value, dict) else value:
