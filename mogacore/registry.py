@@ -7,7 +7,7 @@ with our tools and with those of each library.
 # Imported because they register classes in mmengine's registries.
 from . import datasets, evaluation  # noqa: F401
 from .checkpoint import register_safe_loader
-from .engine import (  # noqa: F401  # noqa: F401
+from .engine import (  # noqa: F401
     amp,
     ema,
     hooks,

@@ -70,7 +70,7 @@ def replay(schedules: list[_ParamScheduler], num_epochs: int, num_iters: int, ba
     verbose = [schedule.verbose for schedule in schedules]
     for schedule in schedules:
         schedule.verbose = False
-        schedule.optimizer._global_step = 0  # else mmengine warns of a schedule that steps before its optimizer
+        schedule.optimizer._global_step = 0  # otherwise mmengine warns that the schedule is ahead of its optimizer
     done = 0
     for epoch in range(1, num_epochs + 1):
         end = (num_iters - batch_in_epoch) * epoch // num_epochs
@@ -220,7 +220,8 @@ class _Replay:
         names = {schedule.param_name for schedule, saved in pairs if _follows_metric(schedule) and 'monitor' in saved}
         if not names:
             return {}
-        alone = SimpleNamespace(param_groups=[dict(group, **_base(group)) for group in self.saved_groups])
+        groups = [dict(group, **_base(group)) for group in self.saved_groups]
+        alone = SimpleNamespace(param_groups=groups, step=self.wrapper.step)  # schedules look at both
         others = []
         for schedule, saved in pairs:
             if _follows_metric(schedule) or saved.keys() - {'optimizer'} != _state(schedule).keys():
@@ -233,9 +234,7 @@ class _Replay:
         num_iters = [saved['_global_step'] for saved in self.saved_states if not saved['by_epoch']]
         replay(others, progress[0], max(num_iters, default=progress[1]), progress[2])
         return {
-            name: [
-                saved[name] / group[name] for saved, group in zip(self.saved_groups, alone.param_groups, strict=True)
-            ]
+            name: [saved[name] / group[name] for saved, group in zip(self.saved_groups, groups, strict=True)]
             for name in names
         }
 

@@ -393,7 +393,7 @@ def make_resumable(cfg: Config) -> None:
         if cfg.get(name):
             cfg[name].setdefault('worker_init_fn', dict(type='live_with_parent'))
     # The first one changes the position that the second one relies on.
-    hooks = [dict(type='ExactResumeHook'), dict(type='RestoreSchedulesHook'), dict(type='StopOnSignalHook')]
+    hooks: list[dict] = [dict(type='ExactResumeHook'), dict(type='RestoreSchedulesHook'), dict(type='StopOnSignalHook')]
     if loop.type in ours.values():
         hooks += [dict(type='MissedValidationHook'), dict(type='CheckSchedulesHook', warnings=warnings)]
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
