@@ -188,7 +188,8 @@ def test_config_gets_the_resumable_parts():
     assert cfg.train_cfg == dict(type='ResumableEpochLoop', max_epochs=3)
     assert cfg.default_hooks.checkpoint == dict(type='SafeCheckpointHook', interval=1)
     assert {hook['type'] for hook in cfg.custom_hooks} == {
-        'ExactResumeHook', 'RestoreSchedulesHook', 'StopOnSignalHook', 'MissedValidationHook', 'CheckSchedulesHook'}  # fmt: skip
+        'ExactResumeHook', 'RestoreSchedulesHook', 'StopOnSignalHook', 'MissedValidationHook', 'CheckSchedulesHook',
+    }  # fmt: skip
 
 
 def test_custom_loops_and_hooks_are_kept():

@@ -77,7 +77,8 @@ def test_a_config_with_early_stopping_is_tested(hook, tmp_path):
     workers = 'val_dataloader.update(persistent_workers=True, prefetch_factor=4)\n'
     config.write_text(CONFIG.replace("dict(type='RecordHook')", '') + hook + workers + loaders)
     torch.save(ToyLine().state_dict(), tmp_path / 'toy.pth')
-    metrics = run_test(str(config), str(tmp_path / 'toy.pth'), work_dir=str(tmp_path / 'test'))
+    name = {'experiment_name': tmp_path.name}
+    metrics = run_test(str(config), str(tmp_path / 'toy.pth'), work_dir=str(tmp_path / 'test'), cfg_options=name)
     assert metrics == {'toy/score': 1.0}
 
 

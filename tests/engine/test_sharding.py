@@ -72,7 +72,7 @@ optim_wrapper = dict(
 custom_hooks = [dict(type='ShareHook')]
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(by_epoch=False, interval=3, max_keep_ckpts=-1))
 """)
-    mp.spawn(train_all, (str(folder), free_ports(5)), nprocs=2)
+    mp.spawn(train_all, (str(folder), free_ports(6)), nprocs=2)
     return folder
 
 
