@@ -49,6 +49,17 @@ def assert_same_rates(folder, resumed, reference, start):
             np.testing.assert_allclose(np.hstack(group), np.hstack(other), rtol=1e-9, atol=1e-15, err_msg=str(found))
 
 
+PAIR = """
+model = dict(type='ToyPair')
+optim_wrapper = dict(
+    constructor='ToyPairConstructor',
+    weight=dict(optimizer=dict(type='AdamW', lr=0.01)),
+    bias=dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9)))
+param_scheduler = dict(
+    weight=[dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)],
+    bias=[dict(type='MultiStepLR', by_epoch=True, milestones=[2, 4], gamma=0.5)])
+"""
+
 CASES = dict(
     longer=('', dict(train_cfg__max_epochs=8, param_scheduler__1__end=8)),
     shorter=('', dict(train_cfg__max_epochs=5, param_scheduler__1__end=5)),
@@ -77,6 +88,8 @@ CASES = dict(
     momentum_of_sgd=(SGD, dict(optim_wrapper__optimizer__momentum=0.6)),
     momentum_batch=(SGD, dict(train_dataloader__batch_size=1)),
     layers_rate=(LAYERS, dict(optim_wrapper__optimizer__lr=0.04)),
+    one_of_two_optimizers=(PAIR, dict(optim_wrapper__bias__optimizer__lr=0.05)),
+    two_optimizers_batch=(PAIR, dict(train_dataloader__batch_size=4)),
     accumulation=('', dict(optim_wrapper__accumulative_counts=4)),
 )  # fmt: skip
 
@@ -110,7 +123,7 @@ def test_rates_after_a_change_equal_those_of_a_run_with_the_new_settings(case, f
         assert rates(folder, f'{case}_resumed')[0][3] != rates(saved(config), '.')[18][3]
 
 
-@pytest.mark.parametrize('config', [pytest.param('', id='cosine'), ONE_CYCLE, MIXED, SGD, CONSTANT, LAYERS])
+@pytest.mark.parametrize('config', [pytest.param('', id='cosine'), ONE_CYCLE, MIXED, SGD, CONSTANT, LAYERS, PAIR])
 def test_unchanged_resume_keeps_the_saved_rates_bit_for_bit(config, folder, saved):
     name = f'same_{len(config)}'
     runner = toy_run(folder, name, saved(config) / 'epoch_3.pth', config)
@@ -283,6 +296,18 @@ def test_a_checkpoint_without_a_history_resumes(folder, saved, tmp_path):
     toy_run(folder, 'no_history', path)
     assert_same_rates(folder, 'no_history', saved('').name, start=3)
     assert 'the checkpoint has no message_hub' in log(folder, 'no_history')
+
+
+@pytest.mark.parametrize('changes', [{}, dict(train_dataloader__batch_size=4)])
+def test_a_checkpoint_of_mmengine_resumes_at_its_epoch(changes, folder, saved, tmp_path):
+    """Their checkpoints have neither the position in an epoch nor the name of the optimizer."""
+    container = torch.load(saved('') / 'epoch_3.pth', weights_only=False)
+    del container['meta']['position'], container['meta']['optimizers']
+    torch.save(container, tmp_path / 'other.pth')
+    name = f'mmengine_{len(changes)}'
+    toy_run(folder, f'{name}_resumed', tmp_path / 'other.pth', **changes)
+    toy_run(folder, f'{name}_whole', **changes)
+    assert_same_rates(folder, f'{name}_resumed', f'{name}_whole', start=3)
 
 
 @pytest.mark.parametrize('config, changes, message', [

@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 from torch.utils.data import Dataset
 
 from mogacore.engine.runner import train
@@ -53,6 +54,33 @@ class ToyLine(BaseModel):
         return dict(loss=error.square().mean()) if mode == 'loss' else [dict(error=value) for value in error]
 
 
+@MODELS.register_module()
+class ToyPair(ToyLine):
+    """Trained with two optimizers, named weight and bias."""
+
+    def train_step(self, data, optim_wrapper):
+        loss = self(**data, mode='loss')['loss']
+        for wrapper in optim_wrapper.values():
+            wrapper.zero_grad()
+        loss.backward()
+        for wrapper in optim_wrapper.values():
+            wrapper.step()
+        return dict(loss=loss)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class ToyPairConstructor:
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+        self.settings = optim_wrapper_cfg
+
+    def __call__(self, model):
+        wrappers = {}
+        for name, param in model.line.named_parameters():
+            optimizer = OPTIMIZERS.build(self.settings[name].optimizer, default_args=dict(params=[param]))
+            wrappers[name] = OptimWrapper(optimizer)
+        return OptimWrapperDict(**wrappers)
+
+
 @DATASETS.register_module()
 class ToyNumbers(Dataset):
     def __init__(self, size=12):
@@ -89,7 +117,9 @@ class RecordHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         names = ('lr', 'betas', 'momentum', 'weight_decay')
-        groups = [[group[name] for name in names if name in group] for group in runner.optim_wrapper.param_groups]
+        groups = runner.optim_wrapper.param_groups
+        groups = list(itertools.chain(*groups.values())) if isinstance(groups, dict) else groups
+        groups = [[group[name] for name in names if name in group] for group in groups]
         averages = [hook.ema_model.steps.item() for hook in runner.hooks if hasattr(hook, 'ema_model')]
         with self.path.open('a') as file:
             file.write(json.dumps([runner.epoch, runner.iter, batch_idx, groups, averages]) + '\n')
