@@ -84,7 +84,7 @@ def check_schedules(cfg: Config) -> list[str]:
         end, option = max(ends)
         found.append(
             f'the last schedule, {option}, ends at {end}, but training at train_cfg.{length}={total}: the rates stay '
-            f'constant from there; set {option}.end if this is not intended'
+            f'constant from there; set {_end_of(option, dict(schedules)[option])} if this is not intended'
         )
     return list(filter(None, found))
 
@@ -126,10 +126,15 @@ def _conflict(option: str, schedule: dict, total: float, length: str, scale: int
         return f'{name} begins at {begin * scale:g}, but training ends at {length}: it has no effect', False
     if end * scale > total:
         return (
-            f'{name} ends at {end * scale:g}, but training at {length}: the schedule is cut off; set {option}.end if '
-            'this is not intended'
+            f'{name} ends at {end * scale:g}, but training at {length}: the schedule is cut off; set '
+            f'{_end_of(option, schedule)} if this is not intended'
         ), False
     return '', False
+
+
+def _end_of(option: str, schedule: dict) -> str:
+    """Names of the options that give the end of a schedule."""
+    return ' and '.join(f'{option}.{key}' for key in ('end', 'T_max', 'total_steps') if key == 'end' or key in schedule)
 
 
 def _warm_up(schedule: dict) -> tuple[str, float, float | None] | None:

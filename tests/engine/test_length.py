@@ -110,6 +110,9 @@ def test_every_kind_of_warm_up_is_compared(schedule, key):
     ([dict(COSINE, end=9)], ['param_scheduler.0 (CosineAnnealingLR) ends at 9, but training at train_cfg.max']),
     ([COSINE, dict(COSINE, begin=4, end=9)], ['param_scheduler.1 (CosineAnnealingLR) begins at 4, but training ends']),
     (dict(a=[COSINE], b=dict(COSINE, end=9)), ['param_scheduler.b (CosineAnnealingLR) ends at 9']),
+    ([dict(COSINE, end=9, T_max=9)], [
+        'param_scheduler.0 (CosineAnnealingLR) ends at 9, but training at train_cfg.max_epochs=4: the schedule is cut '
+        'off; set param_scheduler.0.end and param_scheduler.0.T_max if']),
     ([dict(COSINE, end=3)], ['the last schedule, param_scheduler.0, ends at 3, but training at train_cfg.max']),
     ([dict(type='LinearLR', start_factor=1.0, end_factor=0.1, end=9)], ['param_scheduler.0 (LinearLR) ends at 9']),
     (None, []),
