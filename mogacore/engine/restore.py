@@ -21,10 +21,10 @@ from mmengine.runner import IterBasedTrainLoop
 
 from mogacore.errors import UserError
 
-# What changes in a schedule from step to step; the first three in all of them, the others with the metric.
+# State of a schedule that changes in every step, and state that a metric changes.
 COUNTERS = ('_global_step', 'last_step', '_last_value')
 METRIC_STATE = ('best', 'num_bad_epochs', 'cooldown_counter')
-# Not settings of a parameter group: the parameters, and the reference momentum of schedules for Adam.
+# Entries of a parameter group that are no settings.
 NOT_SETTINGS = ('params', 'param_names')
 # Settings that only some optimizers have.
 HALLMARKS = ('betas', 'momentum', 'alpha', 'rho')
@@ -47,7 +47,7 @@ def check_training_state(container: dict, path: str) -> None:
         missing = 'state of the optimizer'
     elif not isinstance(container.get('param_schedulers'), (list, dict)):
         groups = [group for named in _groups_of(container).values() for group in named]
-        if any(key.startswith('initial_') for group in groups for key in group):
+        if any(str(key).startswith('initial_') for group in groups for key in group):
             missing = 'state of the schedules'
     if missing:
         raise UserError(
@@ -287,10 +287,14 @@ def _check_optimizers(runner, checkpoint: dict) -> None:
         groups, kind = optimizer.param_groups, type(optimizer).__name__
         saved_groups = [group for group in saved[name] if isinstance(group['params'], list)]
         if names.get(name, kind) != kind or not _same_kind(saved[name][0], groups[0]):
-            _refuse(runner, f'the optimizer {names.get(name, "of another type or option")}', kind)
-        was, now = ([len(group['params']) for group in part] for part in (saved_groups, groups))
-        if len(was) != len(now) or (was != now and not _is_sharded(saved_groups)):
-            _refuse(runner, f'parameter groups of {was} parameters', f'groups of {now}')
+            _refuse(runner, f'the optimizer {names.get(name, "of another type")}', kind)
+        for option in STATE_OPTIONS:
+            was, now = (part[0].get(option, False) for part in (saved[name], groups))
+            if was != now:
+                _refuse(runner, f'{option}={was}', f'{option}={now}')
+        sizes, new_sizes = ([len(group['params']) for group in part] for part in (saved_groups, groups))
+        if len(sizes) != len(new_sizes) or (sizes != new_sizes and not _is_sharded(saved_groups)):
+            _refuse(runner, f'parameter groups of {sizes} parameters', f'groups of {new_sizes}')
 
 
 def _refuse(runner, was: str, now: str) -> NoReturn:
@@ -302,11 +306,9 @@ def _refuse(runner, was: str, now: str) -> NoReturn:
 
 
 def _same_kind(saved: dict, group: dict) -> bool:
-    """Whether two parameter groups have the settings and options that decide which state an optimizer keeps."""
+    """Whether two parameter groups have the settings of one kind of optimizer, if the checkpoint does not name it."""
     was, now = _base(saved), _base(group)
-    return all((key in was) == (key in now) for key in HALLMARKS) and all(
-        was.get(key, False) == now.get(key, False) for key in STATE_OPTIONS
-    )
+    return all((key in was) == (key in now) for key in HALLMARKS)
 
 
 def _is_sharded(groups: list[dict]) -> bool:

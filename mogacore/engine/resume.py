@@ -304,11 +304,11 @@ class ExactResumeHook(Hook):
 
     @staticmethod
     def _check_same_epoch(position: dict[str, int], now: dict[str, int]) -> None:
-        for key, plural in EPOCH_SETTINGS.items():
+        for key, name in EPOCH_SETTINGS.items():
             if position[key] != now[key]:
                 raise UserError(
                     f'the checkpoint was saved mid-epoch with {_describe(position)}, but this run has '
-                    f'{_describe(now)}: use the same {plural}, or a checkpoint from the end of an epoch'
+                    f'{_describe(now)}: use the same {name}, or a checkpoint from the end of an epoch'
                 )
 
     @staticmethod

@@ -314,7 +314,7 @@ def test_a_checkpoint_of_mmengine_resumes_at_its_epoch(changes, folder, saved, t
     (SGD, dict(optim_wrapper__optimizer=dict(type='AdamW', lr=1e-3, _delete_=True), param_scheduler=None),
      'saved with the optimizer SGD, but this run has AdamW'),
     ('', dict(optim_wrapper__optimizer__type='Adam'), 'saved with the optimizer AdamW, but this run has Adam:'),
-    ('', dict(optim_wrapper__optimizer__amsgrad=True), 'saved with the optimizer AdamW'),
+    ('', dict(optim_wrapper__optimizer__amsgrad=True), 'saved with amsgrad=False, but this run has amsgrad=True'),
     ('', dict(optim_wrapper__paramwise_cfg=None), r'parameter groups of \[1, 1\] parameters.* groups of \[2\]'),
 ])  # fmt: skip
 def test_another_optimizer_is_refused(config, changes, message, folder, saved, tmp_path):
