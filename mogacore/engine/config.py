@@ -17,7 +17,7 @@ from mogacore.errors import UserError
 from mogacore.libraries import import_quietly
 from mogacore.locations import MIM, find_config
 
-from .amp import CpuAmpOptimWrapper
+from .amp import set_precision
 
 DATALOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
@@ -71,28 +71,15 @@ def build_on_meta(cfg: Config) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def prepare_for_device(cfg: Config, amp: bool = False) -> None:
-    """Enable mixed precision if requested, and choose an optimizer wrapper that runs on this device.
+def prepare_for_device(cfg: Config, precision: str | None = None) -> None:
+    """Make a config run on this device: its precision, see :func:`mogacore.engine.amp.set_precision`, and its norms.
 
-    Mixed precision uses bfloat16 where the device supports it, otherwise float16 with dynamic loss scaling. On a CPU,
-    SyncBN becomes BN.
+    Without a GPU, SyncBN becomes BN.
     """
     if not torch.cuda.is_available():
         replace_sync_bn(cfg.model)
-    optim_wrapper = cfg.get('optim_wrapper')
-    if optim_wrapper is None:
-        return
-    if amp:
-        optim_wrapper.type = 'AmpOptimWrapper'
-        optim_wrapper.setdefault('dtype', 'bfloat16')
-    if optim_wrapper.get('type') != 'AmpOptimWrapper':
-        return
-    if not torch.cuda.is_available():
-        optim_wrapper.type = CpuAmpOptimWrapper.__name__
-        for key in ('dtype', 'loss_scale', 'use_fsdp'):
-            optim_wrapper.pop(key, None)
-    elif optim_wrapper.get('dtype') == 'bfloat16' and not torch.cuda.is_bf16_supported():
-        optim_wrapper.update(dtype='float16', loss_scale='dynamic')
+        cfg.pop('sync_bn', None)
+    set_precision(cfg, precision)
 
 
 def prepare_loaders(cfg: Config) -> None:
@@ -106,11 +93,11 @@ def prepare_loaders(cfg: Config) -> None:
 
 def replace_sync_bn(value: dict | list) -> None:
     """Replace every SyncBN in a model config with BN, in place: torch runs SyncBN on GPUs only."""
-    for item in value.values() if isinstance(value, dict) else value:
+    for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
         if isinstance(item, (dict, list)):
             replace_sync_bn(item)
-    if isinstance(value, dict) and value.get('type') == 'SyncBN':
-        value['type'] = 'BN'
+        elif item == 'SyncBN':
+            value[key] = 'BN'
 
 
 def locate_data(cfg: Config, stage: str) -> None:
@@ -213,8 +200,9 @@ def enable_tta(cfg: Config) -> None:
 
     A config supports this in one of two ways:
 
-    - it sets ``tta_model`` and ``tta_views``, the ``transforms`` of mmcv's TestTimeAug. They are inserted into the test
-      pipeline before the step that loads annotations, or before the last step if none does;
+    - it sets ``tta_model`` and ``tta_views``, the ``transforms`` of mmcv's TestTimeAug. They replace the steps of the
+      same types in the test pipeline, for example several sizes the ``Resize`` to one size, at the place of the first.
+      If there is none, they are inserted before the step that loads annotations, or before the last step;
     - its model has mmpose's ``flip_test``.
 
     Raises:
@@ -229,8 +217,9 @@ def enable_tta(cfg: Config) -> None:
         )
     dataset = cfg.test_dataloader.dataset
     steps = list(dataset.pipeline)
-    names = [step['type'] for step in steps]
-    start = names.index('LoadAnnotations') if 'LoadAnnotations' in names else len(steps) - 1
-    views = [*cfg.tta_views, *([step] for step in steps[start:])]
-    dataset.pipeline = [*steps[:start], dict(type='TestTimeAug', transforms=views)]
+    replaced = {step['type'] for choices in cfg.tta_views for step in choices}
+    starts = [i for i, step in enumerate(steps) if step['type'] in {'LoadAnnotations', *replaced}]
+    start = min([*starts, len(steps) - 1])
+    rest = [[step] for step in steps[start:] if step['type'] not in replaced]
+    dataset.pipeline = [*steps[:start], dict(type='TestTimeAug', transforms=[*cfg.tta_views, *rest])]
     cfg.model = dict(cfg.tta_model, module=cfg.model)
