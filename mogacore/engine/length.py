@@ -124,7 +124,7 @@ def _conflict(option: str, schedule: dict, total: float, length: str, scale: int
             ), True
     if begin * scale >= total:
         return f'{name} begins at {begin * scale:g}, but training ends at {length}: it has no effect', False
-    if end * scale > total:
+    if end * scale > total + 1:  # a schedule that would reach its final value in the step after the last one fits
         return (
             f'{name} ends at {end * scale:g}, but training at {length}: the schedule is cut off; set '
             f'{_end_of(option, schedule)} if this is not intended'

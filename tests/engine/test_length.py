@@ -60,6 +60,17 @@ def test_a_warm_up_longer_than_the_training_is_refused(loop, by_epoch, tmp_path)
     assert rates(tmp_path, 'run')[-1][3][0][0] == pytest.approx(0.01)  # the base rate
 
 
+@pytest.mark.parametrize('by_epoch', [True, None])
+def test_a_recipe_in_iterations_is_counted_in_epochs_if_by_epoch_says_so(by_epoch):
+    options = {'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 1, 'param_scheduler': None}
+    name = 'segmentation/semantic-fpn_moganet-xtiny_digits'
+    if by_epoch is None:
+        with pytest.raises(UserError, match=r'train_cfg\.max_epochs=4 has no effect'):
+            dry_run(name, cfg_options=options)
+    else:
+        assert ', 4 epochs, ' in dry_run(name, cfg_options=options | {'train_cfg.by_epoch': True})
+
+
 def test_a_recipe_shortened_below_its_warm_up_is_refused_before_data_is_read():
     with pytest.raises(UserError, match=r'warm-up of .* ends at 5, but training at train_cfg\.max_epochs=4'):
         dry_run('classification/moganet-xtiny_8xb128_in1k-224', cfg_options={'train_cfg.max_epochs': 4})
@@ -106,6 +117,7 @@ def test_every_kind_of_warm_up_is_compared(schedule, key):
 
 @pytest.mark.parametrize('schedules, expected', [
     ([dict(COSINE, end=4)], []),
+    ([dict(COSINE, end=5)], []),
     ([COSINE], []),
     ([dict(COSINE, end=9)], ['param_scheduler.0 (CosineAnnealingLR) ends at 9, but training at train_cfg.max']),
     ([COSINE, dict(COSINE, begin=4, end=9)], ['param_scheduler.1 (CosineAnnealingLR) begins at 4, but training ends']),
