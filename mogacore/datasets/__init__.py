@@ -1,5 +1,6 @@
-"""Data sets that no task library provides."""
+"""Data sets, and an augmentation, that no task library provides."""
 
+from .erasing import NormalizedRandomErasing
 from .freihand import FreiHAND
 from .idx import FashionMNISTFiles
 from .moving import MovingDigits, MovingMNIST
@@ -14,6 +15,7 @@ __all__ = [
     'KittiCaltech',
     'MovingDigits',
     'MovingMNIST',
+    'NormalizedRandomErasing',
     'SequenceFile',
     'TaxiBJ',
     'WeatherBench',
