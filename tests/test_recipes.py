@@ -80,7 +80,10 @@ def test_every_value_names_a_published_file_or_is_ours(task):
     for name, part in {**table['blocks'], **table['leaves']}.items():
         if part.get('values'):
             source, _, file = part['source'].partition(' ')
-            assert part['source'] == 'ours' or (source in table['sources'] and Path(file).suffix), (name, part['source'])
+            assert part['source'] == 'ours' or (source in table['sources'] and Path(file).suffix), (
+                name,
+                part['source'],
+            )
 
 
 @pytest.mark.parametrize('task, name', [(task, name) for task in TABLES for name in full_size_leaves(task)])

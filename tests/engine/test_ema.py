@@ -209,7 +209,8 @@ def test_statistics_are_means_over_batches_with_mixup_and_cutmix():
 
     model = MODELS.build(
         dict(
-            type='mmpretrain.ImageClassifier',
+            _scope_='mmpretrain',
+            type='ImageClassifier',
             backbone=dict(type='MogaNet', arch=TINY_ARCH, out_indices=(3,)),
             neck=dict(type='GlobalAveragePooling'),
             head=dict(type='LinearClsHead', num_classes=3, in_channels=32),
