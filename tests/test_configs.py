@@ -74,11 +74,10 @@ def test_average_is_updated_once_per_step_and_warms_up_over_whole_epochs(path):
 
 def test_test_resolution_follows_the_crop_ratio():
     for path in IN1K:
-        *_, crop, _ = load(path.name).test_dataloader.dataset.pipeline
+        _, resize, crop, *_ = Config.fromfile(path, import_custom_modules=False).test_dataloader.dataset.pipeline
         if crop.type == 'CenterCrop':
-            edge = load(path.name).test_dataloader.dataset.pipeline[1].scale
             ratio = 0.95 if 'rsb' in path.name else 0.9
-            assert edge == pytest.approx(crop.crop_size / ratio, abs=1)
+            assert resize.scale == pytest.approx(crop.crop_size / ratio, abs=1)
 
 
 @pytest.fixture
@@ -252,6 +251,15 @@ def test_pipelines_and_batch_augmentation_run(path, image_path, mmpretrain_scope
         torch.testing.assert_close(scores.sum(1), torch.ones(2))
 
 
+def test_pipelines_for_cifar_run_on_images_of_its_data_set(mmpretrain_scope):
+    cfg = load('moganet-small_1xb100_cifar100-32.py')
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for pipeline in (cfg.train_dataloader.dataset.pipeline, cfg.test_dataloader.dataset.pipeline):
+        transform = Compose(pipeline)
+        for _ in range(20):  # each operation of RandAugment is likely drawn
+            assert transform(dict(img=image.copy(), gt_label=1))['inputs'].shape == (3, 32, 32)
+
+
 @pytest.mark.parametrize('path', CLASSIFICATION, ids=named)
 def test_model_builds_and_returns_a_loss_and_a_prediction(path, mmpretrain_scope):
     from mmpretrain.structures import DataSample
@@ -263,7 +271,8 @@ def test_model_builds_and_returns_a_loss_and_a_prediction(path, mmpretrain_scope
     channels = cfg.model.backbone.get('in_channels', 3)
     one_hot = torch.eye(cfg.model.head.num_classes)
     samples = [DataSample().set_gt_label(label).set_gt_score(one_hot[label]) for label in (0, 1)]
-    inputs = torch.randn(2, channels, 64, 64)
+    side = 32 if 'cifar100' in path.name else 64
+    inputs = torch.randn(2, channels, side, side)
     assert torch.isfinite(model(inputs, samples, mode='loss')['loss'])
     prediction = model.eval()(inputs, samples, mode='predict')[0]
     assert prediction.pred_score.shape == (cfg.model.head.num_classes,)

@@ -39,7 +39,7 @@ class NormalizedRandomErasing:
         max_area_ratio: float = 1 / 3,
         min_aspect_ratio: float = 0.3,
     ):
-        self.mean, self.std = np.float32(mean), np.float32(std)
+        self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         self.erase_prob = erase_prob
         self.area_ratios = min_area_ratio, max_area_ratio
         self.log_aspect_ratios = math.log(min_aspect_ratio), -math.log(min_aspect_ratio)

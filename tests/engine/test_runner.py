@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModel
 
 from mogacore.checkpoint import CheckpointError, register_safe_loader
+from mogacore.engine import runner as engine
 from mogacore.engine.runner import Runner
 from mogacore.errors import UserError
 
@@ -49,3 +51,13 @@ def test_unsupported_arguments_are_refused(runner, checkpoint, settings):
     with pytest.raises(CheckpointError, match='missing'):
         torch.save({'layer.weight': torch.ones(1, 2)}, checkpoint)
         runner.load_checkpoint(checkpoint)
+
+
+def test_a_wrapper_of_the_config_keeps_its_settings_on_cpu(monkeypatch):
+    monkeypatch.setattr(engine, 'is_distributed', lambda: True)
+    monkeypatch.setattr(engine.torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(Runner, 'from_cfg', classmethod(lambda cls, cfg: cfg.model_wrapper_cfg))
+    settings = dict(type='MMDistributedDataParallel', broadcast_buffers=True)
+    built = engine._build_runner(Config(dict(default_scope='mmengine', model_wrapper_cfg=settings)), 'none')
+    assert built == dict(settings, device_ids=None, find_unused_parameters=False)
+    assert engine._build_runner(Config(dict(default_scope='mmengine')), 'none')['broadcast_buffers'] is False
