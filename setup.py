@@ -63,7 +63,7 @@ EXTRAS = {
     'det': ['pycocotools', 'scipy', 'shapely', 'terminaltables', 'tqdm'],
     'seg': ['ftfy', 'prettytable', 'regex', 'scipy'],
     'pose': ['faster-coco-eval', 'json-tricks', 'munkres', 'scipy'],
-    'video': ['hickle', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
+    'video': ['hickle', 'lpips', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
     'data': ['scikit-learn'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'dev': ['import-linter', 'pre-commit', 'pytest', 'pytest-xdist', 'ruff'],

@@ -21,7 +21,6 @@ from mogacore.published.archs import ARCHS
 LEAVES = sorted((ROOT / 'configs' / 'pose' / 'hand3d').glob('*.py'))
 FULL = [path for path in LEAVES if 'synthetic' not in path.name]
 INTERNET = [path for path in FULL if path.name.startswith('internet_')]
-DROP_PATH = {'xtiny': 0.1, 'tiny': 0.15, 'small': 0.2, 'base': 0.3}
 
 
 def named(path):
@@ -74,7 +73,6 @@ def test_name_agrees_with_arch_and_widths(path):
     assert all(part.in_channels == width for part in parts)
     if path in FULL:
         assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint=f'mogacore://moganet_{size}')
-        assert cfg.model.backbone.drop_path_rate == DROP_PATH[size]
         side = int(path.stem.rpartition('x')[2])
         assert cfg.input_shape == (3, side, side) and list(cfg.train_pipeline[-3].input_size) == [side, side]
     encoder = next(step.encoder for step in cfg.train_dataloader.dataset.pipeline if step.type == 'GenerateTarget')
@@ -122,11 +120,8 @@ def test_internet_head_has_the_expected_parameters(path):
     assert parts['head'] == pytest.approx(HEAD_PARAMS[size], abs=0.005)
 
 
-def test_freihand_follows_the_paper_s_schedule():
+def test_freihand_trains_validates_and_tests_on_separate_subsets():
     cfg = load(ROOT / 'configs' / 'pose' / 'hand3d' / 'heatmap3d_moganet-small_100e_freihand-224x224.py')
-    assert cfg.train_cfg.max_epochs == 100 and cfg.param_scheduler[0].milestones == [60]
-    assert cfg.optim_wrapper.optimizer == dict(type='Adam', lr=1e-4, weight_decay=1e-4)
-    assert cfg.train_dataloader.batch_size == 64
     assert [cfg[f'{name}_dataloader'].dataset.subset for name in ('train', 'val', 'test')] == ['train', 'val', 'test']
 
 

@@ -3,4 +3,3 @@ model = dict(
     backbone=dict(arch='base', drop_path_rate=0.3, init_cfg=dict(checkpoint='mogacore://moganet_base')),
     neck=dict(in_channels=[64, 160, 320, 512]),
 )
-optim_wrapper = dict(optimizer=dict(lr=1e-4))

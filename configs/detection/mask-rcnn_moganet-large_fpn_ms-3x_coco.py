@@ -3,4 +3,3 @@ model = dict(
     backbone=dict(arch='large', init_cfg=dict(checkpoint='mogacore://moganet_large')),
     neck=dict(in_channels=[64, 160, 320, 640]),
 )
-optim_wrapper = dict(optimizer=dict(lr=1e-4))

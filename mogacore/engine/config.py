@@ -97,11 +97,11 @@ def prepare_for_device(cfg: Config, amp: bool = False) -> None:
 
 def replace_sync_bn(value: dict | list) -> None:
     """Replace every SyncBN in a model config with BN, in place: torch runs SyncBN on GPUs only."""
-    for item in value.values() if isinstance(value, dict) else value:
+    for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
         if isinstance(item, (dict, list)):
             replace_sync_bn(item)
-    if isinstance(value, dict) and value.get('type') == 'SyncBN':
-        value['type'] = 'BN'
+        elif item == 'SyncBN':
+            value[key] = 'BN'
 
 
 def locate_data(cfg: Config, stage: str) -> None:
@@ -204,8 +204,9 @@ def enable_tta(cfg: Config) -> None:
 
     A config supports this in one of two ways:
 
-    - it sets ``tta_model`` and ``tta_views``, the ``transforms`` of mmcv's TestTimeAug. They are inserted into the test
-      pipeline before the step that loads annotations, or before the last step if none does;
+    - it sets ``tta_model`` and ``tta_views``, the ``transforms`` of mmcv's TestTimeAug. They replace the steps of the
+      same types in the test pipeline, for example several sizes the ``Resize`` to one size, at the place of the first.
+      If there is none, they are inserted before the step that loads annotations, or before the last step;
     - its model has mmpose's ``flip_test``.
 
     Raises:
@@ -220,8 +221,9 @@ def enable_tta(cfg: Config) -> None:
         )
     dataset = cfg.test_dataloader.dataset
     steps = list(dataset.pipeline)
-    names = [step['type'] for step in steps]
-    start = names.index('LoadAnnotations') if 'LoadAnnotations' in names else len(steps) - 1
-    views = [*cfg.tta_views, *([step] for step in steps[start:])]
-    dataset.pipeline = [*steps[:start], dict(type='TestTimeAug', transforms=views)]
+    replaced = {step['type'] for choices in cfg.tta_views for step in choices}
+    starts = [i for i, step in enumerate(steps) if step['type'] in {'LoadAnnotations', *replaced}]
+    start = min([*starts, len(steps) - 1])
+    rest = [[step] for step in steps[start:] if step['type'] not in replaced]
+    dataset.pipeline = [*steps[:start], dict(type='TestTimeAug', transforms=[*cfg.tta_views, *rest])]
     cfg.model = dict(cfg.tta_model, module=cfg.model)

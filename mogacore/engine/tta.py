@@ -1,10 +1,12 @@
-"""Merging a detector's predictions for several views of one image."""
+"""Merging a detector's or segmentor's predictions for several views of one image."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from mmengine.model import BaseTTAModel
 from mmengine.registry import MODELS
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 
@@ -65,3 +67,63 @@ def _mirror(boxes: Tensor, length: int, axis: int) -> Tensor:
     mirrored = boxes.clone()
     mirrored[:, axis], mirrored[:, axis + 2] = length - high, length - low
     return mirrored
+
+
+@MODELS.register_module()
+class SegmentationTTAModel(BaseTTAModel):
+    """Averages the class probabilities of an image's views at its original size.
+
+    mmseg's SegTTAModel keeps the maps of all views, gigabytes for a large image with 150 classes. This class adds up
+    one view at a time.
+
+    Args:
+        module: Segmentor, or its config. Its logits are at the original size and flipped back, as mmseg's are.
+        data_preprocessor: As in mmengine's BaseTTAModel.
+    """
+
+    def test_step(self, data: dict[str, list]) -> list:
+        """Predict all views of a batch.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, each with one list per view of one entry per image.
+
+        Returns:
+            One data sample per image: ``pred_sem_seg`` (1, H, W), and ``seg_logits`` with the logarithm of the average
+            probabilities, or the average probability itself if there is a single class, as in mmseg.
+        """
+        views = zip(*data.values(), strict=True)
+        return self._average(self.module.test_step(dict(zip(data, view, strict=True))) for view in views)
+
+    def merge_preds(self, data_samples_list: Sequence[Sequence]) -> list:
+        """Merge the views of each image into one data sample."""
+        return self._average(zip(*data_samples_list, strict=True))
+
+    def _average(self, views: Iterable[Sequence]) -> list:
+        merged: Sequence = ()
+        totals: list[Tensor] = []
+        count = 0
+        for samples in views:
+            maps = [_take_probabilities(sample) for sample in samples]
+            if count == 0:
+                merged, totals = samples, maps
+            else:
+                for total, probabilities in zip(totals, maps, strict=True):
+                    total += probabilities
+            count += 1
+        for sample, total in zip(merged, totals, strict=True):
+            self._set(sample, total.div_(count))
+        return list(merged)
+
+    def _set(self, sample, probabilities: Tensor) -> None:
+        if len(probabilities) > 1:
+            classes, logits = probabilities.argmax(0, keepdim=True), probabilities.log()
+        else:
+            classes, logits = (probabilities > self.module.decode_head.threshold).to(probabilities), probabilities
+        sample.set_data(dict(seg_logits=PixelData(data=logits), pred_sem_seg=PixelData(data=classes)))
+
+
+def _take_probabilities(sample) -> Tensor:
+    # The logits are removed, so that their memory is free for the next view. For one class, they are probabilities.
+    logits = sample.seg_logits.data
+    del sample.seg_logits
+    return logits.softmax(0) if len(logits) > 1 else logits

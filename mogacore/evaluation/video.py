@@ -5,7 +5,7 @@ Arrays are (T, C, H, W), in the unit of the data. Source: the metrics of OpenSTL
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -13,7 +13,11 @@ from mmengine.registry import METRICS
 
 from mogacore.errors import UserError
 
-NAMES = ('mse', 'mae', 'rmse', 'ssim', 'psnr')
+from .perceptual import PerceptualDistance
+
+# Metrics of whole frames, which cannot be split into groups of channels.
+FRAME_METRICS = ('ssim', 'psnr', 'lpips')
+NAMES = ('mse', 'mae', 'rmse', *FRAME_METRICS)
 # For float images, scikit-image up to 0.19 used the width of -1..1 as the default range.
 SSIM_DATA_RANGE = 2.0
 
@@ -69,20 +73,22 @@ class VideoPredictionMetric(BaseMetric):
     """Metrics of predicted frames, averaged over the whole test set.
 
     ``mse`` and ``mae`` are summed over the pixels and channels of a frame and averaged over all frames; ``rmse`` is the
-    square root of ``mse``; for ``ssim`` and ``psnr``, see :func:`ssim` and :func:`psnr`. Frames are first converted to
-    the unit of the data with ``mean`` and ``std`` of the data set's metainfo.
+    square root of ``mse``; for ``ssim``, ``psnr`` and ``lpips``, see :func:`ssim`, :func:`psnr` and
+    :class:`PerceptualDistance`. Frames are first converted to the unit of the data with ``mean`` and ``std`` of the
+    data set's metainfo.
 
     Args:
-        metric: Names of the metrics, from ``mse, mae, rmse, ssim, psnr``.
+        metric: Names of the metrics, from ``mse, mae, rmse, ssim, psnr, lpips``.
         spatial_norm: Divide the sums by the number of pixels and channels, which gives the usual mean, as for weather.
         groups: Number of channels of each variable, in order. Each metric is reported per variable; the plain name is
-            the mean over the variables. Not available for ``ssim`` and ``psnr``.
+            the mean over the variables. Not available for ``ssim``, ``psnr`` and ``lpips``.
         copy_last: Also report the metrics of repeating the last input frame, as ``copy_last_mse`` etc.: the baseline.
+        lpips_weights: Weight file of torchvision's AlexNet, required for ``lpips``.
         **kwargs: Passed to mmengine's BaseMetric.
 
     Raises:
-        UserError: If a name is unknown or not available with ``groups``, or ``groups`` do not add up to the number of
-            channels.
+        UserError: If a name is unknown or not available with ``groups``, ``groups`` do not add up to the number of
+            channels, only one of ``lpips`` and ``lpips_weights`` is given, or :class:`PerceptualDistance` raises it.
     """
 
     default_prefix = 'video'
@@ -93,6 +99,7 @@ class VideoPredictionMetric(BaseMetric):
         spatial_norm: bool = False,
         groups: Mapping[str, int] | None = None,
         copy_last: bool = False,
+        lpips_weights: str | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -100,10 +107,23 @@ class VideoPredictionMetric(BaseMetric):
         if unknown or not metric:
             found = f'metric {unknown[0]!r} is unknown' if unknown else 'metric is empty'
             raise UserError(f'{found}: choose from {", ".join(NAMES)}')
-        if groups and {'ssim', 'psnr'} & set(metric):
-            raise UserError('ssim and psnr are computed on whole frames, not per group: remove them or groups')
+        if groups and (whole := [name for name in FRAME_METRICS if name in metric]):
+            names = ' and '.join(whole)
+            raise UserError(f'{names} cannot be computed per group: remove groups, or {names} from metric')
+        if 'lpips' in metric and lpips_weights is None:
+            raise UserError(
+                "the metric lpips needs lpips_weights: give the file of torchvision's AlexNet, see "
+                'docs/video_prediction.md, or remove lpips from metric'
+            )
+        if 'lpips' not in metric and lpips_weights is not None:
+            raise UserError(f'lpips_weights is {lpips_weights}, but metric does not contain lpips: add it')
         self.metrics, self.spatial_norm = tuple(metric), spatial_norm
         self.groups, self.copy_last = dict(groups or {}), copy_last
+        self.frame_metrics: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+            name: function for name, function in (('ssim', ssim), ('psnr', psnr)) if name in metric
+        }
+        if lpips_weights is not None:
+            self.frame_metrics['lpips'] = PerceptualDistance(lpips_weights)
 
     def process(self, data_batch: Mapping, data_samples: Sequence[Mapping]) -> None:
         """Compute the errors of a batch.
@@ -133,10 +153,7 @@ class VideoPredictionMetric(BaseMetric):
         if self.spatial_norm:
             squared, absolute = squared / target[0, 0].size, absolute / target[0, 0].size
         errors: dict[str, np.ndarray | float] = {'squared': squared, 'absolute': absolute}
-        for name, function in (('ssim', ssim), ('psnr', psnr)):
-            if name in self.metrics:
-                errors[name] = function(predicted, target)
-        return errors
+        return errors | {name: function(predicted, target) for name, function in self.frame_metrics.items()}
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Metrics by name, from the errors of all sequences."""
@@ -159,7 +176,7 @@ class VideoPredictionMetric(BaseMetric):
             by_group[group] = {'mse': mse, 'mae': mae, 'rmse': np.sqrt(mse)}
             start += size
         overall = {name: np.mean([values[name] for values in by_group.values()]) for name in ('mse', 'mae', 'rmse')}
-        overall |= {name: means[name] for name in ('ssim', 'psnr') if name in means}
+        overall |= {name: means[name] for name in self.frame_metrics}
         selected = {name: overall[name] for name in self.metrics}
         if self.groups:
             selected |= {f'{group}_{name}': by_group[group][name] for group in groups for name in self.metrics}

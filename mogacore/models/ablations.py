@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from mogacore.errors import UserError
 
+from .initialize import init_convolutions
 from .layers import ChannelAggregationFFN, ElementScale, FeedForward, MogaBlock, MultiOrderGatedAggregation
-from .moganet import MogaNet, MogaNetClassifier, init_convolutions
+from .moganet import MogaNet, MogaNetClassifier
 
 
 class SqueezeExcitationFFN(FeedForward):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -13,19 +12,11 @@ from mogacore.errors import UserError
 from mogacore.published.archs import arch_name, parse_arch
 
 from . import accelerated
+from .initialize import init_convolutions
 from .layers import MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
+from .norms import choose_norms
 from .pretrained import load_pretrained
 from .recompute import recompute
-
-
-def init_convolutions(module: nn.Module) -> None:
-    """Initialize every convolution in ``module`` as published: normal with std sqrt(2 / fan_out), zero bias."""
-    for m in module.modules():
-        if isinstance(m, nn.Conv2d):
-            fan_out = math.prod(m.kernel_size) * m.out_channels // m.groups
-            nn.init.normal_(m.weight, std=math.sqrt(2 / fan_out))
-            if m.bias is not None:
-                nn.init.zeros_(m.bias)
 
 
 class MogaNet(BaseModule):
@@ -48,6 +39,8 @@ class MogaNet(BaseModule):
             fp32): True for OpenMixup's weights, False for those of the MogaNet release.
         gate_fp32: Compute the gate in fp32 under AMP, for fp16 training that diverges; the function is unchanged.
         norm_cfg: ``dict(type='BN' | 'SyncBN' | 'GN')`` for all norms; None for BN.
+        stem_norm_cfg, conv_norm_cfg, stem_norm_type, conv_norm_type: Published names for the norms after the stages
+            ("stem") and all others ("conv"), in place of ``norm_cfg``; see :func:`.norms.choose_norms`.
         norm_eval: Keep BatchNorm in eval mode during training (fixed running statistics).
         frozen_stages: Stages 0..frozen_stages, norms included, get no gradient and stay in eval mode; -1 for none.
         channels_last_out: Return maps in torch.channels_last layout, which saves a copy. Only for necks and heads that
@@ -74,6 +67,10 @@ class MogaNet(BaseModule):
         attn_force_fp32: bool = False,
         gate_fp32: bool = False,
         norm_cfg: dict | None = None,
+        stem_norm_cfg: dict | None = None,
+        conv_norm_cfg: dict | None = None,
+        stem_norm_type: str | None = None,
+        conv_norm_type: str | None = None,
         norm_eval: bool = False,
         frozen_stages: int = -1,
         channels_last_out: bool = False,
@@ -93,6 +90,7 @@ class MogaNet(BaseModule):
             drop_path_rate = settings['drop_path_rate']
         if not 0 <= drop_path_rate < 1:
             raise UserError(f'drop_path_rate {drop_path_rate} is invalid: choose at least 0 and less than 1')
+        stage_norm, norm_cfg = choose_norms(norm_cfg, stem_norm_cfg, conv_norm_cfg, stem_norm_type, conv_norm_type)
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -126,7 +124,7 @@ class MogaNet(BaseModule):
             )
             self.add_module(f'patch_embed{i + 1}', patch_embed)
             self.add_module(f'blocks{i + 1}', blocks)
-            self.add_module(f'norm{i + 1}', build_norm(width, norm_cfg))
+            self.add_module(f'norm{i + 1}', build_norm(width, stage_norm))
         init_convolutions(self)
         self._freeze_stages()
 

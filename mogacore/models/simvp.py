@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from mogacore.errors import UserError
 
 from . import accelerated
+from .initialize import init_convolutions
 from .layers import DropPath, FeedForward, MogaBlock
-from .moganet import init_convolutions
 
 FIRST_DROP_PATH_RATE = 0.01
 

@@ -52,7 +52,7 @@ class Result:
         gate: Gate function of the training: 'single', 'double' (``attn_force_fp32``), or '' for a network without this
             option.
         weight_set: Weights in the file that the figures belong to: 'ema', 'raw', or '' for the only ones.
-        source: Repository, page and line.
+        source: Repository, page and line; after a semicolon, the page of a metric that the first does not print.
         exception: Reason why the published size differs from that of the network.
         note: Other remarks.
     """

@@ -39,8 +39,9 @@ OUR_METRICS = {
     'rmse': ('video/rmse', 1),
     'ssim': ('video/ssim', 1),
     'psnr': ('video/psnr', 1),
+    'lpips': ('video/lpips', 1),
 }
-LOWER_IS_BETTER = ('mse', 'mae', 'rmse')
+LOWER_IS_BETTER = ('mse', 'mae', 'rmse', 'lpips')
 # Settings that only affect training, not the size of a model.
 TRAINING_KEYS = ('init_cfg', 'train_cfg', 'drop_path_rate', 'loss', 'attn_force_fp32', 'data_preprocessor', 'with_cp')
 

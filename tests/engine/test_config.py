@@ -9,7 +9,7 @@ from mogacore.errors import UserError
 
 CONFIG = """
 data_help = 'write it with tools/make_it.py'
-model = dict(type='M', backbone=dict(norm_cfg=dict(type='SyncBN')), heads=[dict(norm_cfg=dict(type='SyncBN'))])
+model = dict(type='M', backbone=dict(norm_cfg=dict(type='SyncBN')), heads=[dict(conv_norm_type='SyncBN')])
 train_dataloader = dict(dataset=dict(type='RepeatDataset', dataset=dict(type='A', data_root='data/a')))
 val_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=[dict(type='B', data_root='data/b', ann_file='x')]))
 test_dataloader = dict(dataset=dict(type='B', data_root='data/b'))
@@ -94,7 +94,7 @@ def test_full_precision_is_unchanged(project):
 def test_sync_bn_becomes_bn_without_a_gpu(project):
     cfg = load(project)
     prepare_for_device(cfg)
-    assert cfg.model.backbone.norm_cfg == cfg.model.heads[0].norm_cfg == dict(type='BN')
+    assert cfg.model.backbone.norm_cfg.type == cfg.model.heads[0].conv_norm_type == 'BN'
 
 
 def test_show_dir_needs_a_hook_that_draws(project):
@@ -113,3 +113,26 @@ def test_show_dir_turns_the_hook_on():
 def test_tta_needs_views(project):
     with pytest.raises(UserError, match='--tta needs tta_model and tta_views'):
         enable_tta(load(project))
+
+
+@pytest.mark.parametrize(
+    'steps, before, after',
+    [
+        (['Load', 'Resize', 'Pad', 'LoadAnnotations', 'Pack'], ['Load'], ['Pad', 'LoadAnnotations', 'Pack']),
+        (['Load', 'Pad', 'LoadAnnotations', 'Pack'], ['Load', 'Pad'], ['LoadAnnotations', 'Pack']),
+        (['Load', 'Pad', 'Pack'], ['Load', 'Pad'], ['Pack']),
+    ],
+)
+def test_tta_views_replace_steps_of_their_type_or_precede_the_annotations(steps, before, after):
+    pipeline = [dict(type=name, size=9) if name == 'Resize' else dict(type=name) for name in steps]
+    views = [[dict(type='Resize', size=1), dict(type='Resize', size=2)], [dict(type='Flip')]]
+    dataset = dict(type='Data', pipeline=pipeline)
+    cfg = Config(
+        dict(model=dict(type='Model'), tta_model=dict(type='Mean'), tta_views=views,
+             test_dataloader=dict(dataset=dataset))
+    )  # fmt: skip
+    enable_tta(cfg)
+    *found, augment = cfg.test_dataloader.dataset.pipeline
+    assert [step.type for step in found] == before
+    assert augment == dict(type='TestTimeAug', transforms=[*views, *([dict(type=name)] for name in after)])
+    assert cfg.model == dict(type='Mean', module=dict(type='Model'))

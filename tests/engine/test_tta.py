@@ -1,10 +1,23 @@
+"""Merging several views of an image, compared with a brute-force average."""
+
+import math
+import weakref
+
+import cv2
+import mmengine
 import numpy as np
 import pytest
 import torch
-from mmengine.structures import InstanceData
+import torch.nn.functional as F
+from conftest import ROOT, TINY_ARCH, fill_by_name
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import nn
 
-from mogacore.engine.tta import InstanceTTAModel, unflip
+from mogacore.engine.runner import test as run_test
+from mogacore.engine.tta import InstanceTTAModel, SegmentationTTAModel, unflip
+from mogacore.libraries import import_quietly
 
 HEIGHT, WIDTH = 6, 8
 
@@ -57,3 +70,115 @@ def test_duplicates_across_views_are_merged_and_other_objects_kept():
     assert merged.pred_instances.bboxes.tolist() == [[1, 0, 3, 2], [4, 2, 6, 5]]
     assert merged.pred_instances.labels.tolist() == [0, 1]
     assert box_of(merged.pred_instances.masks[0]) == [1, 0, 3, 2]
+
+
+class Segmentor(nn.Module):
+    """Its inputs are the logits of the views; counts how many of its maps are alive at the same time."""
+
+    def __init__(self, threshold=None):
+        super().__init__()
+        self.decode_head = nn.Identity()
+        self.decode_head.threshold = threshold
+        self.maps, self.most_alive = [], 0
+
+    def test_step(self, data):
+        samples = []
+        for logits, sample in zip(data['inputs'], data['data_samples'], strict=True):
+            logits = logits.clone()
+            self.maps.append(weakref.ref(logits))
+            sample.seg_logits = PixelData(data=logits)
+            samples.append(sample)
+        self.most_alive = max(self.most_alive, sum(one() is not None for one in self.maps))
+        return samples
+
+
+def views_of(*images):
+    """A batch of images, each a list with the logits of its views."""
+    num_views = len(images[0])
+    samples = [[BaseDataElement(metainfo=dict(view=view)) for _ in images] for view in range(num_views)]
+    return dict(inputs=[[image[view] for image in images] for view in range(num_views)], data_samples=samples)
+
+
+def test_class_probabilities_of_all_views_are_averaged():
+    images = [[torch.randn(4, *size) for _ in range(5)] for size in ((6, 8), (3, 2))]
+    merged = SegmentationTTAModel(module=Segmentor()).test_step(views_of(*images))
+    for sample, views in zip(merged, images, strict=True):
+        expected = sum(np.exp(view.double().numpy()) / np.exp(view.double().numpy()).sum(0) for view in views) / 5
+        np.testing.assert_allclose(sample.seg_logits.data.exp(), expected, rtol=1e-5)
+        np.testing.assert_array_equal(sample.pred_sem_seg.data, expected.argmax(0)[None])
+
+
+def test_scores_of_a_single_class_are_averaged_and_thresholded():
+    """mmseg returns them after the sigmoid."""
+    views = [torch.tensor([[[0.1, 0.5]]]), torch.tensor([[[0.4, 0.6]]])]
+    (sample,) = SegmentationTTAModel(module=Segmentor(threshold=0.3)).test_step(views_of(views))
+    torch.testing.assert_close(sample.seg_logits.data, torch.tensor([[[0.25, 0.55]]]))
+    assert sample.pred_sem_seg.data.tolist() == [[[0, 1]]]
+
+
+def test_logits_of_only_one_view_are_in_memory():
+    model = Segmentor()
+    SegmentationTTAModel(module=model).test_step(views_of([torch.randn(4, 3, 3) for _ in range(12)]))
+    assert len(model.maps) == 12 and model.most_alive == 1
+
+
+SIZES = [(1024, 256), (1536, 384), (2048, 512), (2560, 640), (3072, 768), (3584, 896)]  # of segmentation/test.py
+
+
+def probabilities_by_hand(model, image, size):
+    """Class probabilities of a (H, W, 3) BGR image, summed over the view of a size and its mirror image."""
+    height, width = image.shape[:2]
+    factor = min(max(size) / max(height, width), min(size) / min(height, width))
+    scaled = cv2.resize(image, (int(width * factor + 0.5), int(height * factor + 0.5)))
+    aligned = cv2.resize(scaled, [math.ceil(side / 32) * 32 for side in scaled.shape[1::-1]])
+    total = 0
+    for step in (1, -1):
+        rgb = (aligned[:, ::step, ::-1] - np.array([123.675, 116.28, 103.53])) / np.array([58.395, 57.12, 57.375])
+        logits = model(torch.from_numpy(rgb.transpose(2, 0, 1)[None]).float(), mode='tensor')
+        logits = F.interpolate(logits, aligned.shape[:2], mode='bilinear')
+        logits = logits.flip(3) if step == -1 else logits
+        total += F.interpolate(logits, (height, width), mode='bilinear')[0].softmax(0)
+    return total
+
+
+def test_ade20k_configs_average_six_sizes_and_their_mirror_images(tmp_path):
+    """At an eighth of the published sizes, for a small network."""
+    pytest.importorskip('mmseg')
+    import_quietly('mmseg')
+    init_default_scope('mmseg')
+    cfg = Config.fromfile(ROOT / 'configs/segmentation/semantic-fpn_moganet-xtiny_80k_ade20k-512x512.py')
+    assert [view.scale for view in cfg.tta_views[0]] == SIZES
+    for view, (long, short) in zip(cfg.tta_views[0], SIZES, strict=True):
+        view.scale = (long // 8, short // 8)
+    cfg.merge_from_dict({
+        'model.backbone.arch': dict(_delete_=True, **TINY_ARCH), 'model.backbone.init_cfg': None,
+        'model.neck.in_channels': [8, 16, 24, 32], 'model.neck.out_channels': 16,
+        'model.decode_head.in_channels': [16] * 4, 'model.decode_head.channels': 8,
+        'model.decode_head.norm_cfg.type': 'BN', 'test_dataloader.dataset.data_root': str(tmp_path),
+        'test_dataloader.num_workers': 0, 'test_dataloader.persistent_workers': False,
+    })  # fmt: skip
+    cfg.test_evaluator = dict(type='DumpResults', out_file_path=str(tmp_path / 'results.pkl'))
+    rng = np.random.default_rng(0)
+    for folder in ('images', 'annotations'):
+        (tmp_path / folder / 'validation').mkdir(parents=True)
+    for name, (height, width) in {'a': (45, 70), 'b': (96, 50)}.items():
+        noise = cv2.resize(rng.integers(0, 256, (6, 6, 3), np.uint8), (width, height))
+        cv2.imwrite(str(tmp_path / 'images' / 'validation' / f'{name}.jpg'), noise)
+        cv2.imwrite(str(tmp_path / 'annotations' / 'validation' / f'{name}.png'), np.ones((height, width), np.uint8))
+    model = fill_by_name(MODELS.build(cfg.model)).eval()
+    torch.save(model.state_dict(), tmp_path / 'weights.pth')
+    cfg.dump(tmp_path / 'small.py')
+
+    run_test(str(tmp_path / 'small.py'), str(tmp_path / 'weights.pth'), work_dir=str(tmp_path / 'work'), tta=True)
+
+    for name, result in zip('ab', mmengine.load(tmp_path / 'results.pkl'), strict=True):
+        image = cv2.imread(str(tmp_path / 'images' / 'validation' / f'{name}.jpg'))
+        with torch.no_grad():
+            views = [probabilities_by_hand(model, image, (long // 8, short // 8)) for long, short in SIZES]
+        expected = sum(views) / 12
+        torch.testing.assert_close(result['seg_logits']['data'].exp(), expected, rtol=1e-3, atol=1e-5)
+        assert (views[2] / 2 - expected).abs().max() > 0.01  # a single size differs
+        classes = result['pred_sem_seg']['data']
+        assert classes.shape == (1, *image.shape[:2])
+        best = expected.max(0).values
+        torch.testing.assert_close(expected.gather(0, classes)[0], best, rtol=1e-3, atol=1e-5)

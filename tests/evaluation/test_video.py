@@ -115,9 +115,12 @@ def test_repeating_the_last_frame_is_reported_as_a_baseline(frames):
 @pytest.mark.parametrize(
     'settings, message',
     [
-        (dict(metric=('lpips',)), "metric 'lpips' is unknown: choose from mse, mae"),
+        (dict(metric=('snr',)), "metric 'snr' is unknown: choose from mse, mae"),
         (dict(metric=()), 'metric is empty'),
-        (dict(groups=dict(t=2)), 'ssim and psnr are computed on whole frames'),
+        (dict(groups=dict(t=2)), 'ssim and psnr cannot be computed per group'),
+        (dict(metric=('lpips',), lpips_weights='alexnet.pth', groups=dict(t=2)), 'lpips cannot be computed per group'),
+        (dict(metric=('lpips',)), 'the metric lpips needs lpips_weights'),
+        (dict(lpips_weights='alexnet.pth'), 'lpips_weights is alexnet.pth, but metric does not contain lpips'),
     ],
 )
 def test_invalid_settings_are_reported(settings, message):

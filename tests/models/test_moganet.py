@@ -299,8 +299,8 @@ def test_invalid_settings_are_reported_in_one_line(kwargs, message):
 
 
 def test_unknown_argument_fails():
-    with pytest.raises(TypeError, match='stem_norm_cfg'):
-        MogaNet(TINY_ARCH, stem_norm_cfg=dict(type='SyncBN'))
+    with pytest.raises(TypeError, match='stem_norm'):
+        MogaNet(TINY_ARCH, stem_norm=dict(type='SyncBN'))
 
 
 def test_classifier_without_classes_returns_pooled_features():

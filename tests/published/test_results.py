@@ -39,6 +39,15 @@ def test_a_row_has_an_existing_config_or_a_reason_why_not():
         assert not result.config or (ROOT / 'configs' / result.config).is_file(), result.id
 
 
+def test_top5_of_openmixup_cites_the_page_that_prints_it():
+    """OpenMixup's README has a column for top-1 only."""
+    rows = [r for r in load_results() if 'openmixup' in r.source and 'imagenet/moganet/README.md' in r.source]
+    with_top5 = {r.id for r in rows if 'top5' in r.metrics}
+    assert with_top5 == {f'cls-{number:03}' for number in range(20, 25)}
+    for row in rows:
+        assert ('; top5: docs/en/model_zoos/Model_Zoo_sup.md:' in row.source) == (row.id in with_top5), row.id
+
+
 def test_figures_not_checked_against_the_paper_are_omitted():
     hidden = {result.id for result in load_results() if not result.metrics} - {'cls-044'}
     assert by_id()['cls-044'].weights and 'no figure is published' in by_id()['cls-044'].note

@@ -7,6 +7,5 @@ default_hooks = dict(
 )
 visualizer = dict(type='SegLocalVisualizer', alpha=0.6)
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
-# For test.py --tta: the views of each image; class scores are averaged.
-tta_model = dict(type='SegTTAModel')
-tta_views = [[dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]]
+# For test.py --tta: averages the class probabilities of the views that the data set's file lists.
+tta_model = dict(type='SegmentationTTAModel')

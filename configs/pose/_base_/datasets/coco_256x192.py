@@ -6,9 +6,16 @@ codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), s
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale', padding=1.25),
-    dict(type='RandomFlip', direction='horizontal'),
-    dict(type='RandomHalfBody'),
-    dict(type='RandomBBoxTransform'),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='RandomHalfBody', min_total_keypoints=9, prob=0.3),
+    dict(
+        type='RandomBBoxTransform',
+        shift_factor=0.16,
+        shift_prob=0.3,
+        scale_factor=(0.5, 1.5),
+        rotate_factor=80.0,
+        rotate_prob=0.6,
+    ),
     dict(type='TopdownAffine', input_size=codec['input_size']),
     dict(type='GenerateTarget', encoder=codec),
     dict(type='PackPoseInputs'),
@@ -23,6 +30,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=True,
+    drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='CocoDataset',

@@ -18,6 +18,15 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
+# For test.py --tta: six sizes instead of one, each also mirrored, as in the published multi-scale test.
+tta_views = [
+    [
+        dict(type='Resize', scale=(int(2048 * ratio), int(512 * ratio)), keep_ratio=True)
+        for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    ],
+    [dict(type='ResizeToMultiple', size_divisor=32)],
+    [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+]
 train_dataloader = dict(
     batch_size=4,
     num_workers=4,

@@ -18,6 +18,8 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
+# For test.py --tta: each image and its mirror image.
+tta_views = [[dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]]
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,

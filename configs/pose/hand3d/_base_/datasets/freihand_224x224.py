@@ -1,5 +1,5 @@
 # FreiHAND: the last fifth of the training samples is the validation set, the evaluation images are the test set.
-# Batch size 64 and augmentation are those of the paper's hand task (ExPose).
+# Batch size and the limits of shift, scale and rotation are those of ExPose's hand config (mmhuman3d).
 data_help = 'see docs/pose3d.md for the layout of the FreiHAND files'
 input_shape = (3, 224, 224)
 codec = dict(type='RootRelativeHeatmap', input_size=(224, 224), heatmap_size=(56, 56, 64), sigma=2.5)
@@ -24,7 +24,7 @@ train_pipeline = [
         shift_factor=0.2,
         shift_prob=1.0,
         scale_factor=(0.8, 1.2),
-        rotate_factor=30.0,
+        rotate_factor=60.0,
         rotate_prob=0.6,
     ),
     dict(type='TopdownAffine', input_size=codec['input_size']),

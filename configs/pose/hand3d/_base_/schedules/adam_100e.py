@@ -1,4 +1,4 @@
-# Schedule of the paper's hand task (ExPose): 100 epochs, a tenth of the learning rate after 60.
+# Schedule of ExPose's hand config (mmhuman3d): 100 epochs, a tenth of the learning rate after 60.
 train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
