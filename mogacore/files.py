@@ -10,6 +10,7 @@ import io
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,26 @@ def make_folder(path: str | Path) -> Path:
     except OSError as error:
         raise UserError(f'folder {path} cannot be created ({error.strerror}): choose another one') from None
     return path
+
+
+def writable_folder(path: str | Path) -> Path:
+    """Create a folder if it does not exist, check that files can be written to it, and return its path.
+
+    Raises:
+        UserError: If it cannot be created or written.
+    """
+    path = make_folder(path)
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(f'folder {path} cannot be written ({error.strerror}): choose another one') from None
+    return path
+
+
+def plain(value: Any) -> Any:
+    """JSON value for an array, a tensor or a number of numpy or torch; the text of any other object."""
+    return value.tolist() if hasattr(value, 'tolist') else str(value)
 
 
 def write_text(path: str | Path, text: str, sync: bool = True) -> None:

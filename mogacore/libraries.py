@@ -6,10 +6,13 @@ error.
 
 from __future__ import annotations
 
+import re
 from contextlib import redirect_stdout
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
+from pathlib import Path
 
 from mogacore import coco_eval
 from mogacore.errors import UserError
@@ -67,3 +70,46 @@ def import_quietly(library: str) -> None:
     for line in output.getvalue().splitlines():
         if 'Could not import OneDL' not in line:
             print(line)
+
+
+@cache
+def registries(scope: str) -> tuple:
+    """The registries of a scope and of mmengine, the scope's first; see :func:`import_quietly` for filling them."""
+    from mmengine.registry import Registry
+
+    names = [scope, 'mmengine'] if scope in TASK_LIBRARIES else ['mmengine']
+    modules = [import_module(f'{name}.registry') for name in names]
+    return tuple(
+        dict.fromkeys(item for module in modules for item in vars(module).values() if isinstance(item, Registry))
+    )
+
+
+@cache
+def find_class(name: str, scope: str) -> list[tuple[type, str]]:
+    """Every class that is registered by a name, with the name of its registry.
+
+    mmdet builds the layers of RoI extractors from mmcv.ops without a registry; these are found as well.
+    """
+    found = [(registry.get(name), registry.name) for registry in registries(scope)]
+    found = [item for item in found if item[0] is not None]
+    if not found and scope in TASK_LIBRARIES and hasattr(import_module('mmcv.ops'), name):
+        found = [(getattr(import_module('mmcv.ops'), name), 'model')]
+    return list(dict.fromkeys(found))
+
+
+def registered_names(scope: str) -> set[str]:
+    """Every name that a scope can build."""
+    return {name for registry in registries(scope) for name in registry.module_dict}
+
+
+@cache
+def source_words(package: str) -> tuple[frozenset[str], frozenset[str]]:
+    """All words in the source files of an installed package, and those that occur in quotes; none if it is absent."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return frozenset(), frozenset()
+    files = [file for file in Path(spec.origin).parent.rglob('*.py') if '.mim' not in file.parts]
+    texts = [file.read_text(errors='ignore') for file in files]
+    words = (word for text in texts for word in re.findall(r'[A-Za-z_]\w+', text))
+    quoted = (word for text in texts for word in re.findall(r'[\'"]([A-Za-z_]\w+)[\'"]', text))
+    return frozenset(words), frozenset(quoted)

@@ -1,13 +1,17 @@
 """Atomic file writing."""
 
 import errno
+import json
 import os
 import threading
 
+import numpy as np
 import pytest
+import torch
 
 from mogacore import files
-from mogacore.files import write_atomic
+from mogacore.errors import UserError
+from mogacore.files import plain, writable_folder, write_atomic, write_json
 
 
 def full_disk(descriptor):
@@ -41,3 +45,20 @@ def test_concurrent_writes_of_the_same_file_do_not_interfere(tmp_path, monkeypat
     write_atomic(path, b'ours')
     assert path.read_bytes() == b'ours'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_numbers_arrays_and_tensors_become_json(tmp_path):
+    content = {'scalar': np.float32(0.5), 'matrix': torch.tensor([[1, 2], [3, 4]]), 'other': {1j}.pop()}
+    write_json(tmp_path / 'a.json', content, default=plain)
+    assert json.loads((tmp_path / 'a.json').read_text()) == {'scalar': 0.5, 'matrix': [[1, 2], [3, 4]], 'other': '1j'}
+
+
+def test_folder_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
+    assert writable_folder(tmp_path / 'a' / 'b').is_dir() and not list((tmp_path / 'a' / 'b').iterdir())
+
+    def refuse(dir):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr('tempfile.TemporaryFile', refuse)
+    with pytest.raises(UserError, match=r'b cannot be written \(Permission denied\): choose another'):
+        writable_folder(tmp_path / 'a' / 'b')

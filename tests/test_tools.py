@@ -146,7 +146,14 @@ def test_training_cannot_resume_from_weights_only(project, trained):
 
 def test_mixed_precision_trains_on_a_cpu(project):
     done = tool(
-        'train.py', 'small.py', '--work-dir', 'amp', '--amp', '--cfg-options', 'train_cfg.max_epochs=1', cwd=project
+        'train.py',
+        'small.py',
+        '--work-dir',
+        'amp',
+        '--precision=bf16',
+        '--cfg-options',
+        'train_cfg.max_epochs=1',
+        cwd=project,
     )
     assert 'CpuAmpOptimWrapper' in next((project / 'amp').glob('*/vis_data/config.py')).read_text()
     assert 'nan' not in done.stdout
@@ -205,6 +212,9 @@ def test_checkpoint_of_another_size_is_reported_with_the_first_mismatches(projec
         (['model.backbone.arch=huge'], "arch 'huge' is unknown: choose from xtiny"),
         (['model.backbone.arch.embed_dims=[8,16,20,32]'], 'width 20 is not divisible by 8'),
         (['train_dataloader.dataset.dataset.data_root=data/none'], 'data folder data/none is missing: .*make_digits'),
+        (['optim_wraper.optimizer.lr=1'], 'optim_wraper is not a setting: did you mean optim_wrapper'),
+        (['visualizer.vis_backends.0.type=TensorboardVisBackend'], 'not installed: .*tensorboard'),
+        (['a=1', 'b'], "'b' is not key=value"),
     ],
 )
 def test_invalid_setting_is_a_one_line_error(project, options, message):
@@ -219,6 +229,8 @@ def test_invalid_setting_is_a_one_line_error(project, options, message):
         ('train.py', ['none.py'], 'config none.py not found'),
         ('train.py', ['small.py', '--resume', 'none.pth'], 'checkpoint none.pth does not exist'),
         ('train.py', ['small.py', '--launcher', 'slurm'], 'SLURM_PROCID.*start with'),
+        ('train.py', ['small.py', '--work-dir', 'small.py/run'], 'folder small.py/run cannot be created'),
+        ('test.py', ['small.py', 'none.pth'], 'checkpoint none.pth does not exist'),
         ('infer.py', ['small.py', 'none.pth', 'none.png', '--out-dir', 'x'], 'none.png contains no image or video'),
     ],
 )

@@ -1,3 +1,3 @@
-# Baseline for simvp_moganet_100e_kitticaltech.py: only the translator block differs.
+# SimVPv2's own recipe.
 _base_ = './simvp_moganet_100e_kitticaltech.py'
-model = dict(translator='gSTA')
+model = dict(translator='gSTA', drop_path_rate=0.2)

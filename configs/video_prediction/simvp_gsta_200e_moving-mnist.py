@@ -1,3 +1,3 @@
-# Baseline for simvp_moganet_200e_moving-mnist.py: only the translator block differs.
+# SimVPv2's own recipe.
 _base_ = './simvp_moganet_200e_moving-mnist.py'
 model = dict(translator='gSTA')

@@ -1,3 +1,3 @@
-# Baseline for simvp_moganet_50e_human36m.py: only the translator block differs.
+# SimVPv2's own recipe.
 _base_ = './simvp_moganet_50e_human36m.py'
-model = dict(translator='gSTA')
+model = dict(translator='gSTA', temporal_depth=8)

@@ -1,3 +1,4 @@
-# Baseline for simvp_moganet_50e_taxibj.py: only the translator block differs.
+# SimVPv2's own recipe.
 _base_ = './simvp_moganet_50e_taxibj.py'
 model = dict(translator='gSTA')
+optim_wrapper = dict(optimizer=dict(lr=5e-4))

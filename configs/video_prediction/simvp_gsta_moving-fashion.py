@@ -1,3 +1,2 @@
-# Baseline for simvp_moganet_moving-fashion.py: only the translator block differs.
-_base_ = './simvp_moganet_moving-fashion.py'
-model = dict(translator='gSTA')
+# The short name of the same run.
+_base_ = './simvp_gsta_equal-settings_moving-fashion.py'

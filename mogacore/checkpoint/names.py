@@ -123,8 +123,13 @@ LAYOUTS = {
         (r'^head\.(?=(weight|bias)$)', 'head.fc.'),
     ),
 }
-# OpenSTL has sigma as a bare parameter; mmpose 0.x names its head keypoint_head.
-_OTHER_RULES = ((r'((?:attn|mlp)\.sigma)\.scale$', r'\1'), (r'^keypoint_head\.', 'head.'))
+# OpenSTL has sigma as a bare parameter, and wraps the depth-wise convolution of gSTA; mmpose 0.x names its head
+# keypoint_head.
+_OTHER_RULES = (
+    (r'((?:attn|mlp)\.sigma)\.scale$', r'\1'),
+    (r'(mlp\.dwconv)\.dwconv\.', r'\1.'),
+    (r'^keypoint_head\.', 'head.'),
+)
 TRUNK = re.compile(r'(patch_embed|blocks|norm)\d\.')
 CLASSIFIER = re.compile(r'head\.(fc\.)?(weight|bias)')
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mogacore.errors import UserError
+
 
 def make_parser(description: str, prog: str | None = None, **settings) -> argparse.ArgumentParser:
     """Create a parser that prints a description of several paragraphs unwrapped.
@@ -22,7 +24,19 @@ def add_cfg_options(parser: argparse.ArgumentParser, of: str = 'the config') -> 
     """Add --cfg-options, which overrides settings of ``of``."""
     from mmengine.config import DictAction
 
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help=f'override settings of {of}, key=value')
+    class Options(DictAction):
+        def __call__(self, parser, namespace, values, option_string=None):
+            for value in values:
+                if not value.partition('=')[1] or value.startswith('='):
+                    raise UserError(
+                        f'--cfg-options {value!r} is not key=value, such as optim_wrapper.optimizer.lr=1e-4'
+                    )
+            try:
+                super().__call__(parser, namespace, values, option_string)
+            except (AssertionError, ValueError, SyntaxError) as error:
+                raise UserError(f'--cfg-options {" ".join(values)} cannot be parsed: {error}') from error
+
+    parser.add_argument('--cfg-options', nargs='+', action=Options, help=f'override settings of {of}, key=value')
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

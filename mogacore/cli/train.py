@@ -17,7 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const='auto',
         help='resume from the newest checkpoint of the work dir (auto), or from this file',
     )
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision (bfloat16 where possible)')
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument(
+        '--precision', choices=('fp32', 'bf16', 'fp16'), help="numerical precision; default: the config's"
+    )
+    precision.add_argument(
+        '--amp',
+        dest='precision',
+        action='store_const',
+        const='amp',
+        help='train in mixed precision: bfloat16 unless the config says float16',
+    )
+    precision.add_argument('--no-amp', dest='precision', action='store_const', const='fp32', help='train in fp32')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',

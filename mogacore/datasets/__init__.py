@@ -1,10 +1,13 @@
 """Data sets, and an augmentation, that no task library provides."""
 
 from .erasing import NormalizedRandomErasing
+from .frame_folders import KTH, FrameFolders
 from .freihand import FreiHAND
 from .idx import FashionMNISTFiles
+from .kitti import KittiCaltech
 from .moving import MovingDigits, MovingMNIST
-from .sequences import KTH, FrameFolders, KittiCaltech, SequenceFile, TaxiBJ
+from .sequences import SequenceFile
+from .taxibj import TaxiBJ
 from .weather import WeatherBench
 
 __all__ = [

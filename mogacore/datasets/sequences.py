@@ -1,4 +1,4 @@
-"""Data sets for video prediction: the base class, and those read from files of frames.
+"""Data sets for video prediction: the base class, fixed sequences from a file, and what several data sets share.
 
 Every item is ``dict(inputs=(num_inputs, C, H, W), data_samples=...)`` with ``gt_frames`` (num_targets, C, H, W) in the
 data sample: float32 tensors in network scale, which is 0..1 for images. The metainfo has ``mean`` and ``std``: a
@@ -7,15 +7,11 @@ network value v is ``v * std + mean`` in the unit of the data.
 
 from __future__ import annotations
 
-import re
-import zipfile
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
@@ -74,7 +70,8 @@ def add_frame_noise(frames: np.ndarray, noise: str, rng: np.random.Generator) ->
         frames[rng.random(len(frames)) < MISSING_PROBABILITY] = 0
         return frames
     for frame in frames:
-        top, left = (rng.integers(length - BLACK_SQUARE + 1) for length in frame.shape[:2])
+        # As published, the square never touches the lower and the right border.
+        top, left = (rng.integers(max(length - BLACK_SQUARE, 1)) for length in frame.shape[:2])
         frame[top : top + BLACK_SQUARE, left : left + BLACK_SQUARE] = 0
     return frames
 
@@ -170,54 +167,6 @@ class SequenceFile(SequenceDataset):
         return frames
 
 
-@DATASETS.register_module()
-class TaxiBJ(SequenceDataset):
-    """Taxi flow into and out of 32 x 32 cells of Beijing, every half hour: four input frames, four target frames.
-
-    Args:
-        data_root: Folder of ``dataset.npz`` with inputs ``X_train`` and ``X_test`` and targets ``Y_train`` and
-            ``Y_test``, each (N, 4, 2, 32, 32), in -1..1. Items are scaled to 0..1.
-        split: 'train' or 'test'.
-        **kwargs: See :class:`SequenceDataset`.
-
-    Raises:
-        UserError: If the file is missing or corrupt, lacks an array, or has too few frames.
-    """
-
-    def __init__(self, data_root: str, split: str = 'train', num_inputs: int = 4, num_targets: int = 4, **kwargs):
-        self.split = check_split(split)
-        super().__init__(num_inputs, num_targets, data_root=data_root, **kwargs)
-
-    def load_data_list(self) -> list[dict]:
-        path = Path(self.data_root) / 'dataset.npz'
-        if not path.is_file():
-            raise UserError(f'{path} not found: {DATA_HELP}')
-        names = f'X_{self.split}', f'Y_{self.split}'
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                inputs, targets = (archive[name].astype(np.float32) for name in names)
-        except KeyError as error:
-            raise UserError(f'{path} has no array {error.args[0].split()[0]}: use the original file') from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-            reason = ' '.join(str(error).split())[:100]
-            raise UserError(f'{path} is truncated or not a .npz file ({reason}): download it again') from None
-        if inputs.ndim != 5 or inputs.shape[0] != targets.shape[0] or inputs.shape[2:] != targets.shape[2:]:
-            raise UserError(
-                f'{path}: the shapes of {names[0]} {inputs.shape} and {names[1]} {targets.shape} do not match: use '
-                'the original file'
-            )
-        if inputs.shape[1] < self.num_inputs or targets.shape[1] < self.num_targets:
-            raise UserError(
-                f'{path} has {inputs.shape[1]} + {targets.shape[1]} frames per sequence, not {self.num_inputs} + '
-                f'{self.num_targets}: lower num_inputs or num_targets'
-            )
-        self.frames = np.concatenate([inputs[:, -self.num_inputs :], targets[:, : self.num_targets]], axis=1)
-        return [dict(index=index) for index in range(len(self.frames))]
-
-    def read_frames(self, record):
-        return (self.frames[record['index']].transpose(0, 2, 3, 1) + 1) / 2
-
-
 def check_split(split: str) -> str:
     """Return ``split`` if it is 'train' or 'test'; raise UserError otherwise."""
     if split not in ('train', 'test'):
@@ -244,182 +193,6 @@ def starts_from_end(length: int, num_frames: int, stride: int, is_valid: Callabl
         starts += [last - num_frames + 1] if valid else []
         last -= stride if valid else 1
     return starts
-
-
-def frame_number(path: Path) -> int:
-    """The first number in the file name of a frame, e.g. 12 for ``image-012_120x160.png``."""
-    digits = re.search(r'\d+', path.stem)
-    if digits is None:
-        raise UserError(f'frame {path} has no number in its name: put its index within the clip into the name')
-    return int(digits[0])
-
-
-@DATASETS.register_module()
-class FrameFolders(SequenceDataset):
-    """Clips as folders of images, one image per frame, with the frame number in the file name.
-
-    Args:
-        data_root: Folder below which every folder with images is a clip.
-        data_prefix: ``dict(img=...)``, a folder below ``data_root`` to which the search is restricted.
-        size: (height, width) to which frames are resized.
-        color_type: 'color' for RGB, 'grayscale' for the first channel of the file.
-        stride: Frames between the starts of two sequences of a clip; None for the length of a sequence.
-        **kwargs: See :class:`SequenceDataset`.
-
-    Raises:
-        UserError: If no clip is long enough, or an image cannot be read.
-    """
-
-    suffixes = ('.png', '.jpg', '.jpeg', '.bmp')
-
-    def __init__(
-        self, data_root: str, size: tuple[int, int], color_type: str = 'color', stride: int | None = None, **kwargs
-    ):
-        if color_type not in ('color', 'grayscale'):
-            raise UserError(f'color_type {color_type!r} is unknown: choose from color, grayscale')
-        self.size, self.color_type, self.stride = tuple(size), color_type, stride
-        super().__init__(data_root=data_root, **{'data_prefix': dict(img=''), **kwargs})
-
-    def takes(self, clip: Path) -> bool:
-        """Whether a clip's folder belongs to this data set."""
-        return True
-
-    def stride_of(self, clip: Path) -> int:
-        """Frames between the ends of two sequences of a clip."""
-        return self.stride or self.num_frames
-
-    def load_data_list(self) -> list[dict]:
-        root = Path(self.data_prefix['img'] or self.data_root)
-        if not root.is_dir():
-            raise UserError(f'data folder {root} not found: {DATA_HELP}')
-        clips: dict[Path, list[Path]] = {}
-        for path in root.rglob('*'):
-            if path.suffix.lower() in self.suffixes and self.takes(path.parent):
-                clips.setdefault(path.parent, []).append(path)
-        records = []
-        for clip, frames in sorted(clips.items()):
-            frames = sorted(frames, key=lambda path: (frame_number(path), path.name))
-            numbers = [frame_number(path) for path in frames]
-            is_valid = partial(_are_consecutive, numbers)
-            for start in starts_from_end(len(frames), self.num_frames, self.stride_of(clip), is_valid):
-                records.append(dict(frames=[str(path) for path in frames[start : start + self.num_frames]]))
-        if not records:
-            raise UserError(
-                f'{root} has no clip of {self.num_frames} consecutive frames in {len(clips)} folders of images: '
-                f'{DATA_HELP}'
-            )
-        return records
-
-    def read_frames(self, record):
-        return np.stack([self._read_frame(path) for path in record['frames']])
-
-    def _read_frame(self, path: str) -> np.ndarray:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if Path(path).stat().st_size else None
-        if image is None:
-            raise UserError(f'image {path} is corrupt: replace it, or remove its clip from the data set')
-        if self.color_type == 'grayscale':
-            image = image[..., 2:]  # OpenCV stores red, the first channel, last
-        image = cv2.resize(image, self.size[::-1])
-        return image[..., None] if image.ndim == 2 else image[..., ::-1]
-
-    def describe(self, record):
-        return dict(name='/'.join(Path(record['frames'][0]).parts[-2:]))
-
-
-def _are_consecutive(numbers: list[int], first: int, last: int) -> bool:
-    return numbers[last] - numbers[first] == last - first
-
-
-@DATASETS.register_module()
-class KTH(FrameFolders):
-    """People walking, jogging, running, boxing, waving and clapping: ``ACTION/personNN_ACTION_dN/FRAME.png``.
-
-    Persons 1 to 16 are for training, 17 to 25 for testing. In running and jogging, where the person is only visible
-    for a short time, a sequence starts every 3 frames; sequences of the other actions do not overlap.
-
-    Args:
-        data_root: Folder of the six actions.
-        split: 'train' or 'test'.
-        **kwargs: See :class:`FrameFolders`.
-    """
-
-    last_training_person = 16
-    overlapping_actions = ('jogging', 'running')
-
-    def __init__(
-        self,
-        data_root: str,
-        split: str = 'train',
-        num_inputs: int = 10,
-        num_targets: int = 20,
-        size: tuple[int, int] = (128, 128),
-        **kwargs,
-    ):
-        self.split = check_split(split)
-        super().__init__(data_root, size, 'grayscale', num_inputs=num_inputs, num_targets=num_targets, **kwargs)
-
-    def takes(self, clip):
-        person = re.match(r'person(\d+)', clip.name)
-        return person is not None and (int(person[1]) <= self.last_training_person) == (self.split == 'train')
-
-    def stride_of(self, clip):
-        is_overlapping = any(action in clip.name for action in self.overlapping_actions)
-        return 3 if is_overlapping else super().stride_of(clip)
-
-
-@DATASETS.register_module()
-class KittiCaltech(SequenceDataset):
-    """Driving videos: KITTI for training, Caltech Pedestrian for testing, 128 x 160 RGB; ten input frames, one target.
-
-    Args:
-        data_root: Folder with ``{train,test}_data.npy`` (N, 128, 160, 3), uint8 or 0..1, and ``{train,test}_idx.npy``,
-            the indices of the first frames of the sequences; or, for training, with ``X_train.hkl`` and
-            ``sources_train.hkl``, where each source is cut from its end into sequences without overlap.
-        split: 'train' or 'test'.
-        **kwargs: See :class:`SequenceDataset`.
-
-    Raises:
-        UserError: If the files are missing, corrupt or inconsistent.
-    """
-
-    def __init__(self, data_root: str, split: str = 'train', num_inputs: int = 10, num_targets: int = 1, **kwargs):
-        self.split = check_split(split)
-        super().__init__(num_inputs, num_targets, data_root=data_root, **kwargs)
-
-    def load_data_list(self) -> list[dict]:
-        root = Path(self.data_root)
-        hickle = root / 'X_train.hkl'
-        if self.split == 'train' and hickle.is_file() and not (root / 'train_data.npy').is_file():
-            self.frames, sources = (read_hickle(path) for path in (hickle, root / 'sources_train.hkl'))
-            if len(self.frames) != len(sources):
-                counts = f'{len(self.frames)} frames, but sources_train.hkl has {len(sources)} sources'
-                raise UserError(f'{hickle} has {counts}: download both files again')
-            length = self.num_frames
-            starts = starts_from_end(len(sources), length, length, lambda a, b: sources[a] == sources[b])
-        else:
-            path = root / f'{self.split}_data.npy'
-            self.frames = load_array(path, num_dims=4)
-            starts = np.array(load_array(root / f'{self.split}_idx.npy', num_dims=1)).tolist()
-            if starts and not 0 <= min(starts) <= max(starts) <= len(self.frames) - self.num_frames:
-                raise UserError(
-                    f'{path} has {len(self.frames)} frames, too few for sequences of {self.num_frames} that start at '
-                    f'{min(starts)} to {max(starts)} ({self.split}_idx.npy): lower num_targets or download both again'
-                )
-        if not starts:
-            raise UserError(f'{root} has no {self.split} sequence of {self.num_frames} frames: {DATA_HELP}')
-        return [dict(start=int(start)) for start in starts]
-
-    def read_frames(self, record):
-        return np.array(self.frames[record['start'] : record['start'] + self.num_frames])
-
-
-def read_hickle(path: str | Path) -> np.ndarray | list:
-    """Read the content of a hickle file (``.hkl``).
-
-    Raises:
-        UserError: If the file is missing or corrupt, or hickle is not installed.
-    """
-    return read_with_library(path, 'hickle', lambda hickle: hickle.load(str(path)))
 
 
 def read_with_library(path: str | Path, library: str, read: Callable) -> Any:

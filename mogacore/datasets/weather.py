@@ -1,8 +1,8 @@
-"""WeatherBench: hourly gridded fields of the ERA5 reanalysis, from netCDF files."""
+"""WeatherBench: gridded fields of the ERA5 reanalysis, from netCDF files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,10 +18,14 @@ COORDINATES = ('lat', 'latitude', 'lon', 'longitude', 'time', 'level', 'plev')
 
 @DATASETS.register_module()
 class WeatherBench(SequenceDataset):
-    """Hourly fields, normalized per channel with the mean and standard deviation of the training years.
+    """Gridded fields, thinned to every ``step``-th hour and normalized per channel with mean and standard deviation.
 
-    ``mean`` and ``std`` in the metainfo convert back to physical units. All years are held in memory as float32: 70 MB
-    per year and channel at 5.625 degrees. The training years are read once for the statistics, also in a test run.
+    ``mean`` and ``std`` in the metainfo convert back to physical units. The thinned fields are held in memory as
+    float32: 70 MB per year and channel at 5.625 degrees and a step of 1. If other years give the statistics, these are
+    read once more.
+
+    As in the published loader, the last hour of the years is left out before thinning, and so is the last sequence that
+    the remaining hours allow.
 
     Args:
         data_root: Folder with one subfolder per variable, which has one netCDF file per year with the year between
@@ -29,14 +33,21 @@ class WeatherBench(SequenceDataset):
         variables: Folder names of the variables. Each gives one channel, or one per level.
         levels: Pressure levels in hPa to select from variables with levels; None selects the last one.
         years: First and last year of this data set.
-        train_years: First and last year used for the mean and standard deviation.
-        step: Hours between two frames of a sequence.
+        train_years: First and last year used for the mean and standard deviation; None for ``years``.
+        step: Hours between two fields of the thinned series.
+        input_offsets: Positions of the input frames in the thinned series, ascending, relative to the newest one; None
+            for the last ``num_inputs`` fields: -11 to 0.
+        target_offsets: Positions of the frames to predict, relative to the newest input; None for the next
+            ``num_targets`` fields: 1 to 12.
+        num_inputs: Number of input frames without ``input_offsets``.
+        num_targets: Number of frames to predict without ``target_offsets``.
         **kwargs: See :class:`mogacore.datasets.sequences.SequenceDataset`.
 
     Raises:
-        UserError: If a file is missing or corrupt or lacks a level, or the grids of the years differ.
+        UserError: If a setting is invalid, a file is missing or corrupt or lacks a level, or the grids of the years
+            differ.
 
-    Source: Rasp et al., WeatherBench, arXiv 2002.00469; years and normalization as in OpenSTL.
+    Source: Rasp et al., WeatherBench, arXiv 2002.00469; the loader of OpenSTL.
     """
 
     def __init__(
@@ -45,70 +56,102 @@ class WeatherBench(SequenceDataset):
         variables: Sequence[str],
         levels: Sequence[int] | None = None,
         years: tuple[int, int] = (2010, 2015),
-        train_years: tuple[int, int] = (2010, 2015),
+        train_years: tuple[int, int] | None = (2010, 2015),
         step: int = 1,
+        input_offsets: Sequence[int] | None = None,
+        target_offsets: Sequence[int] | None = None,
         num_inputs: int = 12,
         num_targets: int = 12,
         **kwargs,
     ):
-        if years[0] > years[1] or train_years[0] > train_years[1] or step < 1:
+        self.years, self.train_years = (years[0], years[1]), train_years and (train_years[0], train_years[1])
+        if any(span[0] > span[1] for span in (self.years, self.train_years) if span) or step < 1:
             raise UserError(
-                f'years {tuple(years)}, train_years {tuple(train_years)} or step {step} is invalid: give first and '
-                'last year in order, and a step of 1 or more'
+                f'years {self.years}, train_years {self.train_years} or step {step} is invalid: give first and last '
+                'year in order, and a step of 1 or more'
+            )
+        inputs = range(1 - num_inputs, 1) if input_offsets is None else input_offsets
+        targets = range(1, num_targets + 1) if target_offsets is None else target_offsets
+        self.offsets = np.array([*inputs, *targets])
+        is_given = input_offsets is not None or target_offsets is not None
+        if is_given and ((np.diff(self.offsets) <= 0).any() or 0 not in list(inputs)[-1:] or not len(targets)):
+            raise UserError(
+                f'input_offsets {tuple(inputs)} and target_offsets {tuple(targets)} are invalid: give ascending '
+                'numbers, 0 for the last input and 1 or more for the targets'
             )
         self.variables, self.levels = tuple(variables), None if levels is None else tuple(levels)
-        self.years, self.train_years, self.step = (years[0], years[1]), (train_years[0], train_years[1]), step
-        super().__init__(num_inputs, num_targets, data_root=data_root, **kwargs)
+        self.step = step
+        super().__init__(len(inputs), len(targets), data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        mean, std = channel_statistics(self.data_root, self.variables, self.levels, self.train_years)
-        self._metainfo.update(mean=mean.tolist(), std=std.tolist())
-        years = [read_year(self.data_root, self.variables, self.levels, year) for year in _span(self.years)]
-        if len({fields.shape[1:] for fields in years}) > 1:
+        parts = list(thinned_years(self.data_root, self.variables, self.levels, self.years, self.step))
+        if len({fields.shape[1:] for fields in parts}) > 1:
             raise UserError(f'{self.data_root}: the years {self.years} have different grids: use files with one grid')
-        self.fields = np.concatenate(years)
+        if self.train_years is None:
+            mean, std = channel_statistics(parts)
+        else:
+            mean, std = statistics_of_years(self.data_root, self.variables, self.levels, self.train_years, self.step)
+        if not (std > 0).all():
+            raise UserError(
+                f'{self.data_root}: a channel of {", ".join(self.variables)} is constant in '
+                f'{self.train_years or self.years}: download the files again'
+            )
+        self._metainfo.update(mean=mean.tolist(), std=std.tolist())
+        self.fields = np.concatenate(parts)
+        del parts
         self.fields -= mean.astype(np.float32)
         self.fields /= std.astype(np.float32)
-        span = (self.num_frames - 1) * self.step
+        span = int(self.offsets[-1] - self.offsets[0]) + 1
         if len(self.fields) <= span:
             raise UserError(
-                f'{self.data_root} has {len(self.fields)} hours in {self.years}, but a sequence spans {span + 1}: '
-                'use more years or fewer frames'
+                f'{self.data_root} has {len(self.fields)} fields in {self.years} at a step of {self.step} hours, but a '
+                f'sequence spans {span} and one more is needed: use more years or fewer frames'
             )
-        return [dict(start=start) for start in range(len(self.fields) - span)]
+        return [dict(newest=start - int(self.offsets[0])) for start in range(len(self.fields) - span)]
 
     def read_frames(self, record):
-        return self.fields[record['start'] :: self.step][: self.num_frames]
+        return self.fields[record['newest'] + self.offsets]
 
     def describe(self, record):
-        return dict(name=f'hour {record["start"]} of {self.years[0]}')
+        return dict(name=f'hour {record["newest"] * self.step} of {self.years[0]}')
 
 
-def _span(years: tuple[int, int]) -> range:
-    return range(years[0], years[1] + 1)
+def thinned_years(
+    data_root: str, variables: Sequence[str], levels: Sequence[int] | None, years: tuple[int, int], step: int
+) -> Iterator[np.ndarray]:
+    """Every ``step``-th field of consecutive years without their last hour, (hours, H, W, C) float32 year by year.
+
+    Raises:
+        UserError: See :class:`WeatherBench`.
+    """
+    num_hours = 0
+    for year in range(years[0], years[1] + 1):
+        fields = read_year(data_root, variables, levels, year)
+        if year == years[1]:
+            fields = fields[:-1]
+        # A copy releases the memory of the fields between.
+        yield fields[-num_hours % step :: step].copy()
+        num_hours += len(fields)
 
 
 @lru_cache(maxsize=4)
-def channel_statistics(
-    data_root: str, variables: tuple[str, ...], levels: tuple[int, ...] | None, years: tuple[int, int]
+def statistics_of_years(
+    data_root: str, variables: tuple[str, ...], levels: tuple[int, ...] | None, years: tuple[int, int], step: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`channel_statistics` of years, with only one year in memory at a time."""
+    return channel_statistics(thinned_years(data_root, variables, levels, years, step))
+
+
+def channel_statistics(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel over hours and grid, (C,) float64 each.
 
-    Only one year is in memory at a time.
-
     Args:
-        data_root: See :class:`WeatherBench`.
-        variables: See :class:`WeatherBench`.
-        levels: See :class:`WeatherBench`.
-        years: First and last year.
-
-    Raises:
-        UserError: See :class:`WeatherBench`; also if a channel is constant.
+        parts: Fields (hours, H, W, C) in physical units.
     """
     count, total, squares = 0, np.zeros(()), np.zeros(())
     shift: np.ndarray | None = None
-    for year in _span(years):
-        fields = read_year(data_root, variables, levels, year).astype(np.float64)
+    for part in parts:
+        fields = part.astype(np.float64)
         if shift is None:
             shift = fields[0].mean((0, 1))  # limits cancellation in the sum of squares
         fields -= shift
@@ -117,12 +160,7 @@ def channel_statistics(
         squares = squares + (fields**2).sum((0, 1, 2))
     assert shift is not None
     mean = total / count
-    std = np.sqrt(squares / count - mean**2)
-    if not (std > 0).all():
-        raise UserError(
-            f'{data_root}: a channel of {", ".join(variables)} is constant in {years}: download the files again'
-        )
-    return shift + mean, std
+    return shift + mean, np.sqrt(squares / count - mean**2)
 
 
 def read_year(data_root: str, variables: Sequence[str], levels: Sequence[int] | None, year: int) -> np.ndarray:

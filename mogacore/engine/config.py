@@ -17,7 +17,7 @@ from mogacore.errors import UserError
 from mogacore.libraries import import_quietly
 from mogacore.locations import MIM, find_config
 
-from .amp import CpuAmpOptimWrapper
+from .amp import set_precision
 
 DATALOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
@@ -71,28 +71,15 @@ def build_on_meta(cfg: Config) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def prepare_for_device(cfg: Config, amp: bool = False) -> None:
-    """Enable mixed precision if requested, and choose an optimizer wrapper that runs on this device.
+def prepare_for_device(cfg: Config, precision: str | None = None) -> None:
+    """Make a config run on this device: its precision, see :func:`mogacore.engine.amp.set_precision`, and its norms.
 
-    Mixed precision uses bfloat16 where the device supports it, otherwise float16 with dynamic loss scaling. On a CPU,
-    SyncBN becomes BN.
+    Without a GPU, SyncBN becomes BN.
     """
     if not torch.cuda.is_available():
         replace_sync_bn(cfg.model)
-    optim_wrapper = cfg.get('optim_wrapper')
-    if optim_wrapper is None:
-        return
-    if amp:
-        optim_wrapper.type = 'AmpOptimWrapper'
-        optim_wrapper.setdefault('dtype', 'bfloat16')
-    if optim_wrapper.get('type') != 'AmpOptimWrapper':
-        return
-    if not torch.cuda.is_available():
-        optim_wrapper.type = CpuAmpOptimWrapper.__name__
-        for key in ('dtype', 'loss_scale', 'use_fsdp'):
-            optim_wrapper.pop(key, None)
-    elif optim_wrapper.get('dtype') == 'bfloat16' and not torch.cuda.is_bf16_supported():
-        optim_wrapper.update(dtype='float16', loss_scale='dynamic')
+        cfg.pop('sync_bn', None)
+    set_precision(cfg, precision)
 
 
 def replace_sync_bn(value: dict | list) -> None:

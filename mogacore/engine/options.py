@@ -14,7 +14,8 @@ class RunOptions:
         work_dir: Folder for logs and checkpoints; None means ``work_dirs/`` and the config's name.
         resume: 'auto' resumes from the newest intact checkpoint of the work dir, or starts a new run if there is none;
             a path resumes from that file; None starts a new run.
-        amp: Train in mixed precision.
+        precision: 'fp32', 'bf16' or 'fp16'; 'amp' for mixed precision in the config's type, or in bfloat16; None for
+            the config's precision.
         auto_scale_lr: Scale the learning rate by the ratio of the actual batch size to the recipe's.
         seed: Seed of all random numbers; None means the config's. A resumed run keeps its original seed.
         cfg_options: Settings that override the config's.
@@ -24,7 +25,7 @@ class RunOptions:
     config: str
     work_dir: str | None = None
     resume: str | None = None
-    amp: bool = False
+    precision: str | None = None
     auto_scale_lr: bool = False
     seed: int | None = None
     cfg_options: dict | None = None

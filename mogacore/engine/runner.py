@@ -23,10 +23,11 @@ from mogacore import opencv
 from mogacore.checkpoint import CheckpointError, load_into, read, register_safe_loader
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
-from mogacore.files import write_json
+from mogacore.files import plain, writable_folder, write_json
 from mogacore.libraries import import_quietly
 
 from .allocator import keep_freed_memory
+from .check_config import check_keys
 from .config import (
     build_on_meta,
     check_data,
@@ -143,6 +144,7 @@ def train(config: str, **flags) -> Runner:
 
 def _train(options: RunOptions) -> Runner:
     cfg = _training_config(options)
+    writable_folder(cfg.work_dir)
     locate_data(cfg, 'train')
     if options.launcher == 'none' or process_environment(options.launcher, os.environ)['RANK'] == '0':
         check_data(cfg)
@@ -168,6 +170,7 @@ def _train(options: RunOptions) -> Runner:
 def _training_config(options: RunOptions) -> Config:
     """The config of a training run with the user's flags applied."""
     cfg = load_config(options.config, options.cfg_options)
+    check_keys(cfg)
     resume, seed = options.resume, options.seed
     if resume is not None and resume != 'auto' and not Path(resume).is_file():
         raise UserError(
@@ -188,7 +191,7 @@ def _training_config(options: RunOptions) -> Config:
         if seed < 0:
             raise UserError(f'seed {seed} is negative: give 0 or a positive integer')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
-    prepare_for_device(cfg, options.amp)
+    prepare_for_device(cfg, options.precision)
     return cfg
 
 
@@ -278,9 +281,11 @@ def test(
         UserError: If a file is missing, the weights do not fit the model, or a setting is invalid.
     """
     cfg = load_config(config, cfg_options)
+    check_keys(cfg)
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise UserError(f'checkpoint {checkpoint} does not exist: give the path of a weight file')
     cfg.work_dir = _work_dir(cfg, work_dir)
+    writable_folder(cfg.work_dir)
     cfg.load_from, cfg.resume = checkpoint, False
     # Only the test part of the config is built, so that a test needs no training data.
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'strategy'):
@@ -288,18 +293,19 @@ def test(
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
         cfg.pop(key, None)
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in TRAINING_HOOKS]
+    if out is not None:
+        writable_folder(Path(out).parent)
     if show_dir is not None:
-        show_predictions(cfg, show_dir)
+        show_predictions(cfg, str(writable_folder(show_dir)))
     if tta:
         enable_tta(cfg)
     locate_data(cfg, 'test')
     _init_process_group(cfg, launcher)
-    runner = _build_runner(cfg, launcher)
     with _user_errors():
-        metrics = runner.test()
+        metrics = _build_runner(cfg, launcher).test()
     if out is not None and is_main_process():
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta, 'metrics': metrics}
-        write_json(out, report, default=float)
+        write_json(out, report, default=plain)
     close_process_group()
     return metrics
 
@@ -317,9 +323,19 @@ def _user_errors() -> Iterator[None]:
             raise UserError(
                 f'the disk is full ({error}): saved checkpoints are intact; free some space, then resume with --resume'
             ) from error
-        if line := explain(error):
+        if line := _explain_config(error) or explain(error):
             raise UserError(line) from error
         raise
+
+
+def _explain_config(error: Exception) -> str | None:
+    """Explain in one line an exception about a part of the config that cannot be built; None for any other."""
+    text = ' '.join(str(error).strip('\'"').split())
+    if isinstance(error, KeyError) and ' registry' in text:
+        return f'{text.partition(". ")[0]}: correct the type, or import the module that registers it in custom_imports'
+    if isinstance(error, ImportError):
+        return f'the config needs a package that is not installed: {text}'
+    return None
 
 
 def _work_dir(cfg: Config, work_dir: str | None) -> str:

@@ -19,20 +19,23 @@ FRAME_MS = 150
 GRAY = 128
 
 
-def sequence_rows(inputs: Tensor, sample: BaseDataElement, is_image: bool = True) -> dict[str, np.ndarray]:
+def sequence_rows(inputs: Tensor, sample: BaseDataElement, meta: dict) -> dict[str, np.ndarray]:
     """Render the frames of a predicted sequence, row by row.
 
     Args:
         inputs: Frames (T, C, H, W). If C is not 3, the first channel is shown.
         sample: ``pred_frames`` (T', C, H, W) and the known ``gt_frames`` (T'', C, H, W).
-        is_image: Whether values are in 0..1; otherwise, the range of input and truth is mapped to 0..1.
+        meta: Metainfo of the data set; {} for RGB images in 0..1. With a mean other than 0, the range of input and
+            truth is mapped to 0..1. With the ``channel_order`` 'bgr', the three channels are reversed.
 
     Returns:
         'input', 'truth', 'prediction' and 'difference' (absolute), each (frames, H, W, 3) uint8 RGB.
     """
     predicted, target = sample.pred_frames.cpu().float(), sample.gt_frames.cpu().float()
+    if meta.get('channel_order') == 'bgr' and inputs.shape[1] == 3:
+        inputs, predicted, target = inputs.flip(1), predicted.flip(1), target.flip(1)
     low, high = 0.0, 1.0
-    if not is_image:
+    if meta.get('mean', 0) != 0:
         known = torch.cat([inputs, target])[:, : 3 if inputs.shape[1] == 3 else 1]
         low, high = known.min().item(), max(known.max().item(), known.min().item() + 1e-6)
     shown = predicted.clamp(low, high)

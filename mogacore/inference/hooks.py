@@ -29,7 +29,7 @@ class SequenceVisualizationHook(Hook):
     def after_test_iter(self, runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
         if not self.enable or batch_idx % self.interval:
             return
-        is_image = runner.test_dataloader.dataset.metainfo['mean'] == 0
+        meta = runner.test_dataloader.dataset.metainfo
         for inputs, sample in zip(data_batch['inputs'], outputs, strict=True):
-            strip = draw_strip(sequence_rows(inputs, sample, is_image))
+            strip = draw_strip(sequence_rows(inputs, sample, meta))
             write_png(self.out_dir / f'{sample.sample_idx:05}.png', strip)

@@ -181,7 +181,8 @@ def open_video(path: Path) -> tuple[float, int | None, Iterator[np.ndarray]]:
 def sequences_of_videos(paths: list[Path], cfg: Config) -> Iterator[dict]:
     """Cut videos into consecutive sequences, in the format of the video prediction data sets.
 
-    The last sequence of a video may lack some or all target frames.
+    Frame step and channel order are those of the config's test set. The last sequence of a video may lack some or all
+    target frames.
 
     Args:
         paths: Video files; images are refused.
@@ -194,28 +195,34 @@ def sequences_of_videos(paths: list[Path], cfg: Config) -> Iterator[dict]:
     num_frames = num_inputs + (cfg.model.get('num_targets') or num_inputs)
     if channels not in (1, 3) or cfg.test_dataloader.dataset.type in ('TaxiBJ', 'WeatherBench'):
         raise UserError('this network does not predict images: omit the input to predict sequences of its test set')
+    dataset = cfg.test_dataloader.dataset
+    step, is_bgr = dataset.get('frame_step', 1), dataset.get('channel_order') == 'bgr'
+    described = 'frames' if step == 1 else f'frames at a step of {step}'
     for path in paths:
         if path.suffix.lower() not in VIDEO_SUFFIXES:
             raise UserError(f'input {path} is not a video ({", ".join(VIDEO_SUFFIXES)}): use one, or omit the input')
         *_, frames = open_video(path)
+        frames = islice(frames, 0, None, step)
         for start in count(step=num_frames):
-            taken = [_resized(frame, channels, height, width) for frame in islice(frames, num_frames)]
+            taken = [_resized(frame, channels, height, width, is_bgr) for frame in islice(frames, num_frames)]
             if start == 0 and len(taken) < num_inputs:
                 raise UserError(
-                    f'video {path} has {len(taken)} frames, but the network needs {num_inputs}: use a longer video'
+                    f'video {path} has {len(taken)} {described}, but the network needs {num_inputs}: use a longer one'
                 )
             if len(taken) < num_inputs:
                 break
             sequence = torch.from_numpy(np.stack(taken))
-            sample = BaseDataElement(
-                gt_frames=sequence[num_inputs:], metainfo=dict(name=f'{path}, from frame {start}', sample_idx=start)
-            )
+            meta = dict(name=f'{path}, from frame {start * step}', sample_idx=start)
+            sample = BaseDataElement(gt_frames=sequence[num_inputs:], metainfo=meta)
             yield dict(inputs=sequence[:num_inputs], data_samples=sample)
 
 
-def _resized(frame: np.ndarray, channels: int, height: int, width: int) -> np.ndarray:
-    """Convert a frame (H, W, 3) BGR to (channels, height, width) float32 0..1, gray or RGB."""
-    frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)[..., None] if channels == 1 else frame[..., ::-1]
+def _resized(frame: np.ndarray, channels: int, height: int, width: int, is_bgr: bool) -> np.ndarray:
+    """Convert a frame (H, W, 3) BGR to (channels, height, width) float32 0..1: gray, RGB, or BGR."""
+    if channels == 1:
+        frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)[..., None]
+    elif not is_bgr:
+        frame = frame[..., ::-1]
     frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, channels)
     return frame.transpose(2, 0, 1).astype(np.float32) / 255
 

@@ -266,7 +266,8 @@ def infer_sequences(
     evaluator = dict(cfg.test_evaluator, copy_last=True)
     items: Iterable[dict]
     if videos:
-        items, meta = list(islice(sequences_of_videos(videos, cfg), num_sequences)), {}
+        items = list(islice(sequences_of_videos(videos, cfg), num_sequences))
+        meta = dict(channel_order=cfg.test_dataloader.dataset.get('channel_order', 'rgb'))
     else:
         locate_data(cfg, 'test')
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
@@ -277,7 +278,7 @@ def infer_sequences(
         batch = default_collate([item])
         with torch.no_grad():
             sample = model.test_step(batch)[0].to('cpu')
-        rows = sequence_rows(item['inputs'], sample, is_image='mean' not in meta or meta['mean'] == 0)
+        rows = sequence_rows(item['inputs'], sample, meta)
         strips.append(draw_strip(rows))
         drawn = f'drawn/{number:05}'
         write_png(out_dir / f'{drawn}.png', strips[-1])

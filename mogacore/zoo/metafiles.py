@@ -1,7 +1,8 @@
 """The results in OpenMMLab's format: model-index.yml, one metafile per task, and the page of all results.
 
-A model is a config with the figures and weights of its first published result. Weights trained with another gate
-function than the config's are omitted, because a model loaded by name would predict badly with them.
+A model is a config with the figures of its first published result and the weights of the first one that has any.
+Weights trained with another gate function than the config's are omitted, because a model loaded by name would predict
+badly with them.
 """
 
 from __future__ import annotations
@@ -95,8 +96,10 @@ def _model(result: Result) -> dict:
     metrics = {METRIC_NAMES.get(name, name): float(value) for name, value in result.metrics.items()}
     model: dict = {'Name': stem, 'In Collection': COLLECTION, 'Metadata': metadata}
     model['Results'] = [{'Task': TASK_NAMES[result.task], 'Dataset': result.dataset, 'Metrics': metrics}]
-    if result.weights and result.gate in ('', _gate_of(result.config)):
-        model['Weights'] = result.weights
+    same = [other for other in load_results() if other.config == result.config and other.weights]
+    fitting = [other.weights for other in same if other.gate in ('', _gate_of(result.config))]
+    if fitting:
+        model['Weights'] = fitting[0]
     model['Config'] = f'configs/{result.config}'
     return model
 

@@ -28,6 +28,7 @@ TRAINING_ITEMS = {
     'pose': 149_813,
     'data/moving_mnist': 10_000,
     'data/moving_fmnist': 10_000,
+    'data/human36m': 73_404,
 }
 HINT = 'Append --dry-run to a command to check it without data or cluster; docs/data.md gives the data layout.'
 

@@ -80,7 +80,7 @@ def test_missing_data_is_reported_with_instructions(project, missing, kind):
 @pytest.mark.skipif(torch.cuda.is_available(), reason='tests the behavior without a GPU')
 def test_mixed_precision_without_a_gpu_becomes_cpu_autocast(project):
     cfg = load(project)
-    prepare_for_device(cfg, amp=True)
+    prepare_for_device(cfg, precision='bf16')
     assert cfg.optim_wrapper == dict(type='CpuAmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1))
 
 

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.errors import UserError
-from mogacore.inference.inputs import Boxes, find_inputs, output_names
+from mogacore.inference.inputs import Boxes, find_inputs, output_names, sequences_of_videos
 
 
 def test_output_names_follow_the_structure_of_the_input_folder(tmp_path):
@@ -50,3 +52,19 @@ def test_boxes_can_be_restricted_to_one_class(tmp_path):
     np.testing.assert_allclose(Boxes(tmp_path / 'coco.json', 'car').of(tmp_path / 'a.png'), [[2, 2, 5, 5, 1]])
     with pytest.raises(UserError, match='no box of class dog for'):
         Boxes(tmp_path / 'coco.json', 'dog').check([tmp_path / 'a.png'])
+
+
+def test_sequences_of_a_video_have_the_frame_step_and_channel_order_of_the_data_set(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / 'v.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (32, 32))
+    for number in range(24):
+        writer.write(np.full((32, 32, 3), (200, 100, 8 * number), np.uint8))  # blue, green, red
+    writer.release()
+    dataset = dict(type='FrameFolders', frame_step=3, channel_order='bgr')
+    cfg = Config(dict(input_shape=(2, 3, 32, 32), model=dict(num_targets=1), test_dataloader=dict(dataset=dataset)))
+    found = list(sequences_of_videos([tmp_path / 'v.avi'], cfg))
+    # Every third of 24 frames makes 8: two whole sequences, and one without target.
+    assert [item['data_samples'].name.rpartition(' ')[2] for item in found] == ['0', '9', '18']
+    frames = np.concatenate([item['inputs'] for item in found]) * 255
+    reds = [8 * number for number in (0, 3, 9, 12, 18, 21)]
+    np.testing.assert_allclose(frames[:, 2].mean((1, 2)), reds, atol=4)
+    np.testing.assert_allclose(frames[:, 0], 200, atol=4)

@@ -20,6 +20,10 @@ def golden():
 
 @pytest.fixture(scope='module')
 def published(golden):
+    return published_weights(golden)
+
+
+def published_weights(golden):
     """Weights with the published names, filled by the rule of the golden outputs."""
     weights = {}
     for key in golden['keys'].tolist():
@@ -44,6 +48,16 @@ def test_frames_equal_the_published_ones(golden, published):
     model = SimVP(**GOLDEN).eval()
     report = load_into(model, published)
     assert set(report.loaded) == set(model.state_dict()) and len(report.loaded) == len(published) == 146
+    video = torch.from_numpy(np.random.default_rng(0).random((2, 10, 1, 64, 64)).astype(np.float32))
+    with torch.no_grad():
+        assert np.abs(model(video).numpy() - golden['output']).max() <= 1e-5
+
+
+def test_frames_of_gsta_equal_the_published_ones():
+    golden = np.load(DATA / 'simvp_gsta_hidS16_hidT64_NS4_NT3.npz')
+    model = SimVP(**GOLDEN, translator='gSTA').eval()
+    report = load_into(model, published_weights(golden))
+    assert set(report.loaded) == set(model.state_dict()) and len(report.loaded) == len(golden['keys']) == 122
     video = torch.from_numpy(np.random.default_rng(0).random((2, 10, 1, 64, 64)).astype(np.float32))
     with torch.no_grad():
         assert np.abs(model(video).numpy() - golden['output']).max() <= 1e-5

@@ -67,7 +67,7 @@ class TestSizes:
         assert reproduce.within(ours, printed, 1e6, 0.003) is expected
 
     def test_rows_are_chosen_by_task_and_id(self):
-        assert len(reproduce.select()) == 116 and len(reproduce.select(baselines=True)) == 227
+        assert len(reproduce.select()) == 116 and len(reproduce.select(baselines=True)) == 242
         assert {result.task for result in reproduce.select(['pose'])} == {'pose'}
         assert [result.id for result in reproduce.select(['cls-00[12]'])] == ['cls-001', 'cls-002']
         with pytest.raises(UserError, match="task or row 'poses' is unknown"):
@@ -326,7 +326,7 @@ class TestMetafiles:
             cells = line.split(' | ')
             if len(cells) > 5 and cells[0] != '| row':
                 assert found[cells[0].removeprefix('| ')][5] == cells[5]
-        assert len(found) == 227 + 1
+        assert len(found) == 242 + 1
 
     def test_mmpretrain_builds_our_models_by_name(self, monkeypatch, tmp_path):
         from mmpretrain import ImageClassificationInferencer, get_model

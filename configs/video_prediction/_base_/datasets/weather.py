@@ -2,7 +2,6 @@
 # hours. Errors are in physical units, unweighted means over the grid.
 data_help = 'copy the variable folders of WeatherBench to it, see docs/video_prediction.md'
 input_shape = (12, 1, 32, 64)
-weather = dict(type='WeatherBench', data_root='data/weather/5.625deg', variables=('2m_temperature',))
 train_dataloader = dict(
     batch_size=16,
     num_workers=4,
@@ -10,7 +9,13 @@ train_dataloader = dict(
     drop_last=True,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(**weather, years=(2010, 2015)),
+    dataset=dict(
+        type='WeatherBench',
+        data_root='data/weather/5.625deg',
+        variables=('2m_temperature',),
+        years=(2010, 2015),
+        train_years=(2010, 2015),
+    ),
 )
 val_dataloader = dict(
     batch_size=16,
@@ -18,7 +23,7 @@ val_dataloader = dict(
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(**weather, years=(2017, 2018)),
+    dataset=dict(train_dataloader['dataset'], years=(2017, 2018)),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='VideoPredictionMetric', metric=('mse', 'mae', 'rmse'), spatial_norm=True)

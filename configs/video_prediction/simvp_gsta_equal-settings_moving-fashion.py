@@ -1,0 +1,3 @@
+# A fair comparison of the translator blocks: everything but the block is as in simvp_moganet_moving-fashion.py.
+_base_ = './simvp_moganet_moving-fashion.py'
+model = dict(translator='gSTA')

@@ -1,0 +1,281 @@
+"""Finds misspelt keys of a config before any data is read.
+
+mmengine ignores a key that nothing reads, such as ``optim_wraper`` or ``paramwise_cfg.norm_decay_mul``, and fails late
+on others. Three rules find them:
+
+- a dict with a ``type`` may have the parameters of that class, and the keys that its builder reads;
+- parts of the Runner without a ``type``, such as dataloaders and loops, may have the parameters of what they configure;
+- any other dict is passed to code that reads single keys from it. A key is refused there if it occurs nowhere in the
+  sources of the libraries, but resembles a name that does.
+
+A top-level name of the user's own is legal. It is refused only if it resembles a known name and nothing uses it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import LOOPS
+from mmengine.runner import FlexibleRunner, set_random_seed
+from mmengine.runner import Runner as MMEngineRunner
+from mmengine.utils.dl_utils import set_multi_processing
+from torch.distributed import init_process_group
+from torch.utils.data import DataLoader
+
+from mogacore.errors import UserError
+from mogacore.libraries import TASK_LIBRARIES, find_class, import_quietly, registered_names, source_words
+
+# Top-level names that mogacore reads, in addition to the Runner's.
+OWN_SETTINGS = (
+    'allow_unknown_keys', 'custom_imports', 'data_help', 'find_unused_parameters', 'input_shape', 'load_allow_missing',
+    'load_allow_unexpected', 'load_ema', 'model_wrapper_cfg', 'runner_type', 'tta_model', 'tta_views',
+)  # fmt: skip
+# Keys that a builder reads and does not pass to the class, by the registry of the class.
+BUILDER_KEYS = {
+    'optim_wrapper': ('optimizer', 'paramwise_cfg', 'constructor'),
+    'hook': ('priority',),
+    'parameter scheduler': ('convert_to_iter_based',),
+    'model': ('requires_grad',),  # of norm_cfg
+    'loop': ('by_epoch',),
+}
+TYPE_KEYS = {'type', '_scope_'}
+DATALOADER_KEYS = ('dataset', 'sampler', 'batch_sampler', 'num_batch_per_epoch')
+DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'visualization')
+# Dicts whose keys are data: names of classes, folders, parameters, storage options.
+DATA = {
+    'backend_args', 'caption_prompt', 'custom_keys', 'data_prefix', 'file_client_args', 'groups', 'mapping', 'metainfo'
+}  # fmt: skip
+# Where a name is registered several times, the key decides.
+REGISTRY_OF_KEY = {
+    'dataset': 'dataset', 'datasets': 'dataset', 'pipeline': 'transform', 'transforms': 'transform',
+    'optimizer': 'optimizer',
+}  # fmt: skip
+Problem = tuple[str, str]  # path, and what is wrong with it
+MAX_REPORTED = 10
+SIMILAR = 0.8
+
+
+def check_keys(cfg: Config) -> None:
+    """Check every key of a config.
+
+    Args:
+        cfg: A config, with the command line's options applied.
+
+    Raises:
+        UserError: If keys are unknown; the message names up to ten of them, each with the nearest valid name. Paths
+            that match a pattern of the config's ``allow_unknown_keys`` are accepted.
+    """
+    scope = cfg.get('default_scope', 'mmengine')
+    import_quietly(scope)
+    allowed = cfg.get('allow_unknown_keys', ())
+    found = dict(problem for problem in _Checker(scope).run(cfg) if not any(fnmatch(problem[0], p) for p in allowed))
+    if found:
+        problems = [f'{path} {what}' for path, what in found.items()]
+        more = f'; and {len(problems) - MAX_REPORTED} more' if len(problems) > MAX_REPORTED else ''
+        raise UserError(
+            f'config {cfg.filename}: {"; ".join(problems[:MAX_REPORTED])}{more} '
+            '(a key that is right can be listed in allow_unknown_keys)'
+        )
+
+
+class _Checker:
+    def __init__(self, scope: str):
+        self.scope = scope
+        # The library of the scope first, since reading the sources of all takes seconds.
+        self.packages = list(dict.fromkeys([scope, 'mogacore', 'mmengine', 'mmcv', *TASK_LIBRARIES]))
+        # Parts of the Runner that have no type: path -> valid keys.
+        self.untyped = {
+            'randomness': _parameters(set_random_seed)[0] | {'seed', 'diff_rank_seed', 'deterministic'},
+            'auto_scale_lr': {'enable', 'base_batch_size'},
+            'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+            'env_cfg.mp_cfg': _parameters(set_multi_processing)[0],
+            'env_cfg.dist_cfg': _parameters(init_process_group)[0] | {'init_backend'},
+            **dict.fromkeys(
+                ('train_dataloader', 'val_dataloader', 'test_dataloader'),
+                _parameters(DataLoader)[0] | set(DATALOADER_KEYS),
+            ),
+            'train_cfg': {'by_epoch'} | _loop('EpochBasedTrainLoop') | _loop('IterBasedTrainLoop'),
+            'val_cfg': _loop('ValLoop'),
+            'test_cfg': _loop('TestLoop'),
+        }
+        # Parts whose type mmengine adds.
+        self.default_types = {
+            'optim_wrapper': 'OptimWrapper',
+            'log_processor': 'LogProcessor',
+            'visualizer': 'Visualizer',
+        }
+
+    def run(self, cfg: Config) -> Iterator[Problem]:
+        settings = _settings()
+        for name, value in cfg.to_dict().items():
+            if name in settings:
+                yield from self.check(value, name)
+                continue
+            similar = get_close_matches(name, settings, 1, SIMILAR)
+            if similar and not _is_used(name, cfg.text):
+                yield name, f'is not a setting: did you mean {similar[0]}?'
+
+    def check(self, value: Any, path: str, owners: tuple[type, ...] = ()) -> Iterator[Problem]:
+        """Problems of a part of the config; ``owners`` are the classes of the parts that contain it."""
+        if isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                yield from self.check(item, f'{path}.{index}', owners)
+        elif isinstance(value, dict):
+            kind = value.get('type') or self.default_types.get(path)
+            if path == 'optim_wrapper' and any(
+                'optimizer' in item for item in value.values() if isinstance(item, dict)
+            ):
+                kind = None  # several wrappers, one per sub-model
+            elif kind is not None:
+                classes = self.classes(kind, path)
+                owners = (*owners, *(cls for cls, _ in classes))
+                yield from self.check_typed(value, path, kind, classes, owners)
+                if not classes:
+                    return  # a class of a library that is absent or unknown may read any key below it
+            else:
+                yield from self.check_untyped(value, path)
+            for key, item in value.items():
+                yield from self.check(item, f'{path}.{key}', owners)
+
+    def classes(self, kind: str | type, path: str) -> list[tuple[type, str]]:
+        if isinstance(kind, type):
+            return [(kind, '')]
+        wanted = REGISTRY_OF_KEY.get(_name_of(path))
+        return [item for item in find_class(kind, self.scope) if wanted in (None, item[1])]
+
+    def check_typed(self, value: dict, path: str, kind, classes, owners: tuple[type, ...]) -> Iterator[Problem]:
+        name = kind if isinstance(kind, str) else kind.__name__
+        if not classes:
+            similar = get_close_matches(name, registered_names(self.scope), 1, SIMILAR)
+            if similar and not self.is_word(name):
+                yield f'{path}.type', f'{name} is not registered: did you mean {similar[0]}?'
+            return
+        found = [(_parameters(cls), BUILDER_KEYS.get(registry, ())) for cls, registry in classes]
+        names = set().union(*(parameters | set(extra) for (parameters, _), extra in found))
+        # A class may take a key out of the config of one of its parts before it builds the part.
+        quoted = frozenset().union(*(_quoted_words(owner) for owner in owners))
+        unknown = [key for key in value if key not in names | TYPE_KEYS | quoted]
+        if any(is_open for (_, is_open), _ in found):
+            similar = [key for key in unknown if get_close_matches(key, names, 1, SIMILAR)]
+            yield from self.check_words({key: None for key in unknown if key not in similar}, path)
+            unknown = similar
+        yield from _unknown(unknown, path, names, f'a parameter of {name}')
+
+    def check_untyped(self, value: dict, path: str) -> Iterator[Problem]:
+        if path == 'default_hooks':
+            similar = [key for key in value if get_close_matches(key, DEFAULT_HOOKS, 1, SIMILAR)]
+            yield from _unknown(similar, path, DEFAULT_HOOKS, 'a hook of mmengine')
+        elif path in self.untyped:
+            yield from _unknown(value, path, self.untyped[path], f'a setting of {path}')
+        elif _name_of(path) not in DATA:
+            yield from self.check_words(value, path)
+
+    def check_words(self, value: dict, path: str) -> Iterator[Problem]:
+        """Refuse a key that no source contains, but that resembles a word that one does."""
+        for key in value:
+            if isinstance(key, str) and key.isidentifier() and len(key) > 2 and not self.is_word(key):
+                near = _nearest(key, self.words(1)) or _nearest(key, self.words(0))
+                if near:
+                    yield f'{path}.{key}', f'is read by nothing: did you mean {near[0]}?'
+
+    def words(self, quoted: int) -> frozenset[str]:
+        return frozenset().union(*(source_words(package)[quoted] for package in self.packages))
+
+    def is_word(self, key: str) -> bool:
+        return any(key in source_words(package)[0] for package in self.packages)
+
+
+def has_several_wrappers(optim_wrapper: dict) -> bool:
+    """Whether a config of ``optim_wrapper`` holds one wrapper per sub-model, each with its optimizer."""
+    return any('optimizer' in item for item in optim_wrapper.values() if isinstance(item, dict))
+
+
+def _name_of(path: str) -> str:
+    """Last key of a path that is not an index."""
+    return next((key for key in reversed(path.split('.')) if not key.isdigit()), '')
+
+
+def _unknown(keys: Iterable[str], path: str, valid: Iterable[str], what: str) -> Iterator[Problem]:
+    for key in keys:
+        if key not in valid:
+            near = get_close_matches(str(key), valid, 1, 0.6)
+            hint = f'did you mean {near[0]}?' if near else f'choose from {", ".join(sorted(valid))}'
+            yield f'{path}.{key}', f'is not {what}: {hint}'
+
+
+def _nearest(key: str, words: Iterable[str]) -> list[str]:
+    candidates = [word for word in words if word[0] == key[0] and abs(len(word) - len(key)) < 3]
+    return get_close_matches(key, candidates, 1, 0.85)
+
+
+@cache
+def _settings() -> frozenset[str]:
+    names = _parameters(MMEngineRunner)[0] | _parameters(FlexibleRunner)[0] | set(OWN_SETTINGS)
+    return frozenset(names - {'cfg'})
+
+
+def _is_used(name: str, text: str) -> bool:
+    """Whether a config's text uses a top-level name other than by assigning it."""
+    code = re.sub(r'#[^\n]*', '', text)
+    return re.search(rf'(?<![\w\'"]){re.escape(name)}\b(?!\s*=[^=])', code) is not None
+
+
+def _loop(name: str) -> set[str]:
+    return _parameters(LOOPS.get(name))[0] - {'runner', 'dataloader', 'evaluator'}
+
+
+@cache
+def _parameters(function: Callable) -> tuple[set[str], bool]:
+    """Names of the parameters of a function or class, and whether it takes further ones.
+
+    A class whose ``__init__`` passes ``**kwargs`` to its parents also takes their parameters.
+    """
+    if not inspect.isclass(function):
+        return _signature(function)
+    inits = [vars(cls)['__init__'] for cls in function.__mro__[:-1] if '__init__' in vars(cls)]
+    signatures = [_signature(init) for init in inits]
+    if not inits or not signatures[0][1]:
+        return signatures[0] if inits else (set(), False)
+    names = set().union(*(own for own, _ in signatures))
+    for init, (_, is_open) in zip(inits, signatures, strict=True):
+        if not is_open:
+            return names, False
+        if not _passes_keywords_on(init):
+            break
+    return names, True
+
+
+def _passes_keywords_on(init: Callable) -> bool:
+    """Whether an ``__init__`` passes its ``**kwargs`` to the ``__init__`` of a parent."""
+    try:
+        source = inspect.getsource(init)
+    except (OSError, TypeError):
+        return False
+    return re.search(r'\.__init__\((?:[^()]|\([^()]*\))*\*\*\w+', source) is not None
+
+
+@cache
+def _quoted_words(cls: type) -> frozenset[str]:
+    """Words in quotes in the source files of a class and its parents, such as ``cfg.pop('bg_cls_weight')``."""
+    modules = {inspect.getmodule(base) for base in getattr(cls, '__mro__', (cls,))}
+    files = {getattr(module, '__file__', None) for module in modules if module is not None}
+    texts = [Path(file).read_text(errors='ignore') for file in files if file and file.endswith('.py')]
+    return frozenset(word for text in texts for word in re.findall(r'[\'"]([A-Za-z_]\w+)[\'"]', text))
+
+
+def _signature(function: Callable) -> tuple[set[str], bool]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return set(), True
+    keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = {p.name for p in parameters if p.kind in keyword} - {'self'}
+    return names, any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -1,0 +1,55 @@
+"""TaxiBJ on files in the original format."""
+
+import numpy as np
+import pytest
+
+from mogacore.datasets import TaxiBJ
+from mogacore.errors import UserError
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def write_taxi(path, rng, **changes):
+    arrays = {
+        f'{part}_{split}': rng.uniform(-1, 1, (num, 4, 2, 32, 32)).astype(np.float32)
+        for split, num in (('train', 3), ('test', 2))
+        for part in 'XY'
+    }
+    arrays |= changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return arrays
+
+
+def test_taxi_flow_is_scaled_to_0_1(tmp_path, rng):
+    arrays = write_taxi(tmp_path / 'dataset.npz', rng)
+    for split, num in (('train', 3), ('test', 2)):
+        dataset = TaxiBJ(tmp_path, split)
+        assert len(dataset) == num
+        item = dataset[1]
+        np.testing.assert_allclose(item['inputs'], (arrays[f'X_{split}'][1] + 1) / 2, atol=1e-6)
+        np.testing.assert_allclose(item['data_samples'].gt_frames, (arrays[f'Y_{split}'][1] + 1) / 2, atol=1e-6)
+
+
+def test_corrupt_and_missing_files_are_reported_in_one_line(tmp_path, rng):
+    for name in ('none', 'cut', 'lacks', 'shape', 'short'):
+        (tmp_path / name).mkdir()
+    write_taxi(tmp_path / 'cut' / 'dataset.npz', rng)
+    whole = (tmp_path / 'cut' / 'dataset.npz').read_bytes()
+    (tmp_path / 'cut' / 'dataset.npz').write_bytes(whole[: len(whole) // 2])
+    write_taxi(tmp_path / 'lacks' / 'dataset.npz', rng, Y_train=None)
+    write_taxi(tmp_path / 'shape' / 'dataset.npz', rng, Y_train=np.zeros((2, 4, 2, 32, 32)))
+    write_taxi(tmp_path / 'short' / 'dataset.npz', rng)
+    for folder, settings, message in (
+        ('none', {}, r'none/dataset\.npz not found'),
+        ('cut', {}, r'dataset\.npz is truncated or not a \.npz file'),
+        ('lacks', {}, r'dataset\.npz has no array Y_train'),
+        ('shape', {}, r'X_train \(3, .* and Y_train \(2, .* do not match'),
+        ('short', dict(num_targets=5), r'has 4 \+ 4 frames .* not 4 \+ 5'),
+        ('short', dict(split='val'), "split 'val' is unknown"),
+    ):
+        with pytest.raises(UserError, match=message) as raised:
+            TaxiBJ(tmp_path / folder, **settings)
+        assert '\n' not in str(raised.value), message
