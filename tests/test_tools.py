@@ -268,8 +268,10 @@ def test_slurm_scripts_start_one_task_per_gpu(tmp_path):
         assert option in printed
 
 
+XTINY = ('model.backbone.arch=xtiny', 'model.head.in_channels=192')
 SIZES = {
     'xtiny': 'moganet-xtiny_8xb128_in1k-224.py',
+    'timm': 'moganet-small_timm-recipe_8xb128_in1k-224.py',
     'tiny': 'moganet-tiny_8xb128_in1k-224.py',
     'small': 'moganet-small_8xb128_in1k-224.py',
     'base': 'moganet-base_8xb128_in1k-224.py',
@@ -298,11 +300,12 @@ def test_published_config_of_each_size_trains_a_step_and_tests_a_batch(size, con
         for split in ('train', 'val', 'test')
         for key, value in (('batch_size', 2), ('num_workers', 0), ('persistent_workers', False))
     ]
-    options = [*loaders, 'train_cfg.max_epochs=1', 'param_scheduler.0.end=1', 'custom_hooks.0.num_samples=2',
+    recipe = XTINY if size == 'timm' else ('custom_hooks.0.num_samples=2',)
+    options = [*loaders, 'train_cfg.max_epochs=1', 'param_scheduler.0.end=1', *recipe,
                'default_hooks.checkpoint.save_optimizer=False', 'default_hooks.checkpoint.save_best=None']  # fmt: skip
     path = ROOT / 'configs' / 'classification' / config
     tool('train.py', path, '--work-dir', tmp_path, '--cfg-options', *options, cwd=imagenet)
     tool('test.py', path, tmp_path / 'epoch_1.pth', '--out', tmp_path / 'metrics.json',
-         '--cfg-options', *loaders, cwd=imagenet)  # fmt: skip
+         '--cfg-options', *loaders, *(XTINY if size == 'timm' else ()), cwd=imagenet)  # fmt: skip
     assert 0 <= json.loads((tmp_path / 'metrics.json').read_text())['metrics']['accuracy/top1'] <= 100
     (tmp_path / 'epoch_1.pth').unlink()  # up to 1.4 GB

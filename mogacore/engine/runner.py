@@ -48,7 +48,7 @@ from .saving import newest_intact_checkpoint
 from .stop import Stopped, end_workers, stop_signals
 
 # Hooks that need the training loop, its data or the weights being trained; a test has none of them.
-TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'AveragePreciseBNHook', 'EarlyStoppingHook')
+TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'PreciseBatchNormHook', 'ReduceStatisticsHook', 'EarlyStoppingHook')
 
 
 @RUNNERS.register_module(name='mogacore.Runner')
@@ -370,7 +370,7 @@ def _build_runner(cfg: Config, launcher: str) -> Runner:
             device_ids=None,
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
-        )
+        ) | cfg.get('model_wrapper_cfg', {})
     if launcher != 'none':
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type=ReduceLossHook.__name__)]
     import_quietly(cfg.get('default_scope', 'mmengine'))

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModel
 from toy_runs import CONFIG, ToyLine, rates, toy_run
 
 from mogacore.checkpoint import CheckpointError, register_safe_loader
+from mogacore.engine import runner as engine
 from mogacore.engine.runner import Runner
 from mogacore.engine.runner import test as run_test
 from mogacore.errors import UserError
@@ -86,3 +88,13 @@ def test_persistent_workers_are_ignored_without_workers(tmp_path):
     options = {f'{stage}_dataloader__persistent_workers': True for stage in ('train', 'val')}
     toy_run(tmp_path, 'run', train_cfg__max_epochs=3, **options)
     assert len(rates(tmp_path, 'run')) == 18
+
+
+def test_a_wrapper_of_the_config_keeps_its_settings_on_cpu(monkeypatch):
+    monkeypatch.setattr(engine, 'is_distributed', lambda: True)
+    monkeypatch.setattr(engine.torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(Runner, 'from_cfg', classmethod(lambda cls, cfg: cfg.model_wrapper_cfg))
+    settings = dict(type='MMDistributedDataParallel', broadcast_buffers=True)
+    built = engine._build_runner(Config(dict(default_scope='mmengine', model_wrapper_cfg=settings)), 'none')
+    assert built == dict(settings, device_ids=None, find_unused_parameters=False)
+    assert engine._build_runner(Config(dict(default_scope='mmengine')), 'none')['broadcast_buffers'] is False

@@ -255,7 +255,7 @@ def test_reproduce_submits_a_missing_row_and_finds_its_result(cluster, project):
 
     submission = ['--submit', '--partition', 'test', '--gpus', '1', '--cfg-options', *options]
     output = reproduce(*submission)
-    name = 'moganet-xtiny_8xb128_in1k-224'
+    name = 'moganet-xtiny_timm-recipe_8xb128_in1k-224'
     assert output.startswith(f'{name}: Submitted batch job')
     job = output.split()[-1]
     assert reproduce(*submission) == f'{name}: already queued\n'
