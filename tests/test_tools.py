@@ -300,8 +300,10 @@ def test_published_config_of_each_size_trains_a_step_and_tests_a_batch(size, con
         for split in ('train', 'val', 'test')
         for key, value in (('batch_size', 2), ('num_workers', 0), ('persistent_workers', False))
     ]
-    recipe = XTINY if size == 'timm' else ('custom_hooks.0.num_samples=2',)
-    options = [*loaders, 'train_cfg.max_epochs=1', 'param_scheduler.0.end=1', *recipe,
+    recipe = ('custom_hooks.0.num_samples=2', 'param_scheduler.0.end=1')
+    if size == 'timm':
+        recipe = (*XTINY, 'param_scheduler.0.warmup=1')
+    options = [*loaders, 'train_cfg.max_epochs=1', *recipe,
                'default_hooks.checkpoint.save_optimizer=False', 'default_hooks.checkpoint.save_best=None']  # fmt: skip
     path = ROOT / 'configs' / 'classification' / config
     tool('train.py', path, '--work-dir', tmp_path, '--cfg-options', *options, cwd=imagenet)

@@ -134,7 +134,8 @@ def _conflict(option: str, schedule: dict, total: float, length: str, scale: int
 
 def _end_of(option: str, schedule: dict) -> str:
     """Names of the options that give the end of a schedule."""
-    return ' and '.join(f'{option}.{key}' for key in ('end', 'T_max', 'total_steps') if key == 'end' or key in schedule)
+    others = [key for key in ('T_max', 'cosine_end', 'total_steps') if schedule.get(key)]
+    return ' and '.join(f'{option}.{key}' for key in ('end', *others))
 
 
 def _warm_up(schedule: dict) -> tuple[str, float, float | None] | None:
