@@ -46,12 +46,12 @@ def check_container(container: dict, name: object) -> None:
 
 
 def check_resume_parts(container: dict, name: object) -> None:
-    """Check what a resumed run uses, in addition to :func:`check_container`: progress, optimizer, schedulers, messages.
+    """Check the types of what a resumed run uses: progress, optimizer, schedulers, messages, gradients, average.
 
-    Whether a part that may be missing fits the run's model, optimizer and schedulers is checked where they exist.
+    Does not check that the parts exist, nor that they fit the run's model, optimizer and schedulers.
 
     Raises:
-        MalformedError: Names the first entry of a wrong type, or the first missing one of those that mmengine reads.
+        MalformedError: Names the first entry of a wrong type.
     """
     _Check(name).resume_parts(container)
 
@@ -131,7 +131,7 @@ MESSAGE_HUB = {
 RUNTIME_INFO = {'keep_ckpt_ids': _list_of('integers', _is_integer), 'last_ckpt': _optional(TEXT)}
 SLOTS = {'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'momentum_buffer', 'square_avg', 'sum'}  # shaped like the parameter
 PARAM_GROUP = {
-    'params': _list_of('integers', _is_integer),
+    'params': _list_of('parameters', lambda value: _is_integer(value) or _is_text(value)),  # FSDP has names
     'betas': _list_of('two numbers', _is_number, 2),
     **dict.fromkeys(('lr', 'initial_lr', 'weight_decay', 'eps', 'momentum', 'dampening', 'alpha', 'rho'), NUMBER),
 }
@@ -255,22 +255,25 @@ class _Check:
                 self.entries(container['meta']['dataset_meta'], 'meta.dataset_meta', rules)
 
     def resume_parts(self, container: dict) -> None:
-        self.entries(container.get('meta'), 'meta', RESUME_META, required=('epoch', 'iter'))
-        if 'position' in container['meta']:
+        if 'meta' in container:
+            self.entries(container['meta'], 'meta', RESUME_META)
+        if 'position' in container.get('meta', {}):
             self.entries(container['meta']['position'], 'meta.position', POSITION, required=list(POSITION)[:3])
-        self.entries(container, ROOT, {'message_hub': TABLE}, required=('state_dict', 'message_hub'))
-        self.message_hub(container['message_hub'])
         if 'optimizer' in container:
+            self.entries(container, ROOT, {}, required=('state_dict', 'message_hub'))
             self.optimizers(container['optimizer'])
+        if 'message_hub' in container:
+            self.message_hub(container['message_hub'])
         if 'param_schedulers' in container:
             self.schedulers(container['param_schedulers'])
-        self.like_weights(container.get('gradients', {}), 'gradients', container['state_dict'])
+        weights = container.get('state_dict', {})
+        self.like_weights(container.get('gradients', {}), 'gradients', weights)
         if RAW_KEY in container:
             self.table(container[RAW_KEY], RAW_KEY)
             if not _is_number(container[RAW_KEY].get('steps')):
                 self.refuse(f'{RAW_KEY}.steps', shown(container[RAW_KEY].get('steps')), 'a number')
             raw = {key.removeprefix('module.'): value for key, value in container[RAW_KEY].items() if key != 'steps'}
-            self.like_weights(raw, RAW_KEY, container['state_dict'])
+            self.like_weights(raw, RAW_KEY, weights)
 
     def like_weights(self, value: Any, where: str, weights: dict) -> None:
         """Check tensors that belong to the weights of the same name."""
