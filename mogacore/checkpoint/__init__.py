@@ -2,7 +2,7 @@
 
 from .convert import convert, write
 from .download import cached_path, fetch, recorded, sha256
-from .load import CheckpointError, LoadReport, load, load_into, load_official, report_choice
+from .load import CheckpointError, LoadReport, check_gate, load, load_into, load_official, report_choice
 from .names import LAYOUTS, WeightSets, map_keys, to_layout, weight_sets
 from .schema import MalformedError, check_optimizer_state, check_resume_parts
 from .sources import (
@@ -24,6 +24,7 @@ __all__ = [
     'MalformedError',
     'WeightSets',
     'cached_path',
+    'check_gate',
     'check_optimizer_state',
     'check_resume_parts',
     'check_source',

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mogacore.errors import UserError
+from mogacore.published import results
 from mogacore.published.archs import ARCHS
-from mogacore.published.results import result_of_weights
 
 from .names import CLASSIFIER, TRUNK, WeightSets, join_names, map_keys, map_names, weight_sets
 from .sources import SCHEME, local_file, read
@@ -105,6 +105,8 @@ def load_into(
         CheckpointError: If a name is missing, unexpected, misshapen or mistyped and no pattern allows it.
         UserError: As in :func:`load`.
     """
+    if not isinstance(source, dict):
+        check_gate(model, source)
     own = model.state_dict()
     sets = _sets(source, ema)
     state_dict = map_keys(sets.state_dict, own)
@@ -160,6 +162,29 @@ def load_into(
     return LoadReport(tuple(fitting), missing, unexpected, misshapen, dropped)
 
 
+def check_gate(model: nn.Module, source: str | Path) -> None:
+    """Refuse a published file that was trained with another gate function than the model's.
+
+    The two functions have the same parameters, so the weights would load, and the accuracy would be lower.
+
+    Args:
+        model: Any model; one without the setting ``attn_force_fp32`` passes.
+        source: Path, address or ``mogacore://`` name. Only names of published files are known.
+
+    Raises:
+        UserError: If the gate functions differ.
+    """
+    name = PurePosixPath(results.official_weights().get(str(source).removeprefix(SCHEME), str(source))).name
+    trained = {result.attn_force_fp32 for result in results.result_of_weights(name)} - {None}
+    gates = {module.attn_force_fp32 for module in model.modules() if hasattr(module, 'attn_force_fp32')}
+    if gates and trained and gates != trained:
+        (value,) = trained
+        raise UserError(
+            f'{name} was trained with attn_force_fp32={value}, another gate function than the model has: set '
+            f'attn_force_fp32={value} of the backbone, or use the config of docs/model_zoo.md'
+        )
+
+
 def load_official(model: nn.Module, name: str) -> LoadReport:
     """Load a published file by name into a classifier or trunk, using the set of weights behind its published accuracy.
 
@@ -172,13 +197,8 @@ def load_official(model: nn.Module, name: str) -> LoadReport:
             function than the model's.
     """
     path = local_file(f'{SCHEME}{name.removeprefix(SCHEME)}')
-    result = result_of_weights(path.name)[0]
-    gates = {module.attn_force_fp32 for module in model.modules() if hasattr(module, 'attn_force_fp32')}
-    if result.attn_force_fp32 is not None and gates != {result.attn_force_fp32}:
-        raise UserError(
-            f'{path.name} was trained with attn_force_fp32={result.attn_force_fp32}: create the model with it'
-        )
-    sets = weight_sets(read(path)).choose_published(result.weight_set)
+    check_gate(model, path)
+    sets = weight_sets(read(path)).choose_published(results.result_of_weights(path.name)[0].weight_set)
     sets.report(path)
     return load_into(model, sets.state_dict)
 

@@ -24,6 +24,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from mogacore import opencv
 from mogacore.checkpoint import (
     CheckpointError,
+    check_gate,
     check_optimizer_state,
     check_resume_parts,
     check_source,
@@ -144,6 +145,7 @@ def _load_strictly(
     if runner._resume:
         _check_resumable(container, filename)
     else:
+        check_gate(model, filename)
         report_choice(container, filename, ema)
     # Hooks copy the weights to their averages by the model's names, or, in a resumed run, swap the two sets.
     try:
