@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
+from pathlib import Path
 from typing import cast
 
 from mmengine.dataset import InfiniteSampler
@@ -45,15 +46,19 @@ def check_loader(loader: DataLoader) -> None:
     if not size:
         raise _no_samples(name)
     if size < world_size:
-        raise UserError(f'{name} has {size} samples for {world_size} processes: start at most {size} processes')
+        raise UserError(f'{name} has {size} samples for {_processes(world_size)}: start at most {_processes(size)}')
     sampler = getattr(loader.batch_sampler, 'sampler', None)
     sampler = getattr(sampler, 'sampler', sampler)  # inside a ResumableSampler
     if not isinstance(sampler, InfiniteSampler) and not len(loader):
         batch = getattr(loader.batch_sampler, 'batch_size', 'unknown size')
         raise UserError(
-            f'{name} has {size} samples for {world_size} processes, not a batch of {batch} for each, and drop_last '
+            f'{name} has {size} samples for {_processes(world_size)}, not a batch of {batch} for each, and drop_last '
             'drops the rest: lower batch_size, or set drop_last=False of the data loader'
         )
+
+
+def _processes(number: int) -> str:
+    return f'{number} process{"es" if number > 1 else ""}'
 
 
 def _no_samples(name: str) -> UserError:
@@ -71,5 +76,5 @@ def describe_dataset(dataset) -> str:
         return describe_dataset(inner)
     kind = get('type') if isinstance(dataset, Mapping) else type(dataset)
     places = [get(key) for key in ('ann_file', 'data_root')]
-    place = next((str(place) for place in places if isinstance(place, str) and place), '')
+    place = next((str(place) for place in places if isinstance(place, (str, Path)) and str(place)), '')
     return f'the data set {kind if isinstance(kind, str) else kind.__name__}{f" ({place})" if place else ""}'

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
-from mmengine.runner import find_latest_checkpoint
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -219,6 +219,6 @@ def _place(runner) -> str:
 
 def _advice(runner) -> str:
     amp = ', or train with --precision fp32' if any(hasattr(w, 'loss_scaler') for w in _wrappers(runner)) else ''
-    last = find_latest_checkpoint(runner.work_dir)
-    kept = f'; the last checkpoint, {last}, is intact' if last else ''
+    pointer = Path(runner.work_dir) / 'last_checkpoint'
+    kept = f'; the last checkpoint, {pointer.read_text().strip()}, is intact' if pointer.is_file() else ''
     return f'check the labels, lower the learning rate, or clip the gradients{amp}{kept}'
