@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -298,6 +299,7 @@ def test(
         cfg.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
         cfg.pop(key, None)
+    prepare_for_device(cfg)
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in TRAINING_HOOKS]
     if out is not None:
         writable_folder(Path(out).parent)
@@ -326,7 +328,7 @@ def _user_errors() -> Iterator[None]:
         if 'Original Traceback' not in str(error):
             raise
         # From a data loader worker: the text is a traceback, and the actual message its last line.
-        raise UserError(str(error).rpartition('Error: ')[2].strip()) from error
+        raise UserError(re.split(r'\n[\w.]*Error: ', str(error))[-1].strip()) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(

@@ -90,8 +90,11 @@ def test_invalid_numbers_are_reported_before_anything_is_queued(launch, script, 
 
 
 def test_valid_numbers_of_slurm_are_passed_on(launch):
-    done = launch('slurm_train.sh', GPUS='12', GPUS_PER_NODE='4', CPUS_PER_TASK='3')
-    assert all(option in done.stdout for option in ('--ntasks=12', '--gres=gpu:4', '--cpus-per-task=3'))
+    args = ['part', 'job', CONFIG, 'work', '--amp']
+    done = launch('slurm_train.sh', *args, GPUS='12', GPUS_PER_NODE='4', CPUS_PER_TASK='3', SRUN_ARGS='-x bad')
+    for option in ('-p part', '--job-name=job', '--gres=gpu:4', '--ntasks=12', '--ntasks-per-node=4',
+                   '--cpus-per-task=3', '-x bad', f'{CONFIG} --work-dir work --amp --launcher slurm'):  # fmt: skip
+        assert option in done.stdout
     done = launch('sbatch_train.sh', GPUS='3', GPUS_PER_NODE='0', TASKS_PER_NODE='2')
     assert '--ntasks-per-node=2 --ntasks=3' in done.stdout and '--gres' not in done.stdout
 

@@ -80,6 +80,8 @@ class FiniteData(Dataset):
         return self.size
 
     def __getitem__(self, index):
+        if self.key == 'unreadable' and index == self.broken:
+            raise UserError(f'{index}.png is unreadable (OSError: truncated): download it again')
         item = dict(inputs=torch.ones(3), truth=torch.ones(3))
         if index == self.broken:
             item[self.key][1] = math.inf
@@ -246,6 +248,15 @@ def test_an_input_that_is_not_finite_ends_the_run_and_is_named(run, key, num_wor
         train_dataloader__num_workers=num_workers,
     )  # fmt: skip
     assert line.startswith(f'{key} of 3.png in the data set FiniteData (data/toy) contain nan or infinite values: ')
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_an_error_in_a_worker_is_the_same_line_as_in_the_main_process(run, num_workers):
+    line = run(
+        train_dataloader__dataset__broken=3, train_dataloader__dataset__key='unreadable',
+        train_dataloader__num_workers=num_workers,
+    )  # fmt: skip
+    assert line == '3.png is unreadable (OSError: truncated): download it again'
 
 
 def test_taxi_flow_that_is_not_finite_is_named_in_stacked_batches(tmp_path):
