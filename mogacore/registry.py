@@ -7,7 +7,21 @@ with our tools and with those of each library.
 # Imported because they register classes in mmengine's registries.
 from . import datasets, evaluation  # noqa: F401
 from .checkpoint import register_safe_loader
-from .engine import amp, ema, hooks, numbers, optim, resume, saving, schedules, sharding, stop, tta  # noqa: F401
+from .engine import (  # noqa: F401
+    amp,
+    ema,
+    hooks,
+    length,
+    numbers,
+    optim,
+    restore,
+    resume,
+    saving,
+    schedules,
+    sharding,
+    stop,
+    tta,
+)
 from .inference import hooks as inference_hooks  # noqa: F401
 from .libraries import register_backbone, register_codec, register_stand_ins
 from .models import AblatedMogaNet, MogaNet, RootRelativeHeatmap

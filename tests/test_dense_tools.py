@@ -27,6 +27,7 @@ def project(tmp_path_factory):
     write_digits(folder / 'data' / 'digits', parts=('scenes',), num_train_scenes=8, num_val_scenes=4)
     for task, (config, widths, _) in TASKS.items():
         loop = 'max_iters=4, val_interval=4' if task == 'segmentation' else 'max_epochs=1, val_interval=1'
+        schedule = 'param_scheduler = [dict(type="PolyLR", by_epoch=False)]' if task == 'segmentation' else ''
         loader = 'batch_size=2, num_workers=0, persistent_workers=False'
         (folder / f'{task}.py').write_text(f"""
 _base_ = '{ROOT / 'configs' / task / config}'
@@ -35,6 +36,7 @@ train_dataloader = dict({loader})
 val_dataloader = dict({loader})
 test_dataloader = val_dataloader
 train_cfg = dict({loop})
+{schedule}
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval={4 if task == 'segmentation' else 1}))
 """)
     return folder

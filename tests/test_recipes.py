@@ -89,3 +89,7 @@ def test_config_holds_the_published_numbers(task, name):
     values = values_of_config(full_size_leaves(task)[name], named=expected)
     assert not [key for key in values if any(key == name or key.startswith(f'{name}.') for name in absent)]
     assert values == {key: value for key, value in expected.items() if key not in absent}
+
+
+def test_every_task_has_a_table():
+    assert set(TABLES) == {'classification', 'detection', 'segmentation', 'pose', 'video_prediction'}

@@ -5,7 +5,6 @@ _base_ = [
     './_base_/schedules/adamw_300e_light.py',
     './_base_/default_runtime.py',
 ]
-model = dict(backbone=dict(attn_force_fp32=True))  # as for the published weights
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = _base_.param_scheduler
 param_scheduler[0]['end'] = 20

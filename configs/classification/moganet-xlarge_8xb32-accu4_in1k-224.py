@@ -1,4 +1,3 @@
-# The minimum learning rate of OpenMixup; the MogaNet repository uses 1e-5, as for the other sizes.
 _base_ = './moganet-small_8xb128_in1k-224.py'
 model = dict(backbone=dict(arch='xlarge'), head=dict(in_channels=960))
 train_dataloader = dict(batch_size=32)

@@ -1,6 +1,6 @@
-# Set load_from to a weight file of XL at 224. No mixup or cutmix.
+# Set load_from to the weight file of XL in the MogaNet release. No mixup or cutmix.
 _base_ = [
-    './_base_/models/moganet_in1k.py',
+    './_base_/models/moganet_in1k_timm.py',
     './_base_/datasets/imagenet-384.py',
     './_base_/schedules/adamw_30e_finetune.py',
     './_base_/default_runtime.py',

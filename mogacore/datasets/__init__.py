@@ -1,5 +1,6 @@
-"""Data sets that no task library provides."""
+"""Data sets, and an augmentation, that no task library provides."""
 
+from .erasing import NormalizedRandomErasing
 from .frame_folders import KTH, FrameFolders
 from .freihand import FreiHAND
 from .idx import FashionMNISTFiles
@@ -17,6 +18,7 @@ __all__ = [
     'KittiCaltech',
     'MovingDigits',
     'MovingMNIST',
+    'NormalizedRandomErasing',
     'SequenceFile',
     'TaxiBJ',
     'WeatherBench',

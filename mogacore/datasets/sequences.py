@@ -129,15 +129,15 @@ class SequenceFile(SequenceDataset):
     Args:
         data_root: Folder of the file.
         file: File name; the array is (frames, N, H, W) or (N, frames, H, W), with a last axis C for color.
-        frame_axis: Axis of the frames, 0 or 1. None is the axis of length ``num_inputs + num_targets``; with an explicit
-            axis, sequences may be longer, and their first frames are used.
+        frame_axis: Axis of the frames, 0 or 1. None is the axis of length ``num_inputs + num_targets``; with an
+            explicit axis, sequences may be longer, and their first frames are used.
         noise: None, 'missing' or 'perceptual', applied to the input frames, see :func:`add_frame_noise`. It is the
             same on every access.
         **kwargs: See :class:`SequenceDataset`.
 
     Raises:
-        UserError: If the file is missing or corrupt, has another type or too few frames, or if the frame axis is neither
-            given nor clear from the shape.
+        UserError: If the file is missing or corrupt, has another type or too few frames, or if the frame axis is
+            neither given nor clear from the shape.
     """
 
     def __init__(

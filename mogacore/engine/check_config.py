@@ -44,7 +44,7 @@ BUILDER_KEYS = {
     'hook': ('priority',),
     'parameter scheduler': ('convert_to_iter_based',),
     'model': ('requires_grad',),  # of norm_cfg
-    'loop': ('by_epoch',),
+    'loop': ('by_epoch', 'max_epochs', 'max_iters'),  # choose_loop decides between the lengths
 }
 TYPE_KEYS = {'type', '_scope_'}
 DATALOADER_KEYS = ('dataset', 'sampler', 'batch_sampler', 'num_batch_per_epoch')

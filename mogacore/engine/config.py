@@ -82,6 +82,15 @@ def prepare_for_device(cfg: Config, precision: str | None = None) -> None:
     set_precision(cfg, precision)
 
 
+def prepare_loaders(cfg: Config) -> None:
+    """Remove settings of data loader workers from loaders without workers, where torch refuses them."""
+    for stage in ('train', 'val', 'test'):
+        loader = cfg.get(f'{stage}_dataloader')
+        if loader and not loader.get('num_workers'):
+            for key in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout'):
+                loader.pop(key, None)
+
+
 def replace_sync_bn(value: dict | list) -> None:
     """Replace every SyncBN in a model config with BN, in place: torch runs SyncBN on GPUs only."""
     for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):

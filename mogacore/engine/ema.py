@@ -1,19 +1,19 @@
-"""Averaging of weights, and BatchNorm statistics for the average."""
+"""Averaging of weights, and the running statistics of BatchNorm."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import BaseModel, ExponentialMovingAverage
+from mmengine.model import BaseModel, ExponentialMovingAverage, is_model_wrapper
 from mmengine.registry import HOOKS, MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
-
-from mogacore.errors import UserError
 
 
 @MODELS.register_module()
@@ -43,56 +43,89 @@ class LinearWarmupEMA(ExponentialMovingAverage):
         averaged_param.lerp_(source_param, 1 - decay)
 
 
+def _norms(model: nn.Module) -> Iterator[_BatchNorm]:
+    return (m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats)
+
+
+def _average_over_processes(norm: _BatchNorm) -> None:
+    all_reduce(norm.running_mean, op='mean')
+    all_reduce(norm.running_var, op='mean')
+
+
+def _average_of(runner) -> EMAHook | None:
+    return next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
+
+
 @torch.no_grad()
-def estimate_statistics(model: BaseModel, loader: DataLoader, num_samples: int) -> None:
-    """Set BatchNorm's running statistics to their mean over batches of training images of all processes.
+def estimate_statistics(
+    model: BaseModel, loader: DataLoader, num_samples: int, context: AbstractContextManager | None = None
+) -> None:
+    """Set BatchNorm's running statistics to their mean over training batches of all processes.
+
+    The batches go through the model as in training: batch augmentations such as Mixup, drop path and the head's loss
+    included.
 
     Args:
         model: Model whose unfrozen BatchNorm layers are updated; left in training mode.
-        loader: Source of the images; batch augmentations such as Mixup are not applied.
+        loader: Source of the batches.
         num_samples: Number of images over all processes, rounded down to whole batches, at least one per process.
+        context: Context of the forward passes, such as autocast.
     """
     model.train()
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    norms = [norm for norm in _norms(model) if norm.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch then computes the plain mean over batches
-    for data in islice(loader, max(num_samples // (loader.batch_size * get_world_size()), 1)):
-        model(**model.data_preprocessor(data, False))
+    with context or nullcontext():
+        for data in islice(loader, max(num_samples // (loader.batch_size * get_world_size()), 1)):
+            model(**model.data_preprocessor(data, True), mode='loss')
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-        all_reduce(norm.running_mean, op='mean')
-        all_reduce(norm.running_var, op='mean')
+        _average_over_processes(norm)
 
 
 @HOOKS.register_module()
-class AveragePreciseBNHook(Hook):
-    """Re-estimates BatchNorm's statistics for the averaged weights at the end of each epoch.
+class PreciseBatchNormHook(Hook):
+    """Re-estimates BatchNorm's statistics on training batches at the end of each epoch.
 
-    mmpretrain's PreciseBNHook does this only for the weights being trained. Validation would then combine the averaged
-    weights with those statistics, and a checkpoint would combine them with the running statistics: both are wrong, and
-    they differ. This hook sets the statistics of the average in both models; training itself normalizes with batch
-    statistics.
+    mmpretrain's PreciseBNHook leaves out the batch augmentations, with which the network is trained, and does not know
+    averages of the weights. With an EMAHook, this hook estimates the statistics of the averaged weights and sets them
+    in both models, so that validation and checkpoints use them; training itself normalizes with batch statistics.
 
     Args:
         num_samples: Number of images over all processes.
 
-    Source: OpenMixup, whose EMA hook puts the averaged weights into the model before the statistics are estimated.
+    Source: OpenMixup, whose PreciseBNHook runs the training forward pass, and whose EMA hook puts the averaged weights
+        into the model before.
     """
 
     def __init__(self, num_samples: int = 8192):
         self.num_samples = num_samples
 
-    def before_train(self, runner) -> None:
-        if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
-            raise UserError(
-                'AveragePreciseBNHook needs an EMAHook in custom_hooks: add one, or use PreciseBNHook instead'
-            )
+    def after_train_epoch(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        hook = _average_of(runner)
+        estimated = hook.ema_model.module if hook else model
+        context = runner.optim_wrapper.optim_context(runner.model)
+        estimate_statistics(estimated, runner.train_dataloader, self.num_samples, context)
+        if hook:
+            for ours, theirs in zip(model.buffers(), estimated.buffers(), strict=True):
+                ours.copy_(theirs)
+
+
+@HOOKS.register_module()
+class ReduceStatisticsHook(Hook):
+    """Averages BatchNorm's running statistics over all processes at the end of each epoch.
+
+    The statistics of an average of the weights are averaged too. mmengine's SyncBuffersHook covers only the weights
+    being trained.
+
+    Source: ``--dist_bn reduce`` of timm's training script.
+    """
 
     def after_train_epoch(self, runner) -> None:
-        hook = next(hook for hook in runner.hooks if isinstance(hook, EMAHook))
-        average = hook.ema_model.module
-        estimate_statistics(average, runner.train_dataloader, self.num_samples)
-        for ours, theirs in zip(hook.src_model.buffers(), average.buffers(), strict=True):
-            ours.copy_(theirs)
+        hook = _average_of(runner)
+        for model in (runner.model, hook.ema_model) if hook else (runner.model,):
+            for norm in _norms(model):
+                _average_over_processes(norm)

@@ -74,7 +74,7 @@ def describe_dataset(dataset) -> str:
     inner = get('dataset')
     if inner is not None:
         return describe_dataset(inner)
-    kind = get('type') if isinstance(dataset, Mapping) else type(dataset)
+    kind: str | type = dataset['type'] if isinstance(dataset, Mapping) else type(dataset)
     places = [get(key) for key in ('ann_file', 'data_root')]
     place = next((str(place) for place in places if isinstance(place, (str, Path)) and str(place)), '')
     return f'the data set {kind if isinstance(kind, str) else kind.__name__}{f" ({place})" if place else ""}'

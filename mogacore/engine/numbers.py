@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
@@ -124,7 +126,9 @@ class FiniteHook(Hook):
 
     @staticmethod
     def _warn(runner, metrics: Mapping) -> None:
-        broken = [f'{name} {value}' for name, value in metrics.items() if _is_number(value) and not math.isfinite(value)]
+        broken = [
+            f'{name} {value}' for name, value in metrics.items() if _is_number(value) and not math.isfinite(value)
+        ]
         if broken:
             runner.logger.warning(
                 f'metrics that are not finite: {", ".join(broken)}. A score of a class without samples is nan and the '
@@ -151,7 +155,9 @@ def check_batch(batch, loader: DataLoader) -> None:
     found = [('inputs', index) for index, tensor in _tensors(batch.get('inputs')) if not _is_finite(tensor)]
     for index, sample in enumerate(samples):
         if not found and isinstance(sample, BaseDataElement):
-            found = [(key, index) for key, value in sample.items() if isinstance(value, Tensor) and not _is_finite(value)]
+            found = [
+                (key, index) for key, value in sample.items() if isinstance(value, Tensor) and not _is_finite(value)
+            ]
     if found:
         key, index = found[0]
         of = f' of {_describe_sample(samples[index])}' if index < len(samples) else ''
@@ -210,7 +216,7 @@ def _scaler(wrapper):
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(getattr(model, 'module', None), nn.Module) else model
+    return cast('nn.Module', model.module) if is_model_wrapper(model) else model
 
 
 def _place(runner) -> str:

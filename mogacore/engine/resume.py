@@ -24,12 +24,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_dist_info, get_rank, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from mogacore.errors import UserError
+
+from .length import check_schedules, choose_loop
 
 
 def derive_seed(*numbers: int) -> int:
@@ -281,23 +283,53 @@ class ExactResumeHook(Hook):
         checkpoint['meta']['position'] = self._position(runner)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        position = checkpoint.get('meta', {}).get('position')
-        if not runner._resume or position is None:
+        if not runner._resume:
             return
         now = self._position(runner)
-        was, have = ((p['world_size'], p['batch_size']) for p in (position, now))
+        saved = checkpoint['meta'].get('position') or {}
+        position = {**now, 'batch_in_epoch': 0, **saved}
         if isinstance(runner.train_loop, ResumableEpochLoop):
-            if position['batch_in_epoch'] and was != have:
-                raise UserError(
-                    f'the checkpoint was saved mid-epoch with world size {was[0]} and batch size {was[1]}, '
-                    f'but this run has {have[0]} and {have[1]}: use the same, or a checkpoint from the end of an epoch'
-                )
+            if position['batch_in_epoch']:
+                self._check_same_epoch(position, now)
+            elif any(position[key] != now[key] for key in (*EPOCH_SETTINGS, 'num_batches')) or not saved:
+                self._move_to_epoch(runner, checkpoint)
             runner.train_loop.batch_in_epoch = position['batch_in_epoch']
-        elif was != have:
+        elif any(position[key] != now[key] for key in EPOCH_SETTINGS):
             runner.logger.warning(
-                f'resuming with world size {have[0]} and batch size {have[1]}, but the checkpoint was saved with '
-                f'{was[0]} and {was[1]}: the next samples will differ from those of an uninterrupted run'
+                f'resuming with {_describe(now)}, but the checkpoint was saved with {_describe(position)}: the next '
+                'samples will differ from those of an uninterrupted run'
             )
+        if position['accumulative_counts'] != now['accumulative_counts']:
+            checkpoint.pop('gradients', None)
+
+    @staticmethod
+    def _check_same_epoch(position: dict[str, int], now: dict[str, int]) -> None:
+        for key, name in EPOCH_SETTINGS.items():
+            if position[key] != now[key]:
+                raise UserError(
+                    f'the checkpoint was saved mid-epoch with {_describe(position)}, but this run has '
+                    f'{_describe(now)}: use the same {name}, or a checkpoint from the end of an epoch'
+                )
+
+    @staticmethod
+    def _move_to_epoch(runner, checkpoint: dict) -> None:
+        """Count iterations, also those of averaged weights, as if all finished epochs had the length of this run's."""
+        meta = checkpoint['meta']
+        was, now = meta['iter'], meta['epoch'] * len(runner.train_dataloader)
+        if was == now:
+            return
+        runner.logger.warning(
+            f'the epochs of this run have {len(runner.train_dataloader)} iterations, those of the checkpoint another '
+            f'number: iteration {was} counts as {now}'
+        )
+        meta['iter'] = now
+        checkpoint.pop('gradients', None)  # of a step that is unfinished at another iteration
+        steps = checkpoint.get('ema_state_dict', {}).get('steps')
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook) and steps is not None and was:
+                # Averaging starts at an epoch, or at an iteration, which is the same in epochs of another length.
+                moved = round(steps.item() * now / was) if hook.enabled_by_epoch else steps.item() + now - was
+                steps.fill_(max(moved, 0))
 
     @staticmethod
     def _position(runner) -> dict[str, int]:
@@ -305,7 +337,18 @@ class ExactResumeHook(Hook):
             batch_in_epoch=getattr(runner.train_loop, 'batch_in_epoch', 0),
             batch_size=_batch_size(runner.train_dataloader),
             world_size=get_world_size(),
+            num_images=len(runner.train_dataloader.dataset),
+            num_batches=len(runner.train_dataloader),
+            accumulative_counts=getattr(runner.optim_wrapper, '_accumulative_counts', 1),
         )
+
+
+# What the batches of an epoch depend on: key of a position -> name for a message.
+EPOCH_SETTINGS = dict(world_size='number of processes', batch_size='batch size', num_images='data set')
+
+
+def _describe(position: dict[str, int]) -> str:
+    return 'world size {world_size}, batch size {batch_size} and {num_images} images'.format(**position)
 
 
 @HOOKS.register_module()
@@ -339,8 +382,8 @@ def make_resumable(cfg: Config) -> None:
     if loader.get('batch_sampler'):
         loader.batch_sampler = dict(type='SkippingBatchSampler', batch_sampler=loader.batch_sampler)
     loop = cfg.train_cfg
-    by_epoch = loop.pop('by_epoch', True)
-    loop.setdefault('type', 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
+    choose_loop(loop)
+    warnings = check_schedules(cfg)
     ours = {'EpochBasedTrainLoop': 'ResumableEpochLoop', 'IterBasedTrainLoop': 'ResumableIterLoop'}
     loop.type = ours.get(loop.type, loop.type)
     checkpoint = cfg.get('default_hooks', {}).get('checkpoint')
@@ -349,7 +392,8 @@ def make_resumable(cfg: Config) -> None:
     for name in ('train_dataloader', 'val_dataloader'):
         if cfg.get(name):
             cfg[name].setdefault('worker_init_fn', dict(type='live_with_parent'))
-    hooks = [dict(type='ExactResumeHook'), dict(type='StopOnSignalHook')]
+    # The first one changes the position that the second one relies on.
+    hooks: list[dict] = [dict(type='ExactResumeHook'), dict(type='RestoreSchedulesHook'), dict(type='StopOnSignalHook')]
     if loop.type in ours.values():
-        hooks.append(dict(type='MissedValidationHook'))
+        hooks += [dict(type='MissedValidationHook'), dict(type='CheckSchedulesHook', warnings=warnings)]
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]

@@ -36,19 +36,22 @@ from .config import (
     load_config,
     locate_data,
     prepare_for_device,
+    prepare_loaders,
     show_predictions,
 )
 from .hooks import ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
+from .length import check_schedules, choose_loop
 from .loaders import build_loader
 from .numbers import FiniteHook
 from .options import RunOptions
+from .restore import check_training_state
 from .resume import make_resumable
 from .saving import newest_intact_checkpoint
 from .stop import Stopped, end_workers, stop_signals
 
-# Hooks that need the training data or the weights being trained; a test has neither.
-TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'AveragePreciseBNHook')
+# Hooks that need the training loop, its data or the weights being trained; a test has none of them.
+TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'PreciseBatchNormHook', 'ReduceStatisticsHook', 'EarlyStoppingHook')
 
 
 @RUNNERS.register_module(name='mogacore.Runner')
@@ -114,8 +117,8 @@ def _load_strictly(
             f'revise_keys {revise_keys} cannot be applied: rename the keys in the file, see docs/checkpoints.md'
         )
     container = CheckpointLoader.load_checkpoint(filename, map_location=map_location)  # reads safely, URLs too
-    if runner._resume and not {'epoch', 'iter'} <= set(container.get('meta', {})):
-        raise UserError(f'{filename} contains only weights, no training state: use load_from instead of resuming')
+    if runner._resume:
+        check_training_state(container, filename)
     runner.call_hook('after_load_checkpoint', checkpoint=container)
     try:
         load_into(
@@ -199,6 +202,8 @@ def _training_config(options: RunOptions) -> Config:
             raise UserError(f'seed {seed} is negative: give 0 or a positive integer')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     prepare_for_device(cfg, options.precision)
+    prepare_loaders(cfg)
+    choose_loop(cfg.train_cfg)
     return cfg
 
 
@@ -216,6 +221,7 @@ def dry_run(config: str, **flags) -> str:
         UserError: If a file is missing or a setting is invalid.
     """
     cfg = _training_config(RunOptions(config, **flags))
+    warnings = check_schedules(cfg)
     model = build_on_meta(cfg)
     length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
     unit = 'epochs' if 'max_epochs' in cfg.train_cfg else 'iterations'
@@ -227,6 +233,7 @@ def dry_run(config: str, **flags) -> str:
     return (
         f'{config}: {type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters, '
         f'{length} {unit}, batch size {cfg.train_dataloader.batch_size} per process, work dir {cfg.work_dir}; {data}'
+        + ''.join(f'; warning: {line}' for line in warnings)
     )
 
 
@@ -255,7 +262,11 @@ def _resume_from(cfg: Config, resume: str) -> None:
     checkpoint = found[0]
     cfg.resume = checkpoint is not None
     cfg.load_from = checkpoint
-    if checkpoint is not None and (seed := read(checkpoint, mmap=True).get('meta', {}).get('seed')) is not None:
+    if checkpoint is None:
+        return
+    container = read(checkpoint, mmap=True)
+    check_training_state(container, checkpoint)
+    if (seed := container['meta'].get('seed')) is not None:
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
 
 
@@ -300,7 +311,11 @@ def test(
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
         cfg.pop(key, None)
     prepare_for_device(cfg)
-    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in TRAINING_HOOKS]
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if not _is_for_training(hook)]
+    cfg.default_hooks = {
+        name: hook for name, hook in cfg.get('default_hooks', {}).items() if hook is None or not _is_for_training(hook)
+    }
+    prepare_loaders(cfg)
     if out is not None:
         writable_folder(Path(out).parent)
     if show_dir is not None:
@@ -316,6 +331,11 @@ def test(
         write_json(out, report, default=plain)
     close_process_group()
     return metrics
+
+
+def _is_for_training(hook: dict) -> bool:
+    name = hook['type'] if isinstance(hook['type'], str) else hook['type'].__name__
+    return name.rpartition('.')[2] in TRAINING_HOOKS
 
 
 @contextmanager
@@ -361,7 +381,7 @@ def _build_runner(cfg: Config, launcher: str) -> Runner:
             device_ids=None,
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
-        )
+        ) | cfg.get('model_wrapper_cfg', {})
     hooks = [dict(type=FiniteHook.__name__)]
     if launcher != 'none':
         hooks.append(dict(type=ReduceLossHook.__name__))

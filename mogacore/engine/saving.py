@@ -51,11 +51,11 @@ def newest_intact_checkpoint(work_dir: str | Path) -> str | None:
         A path, or None if there is no checkpoint at all.
 
     Raises:
-        UserError: If there are checkpoints, but none is an intact training state.
+        UserError: If there are checkpoints, but none is an intact training state: a new run would overwrite them.
     """
-    files = [path for path in Path(work_dir).glob('*.pth') if not path.name.startswith('best_')]
+    files = list(Path(work_dir).glob('*.pth'))
     states = []
-    for path in files:
+    for path in (path for path in files if not path.name.startswith('best_')):
         with contextlib.suppress(UserError, KeyError, TypeError):
             container = read(path, mmap=True)
             if 'optimizer' in container:
@@ -65,8 +65,8 @@ def newest_intact_checkpoint(work_dir: str | Path) -> str | None:
             return newest
     if files:
         raise UserError(
-            f'none of the {len(files)} checkpoints in {work_dir} is an intact training state: '
-            'give one with --resume PATH, or start a new run in another --work-dir'
+            f'none of the {len(files)} checkpoints in {work_dir} is an intact training state: give one with --resume '
+            'PATH, or start a new run in another --work-dir, from the weights of one with --cfg-options load_from=PATH'
         )
     return None
 
@@ -127,6 +127,18 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process():
             for partial in Path(self.out_dir).glob(f'*{PARTIAL_SUFFIX}'):  # left by a killed process
                 partial.unlink()
+        if self.save_best and runner.val_loop is not None:
+            self._check_save_best(runner.val_loop.evaluator)
+
+    def _check_save_best(self, evaluator) -> None:
+        """Check that the scores to watch may exist: those of a metric with a prefix are named ``prefix/score``."""
+        prefixes = [metric.prefix for metric in evaluator.metrics]
+        for key in self.key_indicators:
+            if key != 'auto' and all(prefixes) and not any(key.startswith(f'{prefix}/') for prefix in prefixes):
+                raise UserError(
+                    f'save_best={key} is no score of the validation: choose one of '
+                    f'{", ".join(f"{prefix}/..." for prefix in dict.fromkeys(prefixes))}, or auto for the first'
+                )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume:
@@ -146,7 +158,9 @@ class SafeCheckpointHook(CheckpointHook):
         Returns:
             Path of the checkpoint.
         """
-        meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
+        return self._save_state(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
+
+    def _save_state(self, runner, meta: dict) -> str:
         path = self._save(runner, INTERRUPTED, meta)
         self._point_to(runner, path)
         return path
@@ -192,6 +206,12 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         if not self.save_best:
             return
+        if missing := [key for key in self.key_indicators if key != 'auto' and key not in metrics]:
+            path = self._save_state(runner, dict(epoch=runner.epoch, iter=runner.iter))
+            raise UserError(
+                f'save_best={missing[0]} is no score of the validation, which gives {", ".join(metrics)}: resume with '
+                f'--resume and another default_hooks.checkpoint.save_best; the state is saved in {path}'
+            )
         # mmengine would remove the previous best one before it saves the new one, so its path is hidden meanwhile.
         if len(self.key_indicators) == 1:
             best = self.best_ckpt_path

@@ -91,24 +91,25 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
     """A linear warm-up followed by a cosine that counts from step 0 instead of the end of the warm-up.
 
     At step e < W the rate is ``warmup_start + e * (lr - warmup_start) / W``, afterwards ``eta_min + (lr - eta_min) *
-    (1 + cos(pi e / E)) / 2``. Chaining mmengine's LinearLR and CosineAnnealingLR multiplies the two or shifts the
-    cosine.
+    (1 + cos(pi e / E)) / 2``, and from step E on ``eta_min``. Chaining mmengine's LinearLR and CosineAnnealingLR
+    multiplies the two or shifts the cosine.
 
     Args:
         optimizer: Optimizer or its wrapper.
         warmup: Number of warm-up steps, W.
         warmup_start: Learning rate at the first step.
         eta_min: Learning rate at the end of the cosine.
+        cosine_end: Step at which the cosine ends, E; None means ``end``.
         begin: First step.
-        end: Step after the last one, E.
+        end: Step after the last one.
         last_step: As in mmengine's schedulers.
         by_epoch: Whether a step is an epoch.
         verbose: As in mmengine's schedulers.
 
     Raises:
-        UserError: If ``end`` is not given, or the warm-up is not shorter than the schedule.
+        UserError: If ``end`` is not given, the warm-up is not shorter than the cosine, or the cosine ends after it.
 
-    Source: timm's cosine schedule as used by OpenSTL.
+    Source: timm's cosine schedule, as used by OpenSTL and, with 10 epochs of cool-down, by the MogaNet release.
     """
 
     def __init__(
@@ -117,22 +118,26 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         warmup: int,
         warmup_start: float = 1e-5,
         eta_min: float = 1e-6,
+        cosine_end: int | None = None,
         begin: int = 0,
         end: int = INF,
         last_step: int = -1,
         by_epoch: bool = True,
         verbose: bool = False,
     ):
-        if end >= INF or not 0 < warmup < end - begin:
+        num_steps = end - begin if cosine_end is None else cosine_end
+        if end >= INF or not 0 < warmup < num_steps:
             raise UserError(
-                f'warmup {warmup} is out of range: set end, and choose from 1 to less than {end - begin} steps'
+                f'warmup {warmup} is out of range: set end, and choose from 1 to less than {num_steps} steps'
             )
-        self.warmup, self.warmup_start, self.eta_min, self.num_steps = warmup, warmup_start, eta_min, end - begin
+        if num_steps > end - begin:
+            raise UserError(f'cosine_end {num_steps} is out of range: choose at most {end - begin} steps')
+        self.warmup, self.warmup_start, self.eta_min, self.num_steps = warmup, warmup_start, eta_min, num_steps
         super().__init__(optimizer, begin=begin, end=end, last_step=last_step, by_epoch=by_epoch, verbose=verbose)
 
     def _get_value(self) -> list[float]:
         step = self.last_step
         if step < self.warmup:
             return [self.warmup_start + step * (lr - self.warmup_start) / self.warmup for lr in self.base_values]
-        cosine = (1 + math.cos(math.pi * step / self.num_steps)) / 2
+        cosine = (1 + math.cos(math.pi * min(step / self.num_steps, 1))) / 2
         return [self.eta_min + (lr - self.eta_min) * cosine for lr in self.base_values]

@@ -40,9 +40,7 @@ def ssim(predicted: np.ndarray, target: np.ndarray) -> float:
     return float(
         np.mean(
             [
-                structural_similarity(
-                    ours, theirs, win_size=SSIM_WINDOW, data_range=SSIM_DATA_RANGE, channel_axis=0
-                )
+                structural_similarity(ours, theirs, win_size=SSIM_WINDOW, data_range=SSIM_DATA_RANGE, channel_axis=0)
                 for ours, theirs in zip(_clipped(predicted), target.astype(np.float64), strict=True)
             ]
         )

@@ -18,8 +18,8 @@ from .reproduce import Row, to_markdown
 PAPER = 'https://arxiv.org/abs/2211.03295'
 COLLECTION = 'MogaNet'
 FOLDERS = ('classification', 'detection', 'segmentation', 'pose', 'video_prediction')
-# Parts of the names of configs with attn_force_fp32=True, with which all of their weights were trained.
-DOUBLE_GATE = ('_3aug_', '_rsb-a3_')
+# Part of the names of the classification configs with attn_force_fp32=False; the others follow OpenMixup, with True.
+SINGLE_GATE = '_timm-recipe_'
 TASK_NAMES = {
     'classification': 'Image Classification',
     'object-detection': 'Object Detection',
@@ -97,15 +97,15 @@ def _model(result: Result) -> dict:
     model: dict = {'Name': stem, 'In Collection': COLLECTION, 'Metadata': metadata}
     model['Results'] = [{'Task': TASK_NAMES[result.task], 'Dataset': result.dataset, 'Metrics': metrics}]
     same = [other for other in load_results() if other.config == result.config and other.weights]
-    fitting = [other.weights for other in same if other.gate in ('', _gate_of(stem))]
+    fitting = [other.weights for other in same if other.gate in ('', _gate_of(result.config))]
     if fitting:
         model['Weights'] = fitting[0]
     model['Config'] = f'configs/{result.config}'
     return model
 
 
-def _gate_of(stem: str) -> str:
-    return 'double' if any(part in stem for part in DOUBLE_GATE) else 'single'
+def _gate_of(config: str) -> str:
+    return 'double' if config.startswith('classification/') and SINGLE_GATE not in config else 'single'
 
 
 def _yaml(content: dict) -> str:

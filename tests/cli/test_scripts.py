@@ -58,7 +58,9 @@ def test_valid_settings_start_the_processes(launch, script):
 @pytest.mark.parametrize('script', SCRIPTS)
 def test_a_config_that_does_not_exist_is_reported_before_the_start(launch, script):
     args = [arg.replace('xtiny', 'xtinny') for arg in SCRIPTS[script]]
-    assert_refused(launch(script, *args), f'config classification/moganet-xtinny_digits not found: did you mean {CONFIG}')
+    assert_refused(
+        launch(script, *args), f'config classification/moganet-xtinny_digits not found: did you mean {CONFIG}'
+    )
 
 
 @pytest.mark.parametrize('script', ['dist_test.sh', 'slurm_test.sh'])
@@ -100,7 +102,8 @@ def test_valid_numbers_of_slurm_are_passed_on(launch):
 
 
 @pytest.mark.parametrize(
-    'variables, message', [(dict(SEEDS='1 x'), "each of SEEDS is 'x'"), (dict(WARN_SECONDS='5m'), "WARN_SECONDS is '5m'")]
+    'variables, message',
+    [(dict(SEEDS='1 x'), "each of SEEDS is 'x'"), (dict(WARN_SECONDS='5m'), "WARN_SECONDS is '5m'")],
 )
 def test_invalid_numbers_of_queued_jobs_are_reported(launch, variables, message):
     assert_refused(launch('sbatch_train.sh', **variables), message)

@@ -31,6 +31,11 @@ BACKBONE = dict(arch=dict(TINY_ARCH, _delete_=True), drop_path_rate=0.3)
 # When the process is killed: before a step, after it but before its checkpoint, or while the checkpoint is written.
 PHASES = ('before', 'after', 'writing')
 WORKERS = ((0, False), (1, True), (2, False), (2, True), (1, False))
+# Of a training counted in iterations.
+SCHEDULES = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=5),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=5, end=NUM_STEPS),
+]
 
 # Each has random augmentation, drop path, and other state that a run has to restore.
 CONFIGS = {
@@ -105,6 +110,7 @@ CONFIGS = {
             ),
             val_dataloader=dict(batch_size=1),
             train_cfg=dict(max_iters=NUM_STEPS, val_interval=6),
+            param_scheduler=SCHEDULES,
             default_hooks=dict(checkpoint=dict(interval=4)),
         ),
     ),
@@ -117,6 +123,7 @@ CONFIGS = {
             train_dataloader=dict(batch_size=4, dataset=dict(indices=18)),
             val_dataloader=dict(batch_size=4, dataset=dict(indices=4)),
             train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=NUM_STEPS, val_interval=5),
+            param_scheduler=SCHEDULES,
             default_hooks=dict(checkpoint=dict(by_epoch=False, interval=3)),
         ),
     ),

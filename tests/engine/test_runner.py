@@ -3,11 +3,14 @@
 import pytest
 import torch
 from conftest import free_ports
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
+from toy_runs import CONFIG, ToyLine, rates, toy_run
 
 from mogacore.checkpoint import CheckpointError, register_safe_loader
+from mogacore.engine import runner as engine
 from mogacore.engine.runner import Runner, train
 from mogacore.engine.runner import test as run_test
 from mogacore.errors import UserError
@@ -55,11 +58,56 @@ def test_unsupported_arguments_are_refused(runner, checkpoint, settings):
         runner.load_checkpoint(checkpoint)
 
 
+STOPPING = "custom_hooks += [dict(type='EarlyStoppingHook', monitor='toy/score', rule='less', patience=2)]\n"
+
+
+@pytest.mark.parametrize('loop, num_iters', [
+    ('max_epochs=6, val_interval=1', 18),
+    ('by_epoch=False, max_iters=36, val_interval=5', 15),
+])  # fmt: skip
+def test_early_stopping_ends_training(loop, num_iters, tmp_path):
+    """The score is constant, so the first of three validations is the best one."""
+    toy_run(tmp_path, 'run', config=f'{STOPPING}train_cfg = dict({loop})\nparam_scheduler = None\n')
+    assert len(rates(tmp_path, 'run')) == num_iters
+
+
+@pytest.mark.parametrize('hook', [
+    STOPPING, STOPPING.replace('EarlyStoppingHook', 'mmengine.EarlyStoppingHook'),
+    "default_hooks['stop'] = dict(type='EarlyStoppingHook', monitor='toy/score', rule='less')\n",
+])  # fmt: skip
+def test_a_config_with_early_stopping_is_tested(hook, tmp_path):
+    config = tmp_path / 'config.py'
+    loaders = 'test_dataloader, test_cfg, test_evaluator = val_dataloader, val_cfg, val_evaluator\n'
+    # Workers may not be persistent if there are none.
+    workers = 'val_dataloader.update(persistent_workers=True, prefetch_factor=4)\n'
+    config.write_text(CONFIG.replace("dict(type='RecordHook')", '') + hook + workers + loaders)
+    torch.save(ToyLine().state_dict(), tmp_path / 'toy.pth')
+    name = {'experiment_name': tmp_path.name}
+    metrics = run_test(str(config), str(tmp_path / 'toy.pth'), work_dir=str(tmp_path / 'test'), cfg_options=name)
+    assert metrics == {'toy/score': 1.0}
+
+
+def test_persistent_workers_are_ignored_without_workers(tmp_path):
+    options = {f'{stage}_dataloader__persistent_workers': True for stage in ('train', 'val')}
+    toy_run(tmp_path, 'run', train_cfg__max_epochs=3, **options)
+    assert len(rates(tmp_path, 'run')) == 18
+
+
+def test_a_wrapper_of_the_config_keeps_its_settings_on_cpu(monkeypatch):
+    monkeypatch.setattr(engine, 'is_distributed', lambda: True)
+    monkeypatch.setattr(engine.torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(Runner, 'from_cfg', classmethod(lambda cls, cfg: cfg.model_wrapper_cfg))
+    settings = dict(type='MMDistributedDataParallel', broadcast_buffers=True)
+    built = engine._build_runner(Config(dict(default_scope='mmengine', model_wrapper_cfg=settings)), 'none')
+    assert built == dict(settings, device_ids=None, find_unused_parameters=False)
+    assert engine._build_runner(Config(dict(default_scope='mmengine')), 'none')['broadcast_buffers'] is False
+
+
 @MODELS.register_module()
 class NormToy(BaseModel):
-    def __init__(self, norm='BatchNorm1d'):
+    def __init__(self, norm='BN'):
         super().__init__()
-        self.norm = dict(SyncBN=torch.nn.SyncBatchNorm, BN=torch.nn.BatchNorm1d).get(norm, torch.nn.BatchNorm1d)(2)
+        self.norm = (torch.nn.SyncBatchNorm if norm == 'SyncBN' else torch.nn.BatchNorm1d)(2)
 
     def forward(self, inputs, mode='tensor'):
         output = self.norm(torch.stack(inputs))
@@ -83,7 +131,8 @@ class CountMetric(BaseMetric):
 def test_synchronized_norms_train_and_test_in_processes_on_cpus(tmp_path, monkeypatch, setting):
     (tmp_path / 'toy.py').write_text(f"""
 model = dict(type='NormToy')
-train_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler'), dataset=dict(type='FourPairs'))
+train_dataloader = dict(
+    batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler'), dataset=dict(type='FourPairs'))
 test_dataloader = train_dataloader
 test_evaluator = dict(type='CountMetric')
 test_cfg = dict()

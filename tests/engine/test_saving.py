@@ -17,6 +17,7 @@ from mmengine.optim import OptimWrapper
 from test_files import full_disk
 from test_tools import tool
 from torch import nn
+from toy_runs import rates, toy_run
 
 from mogacore import files
 from mogacore.checkpoint import read
@@ -43,6 +44,9 @@ def state(path, iteration, **more):
 
 def test_newest_checkpoint_is_the_intact_one_with_the_most_iterations(tmp_path):
     assert newest_intact_checkpoint(tmp_path) is None
+    state(tmp_path / 'best_b.pth', 80)
+    with pytest.raises(UserError, match='none of the 1 checkpoints'):
+        newest_intact_checkpoint(tmp_path)
     best = state(tmp_path / 'iter_30.pth', 30)
     state(tmp_path / 'iter_20.pth', 20)  # newer timestamp, as after copying
     (tmp_path / 'last_checkpoint').write_text('/nowhere/iter_70.pth')
@@ -129,6 +133,26 @@ def test_the_best_checkpoint_of_each_metric_is_kept(hooked, tmp_path):
     for runner.epoch, a, b in ((1, 1, 1), (2, 2, 0), (3, 0, 0)):
         hook._save_best_checkpoint(runner, dict(a=a, b=b))
     assert names(runner) == ['best_a_epoch_2.pth', 'best_b_epoch_1.pth']
+
+
+def test_a_score_to_watch_of_no_metric_is_refused_before_training(tmp_path):
+    options = dict(default_hooks__checkpoint__save_best='accuracy/top1')
+    with pytest.raises(UserError, match=r'save_best=accuracy/top1 is no score .* choose one of toy/\.\.\., or auto'):
+        toy_run(tmp_path, 'run', **options)
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_a_score_that_the_metric_does_not_give_loses_no_state(tmp_path):
+    """No regular checkpoint precedes the first validation, which shows that the score is missing."""
+    options = dict(default_hooks__checkpoint__interval=5, default_hooks__checkpoint__rule='less')
+    with pytest.raises(
+        UserError, match=r'save_best=toy/other .* which gives toy/score: resume with .*interrupted\.pth'
+    ):
+        toy_run(tmp_path, 'run', default_hooks__checkpoint__save_best='toy/other', **options)
+    assert len(rates(tmp_path, 'run')) == 6
+    toy_run(tmp_path, 'run', 'auto', default_hooks__checkpoint__save_best='toy/score', **options)
+    assert [record[1] for record in rates(tmp_path, 'run')] == list(range(36))
+    assert (tmp_path / 'run' / 'best_toy_score_epoch_1.pth').is_file()
 
 
 def test_interrupted_checkpoint_is_removed_with_the_next_one(hooked):

@@ -89,6 +89,22 @@ def test_cosine_counts_from_the_start_of_the_warm_up(lr, warmup):
         scheduler.step()
 
 
+def test_cosine_ends_before_a_cool_down_at_the_minimum():
+    """timm's schedule of 300 epochs with 10 of cool-down."""
+    optimizer = make_optimizer()
+    settings = dict(type='WarmupCosineLR', warmup=5, eta_min=1e-5, cosine_end=300, by_epoch=True)
+    scheduler = build(settings, optimizer, 310, 3)
+    rates = []
+    for _ in range(310):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        scheduler.step()
+    assert rates[:2] == pytest.approx([1e-5, 1e-5 + (1e-3 - 1e-5) / 5], rel=1e-12)
+    cosine = [1e-5 + (1e-3 - 1e-5) * (1 + math.cos(math.pi * epoch / 300)) / 2 for epoch in range(5, 300)]
+    assert rates[5:300] == pytest.approx(cosine, rel=1e-12)
+    assert rates[300:] == [1e-5] * 10
+
+
 def test_cosine_without_warm_up_equals_that_of_mmengine():
     optimizer = make_optimizer(5e-3)
     scheduler = build(dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True), optimizer, 50, 3)
@@ -106,3 +122,5 @@ def test_invalid_lengths_are_reported():
         OneCycleMomentum(make_optimizer())
     with pytest.raises(UserError, match='warmup 5 is out of range: set end, and choose from 1 to less than 5 steps'):
         WarmupCosineLR(make_optimizer(), warmup=5, end=5)
+    with pytest.raises(UserError, match='cosine_end 6 is out of range: choose at most 5 steps'):
+        WarmupCosineLR(make_optimizer(), warmup=1, end=5, cosine_end=6)

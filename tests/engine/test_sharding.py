@@ -35,7 +35,7 @@ class ShareHook(Hook):
 
 
 def train_all(rank, folder, ports):
-    """Train unsharded, sharded, resumed midway, from unsharded weights, and from weights that do not fit."""
+    """Train unsharded, sharded, resumed midway, with twice the rate, from unsharded weights, and from others."""
     os.chdir(folder)
     os.environ.update(MASTER_ADDR='127.0.0.1', WORLD_SIZE='2', RANK=str(rank), LOCAL_RANK=str(rank))
 
@@ -46,6 +46,7 @@ def train_all(rank, folder, ports):
     run('unsharded', {})
     run('sharded', SHARDED)
     run('resumed', SHARDED, resume='sharded/iter_3.pth')
+    run('faster', SHARDED | {'optim_wrapper.optimizer.lr': 0.2}, resume='sharded/iter_3.pth')
     run('pretrained', SHARDED | {'load_from': 'unsharded/iter_6.pth'})
     with pytest.raises(UserError, match=r'iter_6.pth: the weights do not fit .* \(10, 32\) vs\. \(7, 32\)'):
         run('mismatch', SHARDED | {'load_from': 'unsharded/iter_6.pth', 'model.head.num_classes': 7})
@@ -71,7 +72,7 @@ optim_wrapper = dict(
 custom_hooks = [dict(type='ShareHook')]
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(by_epoch=False, interval=3, max_keep_ckpts=-1))
 """)
-    mp.spawn(train_all, (str(folder), free_ports(5)), nprocs=2)
+    mp.spawn(train_all, (str(folder), free_ports(6)), nprocs=2)
     return folder
 
 
@@ -108,6 +109,10 @@ def test_resumed_sharded_training_ends_with_bit_identical_weights(trained):
     assert largest_difference(trained / 'resumed' / 'iter_6.pth', trained / 'sharded' / 'iter_6.pth') == 0
     for name, state in sharded['optimizer']['state'].items():
         assert torch.equal(state['momentum_buffer'], resumed['optimizer']['state'][name]['momentum_buffer'])
+
+
+def test_resumed_sharded_training_follows_a_new_rate(trained):
+    assert scalars(trained / 'faster', 'lr') == pytest.approx([2 * lr for lr in scalars(trained / 'sharded', 'lr')[3:]])
 
 
 def test_sharded_training_starts_from_weights_of_an_unsharded_model(trained):

@@ -276,9 +276,10 @@ def measure(
                 if order not in found:
                     found[order] = interactions(value, pairs, draw_contexts(settings, number, order, pairs))
                     if not np.isfinite(found[order]).all():
+                        name = classifier.images.name(chosen[number])
                         raise UserError(
-                            f'interactions of order {order} of {label} and image {classifier.images.name(chosen[number])} '
-                            'are not finite: check the weights and the image'
+                            f'interactions of order {order} of {label} and image {name} are not finite: check the '
+                            'weights and the image'
                         )
                     results.save(label, number, found)
 

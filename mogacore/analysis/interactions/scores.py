@@ -72,8 +72,8 @@ class MaskedScores:
         height, width = image.shape[-2:]
         if grid > min(height, width):
             raise UserError(
-                f'grid {grid} is finer than the {height} x {width} pixels of the image, so some cells have no pixel: give '
-                f'at most {min(height, width)} cells per side'
+                f'grid {grid} is finer than the {height} x {width} pixels of the image, so some cells have no pixel: '
+                f'give at most {min(height, width)} cells per side'
             )
         self.network, self.image, self.label, self.grid, self.kind = network, image, label, grid, kind
         self.advance = advance

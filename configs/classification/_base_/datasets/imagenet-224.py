@@ -1,6 +1,6 @@
 # The paper's DeiT-like augmentation (OpenMixup): resized crop, flip, RandAugment, erasing before normalization.
-# The MogaNet repository instead erases after normalization, picks bilinear or bicubic interpolation at random for the
-# crop, and applies each RandAugment operation with probability 0.5.
+# RandAugment draws two operations and applies each with probability 0.5, as in OpenMixup and timm. OpenMixup fills the
+# channels R, G, B with 104, 116, 124; images are BGR here.
 data_help = 'see docs/data.md#imagenet-1k'
 input_shape = (3, 224, 224)
 data_preprocessor = dict(num_classes=1000, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
@@ -15,7 +15,7 @@ train_pipeline = [
         total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
+        hparams=dict(pad_val=[124, 116, 104], interpolation='bicubic'),
     ),
     dict(
         type='RandomErasing',
@@ -23,8 +23,8 @@ train_pipeline = [
         mode='rand',
         min_area_ratio=0.02,
         max_area_ratio=1 / 3,
-        fill_color=[103.53, 116.28, 123.675],
-        fill_std=[57.375, 57.12, 58.395],
+        fill_color=[124, 116, 104],
+        fill_std=[57, 57, 58],
     ),
     dict(type='PackInputs'),
 ]

@@ -1,6 +1,5 @@
-# attn_force_fp32 changes the gate function, not only its precision. Weights of the MogaNet release need False, those of
-# OpenMixup True (except for its large model without EMA). To test the latter:
-#   --cfg-options model.backbone.attn_force_fp32=True
+# attn_force_fp32 changes the gate function, not only its precision: the MogaNet release was trained with False,
+# OpenMixup with True (except for its large model without EMA).
 # The backbone uses the published initialization, and the published drop_path_rate of its size.
 model = dict(
     type='ImageClassifier',

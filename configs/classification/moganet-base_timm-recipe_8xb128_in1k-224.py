@@ -1,0 +1,2 @@
+_base_ = './moganet-small_timm-recipe_8xb128_in1k-224.py'
+model = dict(backbone=dict(arch='base'))

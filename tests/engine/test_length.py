@@ -1,0 +1,153 @@
+"""The unit in which a training is counted, and schedules that do not fit into it."""
+
+import re
+
+import pytest
+from mmengine.config import Config
+from toy_runs import log, rates, toy_run
+
+from mogacore.engine.config import load_config
+from mogacore.engine.length import check_schedules, choose_loop
+from mogacore.engine.runner import dry_run
+from mogacore.errors import UserError
+from mogacore.locations import find_config
+
+WARM_UP = "param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch={}, begin=0, end={})]\n"
+
+
+@pytest.mark.parametrize('settings, expected', [
+    (dict(by_epoch=False, max_epochs=300, max_iters=20), dict(type='IterBasedTrainLoop', max_iters=20)),
+    (dict(by_epoch=True, max_epochs=3, max_iters=20), dict(type='EpochBasedTrainLoop', max_epochs=3)),
+    (dict(type='IterBasedTrainLoop', by_epoch=True, max_epochs=3, max_iters=20),
+     dict(type='EpochBasedTrainLoop', max_epochs=3)),
+    (dict(max_epochs=3), dict(type='EpochBasedTrainLoop', max_epochs=3)),
+    (dict(max_iters=3), dict(type='IterBasedTrainLoop', max_iters=3)),
+    (dict(type='OwnLoop', max_epochs=3, max_iters=5), dict(type='OwnLoop', max_epochs=3, max_iters=5)),
+])  # fmt: skip
+def test_by_epoch_decides_the_unit(settings, expected):
+    choose_loop(settings)
+    assert settings == expected
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(type='IterBasedTrainLoop', max_iters=20, max_epochs=3),
+     r'train_cfg\.max_epochs=3 has no effect, .* set train_cfg\.max_iters, or train_cfg\.by_epoch=True'),
+    (dict(max_iters=20, max_epochs=3), r'train_cfg\.max_iters=20 has no effect, .* or train_cfg\.by_epoch=False'),
+    (dict(by_epoch=False, max_epochs=3), r'train_cfg has no max_iters'),
+    (dict(by_epoch=True), r'train_cfg has no max_epochs'),
+])  # fmt: skip
+def test_a_length_in_the_other_unit_is_not_ignored(settings, message):
+    with pytest.raises(UserError, match=message):
+        choose_loop(settings)
+
+
+def test_training_by_iteration_beside_inherited_epochs_runs(tmp_path):
+    toy_run(tmp_path, 'run', train_cfg__by_epoch=False, train_cfg__max_iters=15, train_cfg__val_interval=15)
+    assert [record[1] for record in rates(tmp_path, 'run')] == list(range(15))
+
+
+@pytest.mark.parametrize('loop, by_epoch', [('max_epochs=2', True), ('by_epoch=False, max_iters=2', False)])
+def test_a_warm_up_longer_than_the_training_is_refused(loop, by_epoch, tmp_path):
+    config = f'train_cfg = dict({loop}, val_interval=1)\n' + WARM_UP.format(by_epoch, 3)
+    with pytest.raises(UserError) as error:
+        toy_run(tmp_path, 'run', config=config)
+    unit = 'max_epochs' if by_epoch else 'max_iters'
+    assert str(error.value) == (
+        f'the warm-up of param_scheduler.0 (LinearLR) ends at 3, but training at train_cfg.{unit}=2: train longer, or '
+        'set param_scheduler.0.end to a smaller value'
+    )
+    toy_run(tmp_path, 'run', config=config, param_scheduler__0__end=2)
+    assert rates(tmp_path, 'run')[-1][3][0][0] == pytest.approx(0.01)  # the base rate
+
+
+@pytest.mark.parametrize('by_epoch', [True, None])
+def test_a_recipe_in_iterations_is_counted_in_epochs_if_by_epoch_says_so(by_epoch):
+    options = {'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 1, 'param_scheduler': None}
+    name = 'segmentation/semantic-fpn_moganet-xtiny_digits'
+    if by_epoch is None:
+        with pytest.raises(UserError, match=r'train_cfg\.max_epochs=4 has no effect'):
+            dry_run(name, cfg_options=options)
+    else:
+        assert ', 4 epochs, ' in dry_run(name, cfg_options=options | {'train_cfg.by_epoch': True})
+
+
+def test_a_recipe_shortened_below_its_warm_up_is_refused_before_data_is_read():
+    with pytest.raises(UserError, match=r'warm-up of .* ends at 5, but training at train_cfg\.max_epochs=4'):
+        dry_run('classification/moganet-xtiny_8xb128_in1k-224', cfg_options={'train_cfg.max_epochs': 4})
+
+
+def test_a_warm_up_longer_than_the_data_is_reported(tmp_path):
+    """In iterations, so that only the length of an epoch (6) shows that 2 epochs are too short."""
+    toy_run(tmp_path, 'run', config=WARM_UP.format(False, 13), train_cfg__max_epochs=2)
+    assert 'warm-up of param_scheduler.0 (LinearLR) ends at 13, but training at iteration 12 (2 epochs of 6)' in log(
+        tmp_path, 'run'
+    )
+    toy_run(tmp_path, 'fits', config=WARM_UP.format(False, 12), train_cfg__max_epochs=2)
+    assert 'warm-up' not in log(tmp_path, 'fits')
+
+
+def test_a_warm_up_in_epochs_longer_than_the_iterations_is_reported(tmp_path):
+    options = dict(train_cfg__by_epoch=False, train_cfg__max_iters=11, train_cfg__val_interval=11)
+    toy_run(tmp_path, 'run', **options)
+    text = log(tmp_path, 'run')
+    assert 'warm-up of param_scheduler.0 (LinearLR) ends at 12, but training at iteration 11' in text
+    assert 'param_scheduler.1 (CosineAnnealingLR) begins at 12, but training ends at iteration 11' in text
+
+
+def check(schedules, **train_cfg):
+    choose_loop(train_cfg)
+    return check_schedules(Config(dict(train_cfg=train_cfg, param_scheduler=schedules)))
+
+
+COSINE = dict(type='CosineAnnealingLR', by_epoch=True)
+
+
+@pytest.mark.parametrize('schedule, key', [
+    (dict(type='ConstantLR', factor=0.1, end=5), 'end'),
+    (dict(type='LinearMomentum', start_factor=0.1, end=5), 'end'),
+    (dict(type='WarmupCosineLR', warmup=5, end=9), 'warmup'),
+    (dict(type='OneCycleLR', eta_max=1, total_steps=20), 'total_steps'),
+    (dict(type='OneCycleLR', eta_max=1, end=20), 'end'),
+])  # fmt: skip
+def test_every_kind_of_warm_up_is_compared(schedule, key):
+    with pytest.raises(UserError, match=rf'warm-up of param_scheduler\.0 .* set param_scheduler\.0\.{key} to'):
+        check([schedule], max_epochs=4)
+    assert not check([schedule], max_epochs=20)[1:]
+
+
+@pytest.mark.parametrize('schedules, expected', [
+    ([dict(COSINE, end=4)], []),
+    ([dict(COSINE, end=5)], []),
+    ([COSINE], []),
+    ([dict(COSINE, end=9)], ['param_scheduler.0 (CosineAnnealingLR) ends at 9, but training at train_cfg.max']),
+    ([COSINE, dict(COSINE, begin=4, end=9)], ['param_scheduler.1 (CosineAnnealingLR) begins at 4, but training ends']),
+    (dict(a=[COSINE], b=dict(COSINE, end=9)), ['param_scheduler.b (CosineAnnealingLR) ends at 9']),
+    ([dict(COSINE, end=9, T_max=9)], [
+        'param_scheduler.0 (CosineAnnealingLR) ends at 9, but training at train_cfg.max_epochs=4: the schedule is cut '
+        'off; set param_scheduler.0.end and param_scheduler.0.T_max if']),
+    ([dict(COSINE, end=3)], ['the last schedule, param_scheduler.0, ends at 3, but training at train_cfg.max']),
+    ([dict(type='LinearLR', start_factor=1.0, end_factor=0.1, end=9)], ['param_scheduler.0 (LinearLR) ends at 9']),
+    (None, []),
+])  # fmt: skip
+def test_a_schedule_that_does_not_fit_is_reported(schedules, expected):
+    found = check(schedules, max_epochs=4)
+    assert len(found) == len(expected)
+    assert all(line.startswith(start) for line, start in zip(found, expected, strict=True))
+
+
+def test_a_schedule_in_epochs_needs_a_training_in_epochs():
+    with pytest.raises(UserError, match=r'param_scheduler\.0 .* takes a step per epoch, .*by_epoch=False'):
+        check([COSINE], by_epoch=False, max_iters=10)
+
+
+def test_every_schedule_of_the_repository_fits_its_training():
+    """Files of schedules, and the configs that change a schedule or a length."""
+    folder = find_config('classification/moganet-xtiny_digits').parents[1]
+    is_own = re.compile(r'param_scheduler|max_epochs|max_iters').search
+    paths = [path for path in folder.rglob('*.py') if is_own(path.read_text())]
+    assert len(paths) > 20
+    for path in paths:
+        cfg = load_config(path)
+        if 'train_cfg' in cfg and 'param_scheduler' in cfg:
+            choose_loop(cfg.train_cfg)
+            assert check_schedules(cfg) == [], path
