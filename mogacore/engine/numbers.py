@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 
 from mogacore.errors import UserError
 
@@ -56,13 +56,13 @@ class FiniteHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         self.norms, self.overflows, self.num_steps = [], [], 0
-        check_batch(data_batch, runner.train_dataloader)
+        check_batch(data_batch, runner.train_dataloader.dataset)
 
     def before_val_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        check_batch(data_batch, runner.val_dataloader)
+        check_batch(data_batch, runner.val_dataloader.dataset)
 
     def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        check_batch(data_batch, runner.test_dataloader)
+        check_batch(data_batch, runner.test_dataloader.dataset)
 
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, has_scaler: bool) -> None:
@@ -116,7 +116,8 @@ class FiniteHook(Hook):
         # Buffers may be infinite on purpose, such as masks.
         broken += [f'{name} is nan' for name, buffer in model.named_buffers() if buffer.isnan().any()]
         if broken:
-            raise UserError(f'no checkpoint is saved {_place(runner)}, since {broken[0]}: {_advice(runner)}')
+            done = checkpoint['meta']['iter']
+            raise UserError(f'no checkpoint is saved after iteration {done}, since {broken[0]}: {_advice(runner)}')
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         self._warn(runner, metrics or {})
@@ -136,14 +137,14 @@ class FiniteHook(Hook):
             )
 
 
-def check_batch(batch, loader: DataLoader) -> None:
+def check_batch(batch, dataset: Dataset) -> None:
     """Check that the inputs of a batch, and the tensors of its data samples, are finite.
 
     Tensors on a GPU are not checked, since this would synchronize it.
 
     Args:
         batch: What the loader yields; only dicts with ``inputs`` are checked.
-        loader: Its loader, for the message.
+        dataset: Its data set, for the message.
 
     Raises:
         UserError: If a number is not finite; the message names the tensor, the sample and the data set.
@@ -162,7 +163,7 @@ def check_batch(batch, loader: DataLoader) -> None:
         key, index = found[0]
         of = f' of {_describe_sample(samples[index])}' if index < len(samples) else ''
         raise UserError(
-            f'{key}{of} in {describe_dataset(loader.dataset)} contain nan or infinite values: correct this sample, or '
+            f'{key}{of} in {describe_dataset(dataset)} contain nan or infinite values: correct this sample, or '
             'remove it from the data set'
         )
 

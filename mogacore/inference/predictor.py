@@ -21,6 +21,7 @@ from mmengine.structures import BaseDataElement
 
 from mogacore.checkpoint import load_into, read
 from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
+from mogacore.engine.numbers import check_batch
 from mogacore.errors import UserError
 from mogacore.files import make_folder, write_png, write_text
 
@@ -275,6 +276,8 @@ def infer_sequences(
         items, meta = (dataset[int(i)] for i in chosen), dataset.metainfo
     records, strips = [], []
     for number, item in enumerate(items):
+        if not videos:
+            check_batch({'inputs': [item['inputs']], 'data_samples': [item['data_samples']]}, dataset)
         known = item['data_samples'].pop('gt_frames') if videos else None  # fewer than predicted at the end of a video
         batch = default_collate([item])
         with torch.no_grad():
