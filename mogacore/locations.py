@@ -6,6 +6,7 @@ Standard library only, so that the shell scripts that run this module need not w
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -53,6 +54,28 @@ def is_config_name(name: str) -> bool:
     return name.endswith('.py') or ('/' in name and ':' not in name)
 
 
+def labels(text: str) -> Iterator[tuple[str, str]]:
+    """Each way to read ``[LABEL=]REST``, without a label first: a path may contain ``=`` as well."""
+    yield '', text
+    parts = text.split('=')
+    for number in range(1, len(parts)):
+        yield '='.join(parts[:number]), '='.join(parts[number:])
+
+
+def config_file(name: str | Path) -> Path | None:
+    """File of a config by path or short name, see :func:`find_config`; None if it does not exist."""
+    for path in (Path(name), Path(f'{name}.py')):
+        if path.is_file():
+            return path
+    short = _short(name)
+    folders = [] if Path(name).is_absolute() else config_folders()
+    return next((path for folder in folders if (path := folder / f'{short}.py').is_file()), None)
+
+
+def _short(name: str | Path) -> str:
+    return Path(name).as_posix().removeprefix('configs/').removesuffix('.py')
+
+
 def find_config(name: str | Path) -> Path:
     """Find the file of a config.
 
@@ -63,16 +86,10 @@ def find_config(name: str | Path) -> Path:
     Raises:
         UserError: If it does not exist; the message suggests the nearest names.
     """
-    for path in (Path(name), Path(f'{name}.py')):
-        if path.is_file():
-            return path
-    short = Path(name).as_posix().removeprefix('configs/').removesuffix('.py')
-    if not Path(name).is_absolute():
-        for folder in config_folders():
-            if (folder / f'{short}.py').is_file():
-                return folder / f'{short}.py'
+    if path := config_file(name):
+        return path
     advice = 'give the path of a file, or a short name such as classification/moganet-xtiny_digits'
-    if near := _nearest(short):
+    if near := _nearest(_short(name)):
         advice = f'did you mean {" or ".join(near)}?'
     raise UserError(f'config {name} not found: {advice}')
 

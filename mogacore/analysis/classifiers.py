@@ -17,12 +17,12 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mogacore.analysis.throughput import build_peer
-from mogacore.checkpoint import load_into
+from mogacore.checkpoint import check_source, load_into
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.errors import UserError
 from mogacore.inference.predictor import load_trained
 from mogacore.libraries import import_quietly
-from mogacore.locations import is_config_name
+from mogacore.locations import config_file, is_config_name, labels
 from mogacore.models.factory import create_model, list_models
 
 PRETRAINED = 'pretrained'
@@ -53,16 +53,39 @@ class ModelSpec:
 def parse_model(text: str) -> ModelSpec:
     """Parse ``[LABEL=]NAME[@CHECKPOINT]``; the default label is the name, or the file name of a config.
 
+    Paths may contain ``=`` and ``@`` themselves: an existing config or network and an existing checkpoint take
+    precedence over splitting at the first of these characters.
+
     Raises:
         UserError: If the name is empty.
     """
-    label, has_label, rest = text.partition('=')
-    if not has_label:
-        label, rest = '', text
-    name, _, checkpoint = rest.partition('@')
+    readings = [
+        (label, '@'.join(parts[:number]), '@'.join(parts[number:]))
+        for label, rest in labels(text)
+        for parts in [rest.split('@')]
+        for number in range(len(parts), 0, -1)
+    ]
+    label, name, checkpoint = max(readings, key=lambda reading: (_exists(reading[1]), _is_source(reading[2])))
+    if not _exists(name):
+        before, _, checkpoint = text.partition('@')
+        label, _, name = before.partition('=') if '=' in before else ('', '', before)
     if not name:
         raise UserError(f'model {text!r} has no name: write [LABEL=]NAME[@CHECKPOINT]')
     return ModelSpec(label or Path(name).stem, name, checkpoint or None)
+
+
+def _exists(name: str) -> bool:
+    """Whether a name is a config, a name of ``create_model``, or has the prefix of a library."""
+    in_library = name.startswith(('timm:', 'torchvision:')) and '@' not in name and '=' not in name
+    return in_library or name in list_models() or config_file(name) is not None
+
+
+def _is_source(checkpoint: str) -> bool:
+    try:
+        check_source(checkpoint)
+    except UserError:
+        return checkpoint in ('', PRETRAINED)
+    return True
 
 
 def parse_models(texts: list[str]) -> list[ModelSpec]:
@@ -248,7 +271,6 @@ def build_classifier(spec: ModelSpec, num_classes: int, in_channels: int) -> nn.
             f'{", ".join(list_models())}'
         )
     if spec.checkpoint and not fetch:
-        if not Path(spec.checkpoint).is_file():
-            raise UserError(f'checkpoint {spec.checkpoint} does not exist: give the path of a weight file')
+        check_source(spec.checkpoint)
         load_into(network, spec.checkpoint)
     return network

@@ -2,17 +2,32 @@
 
 from .convert import convert, write
 from .download import cached_path, fetch, recorded, sha256
-from .load import CheckpointError, LoadReport, load, load_into, load_official
+from .load import CheckpointError, LoadReport, check_gate, load, load_into, load_official, report_choice
 from .names import LAYOUTS, WeightSets, map_keys, to_layout, weight_sets
-from .sources import SCHEME, load_from_http, local_file, official_address, read, register_safe_loader
+from .schema import MalformedError, check_optimizer_state, check_resume_parts
+from .sources import (
+    SCHEME,
+    check_source,
+    load_from_http,
+    local_file,
+    official_address,
+    read,
+    read_any,
+    register_safe_loader,
+)
 
 __all__ = [
     'LAYOUTS',
     'SCHEME',
     'CheckpointError',
     'LoadReport',
+    'MalformedError',
     'WeightSets',
     'cached_path',
+    'check_gate',
+    'check_optimizer_state',
+    'check_resume_parts',
+    'check_source',
     'convert',
     'fetch',
     'load',
@@ -23,8 +38,10 @@ __all__ = [
     'map_keys',
     'official_address',
     'read',
+    'read_any',
     'recorded',
     'register_safe_loader',
+    'report_choice',
     'sha256',
     'to_layout',
     'weight_sets',

@@ -11,7 +11,7 @@ from torch import Tensor
 from mogacore.errors import UserError
 from mogacore.files import write_atomic
 
-from .names import to_layout, weight_sets
+from .names import join_names, to_layout, weight_sets
 from .safe_load import import_safetensors
 from .sources import read
 
@@ -33,23 +33,25 @@ def convert(
         overwrite: Replace ``target`` if it exists.
 
     Returns:
-        Facts that are also written as the file's metadata: ``source``, ``container``, ``set``, ``tensors``, ``kept``.
+        Facts that are also written as the file's metadata: ``source``, ``container``, ``set``, ``tensors``, ``kept``,
+        and ``left_out``, the entries of the state dict that are no tensors.
 
     Raises:
         UserError: As in these functions, and if ``target`` exists.
     """
-    source, target = Path(source), Path(target)
+    target = Path(target)
     if target.exists() and not overwrite:
         raise UserError(f'{target} already exists: pass --force to replace it, or choose another name')
     container = read(source)
     sets = weight_sets(container).choose(ema)
     rename = (lambda weights: to_layout(weights, layout)) if layout else dict
     facts = {
-        'source': source.name,
+        'source': str(source).rpartition('/')[2],
         'container': sets.kind,
         'tensors': str(len(sets.state_dict)),
         'set': 'only' if sets.other is None else 'ema' if sets.is_ema else 'raw',
         'kept': 'none',
+        'left_out': join_names(sets.strays) or 'none',
     }
     metadata, extra = facts, {}
     if target.suffix != '.safetensors':

@@ -9,23 +9,26 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, IncompleteRead
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
 import torch
 
 from mogacore.errors import UserError
 from mogacore.files import PARTIAL_SUFFIX, write_text
+from mogacore.published import results
 
 ATTEMPTS = 3
 CHUNK = 2**20
 TIMEOUT_S = 30  # without a byte
+HASH = re.compile(r'-([0-9a-f]{8,64})\.')
 
 
 def cache_folder() -> Path:
@@ -34,8 +37,24 @@ def cache_folder() -> Path:
 
 
 def cached_path(url: str, folder: str | Path | None = None) -> Path:
-    """Path that :func:`fetch` downloads a URL to; the file need not exist."""
-    return Path(folder or cache_folder()) / unquote(Path(urlparse(url).path).name)
+    """Path that :func:`fetch` downloads a URL to; the file need not exist.
+
+    Many addresses end in the same name, such as ``pytorch_model.bin``. Every address therefore has its own subfolder,
+    named by its sha256, except the published addresses, whose last names are unique. A file of that name in ``folder``
+    itself, where other tools download to, is used if its name contains its hash, as in ``name-1234abcd.pth``.
+    """
+    folder = Path(folder or cache_folder())
+    name = re.sub(r'[^\w.+=@-]', '_', unquote(PurePosixPath(urlparse(url).path).name)).strip('.')[-200:] or 'weights'
+    shared = folder / name
+    if url in results.official_weights().values() or _contains_its_hash(shared):
+        return shared
+    return folder / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+
+
+def _contains_its_hash(path: Path) -> bool:
+    """Whether the hexadecimal digits at the end of a file's name, torch.hub's convention, begin its sha256."""
+    digits = HASH.search(path.name)
+    return digits is not None and path.is_file() and sha256(path).startswith(digits[1])
 
 
 def fetch(url: str, folder: str | Path | None = None) -> Path:

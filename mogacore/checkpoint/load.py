@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mogacore.errors import UserError
+from mogacore.published import results
 from mogacore.published.archs import ARCHS
-from mogacore.published.results import result_of_weights
 
-from .names import CLASSIFIER, TRUNK, join_names, map_keys, map_names, weight_sets
+from .names import CLASSIFIER, TRUNK, WeightSets, join_names, map_keys, map_names, weight_sets
 from .sources import SCHEME, local_file, read
 
 
 def load(source: str | Path | dict, ema: bool | None = None) -> dict[str, Tensor]:
-    """Read the state dict of a weight file, with the file's names less a common ``module.`` or ``model.`` prefix.
+    """Read the state dict of a weight file, with the file's names less the prefixes of wrappers around the model.
 
     Args:
         source: Path, or a container returned by :func:`read`.
@@ -28,11 +28,35 @@ def load(source: str | Path | dict, ema: bool | None = None) -> dict[str, Tensor
     Raises:
         UserError: As in :func:`read`; if there is no state dict; if ``ema`` is True and there are no EMA weights.
     """
-    sets = weight_sets(source if isinstance(source, dict) else read(source)).choose(ema)
-    # In a container in memory, a hook may have swapped the two.
-    if sets.other is not None and not isinstance(source, dict):
-        print_log(f'{source} contains raw and EMA weights: using the {"EMA" if sets.is_ema else "raw"} ones', 'current')
+    sets = _sets(source, ema)
+    if sets.strays:
+        print_log(f'{_name(source)}: left out, since they are no tensors: {join_names(sets.strays)}', 'current')
     return sets.state_dict
+
+
+def _sets(source: str | Path | dict, ema: bool | None) -> WeightSets:
+    if isinstance(source, dict):
+        return weight_sets(source).choose(ema)
+    container = read(source)
+    report_choice(container, source, ema)
+    return weight_sets(container).choose(ema)
+
+
+def _name(source: str | Path | dict) -> str:
+    return 'the weights' if isinstance(source, dict) else str(source)
+
+
+def report_choice(container: dict, name: object, ema: bool | None = None) -> None:
+    """Log which set of weights :func:`load_into` takes from a container with two.
+
+    Not part of loading a container, since a hook may have swapped the two sets in memory.
+
+    Args:
+        container: Result of :func:`read`.
+        name: Its file.
+        ema: See :func:`load`.
+    """
+    weight_sets(container).choose(ema).report(name)
 
 
 class CheckpointError(UserError):
@@ -73,54 +97,92 @@ def load_into(
         model: Loaded in place; unchanged if this raises.
         source: Path, container or state dict.
         allow_missing: Patterns (``head.*``, see :mod:`fnmatch`) of the model's names that may keep their values because
-            the file lacks them or has them in another shape.
+            the file lacks them or has them in another shape or as integers.
         allow_unexpected: Patterns of the file's names, after mapping, that may be left out.
         ema: See :func:`load`.
 
     Raises:
-        CheckpointError: If a name is missing, unexpected or misshapen and no pattern allows it.
+        CheckpointError: If a name is missing, unexpected, misshapen or mistyped and no pattern allows it.
         UserError: As in :func:`load`.
     """
+    if not isinstance(source, dict):
+        check_gate(model, source)
     own = model.state_dict()
-    state_dict = map_keys(load(source, ema), own)
+    sets = _sets(source, ema)
+    state_dict = map_keys(sets.state_dict, own)
     is_trunk = all(TRUNK.match(name) for name in own)
     dropped = tuple(name for name in state_dict if is_trunk and CLASSIFIER.fullmatch(name))
     missing = tuple(name for name in own if name not in state_dict and not name.endswith('num_batches_tracked'))
     unexpected = tuple(name for name in state_dict if name not in own and name not in dropped)
+    common = {name: value for name, value in state_dict.items() if name in own}
     misshapen = tuple(
         (name, tuple(value.shape), tuple(own[name].shape))
-        for name, value in state_dict.items()
-        if name in own and value.shape != own[name].shape
+        for name, value in common.items()
+        if value.shape != own[name].shape
     )
+    # torch would convert integers to weights, and drop the imaginary part.
+    mistyped = [
+        name
+        for name, value in common.items()
+        if own[name].is_floating_point() and not value.is_floating_point() and value.shape == own[name].shape
+    ]
     bad_missing = _not_allowed(missing, allow_missing)
-    bad_unexpected = _not_allowed(unexpected, allow_unexpected)
+    bad_unexpected = _not_allowed((*unexpected, *sets.strays), allow_unexpected)
     bad_shapes = _not_allowed([name for name, *_ in misshapen], allow_missing)
-    if bad_missing or bad_unexpected or bad_shapes:
+    bad_types = _not_allowed(mistyped, allow_missing)
+    if bad_missing or bad_unexpected or bad_shapes or bad_types:
         shapes = [f'{name} {in_file} vs. {in_model}' for name, in_file, in_model in misshapen if name in bad_shapes]
+        kinds = {name: str(tuple(value.shape)) for name, value in state_dict.items()}
+        kinds |= {name: f'({kind}, not a tensor)' for name, kind in sets.strays.items()}
         found = {
             'missing': [f'{name} {tuple(own[name].shape)}' for name in bad_missing],
-            'unexpected': [f'{name} {tuple(state_dict[name].shape)}' for name in bad_unexpected],
+            'unexpected': [f'{name} {kinds[name]}' for name in bad_unexpected],
             'misshapen (file vs. model)': shapes,
+            'mistyped (file vs. model)': [f'{name} {common[name].dtype} vs. {own[name].dtype}' for name in bad_types],
         }
         raise CheckpointError(
-            f'{"the weights" if isinstance(source, dict) else source} do not fit {type(model).__name__}: '
+            f'{_name(source)} do{"" if isinstance(source, dict) else "es"} not fit {type(model).__name__}: '
             + '; '.join(f'{len(names)} {what}: {join_names(names)}' for what, names in found.items() if names)
             + _size_hint(state_dict, own)
             + '. Use the matching model or file, or list what may be left out in allow_missing and allow_unexpected'
         )
 
-    left_out = {name for name, *_ in misshapen}
+    left_out = {name for name, *_ in misshapen} | set(mistyped)
     fitting = map_names(state_dict, lambda name: name if name in own and name not in left_out else None)
     model.load_state_dict(fitting, strict=False)
     for what, names in (
         ('dropped the classifier', dropped),
         ('allowed as missing', missing),
-        ('allowed as unexpected', unexpected),
+        ('allowed as unexpected', (*unexpected, *sets.strays)),
         ('allowed as misshapen', [name for name, *_ in misshapen]),
+        ('allowed as mistyped', mistyped),
     ):
         if names:
             print_log(f'load_into {type(model).__name__}: {what}: {join_names(names)}', 'current')
     return LoadReport(tuple(fitting), missing, unexpected, misshapen, dropped)
+
+
+def check_gate(model: nn.Module, source: str | Path) -> None:
+    """Refuse a published file that was trained with another gate function than the model's.
+
+    The two functions have the same parameters, so the weights would load, and the accuracy would be lower.
+
+    Args:
+        model: Any model; one without the setting ``attn_force_fp32`` passes.
+        source: Path, address or ``mogacore://`` name. Only names of published files are known.
+
+    Raises:
+        UserError: If the gate functions differ.
+    """
+    name = PurePosixPath(results.official_weights().get(str(source).removeprefix(SCHEME), str(source))).name
+    trained = {result.attn_force_fp32 for result in results.result_of_weights(name)} - {None}
+    gates = {module.attn_force_fp32 for module in model.modules() if hasattr(module, 'attn_force_fp32')}
+    if gates and trained and gates != trained:
+        (value,) = trained
+        raise UserError(
+            f'{name} was trained with attn_force_fp32={value}, another gate function than the model has: set '
+            f'attn_force_fp32={value} of the backbone, or use the config of docs/model_zoo.md'
+        )
 
 
 def load_official(model: nn.Module, name: str) -> LoadReport:
@@ -135,13 +197,9 @@ def load_official(model: nn.Module, name: str) -> LoadReport:
             function than the model's.
     """
     path = local_file(f'{SCHEME}{name.removeprefix(SCHEME)}')
-    result = result_of_weights(path.name)[0]
-    gates = {module.attn_force_fp32 for module in model.modules() if hasattr(module, 'attn_force_fp32')}
-    if result.attn_force_fp32 is not None and gates != {result.attn_force_fp32}:
-        raise UserError(
-            f'{path.name} was trained with attn_force_fp32={result.attn_force_fp32}: create the model with it'
-        )
-    sets = weight_sets(read(path)).choose_published(result.weight_set)
+    check_gate(model, path)
+    sets = weight_sets(read(path)).choose_published(results.result_of_weights(path.name)[0].weight_set)
+    sets.report(path)
     return load_into(model, sets.state_dict)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import stat
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from mogacore.errors import UserError
+
+from .schema import check_container, shown
 
 
 class _Record:
@@ -83,6 +87,9 @@ class _HistoryBuffer(_Record):
         self.state = state
 
     def revive(self) -> HistoryBuffer:
+        histories = [np.asarray(self.state[key]) for key in ('_log_history', '_count_history')]
+        if any(history.ndim != 1 or history.dtype.kind not in 'biuf' for history in histories):
+            raise ValueError('history of logged values that are no numbers')
         return HistoryBuffer(self.state['_log_history'], self.state['_count_history'], self.state['max_length'])
 
 
@@ -141,9 +148,25 @@ def _revive(value, seen: set[int]):
         return tuple(_revive(item, seen) for item in value)
     if isinstance(value, (dict, list)) and id(value) not in seen:
         seen.add(id(value))
-        for key, item in list(enumerate(value) if isinstance(value, list) else value.items()):
+        for key, item in list(enumerate(value) if isinstance(value, list) else dict.items(value)):
             value[key] = _revive(item, seen)
     return value
+
+
+def check_file(path: Path) -> None:
+    """Check that a weight file exists and is a regular file, without opening it: opening a named pipe would hang.
+
+    Raises:
+        UserError: If it is not.
+    """
+    kinds = {stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a named pipe', stat.S_IFSOCK: 'a socket', stat.S_IFREG: None}
+    try:
+        kind = kinds.get(stat.S_IFMT(path.stat().st_mode), 'a device')
+        reason = kind and f'it is {kind}'
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, 'strerror', None) or str(error)
+    if reason:
+        raise UserError(f'checkpoint {str(path)!r} cannot be read ({reason}): give the path of a weight file')
 
 
 def read_file(path: Path, map_location='cpu', mmap: bool = False) -> dict:
@@ -159,7 +182,9 @@ def read_file(path: Path, map_location='cpu', mmap: bool = False) -> dict:
 
     Raises:
         UserError: If the file is missing, truncated or damaged, is not a weight file, or contains pickled code.
+        MalformedError: If it has an entry of a wrong type, see :func:`mogacore.checkpoint.schema.check_container`.
     """
+    check_file(path)
     try:
         with path.open('rb') as file:
             head = file.read(16)
@@ -168,10 +193,23 @@ def read_file(path: Path, map_location='cpu', mmap: bool = False) -> dict:
             f'checkpoint {path} cannot be read ({error.strerror}): give the path of a weight file'
         ) from None
     if path.suffix == '.safetensors':
-        return _read_safetensors(path, map_location)
+        container = _read_safetensors(path, map_location)
+        check_container({'state_dict': container['state_dict']}, path)
+        return container
+    container = _read_torch(path, head, map_location, mmap)
+    check_container(container, path)
+    return container
+
+
+def _read_torch(path: Path, head: bytes, map_location, mmap: bool) -> dict:
     if not head.startswith((b'PK\x03\x04', b'\x80')):
         found = f'it starts with {head!r}' if head else 'it is empty'
         raise UserError(f'{path} is not a checkpoint, {found}: give a file from torch.save, or download it again')
+    if program := _program(path):
+        raise UserError(
+            f'{path} is {program}, which contains a program: at its source, save only the tensors, with '
+            'torch.save(model.state_dict(), ...)'
+        )
     try:
         with _only_our_globals():
             container = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and head[:2] == b'PK')
@@ -184,11 +222,30 @@ def read_file(path: Path, map_location='cpu', mmap: bool = False) -> dict:
                 f'{path} contains pickled code ({refused[1]}), which was refused and not run: at its source, save only '
                 'the tensors, with torch.save(model.state_dict(), ...) or as .safetensors'
             ) from None
-        reason = str(error).partition('\n')[0][:120] or type(error).__name__
-        raise UserError(f'{path} is truncated, damaged or not a checkpoint ({reason}): download it again') from error
+        raise UserError(
+            f'{path} is truncated, damaged or not a checkpoint ({_first_line(error)}): download it again'
+        ) from error
     if not isinstance(container, dict):
-        raise UserError(f'{path} contains a {type(container).__name__}, not a dict: give a file with a state dict')
+        raise UserError(f'{path} contains {shown(container)}, not a dict: give a file with a state dict')
     return container
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error)
+    inner = re.search(r'WeightsUnpickler error: (.+)', text)  # torch puts advice before it
+    return (inner[1] if inner else text.partition('\n')[0])[:120] or type(error).__name__
+
+
+def _program(path: Path) -> str | None:
+    """What an archive is if torch.jit.save or torch.export.save wrote it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = {name.partition('/')[2] for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return None  # torch's reader reports the damage
+    if 'constants.pkl' in files:
+        return 'a TorchScript archive (torch.jit.save)'
+    return 'an exported program (torch.export.save)' if 'archive_format' in files else None
 
 
 def _read_safetensors(path: Path, map_location) -> dict:
@@ -197,10 +254,11 @@ def _read_safetensors(path: Path, map_location) -> dict:
         with safetensors.safe_open(path, 'pt', device=str(map_location or 'cpu')) as file:
             state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is not a dict
             return {'state_dict': state_dict, 'meta': file.metadata() or {}}
-    except safetensors.SafetensorError as error:
+    # Besides its own error, the reader raises those of torch for types that torch does not have.
+    except Exception as error:
         raise UserError(
-            f'{path} is truncated, damaged or not a safetensors file ({error}): download it again'
-        ) from None
+            f'{path} is truncated, damaged or not a safetensors file ({_first_line(error)}): download it again'
+        ) from error
 
 
 def import_safetensors(path: Path) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from mogacore.published import results
 
 from .download import fetch
 from .names import to_layout, weight_sets
-from .safe_load import read_file
+from .safe_load import check_file, read_file
 
 SCHEME = 'mogacore://'
+OTHER_SCHEMES = re.compile(r'[\w.:-]+://')
 
 
 def official_address(name: str) -> str:
@@ -46,6 +48,29 @@ def local_file(source: str | Path) -> Path:
     if isinstance(source, str) and source.startswith(('http://', 'https://')):
         return _fetch_once(source)
     return Path(source).expanduser()
+
+
+def check_source(source: str | Path) -> None:
+    """Check that a weight file exists, or that its ``mogacore://`` name does; downloads nothing.
+
+    Lets a tool report a misspelt path before it builds a model or loads data.
+
+    Raises:
+        UserError: If it does not exist or is not a regular file.
+    """
+    if str(source).startswith(SCHEME):
+        official_address(str(source))
+    elif not OTHER_SCHEMES.match(str(source)):
+        check_file(Path(source).expanduser())
+
+
+def read_any(source: str | Path, map_location='cpu') -> dict:
+    """Read a weight file by any source that a config may name; the readers are those of :func:`register_safe_loader`.
+
+    Unlike :func:`read`, this also finds files of OpenMMLab's tables, such as ``torchvision://resnet50``.
+    """
+    register_safe_loader()
+    return mmengine_checkpoint.CheckpointLoader.load_checkpoint(str(source), map_location, logger='silent')
 
 
 def _fetch_once(url: str, folder: str | None = None) -> Path:
@@ -90,9 +115,10 @@ def load_from_http(filename: str, map_location=None, model_dir: str | None = Non
     """
     path = _fetch_once(filename, model_dir)
     container = read(path, map_location or 'cpu')
-    published = results.result_of_weights(path.name)
+    published = results.result_of_weights(path.name)  # by name, so that a mirror's file counts as well
     if published and published[0].task == 'classification':
         sets = weight_sets(container).choose_published(published[0].weight_set)
+        sets.report(filename)
         return {'meta': {}, 'state_dict': to_layout(sets.state_dict, 'backbone-prefixed')}
     return container
 

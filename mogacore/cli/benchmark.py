@@ -41,13 +41,16 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
 
     from mogacore.analysis import throughput
     from mogacore.files import write_json
+    from mogacore.locations import config_file
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
     networks = []
     for network in args.networks:
-        name, _, backend = network.partition('@')
+        name, separator, backend = network.rpartition('@')
+        if not separator or config_file(network.removeprefix('plain:')):
+            name, backend = network, ''
         networks += [(name, choice) for choice in ([backend] if backend else args.backends)]
     console = Console(width=140)
     with console.status('building') as status:

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
     from mogacore.checkpoint import LAYOUTS
 
-    parser.add_argument('source', help='weight file of any kind, e.g. moganet_small_sz224_8xbs128_ep300.pth.tar')
+    parser.add_argument('source', help='weight file of any kind: path, URL, or name, e.g. mogacore://moganet_small')
     parser.add_argument('target', help='file to write: .safetensors, or .pth, which keeps both raw and EMA weights')
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
@@ -32,3 +32,5 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     facts = convert(args.source, args.target, args.ema, args.to, args.force)
     print(f'read {args.source}: {facts["container"]}, {facts["tensors"]} tensors, took the {facts["set"]} set')
     print(f'wrote {args.target}: names {args.to or "unchanged"}, other set kept: {facts["kept"]}')
+    if facts['left_out'] != 'none':
+        print(f'left out, since they are no tensors: {facts["left_out"]}')

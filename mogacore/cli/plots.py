@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mogacore.locations import labels
+
 from .arguments import make_parser
 
 
@@ -24,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def split_label(text: str) -> tuple[str, str]:
+    """Split ``[LABEL=]DIR``; a folder that exists takes precedence over splitting at the first ``=``."""
+    readings = list(labels(text))
+    return next((reading for reading in readings if Path(reading[1]).is_dir()), readings[:2][-1])
+
+
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, draw, and print the last values."""
     from mogacore.analysis.curves import plot
@@ -31,8 +39,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
-    pairs = [text.partition('=') for text in args.work_dirs]
-    work_dirs = [(label, work_dir) if is_pair else (Path(label).name, label) for label, is_pair, work_dir in pairs]
+    pairs = [split_label(text) for text in args.work_dirs]
+    work_dirs = [(label or Path(work_dir).name, work_dir) for label, work_dir in pairs]
     for label, values in plot(work_dirs, args.out, args.keys, args.smooth).items():
         print(f'{label}: ' + ', '.join(f'{name} {value:.4g}' for name, value in values.items()))
     print(args.out)

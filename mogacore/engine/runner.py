@@ -7,12 +7,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, FlexibleRunner
 from mmengine.runner import Runner as MMEngineRunner
@@ -21,7 +23,17 @@ from torch.distributed.fsdp import FullStateDictConfig, StateDictType
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from mogacore import opencv
-from mogacore.checkpoint import CheckpointError, load_into, read, register_safe_loader
+from mogacore.checkpoint import (
+    CheckpointError,
+    check_gate,
+    check_optimizer_state,
+    check_resume_parts,
+    check_source,
+    load_into,
+    read,
+    register_safe_loader,
+    report_choice,
+)
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
 from mogacore.files import plain, writable_folder, write_json
@@ -89,7 +101,19 @@ class Runner(MMEngineRunner):
 
     def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location='cpu') -> None:
         """As in mmengine, but the container stays on the CPU by default, since a copy on the device wastes memory."""
-        super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+        try:
+            super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+        except UserError:
+            raise
+        except (KeyError, ValueError) as error:  # torch's and mmengine's checks of the optimizer and the schedulers
+            reason = ' '.join(str(error).split())
+            raise UserError(
+                f'the training state of {filename} does not fit this run ({reason}): resume with the config of that '
+                'run, or start from its weights with load_from'
+            ) from error
+        wrapper = self.optim_wrapper
+        for _, one in wrapper.items() if isinstance(wrapper, OptimWrapperDict) else [('', wrapper)]:
+            check_optimizer_state(one.optimizer, filename)
 
 
 @RUNNERS.register_module(name='mogacore.ShardedRunner')
@@ -117,21 +141,35 @@ def _load_strictly(
             f'revise_keys {revise_keys} cannot be applied: rename the keys in the file, see docs/checkpoints.md'
         )
     container = CheckpointLoader.load_checkpoint(filename, map_location=map_location)  # reads safely, URLs too
+    ema = runner.cfg.get('load_ema')
+    load = partial(
+        load_into,
+        model,
+        allow_missing=runner.cfg.get('load_allow_missing', ()),
+        allow_unexpected=runner.cfg.get('load_allow_unexpected', ()),
+        ema=ema,
+    )
     if runner._resume:
-        check_training_state(container, filename)
-    runner.call_hook('after_load_checkpoint', checkpoint=container)
+        _check_resumable(container, filename)
+    else:
+        check_gate(model, filename)
+        report_choice(container, filename, ema)
+    # Hooks copy the weights to their averages by the model's names, or, in a resumed run, swap the two sets.
     try:
-        load_into(
-            model,
-            container,
-            allow_missing=runner.cfg.get('load_allow_missing', ()),
-            allow_unexpected=runner.cfg.get('load_allow_unexpected', ()),
-            ema=runner.cfg.get('load_ema'),
-        )
+        load(container)
     except CheckpointError as error:
         raise CheckpointError(f'{filename}: {error}') from None
+    for_hooks = container if runner._resume else {**container, 'state_dict': model.state_dict()}
+    runner.call_hook('after_load_checkpoint', checkpoint=for_hooks)
+    if runner._resume:
+        load(container)
     runner.logger.info(f'Load checkpoint from {filename}')
     return container
+
+
+def _check_resumable(container: dict, filename: str) -> None:
+    check_resume_parts(container, filename)  # types first: the other check reads the parts
+    check_training_state(container, filename)
 
 
 def train(config: str, **flags) -> Runner:
@@ -154,6 +192,8 @@ def train(config: str, **flags) -> Runner:
 
 def _train(options: RunOptions) -> Runner:
     cfg = _training_config(options)
+    if cfg.get('load_from'):
+        check_source(cfg.load_from)
     writable_folder(cfg.work_dir)
     locate_data(cfg, 'train')
     if options.launcher == 'none' or process_environment(options.launcher, os.environ)['RANK'] == '0':
@@ -182,10 +222,9 @@ def _training_config(options: RunOptions) -> Config:
     cfg = load_config(options.config, options.cfg_options)
     check_keys(cfg)
     resume, seed = options.resume, options.seed
-    if resume is not None and resume != 'auto' and not Path(resume).is_file():
-        raise UserError(
-            f'checkpoint {resume} does not exist: pass --resume alone to use the newest one in the work dir'
-        )
+    if resume is not None and resume != 'auto':
+        check_source(resume)
+        _check_resumable(read(resume, mmap=True), resume)  # before the data
     cfg.work_dir = _work_dir(cfg, options.work_dir)
     if resume is None and any(Path(cfg.work_dir).glob('*.pth')):
         raise UserError(
@@ -265,7 +304,7 @@ def _resume_from(cfg: Config, resume: str) -> None:
     if checkpoint is None:
         return
     container = read(checkpoint, mmap=True)
-    check_training_state(container, checkpoint)
+    _check_resumable(container, checkpoint)
     if (seed := container['meta'].get('seed')) is not None:
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
 
@@ -300,8 +339,7 @@ def test(
     """
     cfg = load_config(config, cfg_options)
     check_keys(cfg)
-    if '://' not in checkpoint and not Path(checkpoint).is_file():
-        raise UserError(f'checkpoint {checkpoint} does not exist: give the path of a weight file')
+    check_source(checkpoint)
     cfg.work_dir = _work_dir(cfg, work_dir)
     writable_folder(cfg.work_dir)
     cfg.load_from, cfg.resume = checkpoint, False

@@ -17,7 +17,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
-from mogacore.checkpoint import read
+from mogacore.checkpoint import check_resume_parts, read
 from mogacore.errors import UserError
 from mogacore.files import PARTIAL_SUFFIX, write_atomic
 
@@ -58,6 +58,7 @@ def newest_intact_checkpoint(work_dir: str | Path) -> str | None:
     for path in (path for path in files if not path.name.startswith('best_')):
         with contextlib.suppress(UserError, KeyError, TypeError):
             container = read(path, mmap=True)
+            check_resume_parts(container, path)
             if 'optimizer' in container:
                 states.append((container['meta']['iter'], path.stat().st_mtime_ns, str(path)))
     for _, _, newest in sorted(states, reverse=True):

@@ -19,7 +19,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 
-from mogacore.checkpoint import load_into, read
+from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
 from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
 from mogacore.engine.numbers import check_batch
 from mogacore.errors import UserError
@@ -121,21 +121,24 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
 
     Args:
         cfg: Loaded config.
-        checkpoint: Weight file; it must match the model exactly.
+        checkpoint: Weight file: path, URL or name; it must match the model exactly.
         device: torch device; None for a GPU if available.
 
     Returns:
         The model, and the whole content of the file.
 
     Raises:
-        UserError: If the file does not exist or does not match the model.
+        UserError: If the file does not exist, is malformed, or does not match the model.
     """
-    if not Path(checkpoint).is_file():
-        raise UserError(f'checkpoint {checkpoint} not found: give the path of a weight file')
+    check_source(checkpoint)
+    container = read_any(checkpoint)  # before the model, which takes longer to build
+    report_choice(container, checkpoint)
     replace_sync_bn(cfg.model)
     model = cast(BaseModel, build_model(cfg))  # the models of all task libraries
-    container = read(checkpoint)
-    load_into(model, container)
+    try:
+        load_into(model, container)
+    except CheckpointError as error:
+        raise CheckpointError(f'{checkpoint}: {error}') from None
     return model.to(device or get_device()).eval(), container
 
 

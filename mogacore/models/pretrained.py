@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from mogacore.checkpoint import SCHEME, load, load_into
+from mogacore.checkpoint import SCHEME, check_gate, load, load_into, report_choice
 from mogacore.errors import UserError
 
 
@@ -20,13 +20,17 @@ def load_pretrained(network: nn.Module, checkpoint: str, prefix: str | None = No
 
     Raises:
         CheckpointError: If the weights do not match.
-        UserError: If 'official' is used with a custom size, or the file cannot be read.
+        UserError: If 'official' is used with a custom size, the file cannot be read, or it is a published file of the
+            other gate function.
     """
     if checkpoint == 'official':
         if network.arch_name is None:
             raise UserError("init_cfg checkpoint 'official' requires a published size: set arch to the name of a size")
         checkpoint = f'{SCHEME}moganet_{network.arch_name}'
-    weights = load(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
+    check_gate(network, checkpoint)
+    container = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    report_choice(container, checkpoint)
+    weights = load(container)
     if prefix:
         weights = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
     load_into(network, weights)

@@ -1,12 +1,12 @@
 """Downloads from a local server: complete, partial, resumed, verified."""
 
 import hashlib
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import sys
 
 import pytest
 import torch
 from conftest import TINY_ARCH, fill_by_name
+from weight_server import CONTENT, serve
 
 from mogacore import checkpoint as ckpt
 from mogacore import create_model
@@ -15,67 +15,53 @@ from mogacore.errors import UserError
 from mogacore.models import MogaNet, factory
 from mogacore.published import load_results, official_weights, results
 
-CONTENT = bytes(range(256)) * 8192  # 2 MiB
-
-
-class Server(ThreadingHTTPServer):
-    """Serves ``content``; the first ``cuts`` responses break off after ``cut`` bytes."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(('127.0.0.1', 0), Handler)
-        self.content, self.etag, self.cut, self.cuts, self.ranges = CONTENT, '"one"', None, 0, []
-
-    def url(self, name='w.pth'):
-        return f'http://127.0.0.1:{self.server_port}/{name}'
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server, content = self.server, self.server.content
-        if self.path.startswith('/gone'):
-            return self.send_error(404)
-        server.ranges.append(self.headers.get('Range'))
-        start = 0
-        if self.headers.get('Range') and self.headers.get('If-Range') == server.etag:
-            start = int(self.headers['Range'].removeprefix('bytes=').rstrip('-'))
-        if start >= len(content):
-            self.send_response(416)
-            self.send_header('Content-Range', f'bytes */{len(content)}')
-            return self.end_headers()
-        self.send_response(206 if start else 200)
-        self.send_header('ETag', server.etag)
-        self.send_header('Content-Length', str(len(content) - start))
-        self.end_headers()
-        body = content[start:]
-        if server.cuts > 0:
-            server.cuts -= 1
-            body = body[: server.cut]
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
 
 @pytest.fixture
 def server():
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serve() as server:
+        yield server
 
 
 def test_a_file_is_downloaded_once_and_its_checksum_recorded(server, tmp_path):
     path = download.fetch(server.url(), tmp_path)
-    assert path == tmp_path / 'w.pth' and path.read_bytes() == CONTENT
+    assert path == download.cached_path(server.url(), tmp_path) and path.read_bytes() == CONTENT
+    assert path.name == 'w.pth' and path.is_relative_to(tmp_path)
     assert download.recorded(path) == hashlib.sha256(CONTENT).hexdigest()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['w.pth', 'w.pth.sha256']
-    assert (tmp_path / 'w.pth.sha256').read_text() == f'{hashlib.sha256(CONTENT).hexdigest()}  w.pth\n'
+    assert sorted(p.name for p in path.parent.iterdir()) == ['w.pth', 'w.pth.sha256']
+    assert (path.parent / 'w.pth.sha256').read_text() == f'{hashlib.sha256(CONTENT).hexdigest()}  w.pth\n'
     download.fetch(server.url(), tmp_path)
     assert len(server.ranges) == 1
+
+
+@pytest.mark.parametrize(
+    'names', [('a/w.bin', 'b/w.bin'), ('w.bin?id=1', 'w.bin?id=2'), ('a/', 'b/'), ('a%2Fw.bin', 'b%2Fw.bin')]
+)
+def test_two_addresses_with_the_same_last_name_give_their_own_files(server, tmp_path, names):
+    found = []
+    for number, name in enumerate(names):
+        server.content = bytes([number]) * 100
+        found.append(download.fetch(server.url(name), tmp_path))
+    assert [path.read_bytes()[0] for path in found] == [0, 1]
+    assert all(path.parent.parent == tmp_path for path in found)  # an address cannot name a path outside the cache
+
+
+def test_a_file_in_the_cache_of_other_tools_is_used_if_its_name_contains_its_hash(server, tmp_path):
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    for name in (f'net-{digest[:8]}.pth', 'net-00000000.pth', 'net.pth'):
+        (tmp_path / name).write_bytes(CONTENT)
+    assert download.fetch(server.url(f'x/net-{digest[:8]}.pth'), tmp_path).parent == tmp_path
+    assert not server.ranges
+    for name in ('net-00000000.pth', 'net.pth'):
+        assert download.fetch(server.url(f'x/{name}'), tmp_path).parent != tmp_path
+    assert len(server.ranges) == 2
+
+
+def test_published_files_keep_their_plain_names_in_the_cache(tmp_path):
+    addresses = set(official_weights().values())
+    paths = {download.cached_path(address, tmp_path) for address in addresses}
+    assert len(paths) == len(addresses) and {path.parent for path in paths} == {tmp_path}
+    name = next(iter(sorted(addresses))).rpartition('/')[2]
+    assert download.cached_path(f'https://elsewhere/{name}', tmp_path).parent != tmp_path
 
 
 def test_a_changed_file_is_detected_by_its_checksum(server, tmp_path):
@@ -95,10 +81,11 @@ def test_a_failed_download_is_resumed_by_the_next_call(server, tmp_path):
     server.cut, server.cuts = 300_000, 3
     with pytest.raises(UserError, match='cannot be downloaded'):
         download.fetch(server.url(), tmp_path)
-    assert (tmp_path / 'w.pth.partial').stat().st_size == 900_000 and not (tmp_path / 'w.pth').exists()
+    path = download.cached_path(server.url(), tmp_path)
+    assert path.with_name('w.pth.partial').stat().st_size == 900_000 and not path.exists()
     assert download.fetch(server.url(), tmp_path).read_bytes() == CONTENT
     assert server.ranges[-1] == 'bytes=900000-'
-    assert not list(tmp_path.glob('*.partial*'))
+    assert not list(tmp_path.rglob('*.partial*'))
 
 
 def test_a_file_that_changed_on_the_server_is_downloaded_from_the_start(server, tmp_path):
@@ -110,8 +97,10 @@ def test_a_file_that_changed_on_the_server_is_downloaded_from_the_start(server, 
 
 
 def test_a_complete_partial_file_is_accepted(server, tmp_path):
-    (tmp_path / 'w.pth.partial').write_bytes(CONTENT)
-    (tmp_path / 'w.pth.partial.etag').write_text('"one"')
+    path = download.cached_path(server.url(), tmp_path)
+    path.parent.mkdir()
+    path.with_name('w.pth.partial').write_bytes(CONTENT)
+    path.with_name('w.pth.partial.etag').write_text('"one"')
     assert download.fetch(server.url(), tmp_path).read_bytes() == CONTENT
 
 
@@ -125,9 +114,11 @@ def test_a_failed_download_explains_the_manual_download_in_one_line(server, tmp_
 
 
 def test_a_manually_downloaded_file_is_used_without_network(tmp_path):
-    (tmp_path / 'w.pth').write_bytes(CONTENT)
-    assert download.fetch('http://127.0.0.1:9/w.pth', tmp_path) == tmp_path / 'w.pth'
-    assert download.recorded(tmp_path / 'w.pth')
+    path = download.cached_path('http://127.0.0.1:9/w.pth', tmp_path)
+    path.parent.mkdir()
+    path.write_bytes(CONTENT)
+    assert download.fetch('http://127.0.0.1:9/w.pth', tmp_path) == path
+    assert download.recorded(path)
 
 
 def test_every_published_name_has_its_url():
@@ -186,11 +177,14 @@ def test_official_needs_a_published_size():
         model.init_weights()
 
 
-def test_a_url_gives_the_names_that_the_libraries_expect(zoo, server):
+def test_a_url_gives_the_names_that_the_libraries_expect(zoo, server, monkeypatch):
     """mmpretrain's get_model(pretrained=True) maps no names and skips unknown ones."""
     _, averaged = zoo
     address = server.url('moganet_small_sz224_8xbs128_ep300.pth.tar')
+    lines = []
+    monkeypatch.setattr(sys.modules['mogacore.checkpoint.names'], 'print_log', lambda text, logger: lines.append(text))
     state_dict = ckpt.load_from_http(address)['state_dict']
+    assert lines == [f'{address} contains raw and EMA weights: using the EMA ones']
     assert torch.equal(state_dict['head.fc.weight'], averaged['head.weight'])
     assert all(name.startswith(('backbone.', 'head.fc.')) for name in state_dict)
     assert results.result_of_weights('moganet_small_sz224_8xbs128_ep300.pth.tar')[0].weight_set == 'ema'

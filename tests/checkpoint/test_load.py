@@ -5,7 +5,9 @@ import torch
 from weight_files import NAMES, Node, golden_shapes, model_of, prefixed, value, weights
 
 from mogacore import checkpoint as ckpt
-from mogacore.checkpoint import CheckpointError, load_into
+from mogacore.checkpoint import CheckpointError, check_gate, load_into
+from mogacore.errors import UserError
+from mogacore.models import MogaNet
 
 
 class TestLoadInto:
@@ -87,3 +89,17 @@ class TestLoadInto:
         file = {name: torch.zeros(()).expand(shape) for name, shape in golden_shapes('small').items()}
         with pytest.raises(CheckpointError, match='looks like moganet_small, the model is moganet_tiny'):
             load_into(Node(golden_shapes('tiny')), file)
+
+
+@pytest.mark.parametrize('name, trained_with', [('moganet_xtiny_sz224_8xbs128_ep300.pth.tar', False)])
+def test_published_file_of_the_other_gate_function_is_refused(tmp_path, name, trained_with):
+    arch = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 1, 1), ffn_ratios=(2, 2, 2, 2))
+    source = MogaNet(arch, attn_force_fp32=trained_with)
+    torch.save(source.state_dict(), tmp_path / name)
+    load_into(MogaNet(arch, attn_force_fp32=trained_with), tmp_path / name)
+    with pytest.raises(UserError, match=rf'{name} was trained with attn_force_fp32={trained_with}, another gate'):
+        load_into(MogaNet(arch, attn_force_fp32=not trained_with), tmp_path / name)
+    with pytest.raises(UserError, match=f'attn_force_fp32={trained_with}'):
+        check_gate(MogaNet(arch, attn_force_fp32=not trained_with), 'mogacore://moganet_xtiny')
+    (tmp_path / name).rename(tmp_path / 'own.pth')
+    load_into(MogaNet(arch, attn_force_fp32=not trained_with), tmp_path / 'own.pth')

@@ -7,10 +7,10 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from weight_files import NAMES, golden_shapes, prefixed, value, weights
+from weight_files import NAMES, golden_shapes, model_of, prefixed, value, weights
 
 from mogacore import checkpoint as ckpt
-from mogacore.checkpoint import load, map_keys, read
+from mogacore.checkpoint import CheckpointError, load, load_into, map_keys, read
 from mogacore.errors import UserError
 
 
@@ -26,8 +26,9 @@ class TestContainers:
             lambda sd: prefixed(sd, 'module.'),
             lambda sd: {'state_dict': prefixed(sd, 'model.')},
             lambda sd: {'state_dict': sd, 'epoch': 3, 'args': argparse.Namespace(lr=0.1, model='m', opts=[1])},
+            lambda sd: {'module': sd, 'ds_version': '0.16', 'ds_config': {'a': 1}, 'optimizer': None, 'model': None},
         ],
-        ids=['bare', 'release', 'model', 'mmcv', 'ddp', 'lightning', 'timm'],
+        ids=['bare', 'release', 'model', 'mmcv', 'ddp', 'lightning', 'timm', 'deepspeed'],
     )
     def test_each_container_gives_its_state_dict(self, tmp_path, wrap, legacy):
         path = tmp_path / 'w.pth.tar'
@@ -75,7 +76,97 @@ class TestContainers:
             assert read(path)['x'] == 2
 
 
+class TestWrappers:
+    @pytest.mark.parametrize(
+        'prefix',
+        ['_orig_mod.', 'module._orig_mod.', '_orig_mod.module.', 'module.module.', 'model._orig_mod.', 'net.',
+         '_orig_mod.model.net.', 'module.model._orig_mod.'],
+    )  # fmt: skip
+    def test_prefixes_in_any_order_are_removed(self, prefix):
+        assert tuple(load(prefixed(weights(1), prefix))) == NAMES
+
+    @pytest.mark.parametrize('inserted', ['_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'])
+    def test_names_of_torch_inside_are_removed_also_from_some_entries(self, inserted):
+        wrapped = {name.replace('blocks1.', f'blocks1.{inserted}.'): tensor for name, tensor in weights(1).items()}
+        assert set(wrapped) != set(NAMES)
+        assert tuple(load(wrapped)) == NAMES
+
+    def test_real_wrappers_of_torch_are_removed(self):
+        net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+        compiled = torch.compile(torch.nn.Sequential(torch.compile(net[0]), net[1]))
+        averaged = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
+        for wrapped in (compiled, averaged, torch.compile(averaged), torch.nn.DataParallel(averaged)):
+            assert list(wrapped.state_dict()) != list(net.state_dict())
+            assert list(load(wrapped.state_dict())) == list(net.state_dict())
+
+    def test_the_counter_of_an_average_is_no_weight_only_beside_wrapped_names(self):
+        assert 'n_averaged' in load(weights(1) | {'n_averaged': torch.tensor(3)})
+
+    @pytest.mark.parametrize('prefix', ['model.', 'net.', 'model.net.', 'model._orig_mod.'])
+    def test_lightning_entries_beside_the_model_are_reported_as_unexpected(self, prefix):
+        file = {'state_dict': prefixed(weights(1), prefix) | {'loss.weight': torch.ones(3)}, 'epoch': 3}
+        model = model_of()
+        with pytest.raises(CheckpointError, match=r'fit Node: 1 unexpected: loss\.weight \(3,\)\. Use'):
+            load_into(model, file)
+        report = load_into(model, file, allow_unexpected=['loss.*'])
+        assert value(model.state_dict()) == 1 and len(report.loaded) == len(NAMES)
+
+    def test_two_models_in_one_file_are_never_mixed(self):
+        file = prefixed(weights(1), 'model.') | prefixed(weights(2, NAMES[:2]), 'net.')
+        with pytest.raises(CheckpointError, match=r'2 unexpected: net\.patch_embed1'):
+            load_into(model_of(), file)
+
+    def test_a_prefix_that_the_model_has_itself_is_kept(self):
+        names = [f'model.{name}' for name in NAMES]
+        load_into(model_of([*names, 'other']), prefixed(weights(1), 'model.') | {'other': torch.ones(2, 3)})
+
+    @pytest.mark.parametrize('prefix', ['model.', 'net.', 'model.net.'])
+    @pytest.mark.parametrize('wrapped', [True, False])
+    def test_a_model_inside_a_module_loads_files_with_and_without_its_prefix(self, prefix, wrapped):
+        model = model_of([prefix + name for name in NAMES])
+        load_into(model, prefixed(weights(1), f'module.{prefix}') if wrapped else weights(1))
+        assert value(model.state_dict()) == 1
+
+    def test_two_entries_for_one_name_are_an_error(self):
+        with pytest.raises(UserError, match=r'two entries for head\.bias, head\.bias and _orig_mod\.head\.bias'):
+            load(weights(1) | {'_orig_mod.head.bias': torch.ones(1)})
+
+    def test_a_stray_entry_that_is_no_tensor_is_named(self, tmp_path):
+        torch.save(weights(1) | {'epoch': 3}, tmp_path / 'w.pth')
+        assert tuple(load(tmp_path / 'w.pth')) == NAMES
+        with pytest.raises(CheckpointError, match=r'w\.pth does not fit Node: 1 unexpected: epoch \(int, not a tensor'):
+            load_into(model_of(), tmp_path / 'w.pth')
+        assert load_into(model_of(), tmp_path / 'w.pth', allow_unexpected=['epoch']).loaded == NAMES
+
+    @pytest.mark.parametrize('dtype', [torch.int8, torch.bool, torch.complex64])
+    def test_entries_that_torch_would_convert_are_reported(self, dtype):
+        model = model_of()
+        with pytest.raises(CheckpointError, match=rf'1 mistyped .*: head\.bias {dtype} vs\. torch\.float32'):
+            load_into(model, weights(1) | {'head.bias': torch.ones(2, 3, dtype=dtype)})
+        assert value(model.state_dict()) == 0
+
+
 class TestEma:
+    @pytest.mark.parametrize('nested', [dict, lambda ema: {'module': ema, 'updates': 5}], ids=['flat', 'nested'])
+    def test_ema_beside_model_is_the_average(self, tmp_path, nested):
+        torch.save({'model': weights(1), 'ema': nested(prefixed(weights(2), 'module.'))}, tmp_path / 'w.pth')
+        assert [value(load(tmp_path / 'w.pth', ema)) for ema in (None, False, True)] == [1, 1, 2]
+
+    @pytest.mark.parametrize('ema', [None, 0.999, True, {}, {'decay': 0.9}])
+    def test_ema_that_is_a_setting_is_no_set_of_weights(self, ema):
+        sets = ckpt.weight_sets({'model': weights(1), 'ema': ema})
+        assert value(sets.state_dict) == 1 and sets.other is None
+
+    def test_an_average_without_statistics_takes_those_of_the_raw_weights(self):
+        file = {'state_dict': weights(1), 'state_dict_ema': weights(2, [n for n in NAMES if 'running' not in n])}
+        found = load(file, ema=True)
+        assert set(found) == set(NAMES) and value({'a': found['norm4.running_mean']}) == 1
+
+    def test_an_incomplete_average_is_not_completed_with_raw_weights(self):
+        file = {'state_dict': weights(1), 'state_dict_ema': weights(2, NAMES[1:])}
+        with pytest.raises(CheckpointError, match='1 missing: patch_embed1'):
+            load_into(model_of(), file, ema=True)
+
     @pytest.mark.parametrize('key', ['state_dict_ema', 'model_ema'])
     def test_timm_plain_is_raw(self, tmp_path, key):
         torch.save({'state_dict': weights(1), key: prefixed(weights(2), 'module.')}, tmp_path / 'w.pth')
@@ -104,7 +195,7 @@ class TestEma:
     def test_the_chosen_set_is_logged(self, tmp_path, monkeypatch):
         logged = []
         monkeypatch.setattr(
-            sys.modules['mogacore.checkpoint.load'], 'print_log', lambda text, logger: logged.append(text)
+            sys.modules['mogacore.checkpoint.names'], 'print_log', lambda text, logger: logged.append(text)
         )
         torch.save({'state_dict': weights(1), 'state_dict_ema': weights(2)}, tmp_path / 'w.pth')
         load(tmp_path / 'w.pth')

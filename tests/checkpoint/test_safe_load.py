@@ -1,5 +1,6 @@
 """Safe reading of weight files: no pickled code runs, and damage gives a one-line error."""
 
+import os
 import pickle
 
 import numpy as np
@@ -102,6 +103,23 @@ class TestDamage:
         (tmp_path / 'w.pth').write_bytes(data)
         with pytest.raises(UserError, match='not a checkpoint'):
             read(tmp_path / 'w.pth')
+
+    @pytest.mark.parametrize('save', [torch.jit.save, torch.export.save], ids=['TorchScript', 'export'])
+    def test_an_archive_with_a_program_has_its_own_message(self, tmp_path, save):
+        linear = nn.Linear(2, 2)
+        is_script = save is torch.jit.save
+        program = torch.jit.script(linear) if is_script else torch.export.export(linear, (torch.ones(1, 2),))
+        save(program, str(tmp_path / 'w.pth'))
+        message = 'TorchScript archive' if is_script else 'exported program'
+        with pytest.raises(UserError, match=rf'w\.pth is an? {message} .*, which contains a program: .*state_dict'):
+            read(tmp_path / 'w.pth')
+
+    @pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, lambda path: os.symlink('/dev/zero', path)])
+    def test_what_is_no_regular_file_is_not_opened(self, tmp_path, make):
+        for name in ('w.pth', 'w.safetensors'):
+            make(tmp_path / name)
+            with pytest.raises(UserError, match=r'cannot be read \(it is a (named pipe|folder|device)\)'):
+                read(tmp_path / name)
 
     @pytest.mark.parametrize('name', ['nowhere.pth', '.'])
     def test_a_missing_file_is_an_error(self, tmp_path, name):

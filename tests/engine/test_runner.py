@@ -58,6 +58,33 @@ def test_unsupported_arguments_are_refused(runner, checkpoint, settings):
         runner.load_checkpoint(checkpoint)
 
 
+@pytest.mark.parametrize(
+    'wrap',
+    [lambda sd: sd, lambda sd: {'model': sd}, lambda sd: {f'_orig_mod.module.{name}': v for name, v in sd.items()}],
+    ids=['bare', 'model', 'wrapped'],
+)
+def test_an_average_starts_from_the_loaded_weights_of_any_container(tmp_path, wrap):
+    """mmengine's EMAHook reads only state_dict, by the names of the model."""
+    register_safe_loader()
+    weights = {'layer.weight': torch.ones(1, 2), 'layer.bias': torch.full((1,), 3.0)}
+    torch.save(wrap(weights), tmp_path / 'w.pth')
+    runner = training(tmp_path, load_from=str(tmp_path / 'w.pth'))
+    runner.call_hook('before_run')
+    runner.load_or_resume()
+    average = runner.hooks[0].ema_model.module.state_dict()
+    assert all(torch.equal(average[name], value) for name, value in weights.items())
+
+
+def training(tmp_path, **settings):
+    return Runner(
+        Toy(), work_dir=str(tmp_path / 'run'), log_level='ERROR', experiment_name=tmp_path.name,
+        train_dataloader=dict(dataset=[0], sampler=dict(type='DefaultSampler')), train_cfg=dict(max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), cfg=dict(), default_hooks=dict.fromkeys(
+            ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')),
+        custom_hooks=[dict(type='EMAHook')], **settings,
+    )  # fmt: skip
+
+
 STOPPING = "custom_hooks += [dict(type='EarlyStoppingHook', monitor='toy/score', rule='less', patience=2)]\n"
 
 

@@ -37,7 +37,11 @@ def test_mmengine_writes_local_files_atomically(tmp_path, monkeypatch):
 
 
 def state(path, iteration, **more):
-    container = dict(meta=dict(iter=iteration, epoch=0), state_dict=dict(a=torch.rand(5000)), optimizer={}, **more)
+    weight = torch.rand(5000)
+    optimizer = torch.optim.SGD([weight], lr=0.1).state_dict()
+    hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+    container = dict(meta=dict(iter=iteration, epoch=0), state_dict=dict(a=weight), optimizer=optimizer)
+    container |= dict(message_hub=hub, **more)
     torch.save(container, path)
     return path
 
