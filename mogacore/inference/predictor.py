@@ -21,6 +21,7 @@ from mmengine.structures import BaseDataElement
 
 from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
 from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
+from mogacore.engine.numbers import check_batch
 from mogacore.errors import UserError
 from mogacore.files import make_folder, write_png, write_text
 
@@ -278,9 +279,14 @@ def infer_sequences(
         items, meta = (dataset[int(i)] for i in chosen), dataset.metainfo
     records, strips = [], []
     for number, item in enumerate(items):
+        if not videos:
+            check_batch({'inputs': [item['inputs']], 'data_samples': [item['data_samples']]}, dataset)
+        known = item['data_samples'].pop('gt_frames') if videos else None  # fewer than predicted at the end of a video
         batch = default_collate([item])
         with torch.no_grad():
             sample = model.test_step(batch)[0].to('cpu')
+        if known is not None:
+            sample.gt_frames = known
         rows = sequence_rows(item['inputs'], sample, meta)
         strips.append(draw_strip(rows))
         drawn = f'drawn/{number:05}'
