@@ -230,6 +230,7 @@ def test_invalid_setting_is_a_one_line_error(project, options, message):
         ('train.py', ['none.py'], 'config none.py not found'),
         ('train.py', ['small.py', '--resume', 'none.pth'], 'checkpoint none.pth does not exist'),
         ('train.py', ['small.py', '--launcher', 'slurm'], 'SLURM_PROCID.*start with'),
+        ('train.py', ['small.py', '--work-dir', '.'], 'work dir . contains the config'),
         ('train.py', ['small.py', '--work-dir', 'small.py/run'], 'folder small.py/run cannot be created'),
         ('test.py', ['small.py', 'none.pth'], 'checkpoint none.pth does not exist'),
         ('infer.py', ['small.py', 'none.pth', 'none.png', '--out-dir', 'x'], 'none.png contains no image or video'),

@@ -194,12 +194,12 @@ def _train(options: RunOptions) -> Runner:
     cfg = _training_config(options)
     if cfg.get('load_from'):
         check_source(cfg.load_from)
-    writable_folder(cfg.work_dir)
     locate_data(cfg, 'train')
     if options.launcher == 'none' or process_environment(options.launcher, os.environ)['RANK'] == '0':
         check_data(cfg)
     if 'strategy' in cfg:
         _check_sharding(cfg, options.launcher)
+    writable_folder(cfg.work_dir)
     make_resumable(cfg)
     _init_process_group(cfg, options.launcher)
     if options.resume is not None:
@@ -341,7 +341,6 @@ def test(
     check_keys(cfg)
     check_source(checkpoint)
     cfg.work_dir = _work_dir(cfg, work_dir)
-    writable_folder(cfg.work_dir)
     cfg.load_from, cfg.resume = checkpoint, False
     # Only the test part of the config is built, so that a test needs no training data.
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'strategy'):
@@ -361,6 +360,7 @@ def test(
     if tta:
         enable_tta(cfg)
     locate_data(cfg, 'test')
+    writable_folder(cfg.work_dir)
     _init_process_group(cfg, launcher)
     with _user_errors():
         metrics = _build_runner(cfg, launcher).test()
@@ -408,7 +408,13 @@ def _explain_config(error: Exception) -> str | None:
 
 
 def _work_dir(cfg: Config, work_dir: str | None) -> str:
-    return str(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(cfg.filename).stem)
+    config = Path(cfg.filename).resolve()
+    chosen = str(work_dir or cfg.get('work_dir') or Path('work_dirs') / config.stem)
+    if Path(chosen).resolve() == config.parent:
+        raise UserError(
+            f'work dir {chosen} contains the config, which a copy would overwrite: choose another --work-dir'
+        )
+    return chosen
 
 
 def _build_runner(cfg: Config, launcher: str) -> Runner:
