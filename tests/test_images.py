@@ -21,8 +21,8 @@ from mogacore.libraries import import_quietly
 mmcv = pytest.importorskip('mmcv')
 
 FORMATS = {'JPEG': 'jpg', 'PNG': 'png', 'TIFF': 'tif', 'WEBP': 'webp'}
-if features.check('avif') and cv2.haveImageReader('x.avif'):
-    FORMATS['AVIF'] = 'avif'  # OpenCV never rotates it, as older versions do not rotate WebP
+if features.check('avif') and 'AVIF' in cv2.getBuildInformation():
+    FORMATS['AVIF'] = 'avif'  # OpenCV 4.14 does not rotate it, as older versions do not rotate WebP
 ORIENTATIONS = range(1, 9)
 
 
