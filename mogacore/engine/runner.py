@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -53,6 +54,8 @@ from .config import (
 from .hooks import ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
 from .length import check_schedules, choose_loop
+from .loaders import build_loader
+from .numbers import FiniteHook
 from .options import RunOptions
 from .restore import check_training_state
 from .resume import make_resumable
@@ -71,6 +74,8 @@ class Runner(MMEngineRunner):
     the ``load_from`` file may lack or have in addition, and ``load_ema`` chooses between its raw and averaged weights;
     see :func:`mogacore.checkpoint.load_into`.
     """
+
+    build_dataloader = staticmethod(build_loader)
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> dict:
         """Load a file into the model strictly, and return its container for :meth:`resume`.
@@ -114,6 +119,8 @@ class Runner(MMEngineRunner):
 @RUNNERS.register_module(name='mogacore.ShardedRunner')
 class ShardedRunner(FlexibleRunner):
     """mmengine's Runner for strategies, with the strict weight loading of :class:`Runner`."""
+
+    build_dataloader = staticmethod(build_loader)
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> None:
         """Load a file into the model strictly; every process must call this. Arguments as in :class:`Runner`."""
@@ -187,12 +194,12 @@ def _train(options: RunOptions) -> Runner:
     cfg = _training_config(options)
     if cfg.get('load_from'):
         check_source(cfg.load_from)
-    writable_folder(cfg.work_dir)
     locate_data(cfg, 'train')
     if options.launcher == 'none' or process_environment(options.launcher, os.environ)['RANK'] == '0':
         check_data(cfg)
     if 'strategy' in cfg:
         _check_sharding(cfg, options.launcher)
+    writable_folder(cfg.work_dir)
     make_resumable(cfg)
     _init_process_group(cfg, options.launcher)
     if options.resume is not None:
@@ -334,13 +341,13 @@ def test(
     check_keys(cfg)
     check_source(checkpoint)
     cfg.work_dir = _work_dir(cfg, work_dir)
-    writable_folder(cfg.work_dir)
     cfg.load_from, cfg.resume = checkpoint, False
     # Only the test part of the config is built, so that a test needs no training data.
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'strategy'):
         cfg.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
         cfg.pop(key, None)
+    prepare_for_device(cfg)
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if not _is_for_training(hook)]
     cfg.default_hooks = {
         name: hook for name, hook in cfg.get('default_hooks', {}).items() if hook is None or not _is_for_training(hook)
@@ -353,6 +360,7 @@ def test(
     if tta:
         enable_tta(cfg)
     locate_data(cfg, 'test')
+    writable_folder(cfg.work_dir)
     _init_process_group(cfg, launcher)
     with _user_errors():
         metrics = _build_runner(cfg, launcher).test()
@@ -374,8 +382,11 @@ def _user_errors() -> Iterator[None]:
     opencv.set_log_level(opencv.ERRORS)  # OpenCV would print its own warnings about a broken image
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        if 'Original Traceback' not in str(error):
+            raise
+        # From a data loader worker: the text is a traceback, and the actual message its last line.
+        raise UserError(re.split(r'\n[\w.]*Error: ', str(error))[-1].strip()) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -397,7 +408,13 @@ def _explain_config(error: Exception) -> str | None:
 
 
 def _work_dir(cfg: Config, work_dir: str | None) -> str:
-    return str(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(cfg.filename).stem)
+    config = Path(cfg.filename).resolve()
+    chosen = str(work_dir or cfg.get('work_dir') or Path('work_dirs') / config.stem)
+    if Path(chosen).resolve() == config.parent:
+        raise UserError(
+            f'work dir {chosen} contains the config, which a copy would overwrite: choose another --work-dir'
+        )
+    return chosen
 
 
 def _build_runner(cfg: Config, launcher: str) -> Runner:
@@ -409,8 +426,10 @@ def _build_runner(cfg: Config, launcher: str) -> Runner:
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         ) | cfg.get('model_wrapper_cfg', {})
+    hooks = [dict(type=FiniteHook.__name__)]
     if launcher != 'none':
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type=ReduceLossHook.__name__)]
+        hooks.append(dict(type=ReduceLossHook.__name__))
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
     import_quietly(cfg.get('default_scope', 'mmengine'))
     register_safe_loader()
     return (ShardedRunner if 'strategy' in cfg else Runner).from_cfg(cfg)
