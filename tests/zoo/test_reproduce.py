@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import dataclasses
 import io
 import json
 import runpy
@@ -105,7 +106,13 @@ class TestMeasured:
         name = 'moganet-small_8xb128_in1k-224_single-gate'
         write_scalars(tmp_path / name, {'accuracy/top1': 75.0, 'step': 1})
         assert reproduce.find_measured(RESULTS['cls-040'], CONFIGS, tmp_path) is None
-        assert reproduce.find_measured(RESULTS['cls-044'], CONFIGS, tmp_path).metrics == {'top1': 75.0}
+        other = dataclasses.replace(RESULTS['cls-040'], gate='single')
+        assert reproduce.find_measured(other, CONFIGS, tmp_path).metrics == {'top1': 75.0}
+
+    def test_only_one_published_row_has_another_gate_than_its_config(self):
+        configs = {result.config: load_config(CONFIGS / result.config) for result in RESULTS.values() if result.gate}
+        others = {name for name, r in RESULTS.items() if r.gate and reproduce.cfg_options(r, configs[r.config])}
+        assert others == {'cls-044'}
 
     def test_fractions_become_percentages(self, tmp_path):
         write_scalars(tmp_path / 'retinanet_moganet-xtiny_fpn_1x_coco', {'coco/bbox_mAP': 0.395, 'step': 1})
