@@ -53,6 +53,7 @@ from .config import (
 from .hooks import ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
 from .length import check_schedules, choose_loop
+from .optim import check_paramwise
 from .options import RunOptions
 from .restore import check_training_state
 from .resume import make_resumable
@@ -93,6 +94,11 @@ class Runner(MMEngineRunner):
         # mmengine would execute this text as Python, only to look up a setting of its version 1.x.
         container.get('meta', {}).pop('config', None)
         return container
+
+    def build_optim_wrapper(self, optim_wrapper):
+        """As in mmengine, after a check of ``paramwise_cfg``, see :func:`mogacore.engine.optim.check_paramwise`."""
+        check_paramwise(optim_wrapper, self.model)
+        return super().build_optim_wrapper(optim_wrapper)
 
     def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location='cpu') -> None:
         """As in mmengine, but the container stays on the CPU by default, since a copy on the device wastes memory."""
@@ -255,6 +261,7 @@ def dry_run(config: str, **flags) -> str:
     cfg = _training_config(RunOptions(config, **flags))
     warnings = check_schedules(cfg)
     model = build_on_meta(cfg)
+    check_paramwise(cfg.optim_wrapper, model)
     length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
     unit = 'epochs' if 'max_epochs' in cfg.train_cfg else 'iterations'
     try:
