@@ -73,7 +73,7 @@ class MogaNetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             group['param_names'].append(name)
         params.extend(group for _, group in sorted(groups.items()))
 
-    def _library_values(self, module: nn.Module, base_wd: float) -> dict[int, tuple[float, float]]:
+    def _library_values(self, module: nn.Module, base_wd: float) -> dict[int, tuple]:
         """Learning rate and weight decay by mmengine's settings other than ``custom_keys``, by id of the parameter."""
         used = set(LIBRARY_SETTINGS) - {'custom_keys'}
         settings = {name: value for name, value in self.paramwise_cfg.items() if name in used}
@@ -128,9 +128,9 @@ def check_paramwise(optim_wrapper: object, model: nn.Module) -> None:
     Raises:
         UserError: If a setting is unknown, or a name is part of no parameter's name.
     """
-    settings = optim_wrapper.get('paramwise_cfg') if isinstance(optim_wrapper, dict) else None
-    if not settings:
+    if not isinstance(optim_wrapper, dict) or not optim_wrapper.get('paramwise_cfg'):
         return
+    settings = optim_wrapper['paramwise_cfg']
     constructor = optim_wrapper.get('constructor') or DefaultOptimWrapperConstructor
     kind = OPTIM_WRAPPER_CONSTRUCTORS.get(constructor) if isinstance(constructor, str) else constructor
     if kind is MogaNetOptimWrapperConstructor:

@@ -40,6 +40,7 @@ from mogacore.libraries import import_quietly
 
 from .allocator import keep_freed_memory
 from .check_config import check_keys
+from .class_names import check_class_names
 from .config import (
     build_on_meta,
     check_data,
@@ -55,6 +56,7 @@ from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_grou
 from .length import check_schedules, choose_loop
 from .optim import check_paramwise
 from .options import RunOptions
+from .rescale import follow_length
 from .restore import check_training_state
 from .resume import make_resumable
 from .saving import newest_intact_checkpoint
@@ -70,7 +72,8 @@ class Runner(MMEngineRunner):
 
     In a config, ``load_allow_missing`` and ``load_allow_unexpected`` list patterns such as ``head.*`` of the keys that
     the ``load_from`` file may lack or have in addition, and ``load_ema`` chooses between its raw and averaged weights;
-    see :func:`mogacore.checkpoint.load_into`.
+    see :func:`mogacore.checkpoint.load_into`. For ``load_allow_other_classes``, see
+    :func:`mogacore.engine.class_names.check_class_names`.
     """
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> dict:
@@ -147,12 +150,14 @@ def _load_strictly(
         allow_missing=runner.cfg.get('load_allow_missing', ()),
         allow_unexpected=runner.cfg.get('load_allow_unexpected', ()),
         ema=ema,
+        advice='or list what may be left out in load_allow_missing and load_allow_unexpected of the config',
     )
     if runner._resume:
         _check_resumable(container, filename)
     else:
         check_gate(model, filename)
         report_choice(container, filename, ema)
+        check_class_names(runner, container, filename)
     # Hooks copy the weights to their averages by the model's names, or, in a resumed run, swap the two sets.
     try:
         load(container)
@@ -191,6 +196,7 @@ def train(config: str, **flags) -> Runner:
 
 def _train(options: RunOptions) -> Runner:
     cfg = _training_config(options)
+    changes = follow_length(cfg, options.cfg_options)
     if cfg.get('load_from'):
         check_source(cfg.load_from)
     writable_folder(cfg.work_dir)
@@ -199,7 +205,7 @@ def _train(options: RunOptions) -> Runner:
         check_data(cfg)
     if 'strategy' in cfg:
         _check_sharding(cfg, options.launcher)
-    make_resumable(cfg)
+    make_resumable(cfg, changes)
     _init_process_group(cfg, options.launcher)
     if options.resume is not None:
         _resume_from(cfg, options.resume)
@@ -258,7 +264,9 @@ def dry_run(config: str, **flags) -> str:
     Raises:
         UserError: If a file is missing or a setting is invalid.
     """
-    cfg = _training_config(RunOptions(config, **flags))
+    options = RunOptions(config, **flags)
+    cfg = _training_config(options)
+    changes = follow_length(cfg, options.cfg_options)
     warnings = check_schedules(cfg)
     model = build_on_meta(cfg)
     check_paramwise(cfg.optim_wrapper, model)
@@ -272,6 +280,7 @@ def dry_run(config: str, **flags) -> str:
     return (
         f'{config}: {type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters, '
         f'{length} {unit}, batch size {cfg.train_dataloader.batch_size} per process, work dir {cfg.work_dir}; {data}'
+        + ''.join(f'; {line}' for line in changes)
         + ''.join(f'; warning: {line}' for line in warnings)
     )
 

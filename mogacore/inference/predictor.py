@@ -135,7 +135,7 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
     replace_sync_bn(cfg.model)
     model = cast(BaseModel, build_model(cfg))  # the models of all task libraries
     try:
-        load_into(model, container)
+        load_into(model, container, advice='')
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint}: {error}') from None
     return model.to(device or get_device()).eval(), container

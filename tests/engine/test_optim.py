@@ -180,7 +180,7 @@ def test_a_misspelt_name_or_setting_is_refused(constructor, paramwise, message):
 
 def test_a_misspelt_name_without_decay_is_refused():
     for names in (['norm', 'nrom'], 'nrom'):
-        with pytest.raises(UserError, match="no_decay_names has 'nrom', .* did you mean 'norm'"):
+        with pytest.raises(UserError, match=r"no_decay_names has 'nrom', .* did you mean 'norm'"):
             build_optim_wrapper(Parts(), wrapper(no_decay_names=names))
     found = groups_of(Parts(), wrapper(no_decay_names='norm'))
     assert {name for name, (_, decay) in found.items() if not decay} == {'backbone.norm.weight', 'backbone.norm.bias'}
@@ -194,7 +194,7 @@ def test_settings_of_the_optimizer_are_accepted_for_a_part_by_mmengine():
 
 def test_a_misspelt_name_is_refused_in_training_and_dry_run(tmp_path):
     options = {'optim_wrapper.paramwise_cfg.custom_keys.baias': dict(lr_mult=0.1)}
-    with pytest.raises(UserError, match="'baias', which .* did you mean 'bias'") as error:
+    with pytest.raises(UserError, match=r"'baias', which .* did you mean 'bias'") as error:
         toy_run(tmp_path, 'run', **{name.replace('.', '__'): value for name, value in options.items()})
     with pytest.raises(UserError) as dry:
         dry_run(str(tmp_path / 'run.py'), work_dir=str(tmp_path / 'dry'), cfg_options=options)
