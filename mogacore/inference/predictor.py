@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -155,7 +155,7 @@ def dataset_meta(cfg: Config, container: dict) -> dict:
 def infer(
     config: str,
     checkpoint: str,
-    source: str | Path | None,
+    source: str | Path | Sequence[str | Path] | None,
     out_dir: str | Path,
     boxes: str | Path | None = None,
     box_class: str | None = None,
@@ -169,8 +169,9 @@ def infer(
     Args:
         config: Config file.
         checkpoint: Weight file.
-        source: An image, a video, or a folder of them. For a video predictor, a video or a folder of videos, or None
-            for sequences of the config's test set.
+        source: An image, a video, a folder, pattern or list of them, see
+            :func:`mogacore.inference.inputs.find_inputs`. For a video predictor, videos, or None for sequences of the
+            config's test set.
         out_dir: Output folder; created if missing.
         boxes: File for :class:`mogacore.inference.inputs.Boxes`, for pose estimation; None to treat each whole image
             as one object.
@@ -199,7 +200,7 @@ def infer(
         _write_report(out_dir, {'config': str(config), 'checkpoint': str(checkpoint), 'predictions': records})
         return records
     if source is None:
-        raise UserError('the input is missing: give an image, a video, or a folder of them')
+        raise UserError('the input is missing: give images, videos, or folders of them')
     object_boxes = None
     if boxes is not None:
         if cfg.get('default_scope') != 'mmpose':
@@ -209,9 +210,10 @@ def infer(
     predictor = Predictor(cfg, checkpoint, device, score_thr)
     out_dir = make_folder(out_dir)
 
+    is_one_file = isinstance(source, (str, Path)) and inputs == [Path(source)]
     records, unreadable = [], []
     with Progress() as progress:
-        for path, name in progress.track(output_names(inputs, Path(source)).items(), description='predicting'):
+        for path, name in progress.track(output_names(inputs, source).items(), description='predicting'):
             is_video = path.suffix.lower() in VIDEO_SUFFIXES
             try:
                 if is_video:
@@ -219,12 +221,13 @@ def infer(
                 else:
                     records.append(infer_image(predictor, path, out_dir, name, object_boxes))
             except UnreadableError as error:
-                if not Path(source).is_dir():
+                if is_one_file:
                     raise
                 print(f'warning: {error}; skipped')
                 unreadable.append(str(path))
     if not records:
-        raise UserError(f'none of the {len(inputs)} files in {source} can be read: use others')
+        place = source if isinstance(source, (str, Path)) else ' '.join(map(str, source))
+        raise UserError(f'none of the {len(inputs)} files in {place} can be read: use others')
 
     report = {'config': str(config), 'checkpoint': str(checkpoint), **predictor.task.report(), 'predictions': records}
     if unreadable:

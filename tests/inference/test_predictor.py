@@ -320,7 +320,7 @@ def test_invalid_boxes_files_are_reported(content, message, folder, tmp_path):
         (dict(boxes='boxes.json'), '--boxes boxes.json is only for pose estimation'),
         (dict(score_thr=30.0), '--score-thr 30.0 is out of range'),
         (dict(out_dir='images'), 'is the input folder'),
-        (dict(source='none.mp4'), 'none.mp4 contains no image or video'),
+        (dict(source='none.mp4'), 'input none.mp4 does not exist'),
     ],
 )
 def test_invalid_settings_are_reported(options, message, folder, monkeypatch):
