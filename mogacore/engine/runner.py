@@ -39,6 +39,7 @@ from mogacore.files import plain, writable_folder, write_json
 from mogacore.libraries import import_quietly
 
 from .allocator import keep_freed_memory
+from .check_classes import check_classes
 from .check_config import check_keys
 from .class_names import check_class_names
 from .config import (
@@ -245,6 +246,7 @@ def _training_config(options: RunOptions) -> Config:
         if seed < 0:
             raise UserError(f'seed {seed} is negative: give 0 or a positive integer')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
+    check_classes(cfg)
     prepare_for_device(cfg, options.precision)
     prepare_loaders(cfg)
     choose_loop(cfg.train_cfg)
