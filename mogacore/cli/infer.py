@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'source', metavar='input', nargs='*',
         help='images, videos, folders of them, patterns such as "photos/*.jpg", or .txt files with one of these on '
-        'each line; default, for a video predictor only: its test set',
+        'each line; for a video predictor, a folder of numbered frames is one video, and the default is its test set',
     )  # fmt: skip
     parser.add_argument('--out-dir', required=True, help='folder for predictions.json and the drawings')
     parser.add_argument(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mogacore import images as image_files
 from mogacore.errors import UserError
 
 from .freihand import list_images, read_annotations, read_mano, split_of
@@ -42,6 +43,7 @@ UNNAMED = (
     r"error: .*in function 'imdecode|cannot identify image file|image file is truncated|Truncated File Read"
     r'|data stream (contents )?when reading image file|broken PNG file'
 )
+RESIZED = r"error: .*in function 'resize'"
 
 
 def check_dataset(dataset: Mapping, num_classes: int | None = None, num_keypoints: int | None = None) -> None:
@@ -83,6 +85,9 @@ def explain(error: BaseException) -> str | None:
     if re.search(UNNAMED, text):
         remedy = 'the loader does not report which one, but "find FOLDER -size 0" lists empty files'
         return f'an image or map of the data set is empty, truncated or not an image: {remedy}'
+    if re.search(RESIZED, text):
+        problem = 'an image of the data set is so elongated that the pipeline resizes one of its sides to 0 px'
+        return f'{problem}: remove images such as 3000 x 1 px'
     return None
 
 
@@ -102,7 +107,7 @@ def _check_coco(dataset, num_classes, num_keypoints):
     _check_annotations(content, annotations, ann_file)
     _check_masks(dataset, content, annotations, ann_file)
     folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
-    _check_images(content['images'], folder, ann_file)
+    _check_images(content['images'], folder, ann_file, _ignores_orientation(dataset))
 
 
 def _read_json(ann_file):
@@ -232,13 +237,38 @@ def _find_mask_fault(segmentation, size, with_mask):
     return None if any(isinstance(part, list) and len(part) >= 6 for part in segmentation) else fault
 
 
-def _check_images(images, folder, ann_file):
+def _check_images(images, folder, ann_file, ignore_orientation):
     _check_files([image['file_name'] for image in images], folder, f'images of {ann_file}', 'data_prefix.img')
     for image in _spread(images, MAX_OPENED):
         path, size = folder / image['file_name'], (image['width'], image['height'])
-        if (actual := _read_image(path, _oriented_size)) not in (None, size):
+        actual, orientation = _read_size(path, ignore_orientation)
+        if actual != size:
             problem = f'image {path} is {_times(actual)} px (width x height), but {_times(size)} in {ann_file}'
-            raise UserError(f'{problem}: correct the annotation file, including boxes and masks')
+            raise UserError(
+                f'{problem}: {_explain_swap(actual, size, orientation, ignore_orientation)}'
+                'correct the annotation file, including boxes and masks'
+            )
+
+
+def _explain_swap(actual, size, orientation, ignore_orientation):
+    """Cause and first remedy if width and height look swapped because of the EXIF orientation; otherwise ''."""
+    if actual != size[::-1] or orientation < 5:
+        return ''
+    if ignore_orientation:
+        color_type, what = 'color', 'ignores'
+    else:
+        color_type, what = 'color_ignore_orientation', 'applies'
+    return (
+        f'width and height look swapped since the loader {what} its EXIF orientation {orientation}; '
+        f"set color_type='{color_type}' in the loading step, or "
+    )
+
+
+def _ignores_orientation(dataset):
+    """Whether the first step of the pipeline loads images as they are stored, without their EXIF orientation."""
+    loading = [step for step in dataset.get('pipeline') or () if 'LoadImage' in str(step.get('type'))]
+    color_type = str(loading[0].get('color_type', 'color')) if loading else 'color'
+    return color_type == 'unchanged' or color_type.endswith('ignore_orientation')
 
 
 def _check_files(names, folder, kind, setting):
@@ -269,11 +299,13 @@ def _check_segmentation(dataset, num_classes, is_ade):
     _check_files([stem + map_suffix for stem in stems], map_folder, 'maps', 'data_prefix.seg_map_path, seg_map_suffix')
     for stem in _spread(stems, MAX_OPENED):
         image, label_map = image_folder / f'{stem}{image_suffix}', map_folder / f'{stem}{map_suffix}'
-        # The loader applies the EXIF orientation to the image, but not to the map.
-        sizes = _read_image(image, _oriented_size), _read_image(label_map, lambda opened: opened.size)
-        if None not in sizes and sizes[0] != sizes[1]:
-            problem = f'map {label_map} is {_times(sizes[1])} px (width x height), but its image {_times(sizes[0])}'
-            raise UserError(f'{problem}: make each map the size of its image')
+        ignores = _ignores_orientation(dataset)
+        size, orientation = _read_size(image, ignores)
+        map_size, _ = _read_size(label_map, ignore_orientation=True)  # maps are loaded as they are stored
+        if size != map_size:
+            problem = f'map {label_map} is {_times(map_size)} px (width x height), but its image {_times(size)}'
+            swap = _explain_swap(size, map_size, orientation, ignores)
+            raise UserError(f'{problem}: {swap}make each map the size of its image')
     classes = _read_classes((dataset.get('metainfo') or {}).get('classes'))
     if classes is not None:
         _check_num_classes(num_classes, len(classes))
@@ -327,7 +359,8 @@ def _check_freihand(dataset):
         read_mano(root, split, len(joints))
     folder = Path(root, split, 'rgb')
     paths = [folder / name for name in _spread(list_images(root, split, len(joints)), MAX_OPENED)]
-    sizes = {path: _read_image(path, _oriented_size) for path in paths}
+    ignores = _ignores_orientation(dataset)
+    sizes = {path: _read_size(path, ignores)[0] for path in paths}
     for path, size in sizes.items():
         if size != sizes[paths[0]]:
             problem = f'image {path} is {_times(size)} px (width x height), but {paths[0]} {_times(sizes[paths[0]])}'
@@ -371,11 +404,12 @@ def _check_interhand(dataset):
         if len(joints) != INTERHAND_JOINTS or any(len(joint) != 3 for joint in joints):
             problem = f'{joint_file}: world_coord of frame {frame} in capture {capture} has {len(joints)} joints'
             raise UserError(f'{problem}, not {INTERHAND_JOINTS} of 3 numbers: use right hand first, then left hand')
-    _check_images(content['images'], root / (dataset.get('data_prefix') or {}).get('img', ''), ann_file)
+    folder = root / (dataset.get('data_prefix') or {}).get('img', '')
+    _check_images(content['images'], folder, ann_file, _ignores_orientation(dataset))
 
 
 def _read_image(path, read):
-    """``read(image)``; PIL only loads the header before. None if PIL refuses the image as too large."""
+    """``read(image)`` of an image that PIL opens; None if PIL refuses it as too large."""
     from PIL import Image
 
     try:
@@ -387,11 +421,12 @@ def _read_image(path, read):
         raise UserError(_unreadable(path)) from error
 
 
-def _oriented_size(image):
-    """(width, height) as loaded by OpenCV, which applies the EXIF orientation."""
-    if image.format in ('JPEG', 'MPO') and image.getexif().get(0x0112, 1) >= 5:
-        return image.size[::-1]
-    return image.size
+def _read_size(path, ignore_orientation):
+    """(width, height) of an image as it is loaded, and its EXIF orientation."""
+    try:
+        return image_files.read_size(path, ignore_orientation)
+    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+        raise UserError(_unreadable(path)) from error
 
 
 def _unreadable(path):

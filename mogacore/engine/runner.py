@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -55,12 +56,15 @@ from .config import (
 from .hooks import ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
 from .length import check_schedules, choose_loop
+from .loaders import build_loader
+from .numbers import FiniteHook
 from .optim import check_paramwise
 from .options import RunOptions
 from .rescale import follow_length
 from .restore import check_training_state
 from .resume import make_resumable
 from .saving import newest_intact_checkpoint
+from .sharding import check_sharding
 from .stop import Stopped, end_workers, stop_signals
 
 # Hooks that need the training loop, its data or the weights being trained; a test has none of them.
@@ -76,6 +80,8 @@ class Runner(MMEngineRunner):
     see :func:`mogacore.checkpoint.load_into`. For ``load_allow_other_classes``, see
     :func:`mogacore.engine.class_names.check_class_names`.
     """
+
+    build_dataloader = staticmethod(build_loader)
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> dict:
         """Load a file into the model strictly, and return its container for :meth:`resume`.
@@ -124,6 +130,8 @@ class Runner(MMEngineRunner):
 @RUNNERS.register_module(name='mogacore.ShardedRunner')
 class ShardedRunner(FlexibleRunner):
     """mmengine's Runner for strategies, with the strict weight loading of :class:`Runner`."""
+
+    build_dataloader = staticmethod(build_loader)
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> None:
         """Load a file into the model strictly; every process must call this. Arguments as in :class:`Runner`."""
@@ -200,12 +208,12 @@ def _train(options: RunOptions) -> Runner:
     changes = follow_length(cfg, options.cfg_options)
     if cfg.get('load_from'):
         check_source(cfg.load_from)
-    writable_folder(cfg.work_dir)
     locate_data(cfg, 'train')
     if options.launcher == 'none' or process_environment(options.launcher, os.environ)['RANK'] == '0':
         check_data(cfg)
     if 'strategy' in cfg:
-        _check_sharding(cfg, options.launcher)
+        check_sharding(cfg, options.launcher)
+    writable_folder(cfg.work_dir)
     make_resumable(cfg, changes)
     _init_process_group(cfg, options.launcher)
     if options.resume is not None:
@@ -292,19 +300,6 @@ def _init_process_group(cfg: Config, launcher: str) -> None:
     init_process_group(launcher, settings.get('backend', 'nccl'), settings.get('timeout', COLLECTIVE_TIMEOUT_S))
 
 
-def _check_sharding(cfg: Config, launcher: str) -> None:
-    if launcher == 'none':
-        raise UserError(
-            'strategy needs several processes to shard the model: use tools/dist_train.sh or Slurm, or remove it'
-        )
-    averaging = [hook.type for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
-    if averaging:
-        raise UserError(
-            'strategy shards the model, so EMAHook cannot average its weights: pass --cfg-options '
-            "custom_hooks='[]', or train without strategy"
-        )
-
-
 def _resume_from(cfg: Config, resume: str) -> None:
     """Make the Runner resume from a checkpoint, with that run's seed; rank 0 finds the newest one for all ranks."""
     found = [newest_intact_checkpoint(cfg.work_dir) if resume == 'auto' and is_main_process() else resume]
@@ -352,13 +347,13 @@ def test(
     check_keys(cfg)
     check_source(checkpoint)
     cfg.work_dir = _work_dir(cfg, work_dir)
-    writable_folder(cfg.work_dir)
     cfg.load_from, cfg.resume = checkpoint, False
     # Only the test part of the config is built, so that a test needs no training data.
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'strategy'):
         cfg.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
         cfg.pop(key, None)
+    prepare_for_device(cfg)
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if not _is_for_training(hook)]
     cfg.default_hooks = {
         name: hook for name, hook in cfg.get('default_hooks', {}).items() if hook is None or not _is_for_training(hook)
@@ -371,6 +366,7 @@ def test(
     if tta:
         enable_tta(cfg)
     locate_data(cfg, 'test')
+    writable_folder(cfg.work_dir)
     _init_process_group(cfg, launcher)
     with _user_errors():
         metrics = _build_runner(cfg, launcher).test()
@@ -392,8 +388,11 @@ def _user_errors() -> Iterator[None]:
     opencv.set_log_level(opencv.ERRORS)  # OpenCV would print its own warnings about a broken image
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        if 'Original Traceback' not in str(error):
+            raise
+        # From a data loader worker: the text is a traceback, and the actual message its last line.
+        raise UserError(re.split(r'\n[\w.]*Error: ', str(error))[-1].strip()) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -415,7 +414,13 @@ def _explain_config(error: Exception) -> str | None:
 
 
 def _work_dir(cfg: Config, work_dir: str | None) -> str:
-    return str(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(cfg.filename).stem)
+    config = Path(cfg.filename).resolve()
+    chosen = str(work_dir or cfg.get('work_dir') or Path('work_dirs') / config.stem)
+    if Path(chosen).resolve() == config.parent:
+        raise UserError(
+            f'work dir {chosen} contains the config, which a copy would overwrite: choose another --work-dir'
+        )
+    return chosen
 
 
 def _build_runner(cfg: Config, launcher: str) -> Runner:
@@ -427,8 +432,10 @@ def _build_runner(cfg: Config, launcher: str) -> Runner:
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         ) | cfg.get('model_wrapper_cfg', {})
+    hooks = [dict(type=FiniteHook.__name__)]
     if launcher != 'none':
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type=ReduceLossHook.__name__)]
+        hooks.append(dict(type=ReduceLossHook.__name__))
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
     import_quietly(cfg.get('default_scope', 'mmengine'))
     register_safe_loader()
     return (ShardedRunner if 'strategy' in cfg else Runner).from_cfg(cfg)
