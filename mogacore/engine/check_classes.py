@@ -50,7 +50,8 @@ def _class_weights(value: object, path: str, scope: str, head: dict | None = Non
     elif isinstance(value, dict):
         head = value if isinstance(value.get('num_classes'), int) else head
         weights = value.get('class_weight')
-        if head is not None and isinstance(weights, (list, tuple)):
+        # A single output for two classes needs no weights per class.
+        if head is not None and isinstance(weights, (list, tuple)) and head.get('out_channels') != 1:
             library, _, _ = str(value.get('type', '')).rpartition('.')
             needed = head.get('out_channels') or head['num_classes']
             # The softmax of mmdet's losses has the background as its last class.
