@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # options may stand before the inputs
     if len(args.source) < 2:
         args.source = next(iter(args.source), None)
     records = infer(**vars(args))

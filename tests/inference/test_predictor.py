@@ -16,9 +16,11 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 import mogacore.registry  # noqa: F401, registers our classes
+from mogacore.cli import infer as infer_command
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.config import load_config
 from mogacore.errors import UserError
+from mogacore.inference import predictor
 from mogacore.inference.predictor import Predictor, dataset_meta, infer
 from mogacore.inference.videos import Video
 from mogacore.libraries import import_quietly
@@ -261,6 +263,27 @@ def test_pose_model_without_metainfo_uses_that_of_its_data_set(folder):
     import_quietly('mmpose')
     names = dataset_meta(cfg, {'meta': {'dataset_meta': {'CLASSES': 'x'}}})['keypoint_id2name']
     assert len(names) == 17 and names[0] == 'nose'
+
+
+def test_images_that_differ_only_in_folder_or_suffix_have_drawings_of_their_own(model, folder, tmp_path):
+    config, checkpoint = model('retinanet')
+    files = [tmp_path / 'a' / 'x.png', tmp_path / 'a' / 'x.jpg', tmp_path / 'b' / 'x.png']
+    for number, file in enumerate(files):
+        file.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(file), cv2.imread(str(folder / 'images' / f'000{number}.png')))
+    records = infer(config, checkpoint, [str(file) for file in files], tmp_path / 'out', device='cpu')
+    drawn = [tmp_path / 'out' / record['drawn'] for record in records]
+    assert [record['image'] for record in records] == [str(file) for file in files]
+    assert len({file.read_bytes() for file in drawn}) == len(set(drawn)) == 3
+
+
+@pytest.mark.parametrize('inputs, expected', [([], None), (['a.png'], 'a.png'), (['a.png', 'b'], ['a.png', 'b'])])
+def test_the_command_takes_any_number_of_inputs_before_or_after_options(inputs, expected, monkeypatch):
+    calls = []
+    monkeypatch.setattr(predictor, 'infer', lambda **options: calls.append(options) or [])
+    for arguments in (['c', 'w', *inputs, '--out-dir', 'out'], ['c', 'w', '--out-dir', 'out', *inputs]):
+        infer_command.main(arguments)
+    assert [(call['source'], call['out_dir'], call['checkpoint']) for call in calls] == [(expected, 'out', 'w')] * 2
 
 
 def test_corrupt_files_in_a_folder_are_skipped_and_listed(model, folder, tmp_path, capsys):
