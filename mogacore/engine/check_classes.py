@@ -29,7 +29,10 @@ def check_classes(cfg: Config) -> None:
     preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     head = model.get('head')
     counts = [part.get('num_classes') for part in (preprocessor, head) if isinstance(part, dict)]
-    if scope == 'mmpretrain' and len(counts) == 2 and all(counts) and counts[0] != counts[1]:
+    mixes = preprocessor.get('batch_augments') or (model.get('train_cfg') or {}).get('augments')
+    # Only the vectors of mixed labels are that long.
+    has_vectors = scope == 'mmpretrain' and (mixes or preprocessor.get('to_onehot'))
+    if has_vectors and len(counts) == 2 and all(counts) and counts[0] != counts[1]:
         raise UserError(
             f'data_preprocessor.num_classes={counts[0]}, but model.head.num_classes={counts[1]}: set both to the '
             'number of classes'

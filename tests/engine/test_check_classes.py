@@ -54,10 +54,16 @@ def test_class_weights_are_refused_where_the_loss_of_the_library_fails(scope, he
             check(scope, model=model)
 
 
-def test_a_forgotten_number_of_classes_of_the_preprocessor_is_reported():
+def test_a_forgotten_number_of_classes_of_the_preprocessor_is_reported_where_labels_are_mixed():
     pytest.importorskip('mmpretrain')
-    with pytest.raises(UserError, match=r'data_preprocessor\.num_classes=10, but model\.head\.num_classes=3: set both'):
-        dry_run('classification/moganet-xtiny_digits', cfg_options={'model.head.num_classes': 3})
+    options = {'model.head.num_classes': 3}
+    with pytest.raises(
+        UserError, match=r'data_preprocessor\.num_classes=1000, but model\.head\.num_classes=3: set both'
+    ):
+        dry_run('classification/moganet-xtiny_8xb128_in1k-224', cfg_options=options)
+    dry_run('classification/moganet-xtiny_digits', cfg_options=options)  # nothing is mixed
+    with pytest.raises(UserError, match=r'data_preprocessor\.num_classes=10, but'):
+        dry_run('classification/moganet-xtiny_digits', cfg_options=options | {'data_preprocessor.to_onehot': True})
 
 
 @pytest.mark.parametrize('kind', ['ConcatDataset', 'RepeatDataset'])
