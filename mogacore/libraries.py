@@ -106,12 +106,16 @@ def registered_names(scope: str) -> set[str]:
 
 @cache
 def source_words(package: str) -> tuple[frozenset[str], frozenset[str]]:
-    """All words in the source files of an installed package, and those that occur in quotes; none if it is absent."""
+    """Words in the source files of an installed package, and those that occur in quotes; none if it is absent.
+
+    Comments and docstrings do not count.
+    """
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         return frozenset(), frozenset()
     files = [file for file in Path(spec.origin).parent.rglob('*.py') if '.mim' not in file.parts]
-    texts = [file.read_text(errors='ignore') for file in files]
+    prose = re.compile(r'"""(?:.|\n)*?"""|#[^\n]*')
+    texts = [prose.sub('', file.read_text(errors='ignore')) for file in files]
     words = (word for text in texts for word in re.findall(r'[A-Za-z_]\w+', text))
     quoted = (word for text in texts for word in re.findall(r'[\'"]([A-Za-z_]\w+)[\'"]', text))
     return frozenset(words), frozenset(quoted)

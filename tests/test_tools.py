@@ -216,6 +216,7 @@ def test_checkpoint_of_another_size_is_reported_with_the_first_mismatches(projec
         (['visualizer.vis_backends.0.type=TensorboardVisBackend'], 'not installed: .*tensorboard'),
         (['visualizer.vis_backends.0.type=WandbVisBackend'], 'not installed: .*pip install wandb'),
         (['a=1', 'b'], "'b' is not key=value"),
+        (["custom_hooks=[dict(type='EMAHook',interval=2)]"], 'contains a list of dicts'),
     ],
 )
 def test_invalid_setting_is_a_one_line_error(project, options, message):
@@ -233,6 +234,7 @@ def test_invalid_setting_is_a_one_line_error(project, options, message):
         ('train.py', ['small.py', '--work-dir', '.'], 'work dir . contains the config'),
         ('train.py', ['small.py', '--work-dir', 'small.py/run'], 'folder small.py/run cannot be created'),
         ('test.py', ['small.py', 'none.pth'], 'checkpoint none.pth does not exist'),
+        ('test.py', ['small.py', 'small.py', '--out', 'data'], '--out data is a folder: give a file, such as data/'),
         ('infer.py', ['small.py', 'none.pth', 'none.png', '--out-dir', 'x'], 'none.png contains no image or video'),
     ],
 )

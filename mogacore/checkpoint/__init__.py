@@ -2,7 +2,7 @@
 
 from .convert import convert, write
 from .download import cached_path, fetch, recorded, sha256
-from .load import CheckpointError, LoadReport, check_gate, load, load_into, load_official, report_choice
+from .load import CheckpointError, LoadReport, check_gate, load, load_into, load_official, not_finite, report_choice
 from .names import LAYOUTS, WeightSets, map_keys, to_layout, weight_sets
 from .schema import MalformedError, check_optimizer_state, check_resume_parts
 from .sources import (
@@ -36,6 +36,7 @@ __all__ = [
     'load_official',
     'local_file',
     'map_keys',
+    'not_finite',
     'official_address',
     'read',
     'read_any',

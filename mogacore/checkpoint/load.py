@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -152,6 +152,11 @@ def load_into(
 
     left_out = {name for name, *_ in misshapen} | set(mistyped)
     fitting = map_names(state_dict, lambda name: name if name in own and name not in left_out else None)
+    broken = not_finite(fitting, [name for name, _ in model.named_parameters(remove_duplicate=False)])
+    if broken:
+        raise CheckpointError(
+            f'{_name(source)} cannot be used, since {broken[0]}: use a checkpoint saved before the training diverged'
+        )
     model.load_state_dict(fitting, strict=False)
     for what, names in (
         ('dropped the classifier', dropped),
@@ -163,6 +168,24 @@ def load_into(
         if names:
             print_log(f'load_into {type(model).__name__}: {what}: {join_names(names)}', 'current')
     return LoadReport(tuple(fitting), missing, unexpected, misshapen, dropped)
+
+
+def not_finite(tensors: Mapping[str, Tensor], params: Iterable[str]) -> list[str]:
+    """Name and value of each tensor that is nan, or infinite where that cannot be intended.
+
+    Args:
+        tensors: Weights and buffers of a model. A buffer may be infinite on purpose, such as a mask, but not the
+            statistics of a normalization.
+        params: Names of the weights among them.
+    """
+    strict = {*params, *(name for name in tensors if name.endswith(('running_mean', 'running_var')))}
+    found = []
+    for name, tensor in tensors.items():
+        if tensor.isnan().any():
+            found.append(f'{name} is nan')
+        elif name in strict and tensor.isinf().any():
+            found.append(f'{name} is infinite')
+    return found
 
 
 def check_gate(model: nn.Module, source: str | Path) -> None:

@@ -33,6 +33,11 @@ def add_cfg_options(parser: argparse.ArgumentParser, of: str = 'the config') -> 
                     )
             try:
                 super().__call__(parser, namespace, values, option_string)
+            except RecursionError:
+                raise UserError(
+                    f'--cfg-options {" ".join(values)} contains a list of dicts, which cannot be parsed: write it in a '
+                    'config file, or set single entries such as custom_hooks.0.interval=2'
+                ) from None
             except (AssertionError, ValueError, SyntaxError) as error:
                 raise UserError(f'--cfg-options {" ".join(values)} cannot be parsed: {error}') from error
 

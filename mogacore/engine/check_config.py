@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from mmengine.config import Config
@@ -36,8 +37,13 @@ from mogacore.libraries import TASK_LIBRARIES, find_class, import_quietly, regis
 # Top-level names that mogacore reads, in addition to the Runner's.
 OWN_SETTINGS = (
     'allow_unknown_keys', 'custom_imports', 'data_help', 'find_unused_parameters', 'input_shape', 'load_allow_missing',
-    'load_allow_other_classes', 'load_allow_unexpected', 'load_ema', 'model_wrapper_cfg', 'runner_type',
+    'load_allow_other_classes', 'load_allow_unexpected', 'load_ema', 'model_wrapper_cfg', 'runner_type', 'sync_bn',
     'tta_model', 'tta_views',
+)  # fmt: skip
+# Parts of the Runner that are dicts.
+DICTS = (
+    'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
+    'optim_wrapper', 'default_hooks', 'env_cfg', 'auto_scale_lr', 'log_processor', 'visualizer', 'randomness',
 )  # fmt: skip
 # Keys that a builder reads and does not pass to the class, by the registry of the class.
 BUILDER_KEYS = {
@@ -47,6 +53,8 @@ BUILDER_KEYS = {
     'model': ('requires_grad',),  # of norm_cfg
     'loop': ('by_epoch', 'max_epochs', 'max_iters'),  # choose_loop decides between the lengths
 }
+# Words in the annotation of a number.
+NUMBERS = {'float', 'int', 'None', 'NoneType', 'Tensor', 'torch.Tensor', 'Optional', 'Union'}
 TYPE_KEYS = {'type', '_scope_'}
 DATALOADER_KEYS = ('dataset', 'sampler', 'batch_sampler', 'num_batch_per_epoch')
 DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'visualization')
@@ -113,16 +121,31 @@ class _Checker:
             'log_processor': 'LogProcessor',
             'visualizer': 'Visualizer',
         }
+        if scope == 'mmpretrain':
+            self.default_types['data_preprocessor'] = 'ClsDataPreprocessor'
 
     def run(self, cfg: Config) -> Iterator[Problem]:
         settings = _settings()
+        assigned = set(re.findall(r'^(\w+)\s*=', cfg.text or '', re.MULTILINE))
         for name, value in cfg.to_dict().items():
             if name in settings:
+                yield from self.check_kind(name, value)
                 yield from self.check(value, name)
                 continue
-            similar = get_close_matches(name, settings, 1, SIMILAR)
+            # A name of the command line may also resemble one that the config's files define.
+            known = settings if name in assigned else settings | assigned
+            similar = get_close_matches(name, known, 1, SIMILAR)
             if similar and not _is_used(name, cfg.text):
                 yield name, f'is not a setting: did you mean {similar[0]}?'
+
+    @staticmethod
+    def check_kind(name: str, value: Any) -> Iterator[Problem]:
+        if name in DICTS and not isinstance(value, (dict, NoneType)):
+            yield name, f'is {value!r}: it must be a dict'
+        elif isinstance(value, dict) and name.endswith('_dataloader'):
+            size = value.get('batch_size', 1)
+            if not isinstance(size, int) or size < 1:
+                yield f'{name}.batch_size', f'is {size!r}: it must be a positive integer'
 
     def check(self, value: Any, path: str, owners: tuple[type, ...] = ()) -> Iterator[Problem]:
         """Problems of a part of the config; ``owners`` are the classes of the parts that contain it."""
@@ -161,6 +184,8 @@ class _Checker:
             return
         found = [(_parameters(cls), BUILDER_KEYS.get(registry, ())) for cls, registry in classes]
         names = set().union(*(parameters | set(extra) for (parameters, _), extra in found))
+        for cls, _ in classes:
+            yield from _texts_for_numbers(cls, value, path)
         # A class may take a key out of the config of one of its parts before it builds the part.
         quoted = frozenset().union(*(_quoted_words(owner) for owner in owners))
         unknown = [key for key in value if key not in names | TYPE_KEYS | quoted]
@@ -176,6 +201,9 @@ class _Checker:
             yield from _unknown(similar, path, DEFAULT_HOOKS, 'a hook of mmengine')
         elif path in self.untyped:
             yield from _unknown(value, path, self.untyped[path], f'a setting of {path}')
+            if path == 'train_cfg':
+                loop = 'IterBasedTrainLoop' if 'max_iters' in value else 'EpochBasedTrainLoop'
+                yield from _texts_for_numbers(LOOPS.get(loop), value, path)
         elif _name_of(path) not in DATA:
             yield from self.check_words(value, path)
 
@@ -202,6 +230,34 @@ def has_several_wrappers(optim_wrapper: dict) -> bool:
 def _name_of(path: str) -> str:
     """Last key of a path that is not an index."""
     return next((key for key in reversed(path.split('.')) if not key.isdigit()), '')
+
+
+def _texts_for_numbers(function: Callable, value: dict, path: str) -> Iterator[Problem]:
+    """Refuse a text for a parameter that is a number by its annotation or its default value."""
+    for key, item in value.items():
+        if isinstance(item, str) and key in _numbers(function):
+            yield f'{path}.{key}', f'is the text {item!r}: it must be a number'
+
+
+@cache
+def _numbers(function: Callable) -> frozenset[str]:
+    """Names of the parameters that must be numbers."""
+    bases = getattr(function, '__mro__', ())
+    init = next((vars(base)['__init__'] for base in bases if '__init__' in vars(base)), function)
+    try:
+        parameters = inspect.signature(init).parameters.values()
+    except (TypeError, ValueError):
+        return frozenset()
+    return frozenset(p.name for p in parameters if _is_number(p))
+
+
+def _is_number(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return isinstance(parameter.default, float)
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    kinds = re.findall(r'[\w.]+', text.removeprefix('typing.Union').removeprefix('typing.Optional'))
+    return bool(kinds) and set(kinds) <= NUMBERS and not {'float', 'int'}.isdisjoint(kinds)
 
 
 def _unknown(keys: Iterable[str], path: str, valid: Iterable[str], what: str) -> Iterator[Problem]:

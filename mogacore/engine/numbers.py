@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
+from mogacore.checkpoint import not_finite
 from mogacore.errors import UserError
 
 from .loaders import describe_dataset
@@ -113,8 +114,7 @@ class FiniteHook(Hook):
         params = {name: param for name, param in model.named_parameters() if param.numel()}
         norms = _largest(list(params.values())).tolist() if params else []
         broken = [f'{name} is {norm}' for name, norm in zip(params, norms, strict=True) if not math.isfinite(norm)]
-        # Buffers may be infinite on purpose, such as masks.
-        broken += [f'{name} is nan' for name, buffer in model.named_buffers() if buffer.isnan().any()]
+        broken += not_finite(dict(model.named_buffers()), ())
         if broken:
             done = checkpoint['meta']['iter']
             raise UserError(f'no checkpoint is saved after iteration {done}, since {broken[0]}: {_advice(runner)}')

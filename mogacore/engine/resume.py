@@ -279,12 +279,17 @@ class ExactResumeHook(Hook):
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         seed_all(derive_seed(runner.seed, get_rank(), runner.iter))
 
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        runner.train_loop.validated_iter = runner.iter
+
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         checkpoint['meta']['position'] = self._position(runner)
+        checkpoint['meta']['validated_iter'] = getattr(runner.train_loop, 'validated_iter', None)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if not runner._resume:
             return
+        runner.train_loop.validated_iter = checkpoint['meta'].get('validated_iter')
         now = self._position(runner)
         saved = checkpoint['meta'].get('position') or {}
         position = {**now, 'batch_in_epoch': 0, **saved}
@@ -356,19 +361,28 @@ class MissedValidationHook(Hook):
     """Runs an interrupted validation on resume.
 
     A checkpoint is saved before the validation that follows it, so a run may stop between the two. The best checkpoint
-    may depend on that validation.
+    may depend on that validation. A checkpoint that is saved again after it, with a new best score, says so: a second
+    validation would repeat the step of a schedule that follows a metric.
     """
 
     priority = 'LOWEST'
 
     def before_train(self, runner) -> None:
-        is_resumed = runner._resume and runner.iter > 0
+        is_resumed = runner._resume and runner.iter > 0 and runner.train_loop.validated_iter != runner.iter
         if is_resumed and runner.val_loop is not None and runner.train_loop.validation_is_due():
             runner.val_loop.run()
 
 
 def _batch_size(loader: DataLoader) -> int:
     return loader.batch_size or _batch_sampler(loader).batch_size
+
+
+def _count_iterations(cfg: Config) -> None:
+    """Make the log and the checkpoints of a config that counts epochs count iterations."""
+    cfg.setdefault('log_processor', {})['by_epoch'] = False
+    checkpoint = cfg.get('default_hooks', {}).get('checkpoint')
+    if checkpoint and checkpoint.get('by_epoch', True):
+        checkpoint.update(by_epoch=False, interval=cfg.train_cfg.get('val_interval', 1000))
 
 
 def make_resumable(cfg: Config, changes: Iterable[str] = ()) -> None:
@@ -387,6 +401,8 @@ def make_resumable(cfg: Config, changes: Iterable[str] = ()) -> None:
         loader.batch_sampler = dict(type='SkippingBatchSampler', batch_sampler=loader.batch_sampler)
     loop = cfg.train_cfg
     choose_loop(loop)
+    if loop.type == 'IterBasedTrainLoop':
+        _count_iterations(cfg)
     reports = dict(warnings=check_schedules(cfg), changes=changes)
     ours = {'EpochBasedTrainLoop': 'ResumableEpochLoop', 'IterBasedTrainLoop': 'ResumableIterLoop'}
     loop.type = ours.get(loop.type, loop.type)

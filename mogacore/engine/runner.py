@@ -360,6 +360,10 @@ def test(
     }
     prepare_loaders(cfg)
     if out is not None:
+        if Path(out).is_dir():
+            raise UserError(
+                f'--out {out} is a folder: give the name of a file in it, such as {Path(out) / "metrics.json"}'
+            )
         writable_folder(Path(out).parent)
     if show_dir is not None:
         show_predictions(cfg, str(writable_folder(show_dir)))

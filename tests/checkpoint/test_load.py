@@ -103,3 +103,17 @@ def test_published_file_of_the_other_gate_function_is_refused(tmp_path, name, tr
         check_gate(MogaNet(arch, attn_force_fp32=not trained_with), 'mogacore://moganet_xtiny')
     (tmp_path / name).rename(tmp_path / 'own.pth')
     load_into(MogaNet(arch, attn_force_fp32=not trained_with), tmp_path / 'own.pth')
+
+
+@pytest.mark.parametrize(
+    'name, number', [('norm1.running_var', 'inf'), ('norm1.weight', 'nan'), ('norm1.bias', '-inf')]
+)
+def test_weights_that_are_not_finite_are_refused(tmp_path, name, number):
+    model = MogaNet(dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 1, 1), ffn_ratios=(2, 2, 2, 2)))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state_dict = model.state_dict()
+    state_dict[name] = torch.full_like(state_dict[name], float(number))
+    torch.save({'state_dict': state_dict}, tmp_path / 'diverged.pth')
+    with pytest.raises(CheckpointError, match=rf'diverged\.pth cannot be used, since {name} is (nan|infinite)'):
+        load_into(model, tmp_path / 'diverged.pth')
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -96,6 +96,13 @@ VIDEO = 'video_prediction/simvp_moganet_moving-digits'
         ({'allow_missing': ['head.*']}, ('allow_missing', 'load_allow_missing')),
         ({'val_evaluator.data_range': 1}, ('val_evaluator.data_range', 'choose from')),
         ({'model.type': 'SimVPP'}, ('model.type', 'SimVP')),
+        ({'syncbn': 'torch'}, ('syncbn', 'sync_bn')),
+        ({'vis_backend': []}, ('vis_backend', 'vis_backends')),  # a name that the config's files define
+        ({'optim_wrapper.optimizer.lr': 'fast'}, ("optim_wrapper.optimizer.lr is the text 'fast'",)),
+        ({'train_cfg.max_epochs': 'two'}, ("train_cfg.max_epochs is the text 'two'",)),
+        ({'model.drop_path_rate': 'none'}, ("model.drop_path_rate is the text 'none'",)),
+        ({'train_dataloader.batch_size': 0}, ('train_dataloader.batch_size is 0',)),
+        ({'model': 3}, ('model is 3: it must be a dict',)),
     ],
 )
 def test_option_of_the_command_line_is_checked(option, names):
