@@ -6,8 +6,8 @@ from collections import Counter
 
 from mogacore.errors import UserError
 
-from . import common
-from .common import check_files, oriented_size, read_image, spread, times
+from .common import check_files, oriented_size, read_image, times
+from .report import Faults
 
 ENTRIES = {
     'images': ('id', 'file_name', 'width', 'height'),
@@ -91,10 +91,17 @@ def _find_mask_fault(segmentation, size, with_mask):
     return None if any(isinstance(part, list) and len(part) >= 6 for part in segmentation) else fault
 
 
-def check_images(images, folder, ann_file):
+def check_images(images, folder, ann_file, sample, problems):
     check_files([image['file_name'] for image in images], folder, f'images of {ann_file}', 'data_prefix.img')
-    for image in spread(images, common.MAX_OPENED):
+    faults = Faults()
+    for index, image in sample.of(list(enumerate(images))):
         path, size = folder / image['file_name'], (image['width'], image['height'])
-        if (actual := read_image(path, oriented_size)) not in (None, size):
+        try:
+            actual = read_image(path, oriented_size)
+        except UserError as error:
+            faults.add('unreadable', index, str(error))
+            continue
+        if actual not in (None, size):
             problem = f'image {path} is {times(actual)} px (width x height), but {times(size)} in {ann_file}'
-            raise UserError(f'{problem}: correct the annotation file, including boxes and masks')
+            faults.add('size', index, f'{problem}: correct the annotation file, including boxes and masks')
+    faults.report(problems)

@@ -7,18 +7,22 @@ from mogacore.errors import UserError
 from .coco_files import check_annotations, check_images, check_masks, read_coco, refuse
 
 
-def check_keypoints(dataset, num_keypoints):
+def check_keypoints(dataset, expected, sample, problems):
     metainfo = dataset.get('metainfo') or {}
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     content = read_coco(ann_file)
     annotations = [annotation for annotation in content['annotations'] if {'bbox', 'keypoints'} <= annotation.keys()]
     if not annotations:
         raise UserError(f'{ann_file}: no annotation has both bbox and keypoints: use a keypoint file')
-    _check_counts(content['categories'], annotations, ann_file, metainfo.get('keypoint_info'), num_keypoints)
-    check_annotations(content, annotations, ann_file)
-    check_masks(dataset, content, annotations, ann_file)
+    keypoint_info = metainfo.get('keypoint_info')
+    with problems.collect():
+        _check_counts(content['categories'], annotations, ann_file, keypoint_info, expected.num_keypoints)
+    with problems.collect():
+        check_annotations(content, annotations, ann_file)
+        check_masks(dataset, content, annotations, ann_file)
     folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
-    check_images(content['images'], folder, ann_file)
+    with problems.collect():
+        check_images(content['images'], folder, ann_file, sample, problems)
 
 
 def _check_counts(categories, annotations, ann_file, keypoint_info, num_keypoints):
