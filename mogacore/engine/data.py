@@ -76,7 +76,8 @@ def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
     problems = Problems()
     datasets = [(name, dataset) for name in DATALOADERS[stage] for dataset in leaves(cfg.get(name))]
     for name, dataset in datasets:
-        classes = [getattr(cls, 'METAINFO', {}) for cls, _ in find_class(dataset.type.rpartition('.')[2], scope)]
+        kind = dataset.type if isinstance(dataset.type, str) else dataset.type.__name__
+        classes = [getattr(cls, 'METAINFO', {}) for cls, _ in find_class(kind.rpartition('.')[2], scope)]
         builtin = next((meta['classes'] for meta in classes if meta.get('classes')), None)
         wanted = replace(expected, for_training=name == 'train_dataloader', builtin_classes=builtin)
         for line in find_problems(dataset, wanted, Sample(SECONDS[check] / len(datasets))):
