@@ -9,7 +9,7 @@ from pathlib import Path
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, list_files, order_classes
 from mogacore.errors import UserError
 
-from .common import IMAGE_SUFFIXES, check_files, check_num_classes, read_classes, read_image, shorten
+from .common import IMAGE_SUFFIXES, check_files, check_num_classes, read_classes, read_size, shorten
 from .report import Expected, Faults, Problems, Sample
 
 
@@ -106,7 +106,7 @@ def _check_images(folder, names, sample, problems):
     for index, name in sample.of(list(enumerate(names))):
         with_problem = Problems()
         with with_problem.collect():
-            read_image(folder / name, lambda image: image.size)
+            read_size(folder / name, ignore_orientation=True)
         for line in with_problem:
             faults.add('unreadable', index, line)
     faults.report(problems)

@@ -8,7 +8,7 @@ from mogacore.datasets.freihand import list_images, read_annotations, read_mano,
 from mogacore.errors import UserError
 
 from .coco_files import ENTRIES, check_images, is_box, read_coco, read_json, refuse
-from .common import oriented_size, read_image, times
+from .common import ignores_orientation, read_size, times
 
 INTERHAND_ENTRIES = {
     'images': (*ENTRIES['images'], 'capture', 'camera', 'frame_idx'),
@@ -25,7 +25,8 @@ def check_freihand(dataset, expected, sample, problems):
         read_mano(root, split, len(joints))
     folder = Path(root, split, 'rgb')
     names = sample.of(list_images(root, split, len(joints)))
-    sizes = {folder / name: read_image(folder / name, oriented_size) for name in names}
+    ignores = ignores_orientation(dataset)
+    sizes = {folder / name: read_size(folder / name, ignores)[0] for name in names}
     first = min(sizes)
     for path, size in sorted(sizes.items()):
         if size != sizes[first]:
