@@ -71,6 +71,5 @@ def check_interhand(dataset, expected, sample, problems):
         if len(joints) != INTERHAND_JOINTS or any(len(joint) != 3 for joint in joints):
             problem = f'{joint_file}: world_coord of frame {frame} in capture {capture} has {len(joints)} joints'
             raise UserError(f'{problem}, not {INTERHAND_JOINTS} of 3 numbers: use right hand first, then left hand')
-    check_images(
-        content['images'], root / (dataset.get('data_prefix') or {}).get('img', ''), ann_file, sample, problems
-    )
+    folder = root / (dataset.get('data_prefix') or {}).get('img', '')
+    check_images(dataset, content['images'], folder, ann_file, sample, problems)

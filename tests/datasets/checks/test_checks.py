@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import ConfigDict
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -499,6 +500,13 @@ def test_error_of_a_loader_is_explained(scenes, library, how, num_workers):
         assert line.startswith(f'image {path} is empty, truncated or not an image')
     else:  # the library does not report the file
         assert line.startswith('an image or map of the data set is empty, truncated or not an image')
+
+
+def test_a_training_batch_that_batch_norm_refuses_is_explained():
+    """An image below 32 px gives a single pixel in the last stage of a backbone."""
+    with pytest.raises(ValueError) as caught:
+        torch.nn.BatchNorm2d(3).train()(torch.zeros(1, 3, 1, 1))
+    assert explain(caught.value).startswith('batch norm cannot train on a batch of one image whose feature map')
 
 
 @pytest.mark.parametrize(
