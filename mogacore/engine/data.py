@@ -20,7 +20,7 @@ from mogacore.libraries import find_class, import_quietly
 from .config import DATALOADERS, find_data, leaf_datasets, leaves
 from .launch import process_environment
 
-SECONDS = {'sample': 20.0, 'full': math.inf}  # of reading files, by the choices of --check
+SECONDS = {'sample': 20.0, 'full': math.inf}  # for all data sets, by the choices of --check
 
 
 def prepare_data(

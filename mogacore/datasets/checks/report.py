@@ -12,7 +12,7 @@ from typing import Any
 from mogacore.errors import UserError
 
 MAX_REPORTED = 10
-MIN_SAMPLE = 20  # files that are read even if the time is over
+MIN_SAMPLE = 100  # files that are read even if the time is over
 # Parts of a model whose num_classes does not count the classes of the data.
 OTHER_PARTS = ('backbone', 'rpn_head', 'semantic_head')
 
@@ -86,30 +86,27 @@ class Sample:
     """Chooses the files to read: evenly spread ones first, and more until the time is over.
 
     Args:
-        seconds: Time for each call of :meth:`of`; infinity for all files.
+        seconds: Time from now on, which reading the annotations uses too; infinity for all files.
     """
 
     def __init__(self, seconds: float = math.inf):
-        self.seconds = seconds
+        self.end = time.monotonic() + seconds
 
     def of(self, items: Sequence) -> Iterator:
         """Yield items of a sequence, each once."""
-        end = time.monotonic() + self.seconds
         for count, index in enumerate(_spread_order(len(items))):
-            if count >= MIN_SAMPLE and time.monotonic() > end:
+            if count >= MIN_SAMPLE and time.monotonic() > self.end:
                 return
             yield items[index]
 
 
 def _spread_order(number: int) -> Iterator[int]:
-    """All of 0 to ``number - 1``, so that any first few of them are evenly spread.
-
-    The step is near the golden section of the number, and coprime with it.
-    """
-    step = max(1, round(number * (math.sqrt(5) - 1) / 2))
-    while math.gcd(step, number) > 1:
-        step += 1
-    return (index * step % number for index in range(number))
+    """All of 0 to ``number - 1``, counted with reversed bits, so that any first few of them are evenly spread."""
+    num_bits = max(1, (number - 1).bit_length())
+    for count in range(1 << num_bits):
+        index = int(f'{count:0{num_bits}b}'[::-1], 2)
+        if index < number:
+            yield index
 
 
 class Faults:
