@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
+from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from PIL import Image
 
+from mogacore.datasets.checks import Expected
+from mogacore.datasets.checks.common import check_channels
+from mogacore.engine.config import leaf_datasets
 from mogacore.engine.runner import dry_run, train
 from mogacore.engine.runner import test as run_test
 from mogacore.errors import UserError
@@ -140,3 +145,21 @@ def test_all_files_are_read_on_demand(project, monkeypatch):
     assert 'the data exists' in dry_run(config, work_dir=work_dir)
     with pytest.raises(UserError, match=r'train/b/1\.png is empty'):
         dry_run(config, work_dir=work_dir, check='full')
+
+
+def test_every_config_agrees_with_itself():
+    """All heads of a bundled config have one number of classes, that of its data, and the channels that it loads."""
+    checked = 0
+    for path in sorted((ROOT / 'configs').glob('*/*.py')):
+        cfg = Config.fromfile(path)
+        if 'model' not in cfg or 'train_dataloader' not in cfg:
+            continue
+        expected = Expected.of(cfg.model, cfg.get('data_preprocessor'))
+        counts = set(expected.num_classes.values())
+        assert len(counts) <= 1, (path, expected.num_classes)
+        for dataset in leaf_datasets(cfg, 'train'):
+            check_channels(dataset, expected.in_channels)
+            checked += 1
+            if classes := (dataset.get('metainfo') or {}).get('classes'):
+                assert counts == {len(classes)}, path
+    assert checked > 50
