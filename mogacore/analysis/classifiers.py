@@ -268,5 +268,5 @@ def build_classifier(spec: ModelSpec, num_classes: int, in_channels: int) -> nn.
         )
     if spec.checkpoint and not fetch:
         check_source(spec.checkpoint)
-        load_into(network, spec.checkpoint)
+        load_into(network, spec.checkpoint, advice='')
     return network

@@ -88,6 +88,7 @@ def load_into(
     allow_missing: Iterable[str] = (),
     allow_unexpected: Iterable[str] = (),
     ema: bool | None = None,
+    advice: str = 'or list what may be left out in allow_missing and allow_unexpected',
 ) -> LoadReport:
     """Load weights into a model; every mismatch that the caller does not allow is an error.
 
@@ -100,6 +101,7 @@ def load_into(
             the file lacks them or has them in another shape or as integers.
         allow_unexpected: Patterns of the file's names, after mapping, that may be left out.
         ema: See :func:`load`.
+        advice: What else the user of the caller can do about a mismatch, for the message; '' if nothing.
 
     Raises:
         CheckpointError: If a name is missing, unexpected, misshapen or mistyped and no pattern allows it.
@@ -144,7 +146,8 @@ def load_into(
             f'{_name(source)} do{"" if isinstance(source, dict) else "es"} not fit {type(model).__name__}: '
             + '; '.join(f'{len(names)} {what}: {join_names(names)}' for what, names in found.items() if names)
             + _size_hint(state_dict, own)
-            + '. Use the matching model or file, or list what may be left out in allow_missing and allow_unexpected'
+            + '. Use the matching model or file'
+            + (f', {advice}' if advice else '')
         )
 
     left_out = {name for name, *_ in misshapen} | set(mistyped)
@@ -185,12 +188,13 @@ def check_gate(model: nn.Module, source: str | Path) -> None:
         )
 
 
-def load_official(model: nn.Module, name: str) -> LoadReport:
+def load_official(model: nn.Module, name: str, **settings) -> LoadReport:
     """Load a published file by name into a classifier or trunk, using the set of weights behind its published accuracy.
 
     Args:
         model: See :func:`load_into`.
         name: See :func:`official_address`.
+        **settings: Further settings of :func:`load_into`.
 
     Raises:
         UserError: As in :func:`official_address` and :func:`load_into`; if the weights were trained with another gate
@@ -200,7 +204,7 @@ def load_official(model: nn.Module, name: str) -> LoadReport:
     check_gate(model, path)
     sets = weight_sets(read(path)).choose_published(results.result_of_weights(path.name)[0].weight_set)
     sets.report(path)
-    return load_into(model, sets.state_dict)
+    return load_into(model, sets.state_dict, **settings)
 
 
 def _not_allowed(names: Iterable[str], patterns: Iterable[str]) -> list[str]:

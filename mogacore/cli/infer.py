@@ -12,9 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config, by path or short name')
     parser.add_argument('checkpoint', help='weight file; every key must fit the model')
     parser.add_argument(
-        'source', metavar='input', nargs='?',
-        help='an image, a video, or a folder of them; for a video predictor, a folder of numbered frames is one '
-        'video, and the default is its test set',
+        'source', metavar='input', nargs='*',
+        help='images, videos, folders of them, patterns such as "photos/*.jpg", or .txt files with one of these on '
+        'each line; for a video predictor, a folder of numbered frames is one video, and the default is its test set',
     )  # fmt: skip
     parser.add_argument('--out-dir', required=True, help='folder for predictions.json and the drawings')
     parser.add_argument(
@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # options may stand before the inputs
+    if len(args.source) < 2:
+        args.source = next(iter(args.source), None)
     records = infer(**vars(args))
     print(f'{len(records)} predictions in {args.out_dir}: predictions.json and drawings')

@@ -113,7 +113,7 @@ def load_network(source: str, checkpoint: str) -> tuple[nn.Module, tuple[int, in
     model = build_model(cfg)
     if hasattr(model, 'rpn_head'):
         raise UserError(f'{source} is a two-stage detector, which cannot be exported: use a single-stage detector')
-    load_into(model, checkpoint)
+    load_into(model, checkpoint, advice='')
     return TensorOutputs(model).eval(), tuple(cfg.get('input_shape', (3, 224, 224)))
 
 

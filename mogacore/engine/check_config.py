@@ -36,7 +36,8 @@ from mogacore.libraries import TASK_LIBRARIES, find_class, import_quietly, regis
 # Top-level names that mogacore reads, in addition to the Runner's.
 OWN_SETTINGS = (
     'allow_unknown_keys', 'custom_imports', 'data_help', 'find_unused_parameters', 'input_shape', 'load_allow_missing',
-    'load_allow_unexpected', 'load_ema', 'model_wrapper_cfg', 'runner_type', 'tta_model', 'tta_views',
+    'load_allow_other_classes', 'load_allow_unexpected', 'load_ema', 'model_wrapper_cfg', 'runner_type',
+    'tta_model', 'tta_views',
 )  # fmt: skip
 # Keys that a builder reads and does not pass to the class, by the registry of the class.
 BUILDER_KEYS = {

@@ -100,7 +100,7 @@ def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
     """
     scope = cfg.get('default_scope', 'mmengine')
     import_quietly(scope)
-    expected = Expected.of(cfg.model, cfg.get('data_preprocessor'))
+    expected = Expected.of(cfg.model)
     problems = Problems()
     datasets = [(name, dataset) for name in DATALOADERS[stage] for dataset in leaves(cfg.get(name))]
     for name, dataset in datasets:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -78,7 +78,7 @@ def check_schedules(cfg: Config) -> list[str]:
                 raise UserError(reason)
             found.append(reason)
             ends.append((schedule.get('end', INF), option))
-        elif not _warm_up(schedule):
+        elif not warm_up(schedule):
             ends.append((INF, option))
     if ends and max(ends)[0] < total:
         end, option = max(ends)
@@ -115,8 +115,8 @@ def _conflict(option: str, schedule: dict, total: float, length: str, scale: int
     begin, end = schedule.get('begin', 0), schedule.get('end', INF)
     end = total / scale if end >= INF else end
     name = f'{option} ({schedule["type"]})'
-    if warm_up := _warm_up(schedule):
-        key, start, steps = warm_up
+    if phase := warm_up(schedule):
+        key, start, steps = phase
         if (last := start + (end - start if steps is None else steps)) * scale > total:
             return (
                 f'the warm-up of {name} ends at {last * scale:g}, but training at {length}: train longer, or set '
@@ -138,7 +138,7 @@ def _end_of(option: str, schedule: dict) -> str:
     return ' and '.join(f'{option}.{key}' for key in ('end', *others))
 
 
-def _warm_up(schedule: dict) -> tuple[str, float, float | None] | None:
+def warm_up(schedule: dict) -> tuple[str, float, float | None] | None:
     """The phase in which the rate rises, if any: the setting that ends it, its first step, its length or None."""
     kind = schedule['type'] if isinstance(schedule['type'], str) else schedule['type'].__name__
     begin, end = schedule.get('begin', 0), schedule.get('end', INF)
@@ -166,14 +166,17 @@ class CheckSchedulesHook(Hook):
 
     Args:
         warnings: What :func:`check_schedules` returned.
+        changes: What :func:`mogacore.engine.rescale.follow_length` returned, for the log.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, warnings: list[str]):
-        self.warnings = warnings
+    def __init__(self, warnings: list[str], changes: Iterable[str] = ()):
+        self.warnings, self.changes = warnings, changes
 
     def before_train(self, runner) -> None:
+        for line in self.changes:
+            runner.logger.warning(line)
         for line in self.warnings:
             runner.logger.warning(line)
         by_iter = isinstance(runner.train_loop, IterBasedTrainLoop)

@@ -14,7 +14,7 @@ images. State that a data set keeps between samples, such as a cache of images f
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import cast
@@ -371,10 +371,14 @@ def _batch_size(loader: DataLoader) -> int:
     return loader.batch_size or _batch_sampler(loader).batch_size
 
 
-def make_resumable(cfg: Config) -> None:
+def make_resumable(cfg: Config, changes: Iterable[str] = ()) -> None:
     """Make a training config resumable, with atomic checkpoints; changes the config in place.
 
     Custom loops and custom checkpoint hooks are left unchanged.
+
+    Args:
+        cfg: Training config.
+        changes: Changes of the schedules, for the log.
     """
     loader = cfg.train_dataloader
     loader.dataset = dict(type='SeededDataset', dataset=loader.dataset)
@@ -383,7 +387,7 @@ def make_resumable(cfg: Config) -> None:
         loader.batch_sampler = dict(type='SkippingBatchSampler', batch_sampler=loader.batch_sampler)
     loop = cfg.train_cfg
     choose_loop(loop)
-    warnings = check_schedules(cfg)
+    reports = dict(warnings=check_schedules(cfg), changes=changes)
     ours = {'EpochBasedTrainLoop': 'ResumableEpochLoop', 'IterBasedTrainLoop': 'ResumableIterLoop'}
     loop.type = ours.get(loop.type, loop.type)
     checkpoint = cfg.get('default_hooks', {}).get('checkpoint')
@@ -395,5 +399,5 @@ def make_resumable(cfg: Config) -> None:
     # The first one changes the position that the second one relies on.
     hooks: list[dict] = [dict(type='ExactResumeHook'), dict(type='RestoreSchedulesHook'), dict(type='StopOnSignalHook')]
     if loop.type in ours.values():
-        hooks += [dict(type='MissedValidationHook'), dict(type='CheckSchedulesHook', warnings=warnings)]
+        hooks += [dict(type='MissedValidationHook'), dict(type='CheckSchedulesHook', **reports)]
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]

@@ -39,7 +39,9 @@ from mogacore.files import plain, writable_folder, write_json
 from mogacore.libraries import import_quietly
 
 from .allocator import keep_freed_memory
+from .check_classes import check_classes
 from .check_config import check_keys
+from .class_names import check_class_names
 from .config import (
     build_on_meta,
     enable_tta,
@@ -55,10 +57,13 @@ from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_grou
 from .length import check_schedules, choose_loop
 from .loaders import build_loader
 from .numbers import FiniteHook
+from .optim import check_paramwise
 from .options import RunOptions
+from .rescale import follow_length
 from .restore import check_training_state
 from .resume import make_resumable
 from .saving import newest_intact_checkpoint
+from .sharding import check_sharding
 from .stop import Stopped, end_workers, stop_signals
 
 # Hooks that need the training loop, its data or the weights being trained; a test has none of them.
@@ -71,7 +76,8 @@ class Runner(MMEngineRunner):
 
     In a config, ``load_allow_missing`` and ``load_allow_unexpected`` list patterns such as ``head.*`` of the keys that
     the ``load_from`` file may lack or have in addition, and ``load_ema`` chooses between its raw and averaged weights;
-    see :func:`mogacore.checkpoint.load_into`.
+    see :func:`mogacore.checkpoint.load_into`. For ``load_allow_other_classes``, see
+    :func:`mogacore.engine.class_names.check_class_names`.
     """
 
     build_dataloader = staticmethod(build_loader)
@@ -97,6 +103,11 @@ class Runner(MMEngineRunner):
         # mmengine would execute this text as Python, only to look up a setting of its version 1.x.
         container.get('meta', {}).pop('config', None)
         return container
+
+    def build_optim_wrapper(self, optim_wrapper):
+        """As in mmengine, after a check of ``paramwise_cfg``, see :func:`mogacore.engine.optim.check_paramwise`."""
+        check_paramwise(optim_wrapper, self.model)
+        return super().build_optim_wrapper(optim_wrapper)
 
     def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location='cpu') -> None:
         """As in mmengine, but the container stays on the CPU by default, since a copy on the device wastes memory."""
@@ -147,12 +158,14 @@ def _load_strictly(
         allow_missing=runner.cfg.get('load_allow_missing', ()),
         allow_unexpected=runner.cfg.get('load_allow_unexpected', ()),
         ema=ema,
+        advice='or list what may be left out in load_allow_missing and load_allow_unexpected of the config',
     )
     if runner._resume:
         _check_resumable(container, filename)
     else:
         check_gate(model, filename)
         report_choice(container, filename, ema)
+        check_class_names(runner, container, filename)
     # Hooks copy the weights to their averages by the model's names, or, in a resumed run, swap the two sets.
     try:
         load(container)
@@ -191,14 +204,15 @@ def train(config: str, **flags) -> Runner:
 
 def _train(options: RunOptions) -> Runner:
     cfg = _training_config(options)
+    changes = follow_length(cfg, options.cfg_options)
     if cfg.get('load_from'):
         check_source(cfg.load_from)
     locate_data(cfg, 'train')
     prepare_data(cfg, 'train', options.check, options.launcher)
     if 'strategy' in cfg:
-        _check_sharding(cfg, options.launcher)
+        check_sharding(cfg, options.launcher)
     writable_folder(cfg.work_dir)
-    make_resumable(cfg)
+    make_resumable(cfg, changes)
     _init_process_group(cfg, options.launcher)
     if options.resume is not None:
         _resume_from(cfg, options.resume)
@@ -238,6 +252,7 @@ def _training_config(options: RunOptions) -> Config:
         if seed < 0:
             raise UserError(f'seed {seed} is negative: give 0 or a positive integer')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
+    check_classes(cfg)
     prepare_for_device(cfg, options.precision)
     prepare_loaders(cfg)
     choose_loop(cfg.train_cfg)
@@ -259,8 +274,10 @@ def dry_run(config: str, **flags) -> str:
     """
     options = RunOptions(config, **flags)
     cfg = _training_config(options)
+    changes = follow_length(cfg, options.cfg_options)
     warnings = check_schedules(cfg)
     model = build_on_meta(cfg)
+    check_paramwise(cfg.optim_wrapper, model)
     length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
     unit = 'epochs' if 'max_epochs' in cfg.train_cfg else 'iterations'
     try:
@@ -273,6 +290,7 @@ def dry_run(config: str, **flags) -> str:
     return (
         f'{config}: {type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters, '
         f'{length} {unit}, batch size {cfg.train_dataloader.batch_size} per process, work dir {cfg.work_dir}; {data}'
+        + ''.join(f'; {line}' for line in changes)
         + ''.join(f'; warning: {line}' for line in warnings)
     )
 
@@ -280,19 +298,6 @@ def dry_run(config: str, **flags) -> str:
 def _init_process_group(cfg: Config, launcher: str) -> None:
     settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
     init_process_group(launcher, settings.get('backend', 'nccl'), settings.get('timeout', COLLECTIVE_TIMEOUT_S))
-
-
-def _check_sharding(cfg: Config, launcher: str) -> None:
-    if launcher == 'none':
-        raise UserError(
-            'strategy needs several processes to shard the model: use tools/dist_train.sh or Slurm, or remove it'
-        )
-    averaging = [hook.type for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
-    if averaging:
-        raise UserError(
-            'strategy shards the model, so EMAHook cannot average its weights: pass --cfg-options '
-            "custom_hooks='[]', or train without strategy"
-        )
 
 
 def _resume_from(cfg: Config, resume: str) -> None:

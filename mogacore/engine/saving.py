@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import zipfile
 from itertools import chain
+from numbers import Real
 from pathlib import Path
 from typing import cast
 
@@ -111,6 +112,10 @@ def drop_functions(schedulers: list[dict] | dict[str, list[dict]]) -> None:
             del state[name]
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, but it removes an old checkpoint only after the new one is complete.
@@ -213,6 +218,10 @@ class SafeCheckpointHook(CheckpointHook):
                 f'save_best={missing[0]} is no score of the validation, which gives {", ".join(metrics)}: resume with '
                 f'--resume and another default_hooks.checkpoint.save_best; the state is saved in {path}'
             )
+        if 'auto' in self.key_indicators:  # mmengine takes the first score, also one that is no number
+            metrics = {key: value for key, value in metrics.items() if _is_number(value)}
+            if not metrics:
+                return
         # mmengine would remove the previous best one before it saves the new one, so its path is hidden meanwhile.
         if len(self.key_indicators) == 1:
             best = self.best_ckpt_path

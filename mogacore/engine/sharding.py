@@ -7,12 +7,14 @@ from typing import cast
 
 import torch
 from mmengine._strategy import FSDPStrategy
+from mmengine.config import Config
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import STRATEGIES
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
+from mogacore.errors import UserError
 from mogacore.models.accelerated import is_enabled, run_block
 from mogacore.models.layers import MogaBlock
 from mogacore.models.untouched import is_untouched
@@ -68,3 +70,17 @@ class ShardedStrategy(FSDPStrategy):
     def load_optim_state_dict(self, state_dict: dict) -> None:
         optimizer = self.optim_wrapper.optimizer
         self.optim_wrapper.load_state_dict(FSDP.optim_state_dict_to_load(self.model, optimizer, state_dict))
+
+
+def check_sharding(cfg: Config, launcher: str) -> None:
+    """Raise UserError if a config with ``strategy`` is started in a single process, or averages the sharded weights."""
+    if launcher == 'none':
+        raise UserError(
+            'strategy needs several processes to shard the model: use tools/dist_train.sh or Slurm, or remove it'
+        )
+    averaging = [hook.type for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
+    if averaging:
+        raise UserError(
+            'strategy shards the model, so EMAHook cannot average its weights: pass --cfg-options '
+            "custom_hooks='[]', or train without strategy"
+        )

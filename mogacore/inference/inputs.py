@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
+from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -19,38 +22,86 @@ class UnreadableError(UserError):
     """An image or video is corrupt; within a folder, it is skipped."""
 
 
-def find_inputs(source: str | Path, out_dir: str | Path | None = None) -> list[Path]:
-    """Find images and videos: ``source`` itself, or all below the folder ``source``, sorted.
+def find_inputs(source: str | Path | Sequence[str | Path], out_dir: str | Path | None = None) -> list[Path]:
+    """Find images and videos.
 
     Args:
-        source: File or folder.
-        out_dir: Folder of the results, which is excluded from the search.
+        source: A file; a folder, for all files below it; a pattern such as ``photos/*.jpg``; a ``.txt`` file with one
+            of these on each line, relative to the current folder; or several of them.
+        out_dir: Folder of the results, in which nothing is searched.
+
+    Returns:
+        Each file once: those of a folder or pattern sorted, otherwise in the given order.
 
     Raises:
-        UserError: If there is no image or video, or ``out_dir`` is ``source``.
+        UserError: If an input does not exist or contains no image or video, or ``out_dir`` is an input folder.
     """
-    source = Path(source)
-    inputs = sorted(source.rglob('*')) if source.is_dir() else [source]
-    if out_dir and source.is_dir():
-        if Path(out_dir).resolve() == source.resolve():
-            raise UserError(f'--out-dir {out_dir} is the input folder: choose another')
-        if source.resolve() in Path(out_dir).resolve().parents:
-            inputs = [path for path in inputs if Path(out_dir).resolve() not in path.resolve().parents]
+    sources = [source] if isinstance(source, (str, Path)) else source
+    return list(dict.fromkeys(path for item in sources for path in _find(str(item), out_dir)))
+
+
+def _find(source: str, out_dir: str | Path | None, in_list: str = '') -> list[Path]:
+    where = f'input {source}{in_list}'
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-    inputs = [path for path in inputs if path.is_file() and path.suffix.lower() in suffixes]
-    if not inputs:
-        raise UserError(
-            f'input {source} contains no image or video: give a file or folder with suffix {", ".join(suffixes)}'
-        )
-    return inputs
+    kinds = f'with suffix {", ".join(suffixes)}'
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() in suffixes:
+        return [path]
+    if path.is_file() and path.suffix.lower() == '.txt' and not in_list:
+        try:
+            lines = path.read_text(encoding='utf-8').splitlines()
+        except (OSError, UnicodeDecodeError):
+            raise UserError(f'{where} cannot be read as text: give a list of files, one on each line') from None
+        listed = [line.strip() for line in lines if line.strip()]
+        if not listed:
+            raise UserError(f'{where} is empty: list one file, folder or pattern on each line')
+        return [found for line in listed for found in _find(line, out_dir, f' of {source}')]
+    if path.is_file():
+        raise UserError(f'{where} is no image or video: give a file {kinds}, or a .txt file that lists such files')
+    if path.is_dir():
+        if out_dir and Path(out_dir).resolve() == path.resolve():
+            raise UserError(f'--out-dir {out_dir} is the input folder: choose another')
+        candidates, problem = sorted(path.rglob('*')), 'contains no image or video'
+    elif re.match(r'[a-zA-Z][a-zA-Z0-9+.-]+://', source):
+        raise UserError(f'{where} is a web address: download the file, then give its path')
+    elif re.search(r'[*?[]', source):
+        matches = [Path(match) for match in sorted(glob(source, recursive=True))]
+        candidates = [file for match in matches for file in (sorted(match.rglob('*')) if match.is_dir() else [match])]
+        problem = 'matches no image or video' if candidates else 'matches no file'
+    else:
+        raise UserError(f'{where} does not exist: give a file, a folder, or a pattern such as photos/*.jpg')
+    found = [file for file in candidates if file.is_file() and file.suffix.lower() in suffixes]
+    if out_dir and _fixed_part(path).resolve() in Path(out_dir).resolve().parents:
+        found = [file for file in found if Path(out_dir).resolve() not in file.resolve().parents]
+    if not found:
+        raise UserError(f'{where} {problem}: give a file or folder {kinds}')
+    return found
 
 
-def output_names(inputs: list[Path], source: Path) -> dict[Path, str]:
-    """Output name of each input: its path relative to ``source``, with the suffix only where names would collide."""
-    relative = {path: path.relative_to(source) if source.is_dir() else Path(path.name) for path in inputs}
-    kinds = {path: (name.with_suffix(''), path.suffix.lower() in VIDEO_SUFFIXES) for path, name in relative.items()}
-    uses = Counter(kinds.values())
-    return {path: str(relative[path] if uses[kind] > 1 else kind[0]) for path, kind in kinds.items()}
+def _fixed_part(path: Path) -> Path:
+    """The folder before the first part of a pattern that has a wildcard; a path without wildcards itself."""
+    while re.search(r'[*?[]', str(path)) and not path.exists():
+        path = path.parent
+    return path
+
+
+def output_names(inputs: list[Path], source: str | Path | Sequence[str | Path]) -> dict[Path, str]:
+    """Distinct output name of each input, with its suffix only where names would collide.
+
+    A name is the path relative to the folder ``source``, or to the folder that contains all inputs.
+    """
+    is_folder = isinstance(source, (str, Path)) and Path(source).is_dir()
+    absolute = {path: _absolute(path) for path in inputs}
+    base = _absolute(str(source)) if is_folder else os.path.commonpath([path.parent for path in absolute.values()])
+    whole = {path: full.relative_to(base) for path, full in absolute.items()}
+    names = {path: name.with_suffix('') for path, name in whole.items()}
+    while True:
+        kinds = {path: (name, path.suffix.lower() in VIDEO_SUFFIXES) for path, name in names.items()}
+        uses = Counter(kinds.values())
+        clashing = [path for path, kind in kinds.items() if uses[kind] > 1 and names[path] != whole[path]]
+        if not clashing:
+            return {path: str(name) for path, name in names.items()}
+        names |= {path: whole[path] for path in clashing}
 
 
 class Boxes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -149,7 +149,7 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
     replace_sync_bn(cfg.model)
     model = cast(BaseModel, build_model(cfg))  # the models of all task libraries
     try:
-        load_into(model, container)
+        load_into(model, container, advice='')
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint}: {error}') from None
     return model.to(device).eval(), container
@@ -169,7 +169,7 @@ def dataset_meta(cfg: Config, container: dict) -> dict:
 def infer(
     config: str,
     checkpoint: str,
-    source: str | Path | None,
+    source: str | Path | Sequence[str | Path] | None,
     out_dir: str | Path,
     boxes: str | Path | None = None,
     box_class: str | None = None,
@@ -183,8 +183,9 @@ def infer(
     Args:
         config: Config file.
         checkpoint: Weight file.
-        source: An image, a video, or a folder of them. For a video predictor, a video, a folder of its numbered
-            frames, or a folder of both, or None for sequences of the config's test set.
+        source: Images, videos, folders, patterns or lists of them, see
+            :func:`mogacore.inference.inputs.find_inputs`. For a video predictor, videos and folders of the numbered
+            frames of one, or None for sequences of the config's test set.
         out_dir: Output folder; created if missing.
         boxes: File for :class:`mogacore.inference.inputs.Boxes`, for pose estimation; None to treat each whole image
             as one object.
@@ -214,7 +215,7 @@ def infer(
         _write_report(out_dir, report | ({'truncated': cut} if cut else {}))
         return sequences
     if source is None:
-        raise UserError('the input is missing: give an image, a video, or a folder of them')
+        raise UserError('the input is missing: give images, videos, or folders of them')
     inputs = find_inputs(source, out_dir)
     object_boxes = None
     if boxes is not None:
@@ -225,11 +226,12 @@ def infer(
     predictor = Predictor(cfg, checkpoint, device, score_thr)
     out_dir = make_folder(out_dir)
 
+    is_one_file = isinstance(source, (str, Path)) and inputs == [Path(source)]
     records: list[dict] = []
     unreadable: list[str] = []
     truncated: list[dict] = []
     with Progress() as progress:
-        for path, name in progress.track(output_names(inputs, Path(source)).items(), description='predicting'):
+        for path, name in progress.track(output_names(inputs, source).items(), description='predicting'):
             is_video = path.suffix.lower() in VIDEO_SUFFIXES
             try:
                 if is_video:
@@ -237,12 +239,13 @@ def infer(
                 else:
                     records.append(infer_image(predictor, path, out_dir, name, object_boxes))
             except UnreadableError as error:
-                if not Path(source).is_dir():
+                if is_one_file:
                     raise
                 print(f'warning: {readable(str(error))}; skipped')
                 unreadable.append(str(path))
     if not records:
-        raise UserError(f'none of the {len(inputs)} files in {source} can be read: use others')
+        place = source if isinstance(source, (str, Path)) else ' '.join(map(str, source))
+        raise UserError(f'none of the {len(inputs)} files in {place} can be read: use others')
 
     report = {'config': str(config), 'checkpoint': str(checkpoint), **predictor.task.report(), 'predictions': records}
     if unreadable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice, pairwise
 from pathlib import Path
@@ -113,22 +113,23 @@ def _images_in(folder: Path) -> list[Path]:
     return [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
 
 
-def find_videos(source: str | Path, out_dir: str | Path | None = None) -> list[Path]:
-    """Find videos: ``source`` itself, or all below the folder ``source``; a folder with images is one video.
+def find_videos(source: str | Path | Sequence[str | Path], out_dir: str | Path | None = None) -> list[Path]:
+    """Find videos; a folder with images is one video.
 
     Args:
-        source: Video file, folder of frames, or folder of both.
+        source: Video file, folder of frames, or folder of both; or a pattern or list of them, see
+            :func:`mogacore.inference.inputs.find_inputs`.
         out_dir: Folder of the results, which is excluded from the search.
 
     Raises:
         UserError: If there is no video, or a file is an image.
     """
-    source = Path(source)
-    if source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES:
-        raise UserError(
-            f'input {source} is not a video ({", ".join(VIDEO_SUFFIXES)}): use one, the folder of its frames, or omit '
-            'the input'
-        )
+    for path in map(Path, [source] if isinstance(source, (str, Path)) else source):
+        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+            raise UserError(
+                f'input {path} is not a video ({", ".join(VIDEO_SUFFIXES)}): use one, the folder of its frames, or '
+                'omit the input'
+            )
     found = find_inputs(source, out_dir)
     return sorted({path if path.suffix.lower() in VIDEO_SUFFIXES else path.parent for path in found})
 

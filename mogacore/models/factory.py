@@ -19,7 +19,12 @@ def list_models() -> list[str]:
 
 
 def create_model(
-    name: str, num_classes: int = 1000, checkpoint: str | None = None, features_only: bool = False, **kwargs
+    name: str,
+    num_classes: int = 1000,
+    checkpoint: str | None = None,
+    features_only: bool = False,
+    new_head: bool = False,
+    **kwargs,
 ) -> nn.Module:
     """Create a MogaNet by name.
 
@@ -29,9 +34,9 @@ def create_model(
         checkpoint: Weight file, which must match the model exactly, see :func:`mogacore.checkpoint.load_into`;
             'official' for the paper's weights of this size; or ``mogacore://NAME`` for any published file. Published
             files are downloaded on first use. If a file has both raw and averaged weights, those behind the published
-            accuracy are loaded. To replace the classifier of a trained model, call
-            ``load_into(model, path, allow_missing=['head.*'], allow_unexpected=['head.*'])`` instead.
+            accuracy are loaded.
         features_only: Omit the classifier and return the tuple of normalized stage maps.
+        new_head: Load everything but the classifier, which keeps its initial values: to fine-tune on other classes.
         **kwargs: Further settings of :class:`MogaNet`, e.g. ``drop_path_rate`` or ``attn_force_fp32``.
 
     Returns:
@@ -47,8 +52,16 @@ def create_model(
     model = MogaNet(arch, **kwargs) if features_only else MogaNetClassifier(num_classes, arch=arch, **kwargs)
     if checkpoint == 'official':
         checkpoint = SCHEME + name
+    initial = {key: value.clone() for key, value in model.state_dict().items() if key.startswith('head.')}
+    settings: dict = dict(advice='')
+    if num_classes != 1000 and not features_only:
+        settings = dict(advice='or pass new_head=True to load everything but the classifier')
+    if new_head:
+        settings = dict(advice='', allow_missing=['head.*'], allow_unexpected=['head.*'])
     if isinstance(checkpoint, str) and checkpoint.startswith(SCHEME):
-        load_official(model, checkpoint)
+        load_official(model, checkpoint, **settings)
     elif checkpoint is not None:
-        load_into(model, checkpoint)
+        load_into(model, checkpoint, **settings)
+    if new_head:
+        model.load_state_dict(initial, strict=False)  # a head of the same shape has been loaded, too
     return model

@@ -33,4 +33,4 @@ def load_pretrained(network: nn.Module, checkpoint: str, prefix: str | None = No
     weights = load(container)
     if prefix:
         weights = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
-    load_into(network, weights)
+    load_into(network, weights, advice='or remove init_cfg')

@@ -93,6 +93,7 @@ VIDEO = 'video_prediction/simvp_moganet_moving-digits'
         ({'train_cfg.max_epoch': 2}, ('train_cfg.max_epoch', 'max_epochs')),
         ({'workdir': 'here'}, ('workdir', 'work_dir')),
         ({'load_form': 'x.pth'}, ('load_form', 'load_from')),
+        ({'allow_missing': ['head.*']}, ('allow_missing', 'load_allow_missing')),
         ({'val_evaluator.data_range': 1}, ('val_evaluator.data_range', 'choose from')),
         ({'model.type': 'SimVPP'}, ('model.type', 'SimVP')),
     ],

@@ -154,7 +154,7 @@ def test_every_config_agrees_with_itself():
         cfg = Config.fromfile(path)
         if 'model' not in cfg or 'train_dataloader' not in cfg:
             continue
-        expected = Expected.of(cfg.model, cfg.get('data_preprocessor'))
+        expected = Expected.of(cfg.model)
         counts = set(expected.num_classes.values())
         assert len(counts) <= 1, (path, expected.num_classes)
         for dataset in leaf_datasets(cfg, 'train'):

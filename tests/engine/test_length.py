@@ -1,14 +1,16 @@
 """The unit in which a training is counted, and schedules that do not fit into it."""
 
+import math
 import re
 
 import pytest
 from mmengine.config import Config
-from toy_runs import log, rates, toy_run
+from toy_runs import CONFIG, log, rates, toy_run
 
 from mogacore.engine.config import load_config
 from mogacore.engine.length import check_schedules, choose_loop
-from mogacore.engine.runner import dry_run
+from mogacore.engine.rescale import follow_length
+from mogacore.engine.runner import dry_run, train
 from mogacore.errors import UserError
 from mogacore.locations import find_config
 
@@ -151,3 +153,118 @@ def test_every_schedule_of_the_repository_fits_its_training():
         if 'train_cfg' in cfg and 'param_scheduler' in cfg:
             choose_loop(cfg.train_cfg)
             assert check_schedules(cfg) == [], path
+
+
+def cosine_after_warm_up(step, warm_up, total, base=0.01):
+    """Rate of the toy's schedules, in iterations: mmengine's warm-up, and half a period of a cosine."""
+    if step < warm_up:
+        return base * (0.01 + 0.99 * step / (warm_up - 1))
+    return base / 2 * (1 + math.cos(math.pi * (step - warm_up) / (total - warm_up)))
+
+
+def of_base(folder, text):
+    """A config whose base is the toy's."""
+    (folder / 'base.py').write_text(CONFIG)
+    path = folder / 'child.py'
+    path.write_text(f"_base_ = './base.py'\n{text}")
+    return path
+
+
+@pytest.mark.parametrize('epochs', [4, 9])
+@pytest.mark.parametrize('how', ['option', 'child', 'grandchild'])
+def test_schedules_follow_a_changed_number_of_epochs(how, epochs, tmp_path):
+    """The toy has 6 epochs of 6 iterations, 2 epochs of them warm-up."""
+    if how == 'option':
+        toy_run(tmp_path, 'run', train_cfg__max_epochs=epochs)
+    else:
+        path = of_base(tmp_path, f'train_cfg = dict(max_epochs={epochs if how == "child" else 5})\n')
+        if how == 'grandchild':
+            path = tmp_path / 'grandchild.py'
+            path.write_text(f"_base_ = './child.py'\ntrain_cfg = dict(max_epochs={epochs})\n")
+        train(str(path), work_dir=str(tmp_path / 'run'), cfg_options=dict(experiment_name=f'{how}_{epochs}'))
+    found = [groups[0][0] for *_, groups, _ in rates(tmp_path, 'run')]
+    assert found == pytest.approx([cosine_after_warm_up(i, 12, 6 * epochs) for i in range(6 * epochs)])
+    assert f'schedules follow train_cfg.max_epochs 6 -> {epochs}: param_scheduler.1.end 6 -> {epochs}' in log(
+        tmp_path, 'run'
+    )
+
+
+def test_a_resumed_run_has_the_rates_of_an_uninterrupted_one_of_the_new_length(tmp_path):
+    toy_run(tmp_path, 'run')
+    toy_run(tmp_path, 'run', 'auto', train_cfg__max_epochs=8)
+    found = [groups[0][0] for *_, groups, _ in rates(tmp_path, 'run')]
+    assert found[36:] == pytest.approx([cosine_after_warm_up(i, 12, 48) for i in range(36, 48)])
+
+
+def followed(schedules, old, new, tmp_path, **options):
+    """The schedules after the number of epochs has changed from ``old`` to ``new``, and the report."""
+    path = tmp_path / 'config.py'
+    path.write_text(f'train_cfg = dict(max_epochs={old})\nparam_scheduler = {schedules!r}\n')
+    options = {'train_cfg.max_epochs': new} | options
+    cfg = load_config(path, options)
+    report = follow_length(cfg, options)
+    return cfg.to_dict()['param_scheduler'], report
+
+
+@pytest.mark.parametrize('schedule, expected', [
+    (dict(type='MultiStepLR', milestones=[8, 11], end=12), dict(milestones=[16, 22], end=24)),
+    (dict(COSINE, begin=6, end=12, T_max=6), dict(begin=12, end=24, T_max=12)),
+    (dict(COSINE, T_max=12), dict(T_max=24)),
+    (dict(COSINE, end=13), dict(end=25)),
+    (dict(type='WarmupCosineLR', warmup=2, cosine_end=9, end=12), dict(cosine_end=18, end=24)),
+    (dict(type='OneCycleLR', eta_max=1, total_steps=12), dict(total_steps=24)),
+    (dict(type='PolyLR', power=0.9, end=12), dict(end=24)),
+    (dict(type='StepLR', step_size=3), dict(step_size=6)),
+    (dict(type='CosineRestartLR', periods=[4, 8], restart_weights=[1, 1]), dict(periods=[8, 16])),
+    (dict(type='LinearLR', start_factor=1e-3, end=5), {}),
+    (dict(COSINE, by_epoch=False, end=12), {}),
+    (dict(type='ReduceOnPlateauLR', monitor='loss', patience=3), {}),
+])  # fmt: skip
+def test_every_kind_of_schedule_follows(schedule, expected, tmp_path):
+    (found,), report = followed([schedule], 12, 24, tmp_path)
+    assert found == schedule | expected
+    assert bool(report) == bool(expected)
+
+
+def test_options_for_a_schedule_win(tmp_path):
+    schedules = [dict(COSINE, end=12, T_max=12)]
+    (found,), report = followed(schedules, 12, 24, tmp_path, **{'param_scheduler.0.end': 20})
+    assert found == dict(COSINE, end=20, T_max=24)
+    assert report == ['schedules follow train_cfg.max_epochs 12 -> 24: param_scheduler.0.T_max 12 -> 24']
+    for option in ({'param_scheduler': [dict(COSINE, end=7)]}, {'param_scheduler.0': dict(end=7)}):
+        (found,), report = followed([dict(COSINE, end=12)], 12, 24, tmp_path, **option)
+        assert (found['end'], report) == (7, [])
+
+
+def test_a_config_with_schedules_of_its_own_keeps_them(tmp_path):
+    path = of_base(tmp_path, f'train_cfg = dict(max_epochs=9)\nparam_scheduler = [{dict(COSINE, end=7)}]\n')
+    cfg = load_config(path)
+    assert follow_length(cfg) == []
+    assert cfg.param_scheduler[0].end == 7
+
+
+def test_no_schedule_of_the_repository_changes():
+    for path in sorted(find_config('classification/moganet-xtiny_digits').parents[1].rglob('*.py')):
+        if re.search(r'max_epochs|max_iters', path.read_text()):
+            assert follow_length(load_config(path)) == [], path
+
+
+def test_a_dry_run_shows_the_changed_schedules():
+    options = {'train_cfg.max_epochs': 20}
+    line = (
+        'schedules follow train_cfg.max_epochs 5 -> 20: param_scheduler.1.end 5 -> 20, param_scheduler.1.T_max 4 -> 19'
+    )
+    found = dry_run('classification/moganet-xtiny_digits', cfg_options=options)
+    assert line in found and 'warning' not in found
+
+
+def test_schedules_in_iterations_follow_and_the_warm_up_stays():
+    options = {'train_cfg.max_iters': 80000}
+    cfg = load_config('segmentation/upernet_moganet-tiny_160k_ade20k-512x512', options)
+    warm_up = cfg.param_scheduler[0].to_dict()
+    assert len(follow_length(cfg, options)) == 1
+    assert cfg.param_scheduler[0] == warm_up
+    assert (cfg.param_scheduler[1].begin, cfg.param_scheduler[1].end) == (
+        0,
+        80001,
+    )  # 160,001 of 160,000: one step after the last

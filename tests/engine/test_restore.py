@@ -191,8 +191,9 @@ def test_the_change_is_logged_with_old_and_new_values(folder, saved):
         assert change in line
 
 
-def test_a_longer_training_alone_is_logged_and_its_constant_rate_is_reported(folder, saved):
-    toy_run(folder, 'only_longer', saved('') / 'epoch_6.pth', train_cfg__max_epochs=8)
+def test_a_longer_training_with_the_old_schedule_is_logged_and_its_constant_rate_is_reported(folder, saved):
+    options = dict(train_cfg__max_epochs=8, param_scheduler__1__end=6)
+    toy_run(folder, 'only_longer', saved('') / 'epoch_6.pth', **options)
     assert 'max_epochs 6 -> 8' in log(folder, 'only_longer')
     assert 'the last schedule, param_scheduler.1, ends at 6, but training at train_cfg.max_epochs=8' in log(
         folder, 'only_longer'

@@ -58,6 +58,12 @@ def test_unsupported_arguments_are_refused(runner, checkpoint, settings):
         runner.load_checkpoint(checkpoint)
 
 
+def test_a_mismatch_names_the_settings_of_the_config(runner, checkpoint):
+    torch.save({'layer.weight': torch.ones(1, 2)}, checkpoint)
+    with pytest.raises(CheckpointError, match='in load_allow_missing and load_allow_unexpected of the config'):
+        runner.load_checkpoint(checkpoint)
+
+
 @pytest.mark.parametrize(
     'wrap',
     [lambda sd: sd, lambda sd: {'model': sd}, lambda sd: {f'_orig_mod.module.{name}': v for name, v in sd.items()}],

@@ -9,11 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import mmengine
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY_ARCH
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.fileio import LocalBackend
 from mmengine.optim import OptimWrapper
+from mmengine.registry import DefaultScope
 from test_files import full_disk
 from test_tools import tool
 from torch import nn
@@ -24,6 +28,7 @@ from mogacore.checkpoint import read
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.saving import SafeCheckpointHook, is_intact, newest_intact_checkpoint, pending_gradients
 from mogacore.errors import UserError
+from mogacore.libraries import import_quietly
 
 
 def test_mmengine_writes_local_files_atomically(tmp_path, monkeypatch):
@@ -137,6 +142,40 @@ def test_the_best_checkpoint_of_each_metric_is_kept(hooked, tmp_path):
     for runner.epoch, a, b in ((1, 1, 1), (2, 2, 0), (3, 0, 0)):
         hook._save_best_checkpoint(runner, dict(a=a, b=b))
     assert names(runner) == ['best_a_epoch_2.pth', 'best_b_epoch_1.pth']
+
+
+def test_auto_watches_the_first_score_that_is_a_number(hooked, tmp_path):
+    _, runner = hooked
+    hook = SafeCheckpointHook(interval=1, save_best='auto', rule='greater')
+    hook.out_dir, hook.file_backend, hook.best_ckpt_path = str(tmp_path), LocalBackend(), None
+    hook._save_best_checkpoint(runner, {'confusion_matrix/result': torch.eye(2)})
+    assert names(runner) == []
+    for runner.epoch, top5, precision in ((1, 0.1, 9), (2, 0.3, 1), (3, 0.2, 7)):
+        scores = {'accuracy/top5': np.float32(top5), 'single-label/precision': precision}
+        hook._save_best_checkpoint(runner, {'confusion_matrix/result': torch.eye(2)} | scores)
+    assert names(runner) == ['best_accuracy_top5_epoch_2.pth']
+
+
+@pytest.mark.parametrize('evaluator, key', [
+    (dict(type='Accuracy', topk=(1, 5)), 'accuracy/top1'),
+    ([dict(type='ConfusionMatrix', num_classes=6), dict(type='Accuracy', topk=(5,))], 'accuracy/top5'),
+    (dict(type='SingleLabelMetric', items=('recall', 'f1-score')), 'single-label/recall'),
+])  # fmt: skip
+def test_the_score_to_watch_in_classification_follows_from_the_evaluator(evaluator, key, hooked, tmp_path):
+    pytest.importorskip('mmpretrain')
+    import_quietly('mmpretrain')
+    _, runner = hooked
+    cfg = Config.fromfile(ROOT / 'configs' / 'classification' / '_base_' / 'default_runtime.py')
+    settings = {key: value for key, value in cfg.default_hooks.checkpoint.items() if key != 'type'}
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        metrics = Evaluator(evaluator)
+    samples = [dict(gt_label=torch.tensor([label]), pred_score=torch.rand(6), pred_label=torch.tensor([0]))
+               for label in range(6)]  # fmt: skip
+    metrics.process(samples)
+    hook = SafeCheckpointHook(**settings)
+    hook.out_dir, hook.file_backend, hook.best_ckpt_path = str(tmp_path), LocalBackend(), None
+    hook._save_best_checkpoint(runner, metrics.evaluate(6))
+    assert hook.key_indicators == [key]
 
 
 def test_a_score_to_watch_of_no_metric_is_refused_before_training(tmp_path):

@@ -24,6 +24,60 @@ def test_output_names_follow_the_structure_of_the_input_folder(tmp_path):
     assert output_names([tmp_path / 'a' / 'x.png'], tmp_path / 'a' / 'x.png') == {tmp_path / 'a' / 'x.png': 'x'}
 
 
+def test_output_names_are_distinct(tmp_path):
+    names = ('x.jpg', 'x.png', 'x.jpg.png', 'x.jpg.png.png', 'y.png')
+    found = output_names([tmp_path / name for name in names], tmp_path)
+    assert sorted(found.values()) == ['x.jpg', 'x.jpg.png', 'x.jpg.png.png', 'x.png', 'y']
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    for name in ('a/x.png', 'a/y.jpg', 'b/x.png', 'b/clip.mp4', 'c/none.md', 'out/drawn/x.png', 'list.md', 'e.txt'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / 'list.txt').write_text('b/clip.mp4\n\n a/*.png \nb\n')
+    (tmp_path / 'wrong.txt').write_text('a/x.png\na/z.png\n')
+    (tmp_path / 'nested.txt').write_text('list.txt\n')
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize('source, expected, names', [
+    ('a', ['a/x.png', 'a/y.jpg'], ['x', 'y']),
+    ('*/x.png', ['a/x.png', 'b/x.png'], ['a/x', 'b/x']),
+    ('**/*.png', ['a/x.png', 'b/x.png'], ['a/x', 'b/x']),
+    ('a/*', ['a/x.png', 'a/y.jpg'], ['x', 'y']),
+    ('?', ['a/x.png', 'a/y.jpg', 'b/clip.mp4', 'b/x.png'], ['a/x', 'a/y', 'b/clip', 'b/x']),
+    (['b/x.png', 'a', 'a/x.png'], ['b/x.png', 'a/x.png', 'a/y.jpg'], ['b/x', 'a/x', 'a/y']),
+    ('list.txt', ['b/clip.mp4', 'a/x.png', 'b/x.png'], ['b/clip', 'a/x', 'b/x']),
+    ('a/x.png', ['a/x.png'], ['x']),
+    ('.', ['a/x.png', 'a/y.jpg', 'b/clip.mp4', 'b/x.png'], ['a/x', 'a/y', 'b/clip', 'b/x']),
+])  # fmt: skip
+def test_files_folders_patterns_and_lists_are_inputs(source, expected, names, photos):
+    found = find_inputs(source, 'out')
+    assert [str(path) for path in found] == expected
+    assert list(output_names(found, source).values()) == names
+
+
+@pytest.mark.parametrize('source, message', [
+    ('z.png', 'input z.png does not exist'),
+    ('z/*.png', 'input z/*.png matches no file'),
+    ('c/*', 'input c/* matches no image or video'),
+    ('c', 'input c contains no image or video'),
+    ('https://example.org/x.png', 'input https://example.org/x.png is a web address: download'),
+    ('list.md', 'input list.md is no image or video: give a file with suffix .bmp'),
+    ('e.txt', 'input e.txt is empty'),
+    ('wrong.txt', 'input a/z.png of wrong.txt does not exist'),
+    ('nested.txt', 'input list.txt of nested.txt is no image or video'),
+    (['a/x.png', 'z.png'], 'input z.png does not exist'),
+    ('out', '--out-dir out is the input folder'),
+])  # fmt: skip
+def test_an_input_that_holds_no_picture_is_described(source, message, photos):
+    with pytest.raises(UserError) as error:
+        find_inputs(source, 'out')
+    assert str(error.value).startswith(message)
+    assert '\n' not in str(error.value)
+
+
 def test_boxes_are_found_by_path_first_and_then_by_file_name(tmp_path, monkeypatch):
     (tmp_path / 'link.png').symlink_to('image.png')
     records = [{'image': name, 'instances': [{'bbox': [0, 0, i, i], 'score': 0.5}, {'bbox': [3, 3, 3, 9], 'score': 1}]}

@@ -16,9 +16,11 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 import mogacore.registry  # noqa: F401, registers our classes
+from mogacore.cli import infer as infer_command
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.config import load_config
 from mogacore.errors import UserError
+from mogacore.inference import predictor
 from mogacore.inference.predictor import Predictor, dataset_meta, infer
 from mogacore.inference.videos import Video
 from mogacore.libraries import import_quietly
@@ -263,6 +265,27 @@ def test_pose_model_without_metainfo_uses_that_of_its_data_set(folder):
     assert len(names) == 17 and names[0] == 'nose'
 
 
+def test_images_that_differ_only_in_folder_or_suffix_have_drawings_of_their_own(model, folder, tmp_path):
+    config, checkpoint = model('retinanet')
+    files = [tmp_path / 'a' / 'x.png', tmp_path / 'a' / 'x.jpg', tmp_path / 'b' / 'x.png']
+    for number, file in enumerate(files):
+        file.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(file), cv2.imread(str(folder / 'images' / f'000{number}.png')))
+    records = infer(config, checkpoint, [str(file) for file in files], tmp_path / 'out', device='cpu')
+    drawn = [tmp_path / 'out' / record['drawn'] for record in records]
+    assert [record['image'] for record in records] == [str(file) for file in files]
+    assert len({file.read_bytes() for file in drawn}) == len(set(drawn)) == 3
+
+
+@pytest.mark.parametrize('inputs, expected', [([], None), (['a.png'], 'a.png'), (['a.png', 'b'], ['a.png', 'b'])])
+def test_the_command_takes_any_number_of_inputs_before_or_after_options(inputs, expected, monkeypatch):
+    calls = []
+    monkeypatch.setattr(predictor, 'infer', lambda **options: calls.append(options) or [])
+    for arguments in (['c', 'w', *inputs, '--out-dir', 'out'], ['c', 'w', '--out-dir', 'out', *inputs]):
+        infer_command.main(arguments)
+    assert [(call['source'], call['out_dir'], call['checkpoint']) for call in calls] == [(expected, 'out', 'w')] * 2
+
+
 def test_corrupt_files_in_a_folder_are_skipped_and_listed(model, folder, tmp_path, capsys):
     config, checkpoint = model('retinanet')
     source = tmp_path / 'source'
@@ -322,7 +345,7 @@ def test_invalid_boxes_files_are_reported(content, message, folder, tmp_path):
         (dict(boxes='boxes.json'), '--boxes boxes.json is only for pose estimation'),
         (dict(score_thr=30.0), '--score-thr 30.0 is out of range'),
         (dict(out_dir='images'), 'is the input folder'),
-        (dict(source='none.mp4'), 'none.mp4 contains no image or video'),
+        (dict(source='none.mp4'), 'input none.mp4 does not exist'),
     ],
 )
 def test_invalid_settings_are_reported(options, message, folder, monkeypatch):

@@ -48,3 +48,27 @@ def test_checkpoint_of_another_size_is_refused(tmp_path):
 def test_unknown_name_is_refused():
     with pytest.raises(UserError, match="'moganet_huge' is unknown: choose from moganet_xtiny"):
         mogacore.create_model('moganet_huge')
+
+
+@pytest.mark.parametrize('num_classes', [3, 1000, 0])
+def test_a_new_head_keeps_its_values_and_everything_else_is_loaded(num_classes, tmp_path):
+    trained = fill_by_name(mogacore.create_model('moganet_xtiny'))
+    torch.save(trained.state_dict(), tmp_path / 'w.pth')
+    settings = dict(num_classes=num_classes, checkpoint=tmp_path / 'w.pth', new_head=True)
+    torch.manual_seed(5)
+    head = mogacore.create_model('moganet_xtiny', num_classes).head.state_dict()
+    torch.manual_seed(5)
+    model = mogacore.create_model('moganet_xtiny', **settings)
+    own, others = model.state_dict(), trained.state_dict()
+    assert all(torch.equal(own[f'head.{name}'], value) for name, value in head.items())
+    assert all(torch.equal(value, others[name]) for name, value in own.items() if not name.startswith('head.'))
+    torch.save({name: value for name, value in others.items() if 'norm4' not in name}, tmp_path / 'w.pth')
+    with pytest.raises(UserError, match='4 missing: norm4'):
+        mogacore.create_model('moganet_xtiny', **settings)
+
+
+def test_a_head_of_another_size_names_the_setting(tmp_path):
+    torch.save(mogacore.create_model('moganet_xtiny').state_dict(), tmp_path / 'w.pth')
+    with pytest.raises(UserError, match='pass new_head=True') as error:
+        mogacore.create_model('moganet_xtiny', num_classes=3, checkpoint=tmp_path / 'w.pth')
+    assert 'allow_missing' not in str(error.value)

@@ -2,7 +2,7 @@ _base_ = '../../_base_/default_runtime.py'
 default_scope = 'mmpretrain'
 default_hooks = dict(
     logger=dict(interval=100),
-    checkpoint=dict(max_keep_ckpts=3, save_best='accuracy/top1', rule='greater'),
+    checkpoint=dict(max_keep_ckpts=3, save_best='auto', rule='greater'),  # the first score of val_evaluator
     visualization=dict(type='VisualizationHook', enable=False),
 )
 visualizer = dict(type='UniversalVisualizer')

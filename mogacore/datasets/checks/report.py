@@ -14,7 +14,7 @@ from mogacore.errors import UserError
 MAX_REPORTED = 10
 MIN_SAMPLE = 100  # files that are read even if the time is over
 # Parts of a model whose num_classes does not count the classes of the data.
-OTHER_PARTS = ('backbone', 'rpn_head', 'semantic_head')
+OTHER_PARTS = ('backbone', 'data_preprocessor', 'rpn_head', 'semantic_head')
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,15 @@ class Expected:
     for_training: bool = False
 
     @classmethod
-    def of(cls, model: Mapping, preprocessor: Mapping | None = None, **fields) -> Expected:
-        """Read it from the config of a model, and of a data preprocessor that stands outside the model."""
+    def of(cls, model: Mapping) -> Expected:
+        """Read it from the config of a model."""
         model = model.get('module', model)  # of a wrapper for test-time augmentation
         counts = dict(_find_counts(model, 'model'))
-        counts.update(_find_counts(preprocessor or {}, 'data_preprocessor'))
         backbone = model.get('backbone') or {}
         channels = backbone.get('in_channels', 3 if backbone.get('type') == 'MogaNet' else None)
         head = model.get('head') or {}
         num_keypoints = head.get('out_channels') if isinstance(head, Mapping) else None
-        return cls(counts, num_keypoints, channels if isinstance(channels, int) else None, **fields)
+        return cls(counts, num_keypoints, channels if isinstance(channels, int) else None)
 
 
 def _find_counts(part: Any, path: str) -> Iterator[tuple[str, int]]:

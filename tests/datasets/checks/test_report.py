@@ -22,15 +22,15 @@ def test_every_head_is_found():
     heads = [dict(type='Box', num_classes=3), dict(type='Box', num_classes=80)]
     model = dict(
         backbone=dict(type='MogaNet', num_classes=-1),
+        data_preprocessor=dict(num_classes=5),
         rpn_head=dict(num_classes=1),
         roi_head=dict(bbox_head=heads, mask_head=dict(num_classes=2)),
     )
-    expected = Expected.of(model, dict(num_classes=5))
+    expected = Expected.of(model)
     assert expected.num_classes == {
         'model.roi_head.bbox_head.0': 3,
         'model.roi_head.bbox_head.1': 80,
         'model.roi_head.mask_head': 2,
-        'data_preprocessor': 5,
     }
     assert expected.in_channels == 3 and expected.num_keypoints is None
     pose = Expected.of(dict(module=dict(backbone=dict(in_channels=1), head=dict(out_channels=17))))

@@ -3,6 +3,7 @@
 # statistics of BatchNorm are those of the first process, averaged over the processes at the end of each epoch.
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    constructor='MogaNetOptimWrapperConstructor',
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
