@@ -299,9 +299,11 @@ class TestEvaluate:
     def test_a_real_test_finds_its_data_and_writes_the_metrics_for_the_table(self, tmp_path, monkeypatch, capsys):
         """XT with random weights on two images, with the tool."""
         image = pytest.importorskip('PIL.Image')
-        for label in ('n01440764', 'n01443537'):
-            folder = tmp_path / 'data' / 'imagenet' / 'val' / label
+        for index in range(1000):
+            folder = tmp_path / 'data' / 'imagenet' / 'val' / f'n{index:08d}'
             folder.mkdir(parents=True)
+            if index > 1:
+                continue
             image.new('RGB', (48, 40), 'red').save(folder / 'a.JPEG')
         torch.save(
             {'state_dict': create_model('moganet_xtiny').state_dict()}, tmp_path / RESULTS['cls-001'].weights_file

@@ -1,0 +1,126 @@
+"""What the checks of several kinds of data share: files, images, class names, sampling."""
+
+import os
+from pathlib import Path
+
+from mogacore import images as image_files
+from mogacore.errors import UserError
+
+# What a user may consider an image, readable or not.
+IMAGE_SUFFIXES = (
+    '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.ppm', '.pgm', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif',
+    '.heic', '.jp2', '.npy',
+)  # fmt: skip
+COCO_CLASSES = 80  # number of classes of mmdet's CocoDataset without metainfo
+
+
+def check_files(names, folder, kind, setting):
+    if not folder.is_dir():
+        raise UserError(f'folder {folder} with the {kind} not found: set data_root and {setting}')
+    listed = {parent: list_names(parent) for parent in {os.path.dirname(folder / name) for name in names}}
+    missing = [name for name in names if os.path.basename(name) not in listed[os.path.dirname(folder / name)]]
+    if missing:
+        count = f'{len(missing)} of {len(names)} {kind} are not in {folder}, the first is {missing[0]}'
+        raise UserError(f'{count}: add them, or set data_root and {setting}')
+
+
+def list_names(folder):
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+
+
+def read_classes(classes):
+    """The class names as a list, read from a text file if a path is given; None if not given."""
+    if not isinstance(classes, str):
+        return None if classes is None else list(classes)
+    if not Path(classes).is_file():
+        raise UserError(
+            f'metainfo.classes is the string {classes!r}, but no such file exists: for one class, use ({classes!r},)'
+        )
+    return Path(classes).read_text(encoding='utf-8').splitlines()
+
+
+def check_channels(dataset, in_channels):
+    """Compare the channels that the pipeline loads with those that the backbone takes; ``unchanged`` loads any."""
+    for step in dataset.get('pipeline') or ():
+        if str(step.get('type')).rpartition('.')[2] in ('LoadImageFromFile', 'LoadImage'):
+            color_type = step.get('color_type', 'color').removesuffix('_ignore_orientation')
+            loaded = {'color': 3, 'grayscale': 1}.get(color_type)
+            if loaded and in_channels and loaded != in_channels:
+                other = {1: "add color_type='grayscale' to it", 3: "remove color_type='grayscale' from it"}
+                remedy = other.get(in_channels, "use color_type='unchanged' and files with that many channels")
+                problem = f'LoadImageFromFile in the pipeline of {dataset.get("data_root") or "the data set"} gives'
+                raise UserError(
+                    f'{problem} {loaded} channels, but the backbone has in_channels={in_channels}: {remedy}, '
+                    f'or set in_channels={loaded}'
+                )
+            return
+
+
+def check_num_classes(num_classes, num_given, source='metainfo.classes', setting='metainfo=dict(classes=...)'):
+    """Compare the number of classes of a data set with that of every head.
+
+    Args:
+        num_classes: Path of each head in the config to its number of classes.
+        num_given: Number of classes of the data set.
+        source: Where that number comes from.
+        setting: What to change in the data set instead.
+    """
+    bad = {path: number for path, number in num_classes.items() if number != num_given}
+    if bad:
+        heads = ', '.join(f'{path}.num_classes={number}' for path, number in bad.items())
+        problem = f'{source} has {num_given} classes, but the model has {next(iter(bad.values()))} ({heads})'
+        raise UserError(f'{problem}: set each to {num_given}, or change {setting} of the data set')
+
+
+def read_image(path, read):
+    """``read(image)`` of an image that PIL opens; None if PIL refuses it as too large."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return read(image)
+    except Image.DecompressionBombError:
+        return None
+    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+        raise UserError(unreadable(path)) from error
+
+
+def read_size(path, ignore_orientation):
+    """(width, height) of an image as it is loaded, and its EXIF orientation."""
+    try:
+        return image_files.read_size(path, ignore_orientation)
+    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+        raise UserError(unreadable(path)) from error
+
+
+def ignores_orientation(dataset):
+    """Whether the first step of the pipeline loads images as they are stored, without their EXIF orientation."""
+    loading = [step for step in dataset.get('pipeline') or () if 'LoadImage' in str(step.get('type'))]
+    color_type = str(loading[0].get('color_type', 'color')) if loading else 'color'
+    return color_type == 'unchanged' or color_type.endswith('ignore_orientation')
+
+
+def explain_swap(actual, size, orientation, ignore_orientation):
+    """Cause and first remedy if width and height look swapped because of the EXIF orientation; otherwise ''."""
+    if actual != size[::-1] or orientation < 5:
+        return ''
+    if ignore_orientation:
+        color_type, what = 'color', 'ignores'
+    else:
+        color_type, what = 'color_ignore_orientation', 'applies'
+    return (
+        f'width and height look swapped since the loader {what} its EXIF orientation {orientation}; '
+        f"set color_type='{color_type}' in the loading step, or "
+    )
+
+
+def unreadable(path):
+    return f'image {path} is empty, truncated or not an image: replace it, or remove it from the data set'
+
+
+def shorten(names):
+    return ', '.join(map(str, names[:10])) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
+
+
+def times(size):
+    return f'{size[0]} x {size[1]}'
