@@ -7,8 +7,7 @@ from mmengine.config import ConfigDict
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mogacore.datasets import checks
-from mogacore.datasets.checks import check_dataset, explain
+from mogacore.datasets.checks import check_dataset, common, explain
 from mogacore.datasets.digits import CLASSES, KEYPOINTS, write_digits
 from mogacore.errors import UserError
 
@@ -239,9 +238,9 @@ def test_images_in_subfolders_are_found(scenes):
 
 
 def test_large_sets_are_sampled_evenly(scenes, monkeypatch):
-    monkeypatch.setattr(checks, 'MAX_LISTED', 2)
+    monkeypatch.setattr(common, 'MAX_LISTED', 2)
     (scenes / 'train/0001.png').unlink()
-    monkeypatch.setattr(checks, 'MAX_OPENED', 2)
+    monkeypatch.setattr(common, 'MAX_OPENED', 2)
     check_dataset(detection(scenes))
     (scenes / 'train/0002.png').unlink()
     assert '1 of 2 images' in message_for(detection(scenes))

@@ -1,0 +1,100 @@
+"""Checks that every COCO file must pass: its lists, fields, ids, boxes and image files."""
+
+import json
+import math
+from collections import Counter
+
+from mogacore.errors import UserError
+
+from . import common
+from .common import check_files, oriented_size, read_image, spread, times
+
+ENTRIES = {
+    'images': ('id', 'file_name', 'width', 'height'),
+    'annotations': ('id', 'image_id', 'category_id'),
+    'categories': ('id', 'name'),
+}
+
+
+def read_json(ann_file):
+    try:
+        return json.loads(ann_file.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): recreate it') from error
+
+
+def read_coco(ann_file, kinds=ENTRIES):
+    content = read_json(ann_file)
+    for key, required in kinds.items():
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UserError(
+                f'{ann_file} is not a COCO file: it lacks the list {key!r}, required are {", ".join(kinds)}'
+            )
+        if not entries:
+            raise UserError(f'{ann_file}: list {key!r} is empty: use a file with {key}')
+        check_keys(entries, key, required, ann_file)
+        entry_id, count = Counter(entry['id'] for entry in entries).most_common(1)[0]
+        if count > 1:
+            raise UserError(f'{ann_file}: {count} of the {key} have id {entry_id!r}: give each a unique id')
+    return content
+
+
+def check_keys(entries, kind, required, ann_file):
+    for key in required:
+        bad = [entry for entry in entries if key not in entry]
+        refuse(bad, entries, ann_file, kind, f'lack {key!r}', 'add this field, the COCO format requires it')
+
+
+def refuse(bad, entries, ann_file, kind, problem, remedy):
+    if bad:
+        first = f'the first has id {bad[0].get("id")!r}'
+        raise UserError(f'{ann_file}: {len(bad)} of {len(entries)} {kind} {problem}, {first}: {remedy}')
+
+
+def check_annotations(content, annotations, ann_file):
+    for key, kind in (('image_id', 'images'), ('category_id', 'categories')):
+        known = {entry['id'] for entry in content[kind]}
+        bad = [annotation for annotation in content['annotations'] if annotation[key] not in known]
+        if bad:
+            problem = f'have a {key} that is not among the {kind} (such as {bad[0][key]!r})'
+            remedy = f'add it to {kind}, or remove these annotations'
+            refuse(bad, content['annotations'], ann_file, 'annotations', problem, remedy)
+    bad = [annotation for annotation in annotations if not is_box(annotation['bbox'])]
+    refuse(bad, annotations, ann_file, 'annotations', 'have a bbox that is not 4 numbers', 'use x, y, width, height')
+
+
+def is_box(box):
+    is_list = isinstance(box, list) and len(box) == 4
+    return is_list and all(isinstance(value, int | float) and math.isfinite(value) for value in box)
+
+
+def check_masks(dataset, content, annotations, ann_file):
+    with_mask = any(step.get('with_mask') for step in dataset.get('pipeline') or ())
+    sizes = {image['id']: [image['height'], image['width']] for image in content['images']}
+    faults = [_find_mask_fault(entry.get('segmentation'), sizes[entry['image_id']], with_mask) for entry in annotations]
+    if first := next(filter(None, faults), None):
+        bad = [entry for entry, fault in zip(annotations, faults, strict=True) if fault == first]
+        refuse(bad, annotations, ann_file, 'annotations', *first)
+
+
+def _find_mask_fault(segmentation, size, with_mask):
+    """Problem of a mask and its fix, or None if the mask is valid."""
+    if not segmentation:
+        fault = 'lack the segmentation that the pipeline loads (with_mask)', 'add it, or use a config without masks'
+        return fault if with_mask else None
+    if isinstance(segmentation, dict):
+        fault = 'have a mask whose size differs from that of the image', 'set its size to [height, width] of the image'
+        return fault if segmentation.get('size') != size else None
+    # mmdet drops shorter polygons, and ignores the object if none is left.
+    fault = 'have no polygon of 6 or more numbers', 'use x1, y1, x2, y2, x3, y3, ... or remove these annotations'
+    return None if any(isinstance(part, list) and len(part) >= 6 for part in segmentation) else fault
+
+
+def check_images(images, folder, ann_file):
+    check_files([image['file_name'] for image in images], folder, f'images of {ann_file}', 'data_prefix.img')
+    for image in spread(images, common.MAX_OPENED):
+        path, size = folder / image['file_name'], (image['width'], image['height'])
+        if (actual := read_image(path, oriented_size)) not in (None, size):
+            problem = f'image {path} is {times(actual)} px (width x height), but {times(size)} in {ann_file}'
+            raise UserError(f'{problem}: correct the annotation file, including boxes and masks')

@@ -1,0 +1,31 @@
+"""Explains exceptions of data loaders in one line."""
+
+import re
+
+from .common import unreadable
+
+MISSING = r"(?i)No such file or directory: '(.+\.(?:jpe?g|png|bmp|tiff?|webp))'"
+NAMED = (r'occurs when loading `([^`]+)`', r'failed to load image: (.+)')  # messages of mmpose and mmcv
+UNNAMED = (
+    r"error: .*in function 'imdecode|cannot identify image file|image file is truncated|Truncated File Read"
+    r'|data stream (contents )?when reading image file|broken PNG file'
+)
+
+
+def explain(error: BaseException) -> str | None:
+    """Explain in one line an exception of a data loader or its workers about a corrupt or missing image or map.
+
+    Returns:
+        The line, or None if the exception has another cause.
+    """
+    text = str(error)  # in an exception from a worker, the whole traceback: the last match is the actual message
+    missing = re.findall(MISSING, text)
+    if missing:
+        return f'image {missing[-1]} not found: add it, or remove it from the data set'
+    for pattern in NAMED:
+        if named := re.findall(pattern, text):
+            return unreadable(named[-1])
+    if re.search(UNNAMED, text):
+        remedy = 'the loader does not report which one, but "find FOLDER -size 0" lists empty files'
+        return f'an image or map of the data set is empty, truncated or not an image: {remedy}'
+    return None
