@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
+
+from mmengine.logging import print_log
 
 from mogacore.errors import UserError
 
@@ -41,5 +44,12 @@ class CocoDataset(Base):
             raise UserError(
                 f'{self.ann_file} has no object with a box and visible keypoints: correct bbox, keypoints (x, y, '
                 'visibility of each) and num_keypoints'
+            )
+        if lacking := sum('area' not in (entry.get('raw_ann_info') or {'area'}) for entry in data_list):
+            print_log(
+                f'{self.ann_file}: {lacking} of {len(data_list)} objects have no area, 0.53 times the area of the box '
+                'is used, as for persons in COCO',
+                'current',
+                logging.WARNING,
             )
         return data_list
