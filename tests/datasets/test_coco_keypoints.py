@@ -5,6 +5,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 
 import mogacore.registry  # noqa: F401
 from mogacore.errors import UserError
@@ -65,12 +66,15 @@ def test_perfect_predictions_have_ap_1(change, tmp_path):
     assert score(*build(tmp_path, change), shift=50) == 0
 
 
-def test_missing_areas_are_those_of_boxes_and_are_reported(tmp_path, capsys):
+def test_missing_areas_are_those_of_boxes_and_are_reported(tmp_path, caplog):
+    MMLogger.get_current_instance().addHandler(caplog.handler)
     data, _ = build(tmp_path)
-    assert 'file.json: 2 of 2 objects have no area, 0.53 times the area of the box' in capsys.readouterr().out
+    assert 'file.json: 2 of 2 objects have no area, 0.53 times the area of the box' in caplog.text
     assert [item['area'] for item in data] == pytest.approx([0.53 * 20 * 40] * 2)
+    caplog.clear()
     data, _ = build(tmp_path, lambda content: [entry.update(area=700) for entry in content['annotations']])
-    assert 'no area' not in capsys.readouterr().out and [item['area'] for item in data] == [700, 700]
+    assert 'no area' not in caplog.text and [item['area'] for item in data] == [700, 700]
+    MMLogger.get_current_instance().removeHandler(caplog.handler)
 
 
 def test_metainfo_needs_only_the_keypoints(tmp_path):

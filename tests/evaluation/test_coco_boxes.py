@@ -2,11 +2,14 @@
 
 import itertools
 import json
+import shutil
 from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import init_default_scope
+from PIL import Image
 
 import mogacore.registry  # noqa: F401
 from mogacore.errors import UserError
@@ -197,6 +200,31 @@ def test_background_images_are_kept(tmp_path):
     background = data_set(write(tmp_path, dict(coco(), annotations=[])), **filtered)
     assert [image['img_id'] for image in background] == [1, 2, 3, 4]
     assert not any(image['instances'] for image in background)
+
+
+def test_a_background_set_is_read_beside_one_with_objects(tmp_path):
+    Image.new('L', (SIZE, SIZE)).save(tmp_path / '1.png')
+    for name in ('2.png', '3.png', '4.png'):
+        shutil.copy(tmp_path / '1.png', tmp_path / name)
+    (tmp_path / 'background.json').write_text(json.dumps(dict(coco(), annotations=[])))
+    fields = dict(
+        type='CocoDataset',
+        data_prefix=dict(img=str(tmp_path)),
+        metainfo=dict(classes=CLASSES),
+        filter_cfg=dict(filter_empty_gt=True),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='PackDetInputs'),
+        ],
+    )
+    files = write(tmp_path, coco()), str(tmp_path / 'background.json')
+    joined = dict(type='ConcatDataset', datasets=[dict(fields, ann_file=file) for file in files])
+    init_default_scope('mmdet')
+    found = import_module('mmdet.registry').DATASETS.build(joined)
+    instances = [item['data_samples'].gt_instances for item in found]
+    assert [item.labels.tolist() for item in instances] == [[0], [1], [2], [], [], [], []]
+    assert [len(item.masks) for item in instances] == [1, 1, 1, 0, 0, 0, 0]
 
 
 def test_filter_that_leaves_no_image_is_reported(tmp_path):

@@ -25,7 +25,7 @@ def read_json(ann_file):
         raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): recreate it') from error
 
 
-def read_coco(ann_file, kinds=ENTRIES):
+def read_coco(ann_file, kinds=ENTRIES, may_be_empty=()):
     content = read_json(ann_file)
     for key, required in kinds.items():
         entries = content.get(key) if isinstance(content, dict) else None
@@ -33,6 +33,8 @@ def read_coco(ann_file, kinds=ENTRIES):
             raise UserError(
                 f'{ann_file} is not a COCO file: it lacks the list {key!r}, required are {", ".join(kinds)}'
             )
+        if not entries and key in may_be_empty:
+            continue
         if not entries:
             raise UserError(f'{ann_file}: list {key!r} is empty: use a file with {key}')
         check_keys(entries, key, required, ann_file)

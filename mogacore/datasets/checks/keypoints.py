@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from mogacore.errors import UserError
 
 from .coco_files import check_annotations, check_image_prefix, check_images, check_masks, read_coco, refuse
@@ -88,11 +86,16 @@ def _check_counts(categories, annotations, ann_file, num_keypoints):
         if len(category.get('keypoints', range(num_keypoints))) != num_keypoints:
             problem = f'category {category["name"]!r} has {len(category["keypoints"])} keypoints'
             raise UserError(f'{ann_file}: {problem}, but the model has {num_keypoints}: {remedy}')
-    bad = [annotation for annotation in annotations if np.size(annotation['keypoints'] or ()) != 3 * num_keypoints]
+    bad = [annotation for annotation in annotations if len(_flatten(annotation['keypoints'])) != 3 * num_keypoints]
     if bad:
-        found = np.size(bad[0]['keypoints'] or ())
+        found = len(_flatten(bad[0]['keypoints']))
         problem = f'have {found} keypoint values, but the model needs {3 * num_keypoints}'
         refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
+
+
+def _flatten(points):
+    """x, y, visibility of all keypoints, which may be nested as in [[x, y, v], ...]."""
+    return [value for point in points or () for value in (point if isinstance(point, list) else [point])]
 
 
 def _check_names(categories, ann_file, names):
@@ -118,7 +121,7 @@ def _check_visible(annotations, ann_file):
             f'{ann_file}: num_keypoints is 0 in all {len(annotations)} annotations, so that all are ignored: set it '
             'to the number of keypoints whose visibility is not 0, or remove the field'
         )
-    if not any(np.reshape(annotation['keypoints'], (-1, 3))[:, 2].any() for annotation in annotations):
+    if not any(any(_flatten(annotation['keypoints'])[2::3]) for annotation in annotations):
         raise UserError(
             f'{ann_file}: every keypoint has visibility 0, not labeled: use x, y, visibility with 1 for hidden and 2 '
             'for visible keypoints'
