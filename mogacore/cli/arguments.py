@@ -41,6 +41,12 @@ def add_cfg_options(parser: argparse.ArgumentParser, of: str = 'the config') -> 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that training and testing share."""
+    parser.add_argument(
+        '--check',
+        choices=('sample', 'full'),
+        default='sample',
+        help='data to check before the start: a sample in about 20 seconds, or every file',
+    )
     add_cfg_options(parser)
     add_launcher(parser)
 

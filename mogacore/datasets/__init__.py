@@ -1,5 +1,6 @@
 """Data sets, and an augmentation, that no task library provides."""
 
+from .class_folders import ClassFolders
 from .erasing import NormalizedRandomErasing
 from .frame_folders import KTH, FrameFolders
 from .freihand import FreiHAND
@@ -12,6 +13,7 @@ from .weather import WeatherBench
 
 __all__ = [
     'KTH',
+    'ClassFolders',
     'FashionMNISTFiles',
     'FrameFolders',
     'FreiHAND',

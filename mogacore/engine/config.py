@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mogacore.checkpoint import register_safe_loader
-from mogacore.datasets.checks import check_dataset
 from mogacore.errors import UserError
 from mogacore.libraries import import_quietly
 from mogacore.locations import MIM, find_config
@@ -117,36 +116,20 @@ def locate_data(cfg: Config, stage: str) -> None:
         data_root = dataset.get('data_root')
         if not data_root:
             continue
-        dataset.data_root = str(_locate(cfg, data_root, 'data folder').resolve())
+        dataset.data_root = str(find_data(cfg, data_root, 'data folder').resolve())
         for key in ('ann_file', 'bbox_file', 'camera_param_file', 'joint_file'):
             if dataset.get(key):
-                _locate(cfg, Path(dataset.data_root) / dataset[key], 'annotation file')
+                find_data(cfg, Path(dataset.data_root) / dataset[key], 'annotation file')
         if dataset.get('bbox_file'):  # only mmpose has it, and does not resolve it against data_root
             dataset.bbox_file = str(Path(dataset.data_root) / dataset.bbox_file)
     for name in EVALUATORS[stage]:
-        evaluators = cfg.get(name) or []
-        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        for evaluator in as_list(cfg.get(name)):
             if evaluator.get('ann_file'):
-                evaluator.ann_file = str(_locate(cfg, evaluator.ann_file, 'annotation file'))
+                evaluator.ann_file = str(find_data(cfg, evaluator.ann_file, 'annotation file'))
 
 
-def check_data(cfg: Config) -> None:
-    """Check the annotations of the training and validation data against the images and the model's heads.
-
-    Raises:
-        UserError: For the first problem that would break training, see :func:`mogacore.datasets.checks.check_dataset`.
-    """
-    model = cfg.model
-    roi_head = model.get('roi_head', {}).get('bbox_head', {})
-    class_head = model.get('bbox_head') or model.get('decode_head') or roi_head or {}
-    if isinstance(class_head, list):
-        class_head = class_head[0]
-    num_keypoints = model.get('head', {}).get('out_channels')
-    for dataset in leaf_datasets(cfg, 'train'):
-        check_dataset(dataset, class_head.get('num_classes'), num_keypoints)
-
-
-def _locate(cfg: Config, path: str | Path, what: str) -> Path:
+def find_data(cfg: Config, path: str | Path, what: str) -> Path:
+    """Find a relative path below the current directory or that of the config, see :func:`locate_data`."""
     bases = [Path.cwd(), project_root(cfg)]
     for base in bases if bases[1].name != MIM else bases[:1]:
         if (base / path).exists():
@@ -160,15 +143,26 @@ def project_root(cfg: Config) -> Path:
     return next((parent.parent for parent in path.parents if parent.name == 'configs'), path.parent)
 
 
+def as_list(evaluators: Mapping | list | None) -> list:
+    """The configs of an evaluator that may be a single one, several or none."""
+    return evaluators if isinstance(evaluators, list) else [evaluators] if evaluators else []
+
+
 def leaf_datasets(cfg: Config, stage: str) -> Iterator[ConfigDict]:
-    """Yield every leaf data set of a stage, inside wrappers such as RepeatDataset and ConcatDataset."""
-    pending = [cfg[name].dataset for name in DATALOADERS[stage] if cfg.get(name)]
+    """Yield every leaf data set of a stage, see :func:`leaves`."""
+    for name in DATALOADERS[stage]:
+        yield from leaves(cfg.get(name))
+
+
+def leaves(dataloader: Mapping | None) -> Iterator[ConfigDict]:
+    """Yield every leaf data set of a data loader, inside wrappers such as RepeatDataset and ConcatDataset."""
+    pending = [dataloader['dataset']] if dataloader else []
     while pending:
         dataset = pending.pop()
         if 'dataset' in dataset:
-            pending.append(dataset.dataset)
+            pending.append(dataset['dataset'])
         elif 'datasets' in dataset:
-            pending.extend(dataset.datasets)
+            pending.extend(reversed(dataset['datasets']))
         else:
             yield dataset
 

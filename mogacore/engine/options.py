@@ -19,6 +19,7 @@ class RunOptions:
         auto_scale_lr: Scale the learning rate by the ratio of the actual batch size to the recipe's.
         seed: Seed of all random numbers; None means the config's. A resumed run keeps its original seed.
         cfg_options: Settings that override the config's.
+        check: 'sample' checks the data in about 20 seconds, 'full' reads every file.
         launcher: What started the processes: none, pytorch, slurm or mpi.
     """
 
@@ -29,4 +30,5 @@ class RunOptions:
     auto_scale_lr: bool = False
     seed: int | None = None
     cfg_options: dict | None = None
+    check: str = 'sample'
     launcher: str = 'none'

@@ -42,7 +42,6 @@ from .allocator import keep_freed_memory
 from .check_config import check_keys
 from .config import (
     build_on_meta,
-    check_data,
     enable_tta,
     load_config,
     locate_data,
@@ -50,7 +49,8 @@ from .config import (
     prepare_loaders,
     show_predictions,
 )
-from .hooks import ReduceLossHook
+from .data import check_data, label_class_folders
+from .hooks import CheckMapsHook, ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
 from .length import check_schedules, choose_loop
 from .options import RunOptions
@@ -188,9 +188,7 @@ def _train(options: RunOptions) -> Runner:
     if cfg.get('load_from'):
         check_source(cfg.load_from)
     writable_folder(cfg.work_dir)
-    locate_data(cfg, 'train')
-    if options.launcher == 'none' or process_environment(options.launcher, os.environ)['RANK'] == '0':
-        check_data(cfg)
+    _prepare_data(cfg, options)
     if 'strategy' in cfg:
         _check_sharding(cfg, options.launcher)
     make_resumable(cfg)
@@ -208,6 +206,18 @@ def _train(options: RunOptions) -> Runner:
     end_workers(runner)
     close_process_group()
     return runner
+
+
+def _prepare_data(cfg: Config, options: RunOptions) -> None:
+    locate_data(cfg, 'train')
+    label_class_folders(cfg, 'train', cfg.train_dataloader)
+    if _is_first(options.launcher):
+        check_data(cfg, 'train', options.check)
+
+
+def _is_first(launcher: str) -> bool:
+    """Whether this is the process that checks the data."""
+    return launcher == 'none' or process_environment(launcher, os.environ)['RANK'] == '0'
 
 
 def _training_config(options: RunOptions) -> Config:
@@ -250,9 +260,10 @@ def dry_run(config: str, **flags) -> str:
         A human-readable line, which also reports missing data.
 
     Raises:
-        UserError: If a file is missing or a setting is invalid.
+        UserError: If a file is missing, a setting is invalid, or the data have errors.
     """
-    cfg = _training_config(RunOptions(config, **flags))
+    options = RunOptions(config, **flags)
+    cfg = _training_config(options)
     warnings = check_schedules(cfg)
     model = build_on_meta(cfg)
     length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
@@ -262,6 +273,8 @@ def dry_run(config: str, **flags) -> str:
         data = 'the data exists'
     except UserError as error:
         data = f'not ready: {error}'
+    else:
+        _prepare_data(cfg, options)
     return (
         f'{config}: {type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters, '
         f'{length} {unit}, batch size {cfg.train_dataloader.batch_size} per process, work dir {cfg.work_dir}; {data}'
@@ -310,6 +323,7 @@ def test(
     show_dir: str | None = None,
     tta: bool = False,
     cfg_options: dict | None = None,
+    check: str = 'sample',
     launcher: str = 'none',
 ) -> dict[str, float]:
     """Test a weight file on the test data of a config.
@@ -322,6 +336,7 @@ def test(
         show_dir: Folder for images with drawn predictions.
         tta: Average the predictions of several views of each image.
         cfg_options: Settings that override the config's.
+        check: 'sample' checks the data in about 20 seconds, 'full' reads every file.
         launcher: What started the processes: none, pytorch, slurm or mpi.
 
     Returns:
@@ -337,7 +352,8 @@ def test(
     writable_folder(cfg.work_dir)
     cfg.load_from, cfg.resume = checkpoint, False
     # Only the test part of the config is built, so that a test needs no training data.
-    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'strategy'):
+    training = cfg.pop('train_dataloader', None)
+    for key in ('train_cfg', 'optim_wrapper', 'param_scheduler', 'strategy'):
         cfg.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
         cfg.pop(key, None)
@@ -353,6 +369,9 @@ def test(
     if tta:
         enable_tta(cfg)
     locate_data(cfg, 'test')
+    label_class_folders(cfg, 'test', training, checkpoint)
+    if _is_first(launcher):
+        check_data(cfg, 'test', check)
     _init_process_group(cfg, launcher)
     with _user_errors():
         metrics = _build_runner(cfg, launcher).test()
@@ -413,4 +432,7 @@ def _build_runner(cfg: Config, launcher: str) -> Runner:
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type=ReduceLossHook.__name__)]
     import_quietly(cfg.get('default_scope', 'mmengine'))
     register_safe_loader()
-    return (ShardedRunner if 'strategy' in cfg else Runner).from_cfg(cfg)
+    runner = (ShardedRunner if 'strategy' in cfg else Runner).from_cfg(cfg)
+    if cfg.get('default_scope') == 'mmseg':
+        runner.register_hook(CheckMapsHook(), priority='HIGHEST')
+    return runner

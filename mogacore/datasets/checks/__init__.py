@@ -1,43 +1,67 @@
-"""Checks of user data before training: each error is reported in one line that names the file and the fix.
+"""Checks of user data: each problem is one line that names the file, the value and the remedy.
 
-The checks interpret a dataset config as mmdet's and mmpose's CocoDataset and mmseg's BaseSegDataset do, but do not
-import them. In large data sets they check an evenly spaced sample: the files of ``MAX_LISTED`` entries, the size of
-``MAX_OPENED`` images and the values of ``MAX_DECODED`` maps.
+The checks interpret a dataset config as the task libraries do, but do not import them. They look at every annotation,
+and at as many files as a :class:`Sample` allows: the sizes of images and the values of maps.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 from .coco import check_coco
+from .common import check_channels, check_num_classes, read_classes
 from .explain import explain
+from .folders import check_class_folders
 from .hands import check_freihand, check_interhand
 from .keypoints import check_keypoints
 from .maps import check_segmentation
+from .report import Expected, Problems, Sample
 
-__all__ = ['check_dataset', 'explain']
+__all__ = ['Expected', 'Problems', 'Sample', 'check_dataset', 'explain', 'find_problems']
+
+CHECKS: dict[str, Callable] = {
+    'CustomDataset': check_class_folders,
+    'ClassFolders': check_class_folders,
+    'BaseSegDataset': check_segmentation,
+    'ADE20KDataset': check_segmentation,
+    'InterHand3DDataset': check_interhand,
+    'FreiHAND': check_freihand,
+}
+
+
+def find_problems(dataset: Mapping, expected: Expected, sample: Sample) -> Problems:
+    """Find what would stop or silently spoil training or testing with a data set.
+
+    Args:
+        dataset: Config of a single data set without wrapper, with an absolute ``data_root``.
+        expected: What the model expects.
+        sample: How many files to read.
+    """
+    problems = Problems()
+    kind = str(dataset['type']).rpartition('.')[2]
+    with problems.collect():
+        check_channels(dataset, expected.in_channels)
+    check = CHECKS.get(kind, _check_count)
+    if kind == 'CocoDataset':
+        has_keypoints = 'data_mode' in dataset or 'keypoint_info' in (dataset.get('metainfo') or {})
+        check = check_keypoints if has_keypoints or expected.num_keypoints is not None else check_coco
+    with problems.collect():
+        check(dataset, expected, sample, problems)
+    return problems
 
 
 def check_dataset(dataset: Mapping, num_classes: int | None = None, num_keypoints: int | None = None) -> None:
-    """Check the files of a data set for errors that would stop training or silently degrade it.
-
-    Args:
-        dataset: Config of a single data set without wrapper, with an absolute ``data_root``. Types other than
-            CocoDataset, BaseSegDataset, ADE20KDataset, InterHand3DDataset and FreiHAND are not checked.
-        num_classes: Number of classes of the model's head; None to skip this check.
-        num_keypoints: Number of keypoints of the model's head; None to skip this check.
+    """Check a data set completely against one head, see :func:`find_problems`.
 
     Raises:
-        UserError: For the first error found.
+        UserError: For all problems found.
     """
-    kind = str(dataset['type']).rpartition('.')[2]
-    if kind == 'CocoDataset':
-        has_keypoints = 'data_mode' in dataset or 'keypoint_info' in (dataset.get('metainfo') or {})
-        if has_keypoints or num_keypoints is not None:
-            check_keypoints(dataset, num_keypoints)
-        else:
-            check_coco(dataset, num_classes)
-    elif kind in ('BaseSegDataset', 'ADE20KDataset'):
-        check_segmentation(dataset, num_classes, is_ade=kind == 'ADE20KDataset')
-    elif kind == 'InterHand3DDataset':
-        check_interhand(dataset)
-    elif kind == 'FreiHAND':
-        check_freihand(dataset)
+    counts = {} if num_classes is None else {'model.head': num_classes}
+    find_problems(dataset, Expected(counts, num_keypoints), Sample()).refuse()
+
+
+def _check_count(dataset, expected, sample, problems):
+    classes = read_classes((dataset.get('metainfo') or {}).get('classes')) or expected.builtin_classes
+    if classes:
+        with problems.collect():
+            check_num_classes(expected.num_classes, len(classes), dataset['type'], 'metainfo.classes')

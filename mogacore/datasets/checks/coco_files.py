@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from mogacore.errors import UserError
 
-from . import common
-from .common import check_files, oriented_size, read_image, spread, times
+from .common import check_files, oriented_size, read_image, times
+from .report import Faults
 
 ENTRIES = {
     'images': ('id', 'file_name', 'width', 'height'),
@@ -25,16 +25,18 @@ def read_json(ann_file):
         raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): recreate it') from error
 
 
-def read_coco(ann_file, kinds=ENTRIES, may_be_empty=()):
+def read_coco(ann_file, kinds=ENTRIES, may_be_empty=False):
+    """Read a COCO file, whose annotations may be absent with ``may_be_empty``."""
     content = read_json(ann_file)
+    if may_be_empty and isinstance(content, dict) and not content.get('annotations'):
+        content['annotations'] = []
+        kinds = {key: kinds[key] for key in kinds if key != 'annotations'}
     for key, required in kinds.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise UserError(
                 f'{ann_file} is not a COCO file: it lacks the list {key!r}, required are {", ".join(kinds)}'
             )
-        if not entries and key in may_be_empty:
-            continue
         if not entries:
             raise UserError(f'{ann_file}: list {key!r} is empty: use a file with {key}')
         check_keys(entries, key, required, ann_file)
@@ -113,7 +115,8 @@ def check_image_prefix(prefix):
 def _find_mask_fault(segmentation, size):
     """Problem of a mask and its fix, or None if the mask is valid."""
     if not segmentation:
-        return 'lack the segmentation that the pipeline loads (with_mask)', 'add it, or use a config without masks'
+        remedy = "add it, or use a model without masks; to test only boxes, set with_mask=False and metric='bbox'"
+        return 'lack the segmentation that the pipeline loads (with_mask)', remedy
     if isinstance(segmentation, dict):
         fault = 'have a mask whose size differs from that of the image', 'set its size to [height, width] of the image'
         return fault if segmentation.get('size') != size else None
@@ -122,10 +125,17 @@ def _find_mask_fault(segmentation, size):
     return None if any(isinstance(part, list) and len(part) >= 6 for part in segmentation) else fault
 
 
-def check_images(images, folder, ann_file):
+def check_images(images, folder, ann_file, sample, problems):
     check_files([image['file_name'] for image in images], folder, f'images of {ann_file}', 'data_prefix.img')
-    for image in spread(images, common.MAX_OPENED):
+    faults = Faults()
+    for index, image in sample.of(list(enumerate(images))):
         path, size = folder / image['file_name'], (image['width'], image['height'])
-        if (actual := read_image(path, oriented_size)) not in (None, size):
+        try:
+            actual = read_image(path, oriented_size)
+        except UserError as error:
+            faults.add('unreadable', index, str(error))
+            continue
+        if actual not in (None, size):
             problem = f'image {path} is {times(actual)} px (width x height), but {times(size)} in {ann_file}'
-            raise UserError(f'{problem}: correct the annotation file, including boxes and masks')
+            faults.add('size', index, f'{problem}: correct the annotation file, including boxes and masks')
+    faults.report(problems)

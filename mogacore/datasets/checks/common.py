@@ -5,19 +5,21 @@ from pathlib import Path
 
 from mogacore.errors import UserError
 
-MAX_LISTED = 20000
-MAX_OPENED = 200
+# What a user may consider an image, readable or not.
+IMAGE_SUFFIXES = (
+    '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.ppm', '.pgm', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif',
+    '.heic', '.jp2', '.npy',
+)  # fmt: skip
 COCO_CLASSES = 80  # number of classes of mmdet's CocoDataset without metainfo
 
 
 def check_files(names, folder, kind, setting):
     if not folder.is_dir():
         raise UserError(f'folder {folder} with the {kind} not found: set data_root and {setting}')
-    checked = spread(names, MAX_LISTED)
-    listed = {parent: list_names(parent) for parent in {os.path.dirname(folder / name) for name in checked}}
-    missing = [name for name in checked if os.path.basename(name) not in listed[os.path.dirname(folder / name)]]
+    listed = {parent: list_names(parent) for parent in {os.path.dirname(folder / name) for name in names}}
+    missing = [name for name in names if os.path.basename(name) not in listed[os.path.dirname(folder / name)]]
     if missing:
-        count = f'{len(missing)} of {len(checked)} {kind} are not in {folder}, the first is {missing[0]}'
+        count = f'{len(missing)} of {len(names)} {kind} are not in {folder}, the first is {missing[0]}'
         raise UserError(f'{count}: add them, or set data_root and {setting}')
 
 
@@ -36,11 +38,36 @@ def read_classes(classes):
     return Path(classes).read_text(encoding='utf-8').splitlines()
 
 
-def check_num_classes(num_classes, num_given, is_given=True):
-    if num_classes not in (None, num_given):
-        source = 'metainfo.classes has' if is_given else 'CocoDataset without metainfo.classes has'
-        remedy = f"change metainfo=dict(classes=...) of the data set or num_classes={num_classes} of the model's head"
-        raise UserError(f'{source} {num_given} classes, but the model has {num_classes}: {remedy}')
+def check_channels(dataset, in_channels):
+    """Compare the channels that the pipeline loads with those that the backbone takes; ``unchanged`` loads any."""
+    for step in dataset.get('pipeline') or ():
+        if str(step.get('type')).rpartition('.')[2] in ('LoadImageFromFile', 'LoadImage'):
+            loaded = {'color': 3, 'grayscale': 1}.get(step.get('color_type', 'color'))
+            if loaded and in_channels and loaded != in_channels:
+                other = {1: "add color_type='grayscale' to it", 3: "remove color_type='grayscale' from it"}
+                remedy = other.get(in_channels, "use color_type='unchanged' and files with that many channels")
+                problem = f'LoadImageFromFile in the pipeline of {dataset.get("data_root") or "the data set"} gives'
+                raise UserError(
+                    f'{problem} {loaded} channels, but the backbone has in_channels={in_channels}: {remedy}, '
+                    f'or set in_channels={loaded}'
+                )
+            return
+
+
+def check_num_classes(num_classes, num_given, source='metainfo.classes', setting='metainfo=dict(classes=...)'):
+    """Compare the number of classes of a data set with that of every head.
+
+    Args:
+        num_classes: Path of each head in the config to its number of classes.
+        num_given: Number of classes of the data set.
+        source: Where that number comes from.
+        setting: What to change in the data set instead.
+    """
+    bad = {path: number for path, number in num_classes.items() if number != num_given}
+    if bad:
+        heads = ', '.join(f'{path}.num_classes={number}' for path, number in bad.items())
+        problem = f'{source} has {num_given} classes, but the model has {next(iter(bad.values()))} ({heads})'
+        raise UserError(f'{problem}: set each to {num_given}, or change {setting} of the data set')
 
 
 def read_image(path, read):
@@ -65,12 +92,6 @@ def oriented_size(image):
 
 def unreadable(path):
     return f'image {path} is empty, truncated or not an image: replace it, or remove it from the data set'
-
-
-def spread(items, limit):
-    """Up to ``limit`` of the items, evenly spaced."""
-    count = min(len(items), limit)
-    return [items[i * len(items) // count] for i in range(count)]
 
 
 def shorten(names):

@@ -7,9 +7,8 @@ import numpy as np
 from mogacore.datasets.freihand import list_images, read_annotations, read_mano, split_of
 from mogacore.errors import UserError
 
-from . import common
 from .coco_files import ENTRIES, check_images, is_box, read_coco, read_json, refuse
-from .common import oriented_size, read_image, spread, times
+from .common import oriented_size, read_image, times
 
 INTERHAND_ENTRIES = {
     'images': (*ENTRIES['images'], 'capture', 'camera', 'frame_idx'),
@@ -19,21 +18,22 @@ INTERHAND_JOINTS = 42
 HAND_TYPES = ('right', 'left', 'interacting')
 
 
-def check_freihand(dataset):
+def check_freihand(dataset, expected, sample, problems):
     root, split = dataset['data_root'], split_of(dataset.get('subset', 'train'))
     _, joints = read_annotations(root, split)
     if dataset.get('with_mano'):
         read_mano(root, split, len(joints))
     folder = Path(root, split, 'rgb')
-    paths = [folder / name for name in spread(list_images(root, split, len(joints)), common.MAX_OPENED)]
-    sizes = {path: read_image(path, oriented_size) for path in paths}
-    for path, size in sizes.items():
-        if size != sizes[paths[0]]:
-            problem = f'image {path} is {times(size)} px (width x height), but {paths[0]} {times(sizes[paths[0]])}'
+    names = sample.of(list_images(root, split, len(joints)))
+    sizes = {folder / name: read_image(folder / name, oriented_size) for name in names}
+    first = min(sizes)
+    for path, size in sorted(sizes.items()):
+        if size != sizes[first]:
+            problem = f'image {path} is {times(size)} px (width x height), but {first} {times(sizes[first])}'
             raise UserError(f'{problem}: all FreiHAND images must have one size, correct them and their cameras')
 
 
-def check_interhand(dataset):
+def check_interhand(dataset, expected, sample, problems):
     root = Path(dataset.get('data_root') or '')
     files = [root / dataset[key] for key in ('ann_file', 'camera_param_file', 'joint_file')]
     ann_file, camera_file, joint_file = files
@@ -70,4 +70,6 @@ def check_interhand(dataset):
         if len(joints) != INTERHAND_JOINTS or any(len(joint) != 3 for joint in joints):
             problem = f'{joint_file}: world_coord of frame {frame} in capture {capture} has {len(joints)} joints'
             raise UserError(f'{problem}, not {INTERHAND_JOINTS} of 3 numbers: use right hand first, then left hand')
-    check_images(content['images'], root / (dataset.get('data_prefix') or {}).get('img', ''), ann_file)
+    check_images(
+        content['images'], root / (dataset.get('data_prefix') or {}).get('img', ''), ann_file, sample, problems
+    )

@@ -15,22 +15,31 @@ COCO_KEYPOINTS = (
 )  # fmt: skip
 
 
-def check_keypoints(dataset, num_keypoints):
+def check_keypoints(dataset, expected, sample, problems):
+    metainfo = dataset.get('metainfo') or {}
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     if 'data_prefix' in dataset:
         check_image_prefix(dataset['data_prefix'])
-    content = read_coco(ann_file)
-    names = _read_names(dataset.get('metainfo') or {})
-    _check_head(names, num_keypoints, 'keypoint_info' in (dataset.get('metainfo') or {}))
+    content = read_coco(ann_file, may_be_empty=expected.may_be_empty)
+    names = _read_names(metainfo)
+    with problems.collect():
+        _check_head(names, expected.num_keypoints, 'keypoint_info' in metainfo)
+        _check_names(content['categories'], ann_file, names)
+    if content['annotations']:
+        with problems.collect():
+            _check_objects(dataset, content, ann_file, expected.num_keypoints if names is None else len(names))
+    folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
+    with problems.collect():
+        check_images(content['images'], folder, ann_file, sample, problems)
+
+
+def _check_objects(dataset, content, ann_file, num_keypoints):
     annotations = _select(content['annotations'], ann_file)
-    _check_counts(content['categories'], annotations, ann_file, num_keypoints if names is None else len(names))
-    _check_names(content['categories'], ann_file, names)
+    _check_counts(annotations, ann_file, num_keypoints)
     check_annotations(content, annotations, ann_file)
     _check_visible(annotations, ann_file)
     if dataset.get('data_mode') == 'bottomup':  # which ignores the regions of objects without keypoints
         check_masks(content, [entry for entry in annotations if entry.get('segmentation')], ann_file)
-    folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
-    check_images(content['images'], folder, ann_file)
 
 
 def _read_names(metainfo):
@@ -78,18 +87,13 @@ def _select(annotations, ann_file):
     return found
 
 
-def _check_counts(categories, annotations, ann_file, num_keypoints):
+def _check_counts(annotations, ann_file, num_keypoints):
     if num_keypoints is None:
         return
-    remedy = f'make metainfo.keypoint_info and head.out_channels (now {num_keypoints}) match the file'
-    for category in categories:
-        if len(category.get('keypoints', range(num_keypoints))) != num_keypoints:
-            problem = f'category {category["name"]!r} has {len(category["keypoints"])} keypoints'
-            raise UserError(f'{ann_file}: {problem}, but the model has {num_keypoints}: {remedy}')
     bad = [annotation for annotation in annotations if len(_flatten(annotation['keypoints'])) != 3 * num_keypoints]
     if bad:
-        found = len(_flatten(bad[0]['keypoints']))
-        problem = f'have {found} keypoint values, but the model needs {3 * num_keypoints}'
+        problem = f'have {len(_flatten(bad[0]["keypoints"]))} keypoint values, but the model needs {3 * num_keypoints}'
+        remedy = f'make metainfo.keypoint_info and head.out_channels (now {num_keypoints}) match the file'
         refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
 
 
@@ -104,10 +108,14 @@ def _check_names(categories, ann_file, names):
         if names is None or list(listed) == names:
             continue
         problem = f'{ann_file}: category {category["name"]!r} has the keypoints {_list_all(listed)}'
+        if len(listed) != len(names):
+            problem = f'{ann_file}: category {category["name"]!r} has {len(listed)} keypoints'
+            remedy = 'make metainfo.keypoint_info and head.out_channels match the file'
+            raise UserError(f'{problem}, but the model has {len(names)}: {remedy}')
         if sorted(map(str, listed)) == sorted(names):
             given = f'metainfo.keypoint_info has them in the order {_list_all(names)}'
             raise UserError(f'{problem}, but {given}: use the order of the file, coordinates have no names')
-        raise UserError(f'{problem}, but metainfo.keypoint_info {_list_all(names)}: use the names of the file')
+        raise UserError(f'{problem}, but the data set has {_list_all(names)}: use the names of the file in metainfo')
 
 
 def _list_all(names):

@@ -1,20 +1,38 @@
 """Check of class maps, as mmseg's BaseSegDataset reads them."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from mogacore.errors import UserError
 
-from . import common
-from .common import check_files, check_num_classes, oriented_size, read_classes, read_image, spread, times
+from .common import (
+    IMAGE_SUFFIXES,
+    check_files,
+    check_num_classes,
+    oriented_size,
+    read_classes,
+    read_image,
+    shorten,
+    times,
+)
+from .report import Expected, Faults, Problems, Sample
 
-MAX_DECODED = 50
+ADE20K_CLASSES = 150
 IGNORED = 255  # map value of pixels without a class
+MARGIN = 3  # pixels; an ignored border between objects is at most twice as wide
+MIN_IGNORED = 0.01  # share of ignored pixels away from borders that may be a class
 
 
-def check_segmentation(dataset, num_classes, is_ade):
+def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, problems: Problems) -> None:
+    """Check BaseSegDataset or ADE20KDataset: folders, suffixes, sizes, number of classes and values."""
+    kind = str(dataset['type']).rpartition('.')[2]
+    with problems.collect():
+        num_values = _count_values(dataset, kind, expected, problems)
     folders = dataset.get('data_prefix') or {'img_path': '', 'seg_map_path': ''}
     for key in ('img_path', 'seg_map_path'):
         if folders.get(key) is None:
@@ -22,26 +40,49 @@ def check_segmentation(dataset, num_classes, is_ade):
     root = Path(dataset.get('data_root') or '')
     image_folder, map_folder = root / folders['img_path'], root / folders['seg_map_path']
     image_suffix, map_suffix = dataset.get('img_suffix', '.jpg'), dataset.get('seg_map_suffix', '.png')
-    stems = _list_stems(dataset, image_folder, image_suffix)
-    check_files([stem + image_suffix for stem in stems], image_folder, 'images', 'data_prefix.img_path')
-    check_files([stem + map_suffix for stem in stems], map_folder, 'maps', 'data_prefix.seg_map_path, seg_map_suffix')
-    for stem in spread(stems, common.MAX_OPENED):
+    stems = _list_stems(dataset, image_folder, image_suffix, (map_folder, map_suffix), problems)
+    with problems.collect():
+        check_files([stem + image_suffix for stem in stems], image_folder, 'images', 'data_prefix.img_path')
+    setting = 'data_prefix.seg_map_path, seg_map_suffix'
+    with problems.collect():
+        check_files([stem + map_suffix for stem in stems], map_folder, 'maps', setting)
+    faults, values = Faults(), _Values(num_values, dataset.get('reduce_zero_label', kind == 'ADE20KDataset'))
+    count = 0
+    for index, stem in sample.of(list(enumerate(stems))):
         image, label_map = image_folder / f'{stem}{image_suffix}', map_folder / f'{stem}{map_suffix}'
-        # The loader applies the EXIF orientation to the image, but not to the map.
-        sizes = read_image(image, oriented_size), read_image(label_map, lambda opened: opened.size)
-        if None not in sizes and sizes[0] != sizes[1]:
-            problem = f'map {label_map} is {times(sizes[1])} px (width x height), but its image {times(sizes[0])}'
-            raise UserError(f'{problem}: make each map the size of its image')
+        if image.exists() and label_map.exists():
+            count += 1
+            _check_pair(image, label_map, index, values, faults)
+    faults.report(problems)
+    if not faults.counts:
+        values.check_ignored(map_folder, expected.for_training and count == len(stems), problems)
+
+
+def _count_values(dataset, kind, expected, problems):
+    """Number of the values that maps may have, without an ignored 0; None if it is unknown."""
     classes = read_classes((dataset.get('metainfo') or {}).get('classes'))
-    if classes is not None:
-        check_num_classes(num_classes, len(classes))
-        if is_ade:  # metainfo.classes may select some of the 150 classes, while the map values stay the same
-            return
-    maps = [map_folder / f'{stem}{map_suffix}' for stem in spread(stems, MAX_DECODED)]
-    _check_map_values(maps, num_classes, dataset.get('reduce_zero_label', is_ade))
+    num_heads = next(iter(expected.num_classes.values()), None)
+    if kind != 'ADE20KDataset':
+        if classes is not None:
+            with problems.collect():
+                check_num_classes(expected.num_classes, len(classes))
+        return num_heads if classes is None else len(classes)
+    remedy = "set type='BaseSegDataset' and metainfo=dict(classes=...), and reduce_zero_label=False if 0 is a class"
+    if classes is None:
+        source = 'ADE20KDataset without metainfo.classes'
+        with problems.collect():
+            check_num_classes(expected.num_classes, ADE20K_CLASSES, source, f'the data set (for own classes {remedy})')
+    elif expected.builtin_classes and not set(classes) <= set(expected.builtin_classes):
+        unknown = [name for name in classes if name not in expected.builtin_classes]
+        problems.add(f'metainfo.classes has {shorten(unknown)}, not among the classes of ADE20KDataset: {remedy}')
+    else:
+        with problems.collect():
+            check_num_classes(expected.num_classes, len(classes))
+    # metainfo.classes selects some of the 150 classes, while the map values stay the same.
+    return ADE20K_CLASSES if classes is not None or num_heads is None else num_heads
 
 
-def _list_stems(dataset, folder, suffix):
+def _list_stems(dataset, folder, suffix, maps, problems):
     """Relative paths of the images without suffix: the lines of ``ann_file`` if given, else all files in ``folder``."""
     if not folder.is_dir():
         raise UserError(f'folder {folder} with the images not found: set data_root and data_prefix.img_path')
@@ -51,28 +92,103 @@ def _list_stems(dataset, folder, suffix):
             return stems
         raise UserError(f'{ann_file} is empty: list one image per line, without {suffix}')
     walked = os.walk(folder, followlinks=True)
-    names = sorted(os.path.relpath(os.path.join(at, name), folder) for at, _, names in walked for name in names)
-    stems = [name[: -len(suffix)] for name in names if name.endswith(suffix) and os.path.basename(name)[0] != '.']
+    paths = (os.path.join(at, name) for at, _, names in walked for name in names if name[0] != '.')
+    names = sorted(os.path.relpath(path, folder) for path in paths)
+    stems = [name[: -len(suffix)] for name in names if name.endswith(suffix)]
     if not stems:
         found = f'only {len(names)} other files, such as {names[0]}' if names else 'it is empty'
         raise UserError(f'folder {folder} has no images with suffix {suffix}, {found}: set img_suffix or data_prefix')
+    if suffix.startswith('.'):  # others, such as _image.png, select files of a folder
+        others = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.endswith(suffix)]
+        left_out = [name for name in others if not _is_map(folder / name, *maps)]
+        if left_out:
+            problem = f'{len(left_out)} of {len(stems) + len(left_out)} images in {folder} do not end in {suffix}'
+            remedy = 'convert or rename them, or move them elsewhere; img_suffix selects one suffix for all images'
+            problems.add(f'{problem} and would be left out, the first is {left_out[0]}: {remedy}')
     return stems
 
 
-def _check_map_values(maps, num_classes, reduce_zero_label):
-    for path in maps:
-        values = read_image(path, np.asarray)
-        if values is None:
-            continue
-        if values.ndim != 2:
-            raise UserError(f'map {path} is a color image: store the class index of each pixel in a single channel')
-        if num_classes is None:
-            continue
-        num_values = num_classes + bool(reduce_zero_label)  # with it, 0 is ignored and 1 is the first class
-        found = np.unique(values)
-        bad = found[(found >= num_values) & (found != IGNORED)]
+def _is_map(path, folder, suffix):
+    return path.name.endswith(suffix) and path.is_relative_to(folder)
+
+
+def _check_pair(image, label_map, index, values, faults):
+    try:
+        # The loader applies the EXIF orientation to the image, but not to the map.
+        sizes = read_image(image, oriented_size), read_image(label_map, lambda opened: opened.size)
+        found = read_image(label_map, np.asarray)
+    except UserError as error:
+        faults.add('unreadable', index, str(error))
+        return
+    if None not in sizes and sizes[0] != sizes[1]:
+        problem = f'map {label_map} is {times(sizes[1])} px (width x height), but its image {times(sizes[0])}'
+        faults.add('size', index, f'{problem}: make each map the size of its image')
+    if found is not None and found.ndim != 2:
+        remedy = 'store the class index of each pixel in a single channel'
+        faults.add('color', index, f'map {label_map} is a color image: {remedy}')
+    elif found is not None and (line := values.check(label_map, found)):
+        faults.add('values', index, line)
+
+
+class _Values:
+    """The values of the maps of a data set."""
+
+    def __init__(self, num_classes: int | None, reduce_zero_label: bool):
+        self.num_classes, self.zero = num_classes, bool(reduce_zero_label)
+        self.counts = np.zeros(IGNORED + 1, np.int64)
+        self.num_inner = 0  # ignored pixels whose neighbors are also ignored
+
+    def check(self, path: Path, values: np.ndarray) -> str | None:
+        """Count the values of a map; returns the problem if one is too high."""
+        if self.num_classes is None:
+            return None
+        limit = self.num_classes + self.zero  # with reduce_zero_label, 0 is ignored and 1 is the first class
+        found, counts = np.unique(values, return_counts=True)
+        bad = found[(found >= limit) & (found != IGNORED)]
         if len(bad):
-            zero = ' with reduce_zero_label' if reduce_zero_label else ''
+            zero = ' with reduce_zero_label' if self.zero else ''
             problem = f'map {path} has the value {bad[0]} ({len(bad)} of its {len(found)} values are too high)'
-            allowed = f'0 to {num_values - 1} and {IGNORED} are allowed for num_classes={num_classes}{zero}'
-            raise UserError(f'{problem}, but {allowed}: correct the maps, num_classes or reduce_zero_label')
+            allowed = f'0 to {limit - 1} and {IGNORED} are allowed for num_classes={self.num_classes}{zero}'
+            return f'{problem}, but {allowed}: correct the maps, num_classes or reduce_zero_label'
+        self.counts[found.astype(np.int64)] += counts
+        if IGNORED in found:
+            self.num_inner += int(_erode(values == IGNORED).sum())
+        return None
+
+    def check_ignored(self, folder: Path, is_complete: bool, problems: Problems) -> None:
+        """Report a class that is apparently stored as 255.
+
+        Args:
+            folder: Folder of the maps.
+            is_complete: All maps of the training set are counted, so that a missing class can never be learned.
+            problems: Where to report.
+        """
+        if self.num_classes is None or not self.counts.any():
+            return
+        ignored = self.counts[IGNORED] / self.counts.sum()
+        classes = self.counts[self.zero : self.num_classes + self.zero]
+        missing = [index + self.zero for index in np.flatnonzero(classes == 0)]
+        num_found = len(classes) - len(missing)
+        # Beside a single class, the border of an object cannot be the only thing that is ignored.
+        is_binary = num_found <= 1 and self.num_classes > 1
+        is_inner = is_complete and self.num_inner / self.counts.sum() > MIN_IGNORED
+        if missing and self.counts[IGNORED] and (is_binary or is_inner):
+            held = ', '.join(str(index) for index in np.flatnonzero(self.counts[:IGNORED])) or 'none'
+            problems.add(
+                f'maps in {folder} have {IGNORED} in {ignored:.0%} of their pixels, which is ignored, and no '
+                f'{shorten(missing)} (values of classes found: {held}): store each class as its index, such as 1 '
+                f'instead of {IGNORED} for the foreground'
+            )
+
+
+def _erode(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask whose whole neighborhood of ``MARGIN`` pixels lies in the mask."""
+    for axis in (0, 1):
+        total = np.cumsum(np.insert(mask, 0, 0, axis=axis), axis=axis, dtype=np.int32)
+        width = 2 * MARGIN + 1
+        length = total.shape[axis]
+        if length <= width:
+            return np.zeros((0, 0), bool)
+        high, low = (np.take(total, range(*bounds), axis=axis) for bounds in ((width, length), (0, length - width)))
+        mask = high - low == width
+    return mask

@@ -71,7 +71,7 @@ def test_permuted_names_are_refused(folder):
 
 def test_other_names_are_refused(folder):
     message = message_for(folder, content(['top', 'left', 'right', 'foot']))
-    assert "category 'bird' has the keypoints top, left, right, foot, but metainfo.keypoint_info top, left," in message
+    assert "category 'bird' has the keypoints top, left, right, foot, but the data set has top, left, right, bottom: use" in message
 
 
 def test_other_names_than_coco_need_metainfo(folder):

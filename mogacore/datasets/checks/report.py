@@ -1,0 +1,133 @@
+"""What the checks of every kind of data share: what a model expects, how long to look, and what was found."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from mogacore.errors import UserError
+
+MAX_REPORTED = 10
+MIN_SAMPLE = 20  # files that are read even if the time is over
+# Parts of a model whose num_classes does not count the classes of the data.
+OTHER_PARTS = ('backbone', 'rpn_head', 'semantic_head')
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a model expects of its data.
+
+    Args:
+        num_classes: Path of every head or other part in the config to its number of classes.
+        num_keypoints: Number of keypoints of the pose head.
+        in_channels: Number of channels of the images.
+        builtin_classes: Class names of the data set's type, used where its config has no ``metainfo.classes``.
+        for_training: The data are the training set.
+        may_be_empty: Annotations may be absent: other data sets are read together with this one, or nothing is scored.
+    """
+
+    num_classes: Mapping[str, int] = field(default_factory=dict)
+    num_keypoints: int | None = None
+    in_channels: int | None = None
+    builtin_classes: Sequence[str] | None = None
+    for_training: bool = False
+    may_be_empty: bool = False
+
+    @classmethod
+    def of(cls, model: Mapping, preprocessor: Mapping | None = None, **fields) -> Expected:
+        """Read it from the config of a model, and of a data preprocessor that stands outside the model."""
+        model = model.get('module', model)  # of a wrapper for test-time augmentation
+        counts = dict(_find_counts(model, 'model'))
+        counts.update(_find_counts(preprocessor or {}, 'data_preprocessor'))
+        backbone = model.get('backbone') or {}
+        channels = backbone.get('in_channels', 3 if backbone.get('type') == 'MogaNet' else None)
+        head = model.get('head') or {}
+        num_keypoints = head.get('out_channels') if isinstance(head, Mapping) else None
+        return cls(counts, num_keypoints, channels if isinstance(channels, int) else None, **fields)
+
+
+def _find_counts(part: Any, path: str) -> Iterator[tuple[str, int]]:
+    if isinstance(part, Mapping):
+        if isinstance(part.get('num_classes'), int):
+            yield path, part['num_classes']
+        for key, value in part.items():
+            if key not in OTHER_PARTS:
+                yield from _find_counts(value, f'{path}.{key}')
+    elif isinstance(part, list | tuple):
+        for index, value in enumerate(part):
+            yield from _find_counts(value, f'{path}.{index}')
+
+
+class Problems(list[str]):
+    """The lines of the problems found in one or more data sets."""
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Add the line of a UserError that is raised inside."""
+        try:
+            yield
+        except UserError as error:
+            self.add(str(error))
+
+    def add(self, line: str) -> None:
+        if line not in self:  # the validation and test data are often the same
+            self.append(line)
+
+    def refuse(self) -> None:
+        """Raise a UserError with up to ten of the problems in one line, if there are any."""
+        if self:
+            more = f'; and {len(self) - MAX_REPORTED} more problems' if len(self) > MAX_REPORTED else ''
+            raise UserError('; '.join(self[:MAX_REPORTED]) + more)
+
+
+class Sample:
+    """Chooses the files to read: evenly spread ones first, and more until the time is over.
+
+    Args:
+        seconds: Time for each call of :meth:`of`; infinity for all files.
+    """
+
+    def __init__(self, seconds: float = math.inf):
+        self.seconds = seconds
+
+    def of(self, items: Sequence) -> Iterator:
+        """Yield items of a sequence, each once."""
+        end = time.monotonic() + self.seconds
+        for count, index in enumerate(_spread_order(len(items))):
+            if count >= MIN_SAMPLE and time.monotonic() > end:
+                return
+            yield items[index]
+
+
+def _spread_order(number: int) -> Iterator[int]:
+    """All of 0 to ``number - 1``, so that any first few of them are evenly spread.
+
+    The step is near the golden section of the number, and coprime with it.
+    """
+    step = max(1, round(number * (math.sqrt(5) - 1) / 2))
+    while math.gcd(step, number) > 1:
+        step += 1
+    return (index * step % number for index in range(number))
+
+
+class Faults:
+    """Faults of single files, grouped by kind: each kind becomes one line that names the first file."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, tuple[Any, str]] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, kind: str, key: Any, line: str) -> None:
+        """Add a fault of the file with sort key ``key``."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if kind not in self.first or key < self.first[kind][0]:
+            self.first[kind] = key, line
+
+    def report(self, problems: Problems) -> None:
+        for kind, (_, line) in self.first.items():
+            others = self.counts[kind] - 1
+            problems.add(line + (f' ({others} more such {"files" if others > 1 else "file"})' if others else ''))

@@ -1,0 +1,138 @@
+"""Labels of class folders, and checks of a run's data against its model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mogacore.checkpoint import read
+from mogacore.datasets.checks import Expected, Problems, Sample, find_problems
+from mogacore.datasets.checks.common import read_classes
+from mogacore.datasets.class_folders import EXTENSIONS, list_classes, order_classes
+from mogacore.errors import UserError
+from mogacore.libraries import find_class, import_quietly
+
+from .config import DATALOADERS, EVALUATORS, as_list, find_data, leaf_datasets, leaves
+
+SECONDS = {'sample': 20.0, 'full': math.inf}  # of reading files, by the choices of --check
+
+
+def label_class_folders(cfg: Config, stage: str, training: Mapping | None, checkpoint: str | None = None) -> None:
+    """Make a stage's class folders have the labels of the training set, where some of its folders may be absent.
+
+    Every CustomDataset of class folders becomes a :class:`mogacore.datasets.ClassFolders`.
+
+    Args:
+        cfg: Config with absolute data roots.
+        stage: 'train' or 'test'.
+        training: Data loader of the training set, which may be absent.
+        checkpoint: Weight file to test; the class names that it holds have precedence.
+    """
+    datasets = [dataset for dataset in leaf_datasets(cfg, stage) if _has_class_folders(dataset)]
+    if not datasets:
+        return
+    for dataset in datasets:
+        dataset.type = 'ClassFolders'
+        dataset.extensions = [*dataset.get('extensions', EXTENSIONS)]
+        for key in ('with_label', 'ann_file'):
+            dataset.pop(key, None)
+        if classes := dataset.pop('classes', None):
+            dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=classes)
+    class_names = None if checkpoint is None else _checkpoint_classes(checkpoint)
+    folders = _training_folders(cfg, training)
+    found = {name for dataset in datasets for name in _list_folders(dataset)}
+    if class_names and found & set(class_names):
+        folders = list(class_names)
+    for dataset in datasets:
+        classes = None
+        if folders is not None:
+            dataset.folders = folders
+            if set(_class_names(dataset) or ()) == set(folders):
+                classes = folders
+        elif _class_names(dataset) is None:
+            classes = class_names
+        if classes is not None:
+            dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=list(classes))
+
+
+def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
+    """Check the annotations and files of a stage's data against the model.
+
+    Args:
+        cfg: Config with absolute data roots.
+        stage: 'train' or 'test'.
+        check: 'sample' reads as many files as 20 seconds allow, 'full' all.
+
+    Raises:
+        UserError: For all problems found, see :func:`mogacore.datasets.checks.find_problems`.
+    """
+    scope = cfg.get('default_scope', 'mmengine')
+    import_quietly(scope)
+    expected = Expected.of(cfg.model, cfg.get('data_preprocessor'))
+    problems = Problems()
+    datasets = [(name, dataset) for name in DATALOADERS[stage] for dataset in leaves(cfg.get(name))]
+    evaluators = [item for key in EVALUATORS[stage] for item in as_list(cfg.get(key))]
+    is_scored = not any(evaluator.get('format_only') for evaluator in evaluators)
+    for name, dataset in datasets:
+        has_others = sum(loader == name for loader, _ in datasets) > 1
+        classes = [getattr(cls, 'METAINFO', {}) for cls, _ in find_class(dataset.type.rpartition('.')[2], scope)]
+        builtin = next((meta['classes'] for meta in classes if meta.get('classes')), None)
+        wanted = replace(
+            expected,
+            for_training=name == 'train_dataloader',
+            builtin_classes=builtin,
+            may_be_empty=has_others or (not is_scored and name != 'train_dataloader'),
+        )
+        for line in find_problems(dataset, wanted, Sample(SECONDS[check] / len(datasets))):
+            problems.add(line)
+    problems.refuse()
+
+
+def _checkpoint_classes(checkpoint: str) -> list[str] | None:
+    """Class names of a local weight file; None for an address, since no published file holds any."""
+    path = Path(checkpoint).expanduser()
+    meta = read(path, mmap=True).get('meta') if path.is_file() else None
+    saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    names = saved.get('classes') if isinstance(saved, dict) else None
+    return list(names) if isinstance(names, list | tuple) else None
+
+
+def _class_names(dataset: Mapping) -> list[str] | None:
+    return read_classes((dataset.get('metainfo') or {}).get('classes'))
+
+
+def _has_class_folders(dataset: Mapping) -> bool:
+    if str(dataset['type']).rpartition('.')[2] == 'ClassFolders':
+        return True
+    is_custom = dataset['type'] in ('CustomDataset', 'mmpretrain.CustomDataset')
+    return is_custom and not dataset.get('ann_file') and dataset.get('with_label', True)
+
+
+def _training_folders(cfg: Config, training: Mapping | None) -> list[str] | None:
+    """Class folders of the training set in the order of their labels; None if it is absent."""
+    datasets = [dataset for dataset in leaves(training) if _has_class_folders(dataset)] if training else []
+    found = set()
+    for dataset in datasets:
+        try:
+            root = find_data(cfg, dataset.get('data_root') or '.', 'data folder')
+        except UserError:  # a test needs no training data
+            return None
+        found.update(_list_folders(dict(dataset, data_root=root)))
+    if not found:
+        return None
+    try:
+        return order_classes(sorted(found), None, _class_names(datasets[0]), 'of the training set')
+    except UserError:  # the check reports it
+        return None
+
+
+def _list_folders(dataset: Mapping) -> list[str]:
+    prefix = dataset.get('data_prefix') or ''
+    if isinstance(prefix, Mapping):
+        prefix = prefix.get('img_path') or ''
+    folder = Path(dataset.get('data_root') or '', prefix)
+    return list_classes(folder) if folder.is_dir() else []
