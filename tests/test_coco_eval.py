@@ -211,7 +211,9 @@ def test_keypoints_without_areas_are_scored_with_areas_from_the_boxes():
     case = BY_NAME['coco']
     truth, results = content(case)
     expected = evaluate(*content(case), 'keypoints', sigmas=case['sigmas'], use_area=False).stats
-    np.testing.assert_equal(evaluate(without(truth, 'area'), results, 'keypoints', sigmas=case['sigmas']).stats, expected)
+    np.testing.assert_equal(
+        evaluate(without(truth, 'area'), results, 'keypoints', sigmas=case['sigmas']).stats, expected
+    )
 
 
 def test_boxes_without_areas_have_the_areas_of_the_boxes():

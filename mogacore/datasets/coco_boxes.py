@@ -19,6 +19,8 @@ class CocoDataset(Base):
     annotations holds background images, which ``filter_cfg.filter_empty_gt`` keeps.
     """
 
+    filter_cfg: dict | None
+
     def COCOAPI(self, path: str) -> Any:
         """Read an annotation file."""
         coco = Base.COCOAPI(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -24,12 +23,10 @@ class CocoDataset(Base):
     """
 
     @classmethod
-    def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:
+    def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
         if metainfo is not None and 'keypoint_info' in metainfo:
             count = len(metainfo['keypoint_info'])
-            defaults = dict(
-                dataset_name='own', skeleton_info={}, joint_weights=[1.0] * count, sigmas=[SIGMA] * count
-            )
+            defaults = dict(dataset_name='own', skeleton_info={}, joint_weights=[1.0] * count, sigmas=[SIGMA] * count)
             metainfo = type(metainfo)(defaults | dict(metainfo))
         return super()._load_metainfo(metainfo)
 

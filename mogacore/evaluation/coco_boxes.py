@@ -27,6 +27,9 @@ class CocoMetric(Base):
         UserError: If the metric is segm and annotations of the file have no mask.
     """
 
+    metrics: list[str]
+    outfile_prefix: str | None
+
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._files: dict[str, str] | None = None

@@ -4,14 +4,21 @@ import json
 from copy import deepcopy
 
 import pytest
+import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
 from PIL import Image
 
+from mogacore.engine.config import locate_data
 from mogacore.engine.data import check_data
+from mogacore.engine.runner import test as run_test
 from mogacore.errors import UserError
 
 pytest.importorskip('mmdet')
 CLASSES = ('a', 'b')
+BOXES = {'a': [4, 4, 20, 30], 'b': [30, 20, 30, 8]}
 HEADS = dict(
     cascade=dict(roi_head=dict(bbox_head=[dict(num_classes=2), dict(num_classes=80), dict(num_classes=80)])),
     mask=dict(roi_head=dict(bbox_head=dict(num_classes=2), mask_head=dict(num_classes=80))),
@@ -49,7 +56,7 @@ def cfg(tmp_path):
         val_evaluator=dict(type='CocoMetric'),
         test_evaluator=dict(type='CocoMetric'),
     )
-    return Config(ConfigDict(deepcopy(content)))
+    return Config(ConfigDict(deepcopy(content)), filename=str(tmp_path / 'own.py'))
 
 
 def test_valid_data_pass(cfg):
@@ -63,17 +70,19 @@ def test_valid_data_pass(cfg):
 )
 def test_every_head_must_have_the_number_of_classes(cfg, stage, heads, wrong):
     cfg.model = ConfigDict(deepcopy(HEADS[heads]))
-    with pytest.raises(UserError, match='metainfo.classes has 2 classes, but the model has 80') as caught:
+    with pytest.raises(UserError, match=r'metainfo\.classes has 2 classes, but the model has 80') as caught:
         check_data(cfg, stage)
     assert all(f'model.roi_head.{name}.num_classes=80' in str(caught.value) for name in wrong)
     assert 'num_classes=2' not in str(caught.value)
 
 
 @pytest.mark.parametrize('stage', ['train', 'test'])
-@pytest.mark.parametrize('classes, message', [(('a',), '1 classes, but the model has 2'), (('a', 'x'), 'classes has x')])
+@pytest.mark.parametrize(
+    'classes, message', [(('a',), '1 classes, but the model has 2'), (('a', 'x'), 'classes has x')]
+)
 def test_subset_and_unknown_classes_are_reported(cfg, stage, classes, message):
     for name in ('train', 'test'):
-        cfg[f'{name}_dataloader'].dataset.metainfo = dict(classes=classes)
+        cfg[f'{name}_dataloader'].dataset.metainfo = dict(classes=tuple(classes))
     with pytest.raises(UserError, match=message):
         check_data(cfg, stage)
 
@@ -101,3 +110,76 @@ def test_unlabeled_images_are_predicted_with_format_only(cfg):
         check_data(cfg, 'test')
     cfg.test_evaluator.update(format_only=True, outfile_prefix='out')
     check_data(cfg, 'test')
+
+
+def test_evaluator_gets_the_annotation_file_of_its_data_set(cfg):
+    """As in the configs of COCO, where the file is named once."""
+    locate_data(cfg, 'test')
+    assert cfg.test_evaluator.ann_file == f'{cfg.test_dataloader.dataset.data_root}/objects.json'
+    given = cfg.val_evaluator.ann_file = f'{cfg.test_dataloader.dataset.data_root}/background.json'
+    locate_data(cfg, 'train')
+    assert cfg.val_evaluator.ann_file == given
+
+
+def test_evaluator_of_several_data_sets_needs_an_annotation_file(cfg):
+    joined = ConfigDict(dict(type='ConcatDataset', datasets=[cfg.test_dataloader.dataset] * 2))
+    cfg.test_dataloader.dataset = joined
+    with pytest.raises(UserError, match='test_evaluator has no ann_file, but its data loader reads 2 data sets'):
+        locate_data(cfg, 'test')
+    joined.datasets[0].pipeline[-1].update(type='PackDetInputs', meta_keys=('instances',))
+    locate_data(cfg, 'test')
+    assert 'ann_file' not in cfg.test_evaluator
+
+
+class Oracle(BaseModel):
+    """Predicts each object of the test images with the label of its class."""
+
+    def __init__(self, **settings):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs, data_samples, mode):
+        for sample in data_samples:
+            name = CLASSES[sample.img_id - 1]
+            x, y, w, h = BOXES[name]
+            boxes = torch.tensor([[x, y, x + w, y + h]], dtype=torch.float32)
+            labels = torch.tensor([CLASSES.index(name)])
+            sample.pred_instances = InstanceData(bboxes=boxes, scores=torch.ones(1), labels=labels)
+        return data_samples
+
+
+@pytest.mark.parametrize('order', [('a', 'b'), ('b', 'a')])
+@pytest.mark.parametrize('ids', [(1, 2), (100, 7)])
+@pytest.mark.parametrize('ann_file', ['ann_file', None])
+def test_the_test_of_perfect_predictions_gives_ap_1_for_each_class(tmp_path, order, ids, ann_file):
+    id_of = dict(zip(order, ids, strict=True))
+    for number in (1, 2):
+        Image.new('L', (64, 64)).save(tmp_path / f'{number}.png')
+    entries = [
+        dict(id=n, image_id=n, category_id=id_of[name], bbox=BOXES[name], area=BOXES[name][2] * BOXES[name][3])
+        for n, name in enumerate(CLASSES, 1)
+    ]
+    content = dict(
+        images=[dict(id=n, file_name=f'{n}.png', width=64, height=64) for n in (1, 2)],
+        categories=[dict(id=id_of[name], name=name) for name in order],
+        annotations=entries,
+    )
+    (tmp_path / 'test.json').write_text(json.dumps(content))
+    torch.save(dict(state_dict=Oracle().state_dict()), tmp_path / 'weights.pth')
+    evaluator = dict(type='CocoMetric', metric='bbox', classwise=True)
+    if ann_file:
+        evaluator['ann_file'] = str(tmp_path / 'test.json')
+    (tmp_path / 'own.py').write_text(f"""
+default_scope = 'mmdet'
+model = dict(type='mmengine.CocoOracle', bbox_head=dict(num_classes=2))
+test_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False), dataset=dict(
+    type='CocoDataset', data_root={str(tmp_path)!r}, ann_file='test.json', data_prefix=dict(img=''), test_mode=True,
+    metainfo=dict(classes={CLASSES}), pipeline=[dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True), dict(type='PackDetInputs', meta_keys=('img_id', 'ori_shape'))]))
+test_evaluator = {evaluator}
+test_cfg = dict()
+""")
+    MODELS.register_module(module=Oracle, name='CocoOracle', force=True)
+    found = run_test(str(tmp_path / 'own.py'), str(tmp_path / 'weights.pth'), work_dir=str(tmp_path / 'out'))
+    assert [found[f'coco/bbox_{name}_precision'] for name in CLASSES] == [1, 1]
+    assert found['coco/bbox_mAP'] == 1

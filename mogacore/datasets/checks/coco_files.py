@@ -75,7 +75,9 @@ def _check_box_format(content, annotations, ann_file):
     """Recognize boxes of two corners: all are valid as such, while many end outside their image as x, y, w, h."""
     sizes = {image['id']: (image['width'], image['height']) for image in content['images']}
     boxes = [(entry, entry['bbox'], sizes[entry['image_id']]) for entry in annotations]
-    if not all(x <= third <= width + 1 and y <= fourth <= height + 1 for _, (x, y, third, fourth), (width, height) in boxes):
+    if not all(
+        x <= third <= width + 1 and y <= fourth <= height + 1 for _, (x, y, third, fourth), (width, height) in boxes
+    ):
         return
     bad = [entry for entry, (x, y, w, h), (width, height) in boxes if x + w > width + 1 or y + h > height + 1]
     if len(bad) > OUTSIDE * len(annotations):

@@ -51,7 +51,9 @@ def _read_names(metainfo):
         raise UserError(f'metainfo.keypoint_info repeats the name {shorten(repeated)}: give each keypoint its own name')
     for key in ('sigmas', 'joint_weights'):
         if key in metainfo and len(metainfo[key]) != len(names):
-            problem = f'metainfo.{key} has {len(metainfo[key])} values, but metainfo.keypoint_info {len(names)} keypoints'
+            problem = (
+                f'metainfo.{key} has {len(metainfo[key])} values, but metainfo.keypoint_info {len(names)} keypoints'
+            )
             raise UserError(f'{problem}: give one value per keypoint, or omit {key} to use the default')
     links = [name for link in (metainfo.get('skeleton_info') or {}).values() for name in link['link']]
     swaps = [point['swap'] for point in metainfo['keypoint_info'].values() if point.get('swap')]

@@ -71,7 +71,10 @@ def test_permuted_names_are_refused(folder):
 
 def test_other_names_are_refused(folder):
     message = message_for(folder, content(['top', 'left', 'right', 'foot']))
-    assert "category 'bird' has the keypoints top, left, right, foot, but the data set has top, left, right, bottom: use" in message
+    assert (
+        "category 'bird' has the keypoints top, left, right, foot, but the data set has top, left, right, bottom: use"
+        in message
+    )
 
 
 def test_other_names_than_coco_need_metainfo(folder):
@@ -87,7 +90,7 @@ def test_keypoints_of_coco_are_those_of_mmpose():
     from mmpose.datasets import CocoDataset
 
     names = CocoDataset._load_metainfo()['keypoint_id2name']
-    assert COCO_KEYPOINTS == tuple(names[index] for index in sorted(names))
+    assert tuple(names[index] for index in sorted(names)) == COCO_KEYPOINTS
 
 
 def test_changed_head_without_metainfo_is_reported(folder):
