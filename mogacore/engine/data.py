@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mogacore.checkpoint import read
 from mogacore.datasets.checks import Expected, Problems, Sample, find_problems
+from mogacore.datasets.checks.coco_files import check_scored_images
 from mogacore.datasets.checks.common import read_classes
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, order_classes
 from mogacore.errors import UserError
@@ -89,6 +90,15 @@ def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
         )
         for line in find_problems(dataset, wanted, Sample(SECONDS[check] / len(datasets))):
             problems.add(line)
+    if not problems:
+        for key in EVALUATORS[stage]:
+            loader = cfg.get(key.replace('evaluator', 'dataloader'))
+            files = [
+                Path(item.get('data_root') or '', item.ann_file) for item in leaves(loader) if item.get('ann_file')
+            ]
+            for evaluator in as_list(cfg.get(key)):
+                if str(evaluator.type).rpartition('.')[2] == 'CocoMetric' and evaluator.get('ann_file'):
+                    check_scored_images(files, Path(evaluator.ann_file))
     problems.refuse()
 
 

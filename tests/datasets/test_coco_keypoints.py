@@ -6,6 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
 
 import mogacore.registry  # noqa: F401
 from mogacore.errors import UserError
@@ -20,6 +21,7 @@ POINTS = {1: [20, 10, 2, 10, 40, 2, 30, 40, 1], 2: [60, 50, 2, 50, 90, 2, 70, 90
 @pytest.fixture(autouse=True)
 def library():
     import_quietly('mmpose')
+    init_default_scope('mmpose')
 
 
 def build(folder, change=None, metainfo=None):

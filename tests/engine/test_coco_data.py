@@ -56,7 +56,7 @@ def cfg(tmp_path):
         val_evaluator=dict(type='CocoMetric'),
         test_evaluator=dict(type='CocoMetric'),
     )
-    return Config(ConfigDict(deepcopy(content)), filename=str(tmp_path / 'own.py'))
+    return Config(ConfigDict(deepcopy(content)), filename=str(tmp_path / 'own.py'), cfg_text=' ')
 
 
 def test_valid_data_pass(cfg):
@@ -129,6 +129,21 @@ def test_evaluator_of_several_data_sets_needs_an_annotation_file(cfg):
     joined.datasets[0].pipeline[-1].update(type='PackDetInputs', meta_keys=('instances',))
     locate_data(cfg, 'test')
     assert 'ann_file' not in cfg.test_evaluator
+
+
+def test_evaluator_with_the_file_of_other_images_is_reported(cfg, tmp_path):
+    """As after changing only the data set of a config."""
+    locate_data(cfg, 'test')
+    content = json.loads((tmp_path / 'objects.json').read_text())
+    cfg.test_evaluator.ann_file = str(tmp_path / 'scored.json')
+    (tmp_path / 'scored.json').write_text(json.dumps(content))
+    check_data(cfg, 'test')
+    content['images'][0]['id'] = content['annotations'][0]['image_id'] = 9
+    (tmp_path / 'scored.json').write_text(json.dumps(content))
+    with pytest.raises(
+        UserError, match=r'objects\.json: 1 of 1 images are absent from .*scored\.json, the ann_file of'
+    ):
+        check_data(cfg, 'test')
 
 
 class Oracle(BaseModel):

@@ -26,6 +26,7 @@ FILES = [(order, ids) for order in itertools.permutations(CLASSES) for ids in ([
 @pytest.fixture(autouse=True)
 def library():
     import_quietly('mmdet')
+    init_default_scope('mmdet')
 
 
 def coco(order=CLASSES, ids=(1, 2, 3), names=CLASSES):
@@ -220,7 +221,6 @@ def test_a_background_set_is_read_beside_one_with_objects(tmp_path):
     )
     files = write(tmp_path, coco()), str(tmp_path / 'background.json')
     joined = dict(type='ConcatDataset', datasets=[dict(fields, ann_file=file) for file in files])
-    init_default_scope('mmdet')
     found = import_module('mmdet.registry').DATASETS.build(joined)
     instances = [item['data_samples'].gt_instances for item in found]
     assert [item.labels.tolist() for item in instances] == [[0], [1], [2], [], [], [], []]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -104,6 +105,18 @@ def check_masks(content, annotations, ann_file):
     if first := next(filter(None, faults), None):
         bad = [entry for entry, fault in zip(annotations, faults, strict=True) if fault == first]
         refuse(bad, annotations, ann_file, 'annotations', *first)
+
+
+def check_scored_images(ann_files, scored):
+    """Check that the annotation file of an evaluator has every image of the data sets that it scores."""
+    if all(os.path.samefile(ann_file, scored) for ann_file in ann_files):
+        return
+    known = {image['id'] for image in read_coco(scored)['images']}
+    for ann_file in ann_files:
+        images = read_coco(ann_file, may_be_empty=True)['images']
+        bad = [image for image in images if image['id'] not in known]
+        problem = f'are absent from {scored}, the ann_file of the evaluator'
+        refuse(bad, images, ann_file, 'images', problem, 'set both to the same file, or omit that of the evaluator')
 
 
 def check_image_prefix(prefix):
