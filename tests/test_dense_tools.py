@@ -3,11 +3,15 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from conftest import ROOT, TINY_ARCH
 from test_tools import assert_one_line_error, tool
 
 from mogacore.datasets.digits import write_digits
+from mogacore.engine.config import build_model, load_config
+from mogacore.engine.runner import test as run_test
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
 
@@ -115,3 +119,24 @@ def test_missing_annotation_file_and_detector_boxes_are_reported(project, scenes
         train(str(project / 'pose.py'), cfg_options={'val_evaluator.ann_file': 'nowhere.json'})
     with pytest.raises(UserError, match=r'annotation file .*boxes\.json is missing'):
         train(str(project / 'pose.py'), cfg_options={'val_dataloader.dataset.bbox_file': 'boxes.json'})
+
+
+@pytest.mark.parametrize('values, message', [
+    (np.full((128, 128), 77, np.uint8), r'0001\.png has the value 77 where the model has 11 classes'),
+    (np.zeros((128, 128, 3), np.uint8), r'0001\.png becomes 128 x 128 x 3 values for an image of 128 x 128'),
+    (np.zeros((96, 128), np.uint8), r'0001\.png becomes 96 x 128 values for an image of 128 x 128'),
+])  # fmt: skip
+def test_map_that_was_not_sampled_is_a_one_line_error(project, scenes, values, message, monkeypatch):
+    pytest.importorskip('mmseg')
+    from PIL import Image
+
+    monkeypatch.setattr('mogacore.datasets.checks.report.Sample.of', lambda self, items: iter(items[:1]))
+    config, options = str(project / 'segmentation.py'), {'train_dataloader.dataset.indices': 2}
+    Image.fromarray(values).save(scenes / 'segmentation/train/0001.png')
+    with pytest.raises(UserError, match=message):
+        train(config, work_dir='maps', cfg_options=options)
+    Image.fromarray(values).save(scenes / 'segmentation/val/0001.png')
+    model = build_model(load_config(config))
+    torch.save(model.state_dict(), 'random.pth')
+    with pytest.raises(UserError, match=message):
+        run_test(config, 'random.pth', work_dir='maps-test')

@@ -80,7 +80,8 @@ def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
     is_scored = not any(evaluator.get('format_only') for evaluator in evaluators)
     for name, dataset in datasets:
         has_others = sum(loader == name for loader, _ in datasets) > 1
-        classes = [getattr(cls, 'METAINFO', {}) for cls, _ in find_class(dataset.type.rpartition('.')[2], scope)]
+        kind = dataset.type if isinstance(dataset.type, str) else dataset.type.__name__
+        classes = [getattr(cls, 'METAINFO', {}) for cls, _ in find_class(kind.rpartition('.')[2], scope)]
         builtin = next((meta['classes'] for meta in classes if meta.get('classes')), None)
         wanted = replace(
             expected,
@@ -91,15 +92,19 @@ def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
         for line in find_problems(dataset, wanted, Sample(SECONDS[check] / len(datasets))):
             problems.add(line)
     if not problems:
-        for key in EVALUATORS[stage]:
-            loader = cfg.get(key.replace('evaluator', 'dataloader'))
-            files = [
-                Path(item.get('data_root') or '', item.ann_file) for item in leaves(loader) if item.get('ann_file')
-            ]
-            for evaluator in as_list(cfg.get(key)):
-                if str(evaluator.type).rpartition('.')[2] == 'CocoMetric' and evaluator.get('ann_file'):
-                    check_scored_images(files, Path(evaluator.ann_file))
+        _check_evaluators(cfg, stage)
     problems.refuse()
+
+
+def _check_evaluators(cfg: Config, stage: str) -> None:
+    for name in EVALUATORS[stage]:
+        datasets = leaves(cfg.get(name.replace('evaluator', 'dataloader')))
+        files = [
+            Path(dataset.get('data_root') or '', dataset.ann_file) for dataset in datasets if 'ann_file' in dataset
+        ]
+        for evaluator in as_list(cfg.get(name)):
+            if str(evaluator.type).rpartition('.')[2] == 'CocoMetric' and evaluator.get('ann_file'):
+                check_scored_images(files, Path(evaluator.ann_file))
 
 
 def _checkpoint_classes(checkpoint: str) -> list[str] | None:

@@ -49,7 +49,8 @@ class CheckMapsHook(Hook):
 
     def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:
         for sample in data_batch['data_samples']:
-            for view in sample if isinstance(sample, list) else [sample]:  # a list with test-time augmentation
+            # With test-time augmentation, each is the sequence of one view of every image.
+            for view in sample if isinstance(sample, list | tuple) else [sample]:
                 self._check(runner, view, tuple(view.ori_shape))
 
     before_test_iter = before_val_iter

@@ -393,7 +393,9 @@ def _user_errors() -> Iterator[None]:
     opencv.set_log_level(opencv.ERRORS)  # OpenCV would print its own warnings about a broken image
     try:
         yield
-    except UserError:
+    except UserError as error:
+        if '\n' in str(error) and (line := explain(error)):  # from a worker of a data loader, with its traceback
+            raise UserError(line) from error
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

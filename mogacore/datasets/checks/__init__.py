@@ -38,7 +38,8 @@ def find_problems(dataset: Mapping, expected: Expected, sample: Sample) -> Probl
         sample: How many files to read.
     """
     problems = Problems()
-    kind = str(dataset['type']).rpartition('.')[2]
+    kind = dataset['type'] if isinstance(dataset['type'], str) else dataset['type'].__name__
+    kind = kind.rpartition('.')[2]
     with problems.collect():
         check_channels(dataset, expected.in_channels)
     check = CHECKS.get(kind, _check_count)
@@ -61,7 +62,7 @@ def check_dataset(dataset: Mapping, num_classes: int | None = None, num_keypoint
 
 
 def _check_count(dataset, expected, sample, problems):
-    classes = read_classes((dataset.get('metainfo') or {}).get('classes')) or expected.builtin_classes
-    if classes:
-        with problems.collect():
-            check_num_classes(expected.num_classes, len(classes), dataset['type'], 'metainfo.classes')
+    if (classes := read_classes((dataset.get('metainfo') or {}).get('classes'))) is not None:
+        check_num_classes(expected.num_classes, len(classes))
+    elif expected.builtin_classes is not None:
+        check_num_classes(expected.num_classes, len(expected.builtin_classes), f'{dataset["type"]} of this data set')

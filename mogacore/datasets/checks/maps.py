@@ -30,9 +30,9 @@ MIN_IGNORED = 0.01  # share of ignored pixels away from borders that may be a cl
 
 def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, problems: Problems) -> None:
     """Check BaseSegDataset or ADE20KDataset: folders, suffixes, sizes, number of classes and values."""
-    kind = str(dataset['type']).rpartition('.')[2]
+    is_ade = str(dataset['type']).rpartition('.')[2] == 'ADE20KDataset'
     with problems.collect():
-        num_values = _count_values(dataset, kind, expected, problems)
+        num_values = _count_values(dataset, is_ade, expected, problems)
     folders = dataset.get('data_prefix') or {'img_path': '', 'seg_map_path': ''}
     for key in ('img_path', 'seg_map_path'):
         if folders.get(key) is None:
@@ -46,7 +46,7 @@ def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, pro
     setting = 'data_prefix.seg_map_path, seg_map_suffix'
     with problems.collect():
         check_files([stem + map_suffix for stem in stems], map_folder, 'maps', setting)
-    faults, values = Faults(), _Values(num_values, dataset.get('reduce_zero_label', kind == 'ADE20KDataset'))
+    faults, values = Faults(), _Values(num_values, dataset.get('reduce_zero_label', is_ade))
     count = 0
     for index, stem in sample.of(list(enumerate(stems))):
         image, label_map = image_folder / f'{stem}{image_suffix}', map_folder / f'{stem}{map_suffix}'
@@ -58,11 +58,11 @@ def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, pro
         values.check_ignored(map_folder, expected.for_training and count == len(stems), problems)
 
 
-def _count_values(dataset, kind, expected, problems):
+def _count_values(dataset, is_ade, expected, problems):
     """Number of the values that maps may have, without an ignored 0; None if it is unknown."""
     classes = read_classes((dataset.get('metainfo') or {}).get('classes'))
     num_heads = next(iter(expected.num_classes.values()), None)
-    if kind != 'ADE20KDataset':
+    if not is_ade:
         if classes is not None:
             with problems.collect():
                 check_num_classes(expected.num_classes, len(classes))
