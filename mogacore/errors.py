@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 # Required packages: import name -> name for pip.
-NEEDED = {'torch': 'torch', 'mmengine': 'onedl-mmengine', 'cv2': 'opencv-python-headless', 'numpy': 'numpy'}
+NEEDED = {
+    'torch': 'torch', 'mmengine': 'onedl-mmengine', 'cv2': 'opencv-python-headless', 'numpy': 'numpy', 'PIL': 'pillow',
+}  # fmt: skip
 
 
 class UserError(ValueError):
@@ -16,6 +19,33 @@ class UserError(ValueError):
 
     A command prints it as one line and exits with code 2. Any other exception is a bug and keeps its traceback.
     """
+
+
+# What networks raise for inputs of a shape that they do not accept; there is no common type.
+MISFITS = (AssertionError, IndexError, RuntimeError, ValueError)
+
+
+@contextmanager
+def accepting(name: str, shape: Sequence[int]) -> Iterator[None]:
+    """Report in one line that a network, called in the body, does not accept inputs of the shape that the user chose.
+
+    Args:
+        name: The network, as the user named it.
+        shape: Shape of one input, without the batch.
+
+    Raises:
+        UserError: If a size is below 1, or the body raises one of ``MISFITS``.
+    """
+    text = ' x '.join(map(str, shape))
+    if any(size < 1 for size in shape):
+        raise UserError(f'shape {text} is invalid: give sizes of at least 1')
+    try:
+        yield
+    except UserError:
+        raise
+    except MISFITS as error:
+        reason = str(error).strip().partition('\n')[0] or type(error).__name__
+        raise UserError(f'{name} does not accept inputs of {text}, choose another shape: {reason}') from error
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:

@@ -93,6 +93,11 @@ def writable_folder(path: str | Path) -> Path:
     return path
 
 
+def readable(path: str | Path) -> str:
+    """A path as text for the screen and for figures; bytes that are not UTF-8 become question marks."""
+    return os.fsencode(path).decode('utf-8', 'replace')
+
+
 def plain(value: Any) -> Any:
     """JSON value for an array, a tensor or a number of numpy or torch; the text of any other object."""
     return value.tolist() if hasattr(value, 'tolist') else str(value)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
-from mogacore import coco_eval
+from mogacore import coco_eval, images
 from mogacore.errors import UserError
 
 TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
@@ -28,13 +28,15 @@ REPLACEMENTS = {
 def register_stand_ins() -> None:
     """Provide replacements for missing dependencies of the task libraries: mmcv's operators, xtcocotools, pycocotools.
 
-    Call this before importing a task library.
+    mmcv's decoding of images follows :mod:`mogacore.images`. Call this before importing a task library.
     """
     coco_eval.register()
     if find_spec('mmcv') and find_spec('torchvision'):
         from mogacore import operators
 
         operators.register()
+    if find_spec('mmcv'):
+        images.register()
 
 
 def register_backbone(cls: type, libraries: tuple[str, ...] = TASK_LIBRARIES) -> None:

@@ -12,6 +12,7 @@ from .engine import (  # noqa: F401
     ema,
     hooks,
     length,
+    numbers,
     optim,
     restore,
     resume,

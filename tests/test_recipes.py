@@ -18,6 +18,8 @@ UNRELATED = {
     'tta_model', 'tta_pipeline', 'val_dataloader', 'val_evaluator', 'vis_backends', 'visualizer',
 }  # fmt: skip
 UNRELATED_KEYS = {'num_workers', 'persistent_workers', 'pin_memory', 'val_interval'}
+# Lists of steps, and the names of such lists, need a row, as numbers do.
+STEPS = re.compile(r'\.(pipeline|policies|transforms(\.\d+)?)$')
 SMALL = re.compile('digits|fashion-mnist|moving-fashion|synthetic')
 
 
@@ -27,7 +29,10 @@ def full_size_leaves(task):
 
 
 def flatten(value, kind, path=''):
-    """Pairs of path and value for every value of a kind in a config, and every list of such values."""
+    """Pairs of path and value for every value of a kind in a config, and every list of such values.
+
+    For texts also the types of every list of dicts, such as the steps of a pipeline.
+    """
     if isinstance(value, kind):
         yield path, value
     elif isinstance(value, dict):
@@ -38,6 +43,8 @@ def flatten(value, kind, path=''):
         if all(isinstance(item, kind) for item in value):
             yield path, list(value)
             return
+        if kind is str and all(isinstance(item, dict) and 'type' in item for item in value):
+            yield path, [item['type'] for item in value]
         seen = {}
         for index, item in enumerate(value):
             name = item.get('type', index) if isinstance(item, dict) else index
@@ -46,11 +53,11 @@ def flatten(value, kind, path=''):
 
 
 def values_of_config(path, named=()):
-    """Every number and switch of a config, and those of its texts whose paths are in ``named``."""
+    """Every number, switch and list of steps of a config, and those of its texts whose paths are in ``named``."""
     cfg = Config.fromfile(path, import_custom_modules=False).to_dict()
     cfg = {key: value for key, value in cfg.items() if key not in UNRELATED}
     values = dict(flatten(cfg, numbers.Number))
-    values.update((key, text) for key, text in flatten(cfg, str) if key in named)
+    values.update((key, text) for key, text in flatten(cfg, str) if key in named or STEPS.search(key))
     arch = cfg['model'].get('backbone', {}).get('arch')
     if arch in ARCHS:  # the size decides where the config is silent
         values.setdefault('model.backbone.drop_path_rate', ARCHS[arch]['drop_path_rate'])
@@ -62,7 +69,10 @@ def values_of_table(table, name):
     parts = [table['blocks'][block] for block in leaf.get('blocks', [])] + [leaf]
     values = {}
     for part in parts:
-        values.update(part.get('values', {}))
+        for key, value in part.get('values', {}).items():
+            if value is None:  # also replaces what is below it
+                values = {other: known for other, known in values.items() if not other.startswith(f'{key}.')}
+            values[key] = value
     return values
 
 

@@ -10,6 +10,7 @@ from conftest import ROOT, write_idx
 from PIL import Image
 from test_tools import assert_one_line_error, tool
 
+from mogacore.datasets import SequenceFile
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.runner import test as run_test
 from mogacore.engine.runner import train
@@ -156,3 +157,15 @@ def test_broken_data_is_a_one_line_error(breakage, message, project, trained, tm
         path.write_bytes(content[:5000])
     done = tool('test.py', *trained, '--work-dir', 'w', cwd=tmp_path, check=False)
     assert_one_line_error(done, message)
+
+
+def test_prediction_of_a_sequence_that_is_not_finite_is_a_one_line_error(trained, project, tmp_path, monkeypatch):
+    monkeypatch.setattr(SequenceFile, 'read_frames', lambda self, record: np.full((20, 64, 64, 1), np.nan))
+    with pytest.raises(UserError, match=r'inputs of sequence 0 in the data set SequenceFile \(.*\) contain nan'):
+        infer(*trained, None, tmp_path / 'out', cfg_options=rooted(project), device='cpu')
+
+
+def test_a_model_with_another_number_of_targets_is_refused_in_a_test(trained, project, tmp_path):
+    options = {**rooted(project), 'model.num_targets': 1}
+    with pytest.raises(UserError, match=r'\(10, 1, 64, 64\), but the model predicts \(1, 1, 64, 64\): make model.num'):
+        run_test(*trained, work_dir=str(tmp_path / 'w'), cfg_options=options)

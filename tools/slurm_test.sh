@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Test on a Slurm cluster, one task per GPU.
-# Usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS=...] \
-#        tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [arguments of tools/test.py]
+# Usage: tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [arguments of tools/test.py]
 set -euo pipefail
-if [ $# -lt 4 ]; then
-    echo "usage: $0 PARTITION JOB CONFIG CHECKPOINT [arguments of tools/test.py]" >&2
-    exit 2
-fi
+# shellcheck source-path=SCRIPTDIR source=launch_checks.sh
+source "$(dirname "$0")/launch_checks.sh"
+check_usage slurm 4 "$@"
 partition=$1 job=$2 config=$3 checkpoint=$4
 shift 4
+check_config "$config"
+check_checkpoint "$checkpoint"
 exec "$(dirname "$0")/slurm_run.sh" "$partition" "$job" "$(dirname "$0")/test.py" "$config" "$checkpoint" "$@"

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # Train on a Slurm cluster, one task per GPU.
-# Usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS=...] \
-#        tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR [arguments of tools/train.py]
+# Usage: tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR [arguments of tools/train.py]
 set -euo pipefail
-if [ $# -lt 4 ]; then
-    echo "usage: $0 PARTITION JOB CONFIG WORK_DIR [arguments of tools/train.py]" >&2
-    exit 2
-fi
+# shellcheck source-path=SCRIPTDIR source=launch_checks.sh
+source "$(dirname "$0")/launch_checks.sh"
+check_usage slurm 4 "$@"
 partition=$1 job=$2 config=$3 work_dir=$4
 shift 4
+check_config "$config"
 exec "$(dirname "$0")/slurm_run.sh" "$partition" "$job" "$(dirname "$0")/train.py" "$config" --work-dir "$work_dir" "$@"

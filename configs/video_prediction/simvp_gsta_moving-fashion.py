@@ -1,2 +1,2 @@
-# The short name of the same run.
+# Kept for compatibility: equal to simvp_gsta_equal-settings_moving-fashion.py.
 _base_ = './simvp_gsta_equal-settings_moving-fashion.py'

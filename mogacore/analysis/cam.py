@@ -8,7 +8,7 @@ Source of Grad-CAM: Selvaraju et al., arXiv 1610.02391; the other methods are na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,8 @@ import cv2
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.device import get_device
 from mmengine.model import BaseDataPreprocessor
-from torch import Tensor, nn
+from torch import Tensor
 
 from mogacore.analysis.classifiers import ModelSpec, build_classifier, build_preprocess
 from mogacore.analysis.explained import (
@@ -29,8 +28,10 @@ from mogacore.analysis.explained import (
     ExplainedKeypoints,
     ExplainedPixels,
 )
+from mogacore.analysis.maps import Trace, as_maps, check_layer, get_layer, last_map, trace
 from mogacore.engine.config import load_config
-from mogacore.errors import UserError
+from mogacore.engine.devices import choose_device
+from mogacore.errors import UserError, accepting
 from mogacore.files import make_folder, write_figure, write_json, write_npz
 from mogacore.inference.drawing import LEGIBLE_SIDE
 from mogacore.inference.predictor import ImageLoader, Predictor, dataset_meta
@@ -48,6 +49,7 @@ METHODS = {
     'scorecam': 'ScoreCAM',
     'ablationcam': 'AblationCAM',
 }
+GRADIENT_FREE = ('eigencam', 'scorecam', 'ablationcam')
 
 
 def explain(spec: ModelSpec, image: str | Path, data: str | None = None, device: str | None = None) -> Explained:
@@ -69,17 +71,19 @@ def explain(spec: ModelSpec, image: str | Path, data: str | None = None, device:
         predictor = Predictor(spec.name, spec.checkpoint, device)
         network, preprocess, meta = predictor.model, predictor.model.data_preprocessor, predictor.task.meta
         (item,) = predictor.task.inputs(predictor.load(Path(image)), None)
-        batch = preprocess(pseudo_collate([predictor.pipeline(item)]), False)
+        batch = preprocess(pseudo_collate([predictor.prepare(item)]), False)
         scope = load_config(spec.name).default_scope
     else:
         if data is None:
             raise UserError(f'{spec.name} has no image pipeline: name a config that has one with --data CONFIG')
         cfg = load_config(data)
-        preprocess = build_preprocess(cfg).to(device or get_device())
+        preprocess = build_preprocess(cfg).to(choose_device(device))
         loader = ImageLoader(cfg)
-        batch = preprocess(pseudo_collate([loader.pipeline(loader.load(Path(image)))]), False)
+        batch = preprocess(pseudo_collate([loader.prepare(loader.load(Path(image)))]), False)
         inputs = batch['inputs']
         network = build_classifier(spec, preprocess.num_classes or 1000, inputs.shape[1]).to(inputs.device).eval()
+        with accepting(spec.name, inputs.shape[1:]), torch.no_grad():
+            network(inputs)
         scope, meta = 'mmpretrain', dataset_meta(cfg, {})
     inputs = batch['inputs']
     common = (network, inputs, denormalize(inputs[0], preprocess))
@@ -106,83 +110,27 @@ def denormalize(image: Tensor, preprocess: BaseDataPreprocessor) -> np.ndarray:
     return np.ascontiguousarray(pixels if is_rgb else pixels[..., ::-1])
 
 
-def last_map(network: nn.Module, forward: Callable[[], object]) -> str:
-    """Name of the last layer of the backbone whose output is a map of more than one cell, the usual choice.
-
-    Args:
-        network: A network, or a model with a ``backbone``.
-        forward: Runs the network once.
-
-    Raises:
-        UserError: If no layer outputs such a map, or the backbone continues with tokens. The user must then name a
-            layer.
-    """
-    prefix = 'backbone.' if hasattr(network, 'backbone') else ''
-    backbone = network.get_submodule(prefix.rstrip('.'))
-    found: list[tuple[str, torch.Size]] = []
-
-    def record(name: str) -> Callable:
-        def hook(module: nn.Module, args: tuple, out: object) -> None:
-            if isinstance(out, Tensor):
-                found.append((name, out.shape))
-
-        return hook
-
-    handles = [module.register_forward_hook(record(name)) for name, module in backbone.named_modules() if name]
-    with torch.no_grad():
-        forward()
-    for handle in handles:
-        handle.remove()
-    for name, shape in reversed(found):
-        if len(shape) == 3 and shape[1] > 1:
-            break
-        if len(shape) == 4 and shape[2] > 1 and shape[3] > 1:
-            return prefix + name
-    raise UserError(
-        'the backbone does not end with a feature map: name a layer with --target-layers (docs/analysis.md)'
-    )
-
-
-def get_layer(network: nn.Module, name: str) -> nn.Module:
-    """A layer by name.
-
-    Raises:
-        UserError: If the network has no layer of that name.
-    """
-    try:
-        return network.get_submodule(name)
-    except AttributeError:
-        some = ', '.join(child for child, _ in network.named_children())
-        raise UserError(f'the network has no layer {name!r}: its top-level layers are {some}') from None
-
-
-def as_maps(tensor: Tensor) -> Tensor:
-    """Convert the output of a layer to maps (B, C, h, w).
-
-    Accepts (B, C, h, w), (B, h, h, C) with C > h, and tokens (B, N, C) of a square image. Leading tokens beyond the
-    largest square, such as a class token, are dropped.
-    """
-    if tensor.ndim == 3:
-        side = int(tensor.shape[1] ** 0.5)
-        return tensor[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
-    if tensor.shape[1] == tensor.shape[2] < tensor.shape[3]:
-        return tensor.permute(0, 3, 1, 2)
-    return tensor
-
-
-def activation_map(explained: Explained, method: str = 'gradcam', layers: Sequence[str] | None = None) -> np.ndarray:
+def activation_map(
+    explained: Explained,
+    method: str = 'gradcam',
+    layers: Sequence[str] | None = None,
+    traced: Trace | None = None,
+) -> np.ndarray:
     """Compute the activation map of a target.
 
     Args:
         explained: Network and image, with the target chosen.
         method: One of ``METHODS``.
-        layers: Names of layers; maps of several layers are averaged. None is :func:`last_map`.
+        layers: Names of layers; maps of several layers are averaged. None is
+            :func:`mogacore.analysis.maps.last_map`.
+        traced: Output of :func:`trace_explained`; None runs it.
 
     Returns:
         (H, W), values in [0, 1], at the size of the network's input.
 
     Raises:
-        UserError: If the method or a layer is unknown, or the grad-cam package is not installed.
+        UserError: If the method or a layer is unknown, a layer has no map that the target depends on, or the grad-cam
+            package is not installed.
     """
     if method not in METHODS:
         raise UserError(f'method {method!r} is unknown: choose from {", ".join(METHODS)}')
@@ -190,16 +138,63 @@ def activation_map(explained: Explained, method: str = 'gradcam', layers: Sequen
         import pytorch_grad_cam
     except ImportError:
         raise UserError('activation maps need the grad-cam package: run pip install --no-deps grad-cam ttach') from None
-    names = list(layers or [last_map(explained.network, lambda: explained(explained.inputs))])
+    traced = traced or trace_explained(explained)
+    names = list(layers or [last_map(explained.network, traced)])
     modules = [get_layer(explained.network, name) for name in names]
-    cam = getattr(pytorch_grad_cam, METHODS[method])(explained, modules, reshape_transform=as_maps)
+    channels_last = [check_layer(name, traced) for name in names]
+    if method not in GRADIENT_FREE:
+        _check_gradients(explained, names)
+    settings = {}
+    if method == 'ablationcam':
+        if len(set(channels_last)) > 1:
+            raise UserError(f'ablationcam cannot average the layers {", ".join(names)} of two layouts: choose one')
+        if channels_last[0]:  # otherwise it removes tokens instead of channels
+            settings['ablation_layer'] = pytorch_grad_cam.ablation_layer.AblationLayerVit()
+    cam = getattr(pytorch_grad_cam, METHODS[method])(
+        # A copy, since the next layer may modify its input in place.
+        explained, modules, reshape_transform=lambda out: as_maps(out, traced).clone(), **settings
+    )  # fmt: skip
     try:
         with torch.enable_grad():
             (found,) = cam(explained.inputs.detach().clone(), targets=[lambda scores: scores[0]])
+    except (AttributeError, TypeError) as error:
+        if method != 'ablationcam':
+            raise
+        # The package puts a layer of one argument and no attributes in the place of the chosen one.
+        raise UserError(f'ablationcam cannot replace {", ".join(names)} ({error}): choose another layer') from error
     finally:
         cam.activations_and_grads.release()
         explained.zero_grad()
     return found
+
+
+def trace_explained(explained: Explained) -> Trace:
+    """Shapes of what the layers of the network return for the image."""
+    return trace(explained.network, lambda: explained(explained.inputs), explained.inputs)
+
+
+def _check_gradients(explained: Explained, names: list[str]) -> None:
+    """Raise UserError if the target does not depend on the output of a layer."""
+    kept: dict[str, Tensor] = {}
+    handles = [
+        get_layer(explained.network, name).register_forward_hook(
+            lambda _, args, out, name=name: kept.update({name: out})
+        )
+        for name in names
+    ]
+    try:
+        with torch.enable_grad():
+            score = explained(explained.inputs.detach().clone()).sum()
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name in names:
+        out = kept[name]
+        if not out.requires_grad or torch.autograd.grad(score, out, retain_graph=True, allow_unused=True)[0] is None:
+            raise UserError(
+                f'{explained.what} {explained.target_name()} does not depend on layer {name} by a gradient: choose '
+                'another with --target-layers (docs/analysis.md)'
+            )
 
 
 @dataclass
@@ -257,7 +252,8 @@ def run(
         names = [name for name in layers or () if name in known]
         if layers and not names:
             raise UserError(f'{spec.label} has none of the layers {", ".join(layers)}: add a layer of {spec.label}')
-        names = names or [last_map(explained.network, lambda: explained(explained.inputs))]  # noqa: B023
+        traced = trace_explained(explained)
+        names = names or [last_map(explained.network, traced)]
         with torch.no_grad():
             score = explained(explained.inputs).item()
         box = explained.box()
@@ -266,7 +262,7 @@ def run(
             **({} if box is None else {'box': box.tolist()}),
         }  # fmt: skip
         for method, row in zip(methods, rows, strict=True):
-            found = activation_map(explained, method, names)
+            found = activation_map(explained, method, names, traced)
             arrays[f'{spec.label}/{method}'] = found
             row.append(Panel(f'{spec.label}: {explained.target_name()}\n{method}', explained.image, found, box))
     out_dir = make_folder(out_dir)

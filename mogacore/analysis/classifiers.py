@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.device import get_device
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 from mogacore.analysis.throughput import build_peer
 from mogacore.checkpoint import check_source, load_into
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
-from mogacore.errors import UserError
+from mogacore.engine.devices import choose_device
+from mogacore.errors import UserError, accepting
 from mogacore.inference.predictor import load_trained
 from mogacore.libraries import import_quietly
 from mogacore.locations import config_file, is_config_name, labels
@@ -158,12 +158,8 @@ class Classifier:
     def __init__(self, spec: ModelSpec, network: nn.Module, logits: Callable[[Tensor], Tensor], images: LabeledImages):
         self.spec, self.network, self._logits, self.images = spec, network, logits, images
         image, _ = images[0]
-        try:
-            with torch.inference_mode():
-                found = logits(image)
-        except RuntimeError as error:
-            reason = str(error).partition('\n')[0]
-            raise UserError(f'{spec.name} does not accept images of {tuple(image.shape[1:])}: {reason}') from error
+        with accepting(spec.name, image.shape[1:]), torch.inference_mode():
+            found = logits(image)
         if not isinstance(found, Tensor) or found.ndim != 2:
             raise UserError(f'{spec.name} does not return logits (B, K): choose a classifier')
         if found.shape[1] <= images.labels.max():
@@ -201,7 +197,7 @@ def open_classifiers(
     Raises:
         UserError: If a model, its weights or the data are missing or invalid, or the models have different data.
     """
-    device = device or get_device()
+    device = choose_device(device)
     data = data or next((spec.name for spec in specs if spec.is_config), None)
     if data is None:
         raise UserError('no model is a config: name the config whose images to use with --data CONFIG')

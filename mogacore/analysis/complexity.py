@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mogacore.engine.config import build_on_meta, load_config, project_root
-from mogacore.errors import UserError
+from mogacore.errors import UserError, accepting
 from mogacore.models import accelerated
 from mogacore.models.simvp import SimVP
 from mogacore.published import published_complexity
@@ -59,7 +59,7 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
 
     Raises:
         UserError: If the config cannot be read, no shape is known, the shape has the wrong number of axes, or the
-            model has no backbone.
+            model has no backbone or does not accept the shape.
     """
     cfg = config if isinstance(config, Config) else load_config(config)
     shape = shape or cfg.get('input_shape')
@@ -69,11 +69,14 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
     axes = 'T C H W' if isinstance(model, SimVP) else 'C H W'
     if len(shape) != len(axes.split()):
         raise UserError(f'shape {" ".join(map(str, shape))} is invalid for {type(model).__name__}: give {axes}')
+    name = Path(cfg.filename).stem if cfg.filename else type(model).__name__
     if isinstance(model, SimVP):
-        return _parts_of_simvp(model, torch.empty(1, *shape, device='meta'))
+        with accepting(name, shape):
+            return _parts_of_simvp(model, torch.empty(1, *shape, device='meta'))
     if not hasattr(model, 'backbone'):
         raise UserError(f'a {type(model).__name__} has no backbone: choose a config of a complete model')
-    macs = dict(_macs_of_parts(model, torch.empty(1, *shape, device='meta')))
+    with accepting(name, shape):
+        macs = dict(_macs_of_parts(model, torch.empty(1, *shape, device='meta')))
     return [
         Part(name, sum(p.numel() for p in getattr(model, name).parameters()), macs[name])
         for name in PARTS

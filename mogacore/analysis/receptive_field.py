@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mogacore.analysis.cam import as_maps, get_layer, last_map
 from mogacore.analysis.classifiers import ModelSpec, open_classifiers
-from mogacore.errors import UserError
+from mogacore.analysis.maps import Trace, as_maps, check_layer, get_layer, last_map, trace
+from mogacore.errors import UserError, accepting
 from mogacore.files import make_folder, write_figure, write_json
 from mogacore.models.layers import MultiOrderDWConv
 
@@ -22,7 +22,7 @@ ORDERS = ('low', 'middle', 'high')
 
 
 def receptive_field(
-    forward: Callable[[Tensor], object], layer: nn.Module, images: Tensor
+    forward: Callable[[Tensor], object], layer: nn.Module, images: Tensor, traced: Trace | None = None
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """Effective receptive field of the central cell of a layer.
 
@@ -31,8 +31,10 @@ def receptive_field(
 
     Args:
         forward: Runs the network, in eval mode, on images.
-        layer: A layer whose output is a map, see :func:`mogacore.analysis.cam.as_maps`.
+        layer: A layer whose output is a map, see :func:`mogacore.analysis.maps.as_maps`.
         images: (B, C, H, W).
+        traced: Trace of the network for these images, from which the grid of tokens is known; None for a layer with
+            maps, or with tokens of the image only.
 
     Returns:
         The field (H, W), normalized to sum 1, and the center of the cell (row, column), in pixels.
@@ -43,7 +45,8 @@ def receptive_field(
     Source: Luo et al., arXiv 1701.04128.
     """
     maps: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, args, out: maps.append(as_maps(out)))
+    known = traced or Trace((images.shape[2], images.shape[3]), len(images), prefix=0)
+    handle = layer.register_forward_hook(lambda module, args, out: maps.append(as_maps(out, known)))
     images = images.detach().clone().requires_grad_()
     try:
         with torch.enable_grad():
@@ -165,8 +168,12 @@ def run(
         images = torch.cat([classifier.images[int(index)][0] for index in chosen])
         if size is not None:
             images = F.interpolate(images, size=(size, size), mode='bilinear', antialias=True)
-        name = layer or last_map(classifier.network, lambda: classifier(images))  # noqa: B023
-        field, center = receptive_field(classifier, get_layer(classifier.network, name), images)
+        with accepting(classifier.spec.name, images.shape[1:]):
+            traced = trace(classifier.network, lambda: classifier(images), images)  # noqa: B023
+        name = layer or last_map(classifier.network, traced)
+        module = get_layer(classifier.network, name)
+        check_layer(name, traced)
+        field, center = receptive_field(classifier, module, images, traced)
         label = classifier.spec.label
         fields[label] = field
         model = {'name': classifier.spec.name, 'layer': name, 'size': list(images.shape[2:]), 'images': len(images)}

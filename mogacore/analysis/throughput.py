@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from mogacore.analysis.complexity import count_macs
 from mogacore.deploy import fuse
-from mogacore.errors import UserError
+from mogacore.engine.devices import choose_device, describe_machine
+from mogacore.errors import UserError, accepting
 from mogacore.files import write_figure
 from mogacore.locations import is_config_name
 from mogacore.models import accelerated
@@ -178,7 +179,9 @@ def measure(
         raise UserError(f'mode {mode!r} is unknown: choose from {", ".join(MODES)}')
     if rounds < 1 or batch_size < 1:
         raise UserError(f'{rounds} rounds and batch size {batch_size} are invalid: give numbers of at least 1')
-    images = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    device = choose_device(device)
+    with accepting(networks[0][0], shape):
+        images = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     models: dict[str, nn.Module] = {}
     runs: list[Callable[[], object]] = []
     found = []
@@ -189,7 +192,9 @@ def measure(
             torch.manual_seed(0)
             models[name] = build(name).to(device)
         params = sum(p.numel() for p in models[name].parameters())
-        result = Measurement(name, backend, params, count_macs(models[name].eval(), images[:1]))
+        with accepting(name, shape):
+            macs = count_macs(models[name].eval(), images[:1])
+        result = Measurement(name, backend, params, macs)
         if mode == 'infer':
             run, result.error = _inference(models[name].eval(), backend, images, dtype)
         else:
@@ -398,7 +403,7 @@ def benchmark(
         A report that is serializable as JSON: machine and settings, and either ``measurements``, a list of
         :meth:`Measurement.summary`, or ``growth``, the result of :func:`measure_growth`.
     """
-    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    device = choose_device(device)
     report = {'machine': describe_machine(device), 'mode': settings['mode'], 'dtype': dtype}
     report['rounds'] = settings['rounds']
     settings |= dict(device=device, dtype=DTYPES[dtype])
@@ -409,17 +414,6 @@ def benchmark(
     found = measure(networks, shape, batch_size, **settings)
     report |= {'shape': list(shape), 'batch_size': batch_size}
     return report | {'measurements': [measurement.summary(batch_size) for measurement in found]}
-
-
-def describe_machine(device: str) -> str:
-    """Processor or GPU, threads and torch version, in one line."""
-    if torch.device(device).type == 'cuda':
-        name = torch.cuda.get_device_name(device)
-    else:
-        lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
-        name = next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), 'CPU')
-        name += f', {torch.get_num_threads()} threads'
-    return f'{name}, torch {torch.__version__}'
 
 
 def draw_ratios(report: dict, path: str | Path) -> None:

@@ -163,10 +163,12 @@ def check_file(path: Path) -> None:
     try:
         kind = kinds.get(stat.S_IFMT(path.stat().st_mode), 'a device')
         reason = kind and f'it is {kind}'
+    except FileNotFoundError:
+        raise UserError(f'checkpoint {path} does not exist: give the path of a weight file') from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, 'strerror', None) or str(error)
     if reason:
-        raise UserError(f'checkpoint {str(path)!r} cannot be read ({reason}): give the path of a weight file')
+        raise UserError(f'checkpoint {path} cannot be read ({reason}): give the path of a weight file')
 
 
 def read_file(path: Path, map_location='cpu', mmap: bool = False) -> dict:

@@ -260,7 +260,7 @@ class _Check:
         if 'position' in container.get('meta', {}):
             self.entries(container['meta']['position'], 'meta.position', POSITION, required=list(POSITION)[:3])
         if 'optimizer' in container:
-            self.entries(container, ROOT, {}, required=('state_dict', 'message_hub'))
+            self.entries(container, ROOT, {}, required=('state_dict',))
             self.optimizers(container['optimizer'])
         if 'message_hub' in container:
             self.message_hub(container['message_hub'])

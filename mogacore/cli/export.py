@@ -18,7 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', help='weight file; every key must fit the model')
     parser.add_argument('out', help='file to write: .onnx, or .xml for OpenVINO, with its .bin in the same folder')
     parser.add_argument(
-        '--shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="image shape; default: the config's input_shape"
+        '--shape',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help="C H W, or T C H W for video; default: the config's input_shape",
     )
     parser.add_argument('--tolerance', type=float, default=1e-4, help='largest difference allowed; default 1e-4')
 
@@ -28,11 +32,14 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     import torch
 
     from mogacore.deploy.export import export, load_network
+    from mogacore.errors import accepting
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
     network, shape = load_network(args.network, args.checkpoint)
-    images = torch.randn(1, *(args.shape or shape), generator=torch.Generator().manual_seed(0))
+    shape = tuple(args.shape or shape)
+    with accepting(args.network, shape):
+        images = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     error = export(network, args.out, images, args.tolerance)
     print(f'{args.out}: images (any, {", ".join(map(str, images.shape[1:]))}), differs from PyTorch by {error:.1e}')

@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', help='weight file; every key must fit the model')
     parser.add_argument(
         'source', metavar='input', nargs='?',
-        help='an image, a video, or a folder of them; default, for a video predictor only: its test set',
+        help='an image, a video, or a folder of them; for a video predictor, a folder of numbered frames is one '
+        'video, and the default is its test set',
     )  # fmt: skip
     parser.add_argument('--out-dir', required=True, help='folder for predictions.json and the drawings')
     parser.add_argument(

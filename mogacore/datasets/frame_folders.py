@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from mmengine.registry import DATASETS
 
+from mogacore import images
 from mogacore.errors import UserError
 
 from .sequences import DATA_HELP, SequenceDataset, check_split, starts_from_end
@@ -150,7 +151,7 @@ class FrameFolders(SequenceDataset):
     def _read_frame(self, path: Path) -> np.ndarray:
         if not path.is_file():
             raise UserError(f'image {path} not found: {DATA_HELP}')
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+        image = images.read(path)
         if image is None:
             raise UserError(f'image {path} is corrupt: replace it, or remove its clip from the data set')
         if self.color_type == 'grayscale':

@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
+from mogacore import images
 from mogacore.errors import UserError
 
 from .hands import FINGERS, NUM_JOINTS, PARENTS
@@ -94,7 +94,7 @@ class FreiHAND(BaseDataset):
         if not len(wanted):
             raise UserError(f'subset {self.subset!r} of {len(joints)} samples is empty: change held_out')
         folder = Path(self.data_root, split, 'rgb')
-        first = cv2.imread(str(folder / names[0]))  # all images have the same size
+        first = images.read(folder / names[0])  # all images have the same size
         if first is None:
             raise UserError(f'image {folder / names[0]} cannot be read: download it again')
         self.box = np.array([[0, 0, first.shape[1], first.shape[0]]], np.float32)

@@ -124,23 +124,35 @@ class SequenceDataset(BaseDataset):
 
 @DATASETS.register_module()
 class SequenceFile(SequenceDataset):
-    """Fixed sequences from a file like Moving MNIST's ``mnist_test_seq.npy``: uint8, frame axis first.
+    """Fixed sequences from a uint8 file like Moving MNIST's ``mnist_test_seq.npy``, which has its frame axis first.
 
     Args:
         data_root: Folder of the file.
-        file: File name; the array is (frames, N, H, W), or (frames, N, H, W, C) for color.
+        file: File name; the array is (frames, N, H, W) or (N, frames, H, W), with a last axis C for color.
+        frame_axis: Axis of the frames, 0 or 1. None is the axis of length ``num_inputs + num_targets``; with an
+            explicit axis, sequences may be longer, and their first frames are used.
         noise: None, 'missing' or 'perceptual', applied to the input frames, see :func:`add_frame_noise`. It is the
             same on every access.
         **kwargs: See :class:`SequenceDataset`.
 
     Raises:
-        UserError: If the file is missing or corrupt, has another type, or has too few frames.
+        UserError: If the file is missing or corrupt, has another type or too few frames, or if the frame axis is
+            neither given nor clear from the shape.
     """
 
-    def __init__(self, data_root: str, file: str = 'mnist_test_seq.npy', noise: str | None = None, **kwargs):
+    def __init__(
+        self,
+        data_root: str,
+        file: str = 'mnist_test_seq.npy',
+        noise: str | None = None,
+        frame_axis: int | None = None,
+        **kwargs,
+    ):
+        if frame_axis not in (None, 0, 1):
+            raise UserError(f'frame_axis is {frame_axis}: use 0, 1, or None to find it from the number of frames')
         if noise not in (None, *NOISES):
             raise UserError(f'noise {noise!r} is unknown for fixed sequences: choose from {", ".join(NOISES)}, or None')
-        self.file, self.noise = file, noise
+        self.file, self.noise, self.frame_axis = file, noise, frame_axis
         super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -151,12 +163,27 @@ class SequenceFile(SequenceDataset):
                 f'{path} contains {self.sequences.dtype} of shape {self.sequences.shape}, not uint8 (frames, '
                 'sequences, height, width), with or without a channel axis: use the original file'
             )
-        if len(self.sequences) < self.num_frames:
-            raise UserError(
-                f'{path} has {len(self.sequences)} frames per sequence, but num_inputs + num_targets is '
-                f'{self.num_frames}: lower one of them'
-            )
+        self.sequences = np.moveaxis(self.sequences, self._find_frame_axis(path), 0)
         return [dict(index=index) for index in range(self.sequences.shape[1])]
+
+    def _find_frame_axis(self, path: Path) -> int:
+        lengths = self.sequences.shape[:2]
+        wanted = f'num_inputs + num_targets is {self.num_frames}'
+        if self.frame_axis is not None:
+            if lengths[self.frame_axis] < self.num_frames:
+                raise UserError(
+                    f'{path} has {lengths[self.frame_axis]} frames per sequence, but {wanted}: lower one of them'
+                )
+            return self.frame_axis
+        axes = [axis for axis in (0, 1) if lengths[axis] == self.num_frames]
+        if len(axes) != 1:
+            found = 'both of its first two axes have' if axes else 'neither of its first two axes has'
+            raise UserError(
+                f'{path} contains an array of shape {self.sequences.shape}, but {wanted}, and {found} this length: set '
+                'frame_axis of the data set to 0 if the array is (frames, sequences, ...) or to 1 if it is (sequences, '
+                'frames, ...), or change num_inputs or num_targets'
+            )
+        return axes[0]
 
     def read_frames(self, record):
         frames = np.array(self.sequences[: self.num_frames, record['index']])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +16,21 @@ from torch.utils._pytree import tree_leaves
 
 from mogacore.checkpoint import load_into
 from mogacore.engine.config import build_model, load_config
-from mogacore.errors import UserError
+from mogacore.errors import UserError, accepting
 from mogacore.locations import is_config_name
+from mogacore.models import MogaNetClassifier, SimVP
 from mogacore.models.factory import create_model
 
 from .fuse import fuse
 
 PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('openvino',)}
 SUFFIXES = {'.onnx': 'onnx', '.xml': 'openvino'}
+# Outputs of heads, by class or base class. mmdet's and mmseg's heads name theirs in the signature of loss_by_feat.
+HEAD_OUTPUTS = {
+    'ClsHead': ('logits',),
+    'HeatmapHead': ('heatmaps',),
+    'InternetHead': ('heatmaps', 'root_depth', 'hand_type'),
+}
 
 
 class TensorOutputs(nn.Module):
@@ -37,7 +46,55 @@ class TensorOutputs(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Outputs for normalized images (B, C, H, W) in mode 'tensor', with nested lists flattened."""
-        return tuple(tree_leaves(self.model(images, mode='tensor')))
+        return tuple(tree_leaves(self.model(images, None, mode='tensor')))
+
+
+def output_names(model: nn.Module, images: Tensor) -> list[str]:
+    """A name for each output of a network, after what it is; a number follows where there is one per pyramid level.
+
+    Args:
+        model: Network in eval mode, or :class:`TensorOutputs`.
+        images: Example (B, C, H, W).
+
+    Raises:
+        UserError: If the network does not accept images of this shape.
+    """
+    network = model.model if isinstance(model, TensorOutputs) else model
+    with accepting(type(network).__name__, images.shape[1:]), torch.no_grad():
+        outputs = network(images, None, mode='tensor') if isinstance(model, TensorOutputs) else network(images)
+    indices = getattr(network, 'out_indices', ())  # of a backbone
+    if not isinstance(outputs, Tensor) and len(indices) == len(outputs):
+        return [f'features_{index}' for index in indices]
+    return _name_leaves(outputs, _kinds(network, 1 if isinstance(outputs, Tensor) else len(outputs)))
+
+
+def _kinds(network: nn.Module, count: int) -> list[str]:
+    """What the outputs of a network are, in order; ['output'] if unknown."""
+    if isinstance(network, SimVP):
+        return ['frames']
+    if isinstance(network, MogaNetClassifier):
+        return ['logits']
+    heads = (getattr(network, name, None) for name in ('bbox_head', 'decode_head', 'head'))
+    head: Any = next((head for head in heads if isinstance(head, nn.Module)), None)
+    if head is None:
+        return ['features'] if hasattr(network, 'backbone') else ['output']
+    if hasattr(head, 'loss_by_feat'):
+        parameters = list(inspect.signature(head.loss_by_feat).parameters.values())[:count]
+        return [parameter.name for parameter in parameters]
+    return next(
+        (list(HEAD_OUTPUTS[cls.__name__]) for cls in type(head).__mro__ if cls.__name__ in HEAD_OUTPUTS), ['output']
+    )
+
+
+def _name_leaves(outputs: Tensor | Sequence | dict, kinds: list[str]) -> list[str]:
+    """One name per tensor, in the order of ``tree_leaves``."""
+    if isinstance(outputs, Tensor):
+        return kinds[:1]
+    if isinstance(outputs, dict):
+        return [name for key, value in outputs.items() for name in _name_leaves(value, [str(key)])]
+    if len(kinds) != len(outputs):
+        kinds = [f'{kinds[0]}_{number}' for number in range(len(outputs))] if len(outputs) > 1 else kinds[:1]
+    return [name for kind, value in zip(kinds, outputs, strict=True) for name in _name_leaves(value, [kind])]
 
 
 def load_network(source: str, checkpoint: str) -> tuple[nn.Module, tuple[int, int, int]]:
@@ -73,7 +130,8 @@ def export(model: nn.Module, path: str | Path, images: Tensor, tolerance: float 
         The largest absolute difference.
 
     Raises:
-        UserError: If the suffix is unknown, a package is missing, or the outputs differ; then no file is written.
+        UserError: If the suffix is unknown, a package is missing, the network does not accept the shape, or the outputs
+            differ; then no file is written.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -81,10 +139,11 @@ def export(model: nn.Module, path: str | Path, images: Tensor, tolerance: float 
     kind = SUFFIXES[path.suffix]
     _require(kind)
     model = model.eval()
+    names = output_names(model, images)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         draft = Path(folder) / path.name
-        WRITERS[kind](fuse(model), draft, images)
+        WRITERS[kind](fuse(model), draft, images, names)
         outputs = READERS[kind](draft)(images)
         with torch.inference_mode():
             expected = _as_tuple(model(images))
@@ -118,7 +177,7 @@ def load_runtime(model: nn.Module, kind: str, images: Tensor) -> Callable[[Tenso
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == kind)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f'model{suffix}'
-        WRITERS[kind](fuse(model), path, images)
+        WRITERS[kind](fuse(model), path, images, output_names(model, images))
         run = READERS[kind](path)
 
     def runtime(images: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -138,7 +197,7 @@ def _as_tuple(out: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (out,) if isinstance(out, Tensor) else out
 
 
-def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:
+def _write_onnx(model: nn.Module, path: Path, images: Tensor, names: list[str]) -> None:
     # torch.export treats a dimension of size 1 as constant.
     example = images if len(images) > 1 else torch.cat([images, images])
     torch.onnx.export(
@@ -146,6 +205,7 @@ def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:
         (example,),
         str(path),
         input_names=['images'],
+        output_names=names,
         dynamic_shapes=({0: torch.export.Dim('batch')},),
         dynamo=True,
         external_data=False,
@@ -153,11 +213,13 @@ def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:
     )
 
 
-def _write_openvino(model: nn.Module, path: Path, images: Tensor) -> None:
+def _write_openvino(model: nn.Module, path: Path, images: Tensor, names: list[str]) -> None:
     import openvino
 
     shape = openvino.PartialShape([-1, *images.shape[1:]])
     network = openvino.convert_model(model, example_input=images, input=[shape])
+    for output, name in zip(network.outputs, names, strict=True):
+        output.get_tensor().set_names({name})
     openvino.save_model(network, path, compress_to_fp16=False)
 
 

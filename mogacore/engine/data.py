@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,35 @@ from mogacore.errors import UserError
 from mogacore.libraries import find_class, import_quietly
 
 from .config import DATALOADERS, EVALUATORS, as_list, find_data, leaf_datasets, leaves
+from .launch import process_environment
 
 SECONDS = {'sample': 20.0, 'full': math.inf}  # of reading files, by the choices of --check
+
+
+def prepare_data(
+    cfg: Config,
+    stage: str,
+    check: str = 'sample',
+    launcher: str = 'none',
+    training: Mapping | None = None,
+    checkpoint: str | None = None,
+) -> None:
+    """Label a stage's class folders, see :func:`label_class_folders`, and check its data in the first process.
+
+    Args:
+        cfg: Config with absolute data roots.
+        stage: 'train' or 'test'.
+        check: As in :func:`check_data`.
+        launcher: What started the processes.
+        training: Data loader of the training set of a test.
+        checkpoint: Weight file of a test.
+
+    Raises:
+        UserError: For all problems found.
+    """
+    label_class_folders(cfg, stage, cfg.get('train_dataloader', training), checkpoint)
+    if launcher == 'none' or process_environment(launcher, os.environ)['RANK'] == '0':
+        check_data(cfg, stage, check)
 
 
 def label_class_folders(cfg: Config, stage: str, training: Mapping | None, checkpoint: str | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -49,10 +49,12 @@ from .config import (
     prepare_loaders,
     show_predictions,
 )
-from .data import check_data, label_class_folders
+from .data import prepare_data
 from .hooks import CheckMapsHook, ReduceLossHook
-from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group, process_environment
+from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group
 from .length import check_schedules, choose_loop
+from .loaders import build_loader
+from .numbers import FiniteHook
 from .options import RunOptions
 from .restore import check_training_state
 from .resume import make_resumable
@@ -71,6 +73,8 @@ class Runner(MMEngineRunner):
     the ``load_from`` file may lack or have in addition, and ``load_ema`` chooses between its raw and averaged weights;
     see :func:`mogacore.checkpoint.load_into`.
     """
+
+    build_dataloader = staticmethod(build_loader)
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> dict:
         """Load a file into the model strictly, and return its container for :meth:`resume`.
@@ -114,6 +118,8 @@ class Runner(MMEngineRunner):
 @RUNNERS.register_module(name='mogacore.ShardedRunner')
 class ShardedRunner(FlexibleRunner):
     """mmengine's Runner for strategies, with the strict weight loading of :class:`Runner`."""
+
+    build_dataloader = staticmethod(build_loader)
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()) -> None:
         """Load a file into the model strictly; every process must call this. Arguments as in :class:`Runner`."""
@@ -187,10 +193,11 @@ def _train(options: RunOptions) -> Runner:
     cfg = _training_config(options)
     if cfg.get('load_from'):
         check_source(cfg.load_from)
-    writable_folder(cfg.work_dir)
-    _prepare_data(cfg, options)
+    locate_data(cfg, 'train')
+    prepare_data(cfg, 'train', options.check, options.launcher)
     if 'strategy' in cfg:
         _check_sharding(cfg, options.launcher)
+    writable_folder(cfg.work_dir)
     make_resumable(cfg)
     _init_process_group(cfg, options.launcher)
     if options.resume is not None:
@@ -206,18 +213,6 @@ def _train(options: RunOptions) -> Runner:
     end_workers(runner)
     close_process_group()
     return runner
-
-
-def _prepare_data(cfg: Config, options: RunOptions) -> None:
-    locate_data(cfg, 'train')
-    label_class_folders(cfg, 'train', cfg.train_dataloader)
-    if _is_first(options.launcher):
-        check_data(cfg, 'train', options.check)
-
-
-def _is_first(launcher: str) -> bool:
-    """Whether this is the process that checks the data."""
-    return launcher == 'none' or process_environment(launcher, os.environ)['RANK'] == '0'
 
 
 def _training_config(options: RunOptions) -> Config:
@@ -274,7 +269,7 @@ def dry_run(config: str, **flags) -> str:
     except UserError as error:
         data = f'not ready: {error}'
     else:
-        _prepare_data(cfg, options)
+        prepare_data(cfg, 'train', options.check, options.launcher)
     return (
         f'{config}: {type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters, '
         f'{length} {unit}, batch size {cfg.train_dataloader.batch_size} per process, work dir {cfg.work_dir}; {data}'
@@ -349,7 +344,6 @@ def test(
     check_keys(cfg)
     check_source(checkpoint)
     cfg.work_dir = _work_dir(cfg, work_dir)
-    writable_folder(cfg.work_dir)
     cfg.load_from, cfg.resume = checkpoint, False
     # Only the test part of the config is built, so that a test needs no training data.
     training = cfg.pop('train_dataloader', None)
@@ -357,6 +351,7 @@ def test(
         cfg.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
         cfg.pop(key, None)
+    prepare_for_device(cfg)
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if not _is_for_training(hook)]
     cfg.default_hooks = {
         name: hook for name, hook in cfg.get('default_hooks', {}).items() if hook is None or not _is_for_training(hook)
@@ -369,9 +364,8 @@ def test(
     if tta:
         enable_tta(cfg)
     locate_data(cfg, 'test')
-    label_class_folders(cfg, 'test', training, checkpoint)
-    if _is_first(launcher):
-        check_data(cfg, 'test', check)
+    prepare_data(cfg, 'test', check, launcher, training, checkpoint)
+    writable_folder(cfg.work_dir)
     _init_process_group(cfg, launcher)
     with _user_errors():
         metrics = _build_runner(cfg, launcher).test()
@@ -394,9 +388,10 @@ def _user_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if '\n' in str(error) and (line := explain(error)):  # from a worker of a data loader, with its traceback
-            raise UserError(line) from error
-        raise
+        if 'Original Traceback' not in str(error):
+            raise
+        # From a data loader worker: the text is a traceback, and the actual message its last line.
+        raise UserError(re.split(r'\n[\w.]*Error: ', str(error))[-1].strip()) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -418,7 +413,13 @@ def _explain_config(error: Exception) -> str | None:
 
 
 def _work_dir(cfg: Config, work_dir: str | None) -> str:
-    return str(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(cfg.filename).stem)
+    config = Path(cfg.filename).resolve()
+    chosen = str(work_dir or cfg.get('work_dir') or Path('work_dirs') / config.stem)
+    if Path(chosen).resolve() == config.parent:
+        raise UserError(
+            f'work dir {chosen} contains the config, which a copy would overwrite: choose another --work-dir'
+        )
+    return chosen
 
 
 def _build_runner(cfg: Config, launcher: str) -> Runner:
@@ -430,8 +431,10 @@ def _build_runner(cfg: Config, launcher: str) -> Runner:
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         ) | cfg.get('model_wrapper_cfg', {})
+    hooks = [dict(type=FiniteHook.__name__)]
     if launcher != 'none':
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type=ReduceLossHook.__name__)]
+        hooks.append(dict(type=ReduceLossHook.__name__))
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
     import_quietly(cfg.get('default_scope', 'mmengine'))
     register_safe_loader()
     runner = (ShardedRunner if 'strategy' in cfg else Runner).from_cfg(cfg)

@@ -20,6 +20,7 @@ FRAME_METRICS = ('ssim', 'psnr', 'lpips')
 NAMES = ('mse', 'mae', 'rmse', *FRAME_METRICS)
 # For float images, scikit-image up to 0.19 used the width of -1..1 as the default range.
 SSIM_DATA_RANGE = 2.0
+SSIM_WINDOW = 7  # pixels
 
 
 def channel_errors(predicted: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +40,7 @@ def ssim(predicted: np.ndarray, target: np.ndarray) -> float:
     return float(
         np.mean(
             [
-                structural_similarity(ours, theirs, data_range=SSIM_DATA_RANGE, channel_axis=0)
+                structural_similarity(ours, theirs, win_size=SSIM_WINDOW, data_range=SSIM_DATA_RANGE, channel_axis=0)
                 for ours, theirs in zip(_clipped(predicted), target.astype(np.float64), strict=True)
             ]
         )
@@ -131,10 +132,19 @@ class VideoPredictionMetric(BaseMetric):
         Args:
             data_batch: ``inputs``, B times (T, C, H, W); only used with ``copy_last``.
             data_samples: B dicts with ``pred_frames`` and ``gt_frames``, (T, C, H, W) tensors.
+
+        Raises:
+            UserError: If predictions and targets have different shapes, or frames are too small for ``ssim``.
         """
         for index, sample in enumerate(data_samples):
             target = self._denormalize(sample['gt_frames'])
-            result = {'': self._errors(self._denormalize(sample['pred_frames']), target)}
+            predicted = self._denormalize(sample['pred_frames'])
+            if predicted.shape != target.shape:
+                raise UserError(
+                    f'the predicted frames are {predicted.shape}, but the target frames {target.shape}: make '
+                    'model.num_targets match the data'
+                )
+            result = {'': self._errors(predicted, target)}
             if self.copy_last:
                 last = self._denormalize(data_batch['inputs'][index][-1:])
                 result['copy_last_'] = self._errors(np.broadcast_to(last, target.shape), target)
@@ -149,6 +159,11 @@ class VideoPredictionMetric(BaseMetric):
         return frames.detach().cpu().numpy().astype(np.float64) * std + mean
 
     def _errors(self, predicted: np.ndarray, target: np.ndarray) -> dict:
+        if 'ssim' in self.frame_metrics and min(target.shape[-2:]) < SSIM_WINDOW:
+            raise UserError(
+                f'frames of {target.shape[-2]} x {target.shape[-1]} px are smaller than the window of the metric ssim, '
+                f'{SSIM_WINDOW} px: remove ssim from metric, or use larger frames'
+            )
         squared, absolute = channel_errors(predicted, target)
         if self.spatial_norm:
             squared, absolute = squared / target[0, 0].size, absolute / target[0, 0].size

@@ -1,21 +1,14 @@
-"""Inputs of a prediction: images, videos, and boxes of the objects in them."""
+"""Inputs of a prediction: files of images and videos, and boxes of the objects in them."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
-from itertools import count, islice
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.structures import BaseDataElement
 
-from mogacore import opencv
 from mogacore.errors import UserError
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -147,98 +140,3 @@ class Boxes:
 
 def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(path))  # unlike resolve(), keeps the name of a symbolic link
-
-
-def open_video(path: Path) -> tuple[float, int | None, Iterator[np.ndarray]]:
-    """Open a video.
-
-    Returns:
-        Frames per second; number of frames, None if the file does not contain it; the frames, (H, W, 3) BGR.
-
-    Raises:
-        UnreadableError: If the first frame cannot be read.
-    """
-    # Silence FFmpeg and OpenCV: we report corrupt videos ourselves.
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    log_level = opencv.set_log_level(opencv.SILENT)
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    found, first = capture.read()
-    opencv.set_log_level(log_level)
-    if not found:
-        raise UnreadableError(f'video {path} cannot be read: replace it or use another')
-
-    def frames():
-        frame = first
-        while frame is not None:
-            yield frame
-            frame = capture.read()[1]
-        capture.release()
-
-    num_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    return capture.get(cv2.CAP_PROP_FPS) or 25.0, num_frames if num_frames > 0 else None, frames()
-
-
-def sequences_of_videos(paths: list[Path], cfg: Config) -> Iterator[dict]:
-    """Cut videos into consecutive sequences, in the format of the video prediction data sets.
-
-    Frame step and channel order are those of the config's test set. The last sequence of a video may lack some or all
-    target frames.
-
-    Args:
-        paths: Video files; images are refused.
-        cfg: Config of a video predictor: ``input_shape`` (T, C, H, W) and ``model.num_targets``.
-
-    Raises:
-        UserError: If the network does not predict images, or a file is not a video or too short.
-    """
-    num_inputs, channels, height, width = cfg.input_shape
-    num_frames = num_inputs + (cfg.model.get('num_targets') or num_inputs)
-    if channels not in (1, 3) or cfg.test_dataloader.dataset.type in ('TaxiBJ', 'WeatherBench'):
-        raise UserError('this network does not predict images: omit the input to predict sequences of its test set')
-    dataset = cfg.test_dataloader.dataset
-    step, is_bgr = dataset.get('frame_step', 1), dataset.get('channel_order') == 'bgr'
-    described = 'frames' if step == 1 else f'frames at a step of {step}'
-    for path in paths:
-        if path.suffix.lower() not in VIDEO_SUFFIXES:
-            raise UserError(f'input {path} is not a video ({", ".join(VIDEO_SUFFIXES)}): use one, or omit the input')
-        *_, frames = open_video(path)
-        frames = islice(frames, 0, None, step)
-        for start in count(step=num_frames):
-            taken = [_resized(frame, channels, height, width, is_bgr) for frame in islice(frames, num_frames)]
-            if start == 0 and len(taken) < num_inputs:
-                raise UserError(
-                    f'video {path} has {len(taken)} {described}, but the network needs {num_inputs}: use a longer one'
-                )
-            if len(taken) < num_inputs:
-                break
-            sequence = torch.from_numpy(np.stack(taken))
-            meta = dict(name=f'{path}, from frame {start * step}', sample_idx=start)
-            sample = BaseDataElement(gt_frames=sequence[num_inputs:], metainfo=meta)
-            yield dict(inputs=sequence[:num_inputs], data_samples=sample)
-
-
-def _resized(frame: np.ndarray, channels: int, height: int, width: int, is_bgr: bool) -> np.ndarray:
-    """Convert a frame (H, W, 3) BGR to (channels, height, width) float32 0..1: gray, RGB, or BGR."""
-    if channels == 1:
-        frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)[..., None]
-    elif not is_bgr:
-        frame = frame[..., ::-1]
-    frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, channels)
-    return frame.transpose(2, 0, 1).astype(np.float32) / 255
-
-
-def create_video(path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
-    """Open an MPEG-4 file for writing; an odd width or height loses its last pixel.
-
-    Raises:
-        UserError: If the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # MPEG-4 stores the rate as a 16-bit fraction: above 65 fps, three decimals overflow it.
-    codec = cv2.VideoWriter.fourcc(*'mp4v')
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, fps if fps < 65 else round(fps, 2), size)
-    if not writer.isOpened():
-        raise UserError(
-            f'cannot write video {path} with {size[0]} x {size[1]} px at {fps} fps: choose another --out-dir'
-        )
-    return writer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -14,28 +15,22 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate, pseudo_collate
-from mmengine.device import get_device
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 
+from mogacore import images
 from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
 from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
+from mogacore.engine.devices import choose_device
+from mogacore.engine.numbers import check_batch
 from mogacore.errors import UserError
-from mogacore.files import make_folder, write_png, write_text
+from mogacore.files import make_folder, readable, write_png, write_text
 
 from .drawing import TASKS, create_task, draw_overview
 from .filmstrips import draw_strip, sequence_rows, stack_images, write_animation
-from .inputs import (
-    VIDEO_SUFFIXES,
-    Boxes,
-    UnreadableError,
-    create_video,
-    find_inputs,
-    open_video,
-    output_names,
-    sequences_of_videos,
-)
+from .inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, find_inputs, output_names
+from .videos import Video, create_video, find_videos, sequences_of_videos, warn_if_truncated
 
 OVERVIEW_SEQUENCES = 4
 
@@ -62,7 +57,7 @@ class ImageLoader:
         """Convert an image file, or a frame (H, W, 3) BGR, to an input of the pipeline.
 
         Raises:
-            UnreadableError: If the image is corrupt.
+            UnreadableError: If the image is corrupt, or too large to be loaded.
         """
         if isinstance(image, np.ndarray):
             if self.load_step.color_type.startswith('gray'):
@@ -71,9 +66,27 @@ class ImageLoader:
                 image = image.astype(np.float32)
             return dict(img=image, img_path=None, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         try:
+            images.check_pixels(image)
             return self.load_step(dict(img_path=str(image)))
+        except UserError as error:
+            raise UnreadableError(str(error)) from None
         except (AssertionError, OSError, ValueError, cv2.error) as error:
             raise UnreadableError(f'image {image} cannot be read: replace it or use another') from error
+
+    def prepare(self, item: dict) -> dict:
+        """Apply the pipeline, without its loading step, to an item.
+
+        Raises:
+            UnreadableError: If the image cannot be resized.
+        """
+        height, width = item['img'].shape[:2]
+        try:
+            return self.pipeline(item)
+        except cv2.error as error:
+            raise UnreadableError(
+                f'image {item["img_path"] or "frame"} of {width} x {height} px cannot be resized as the test pipeline '
+                f'does ({error.err or error.msg}): pad or cut it to a less elongated shape'
+            ) from error
 
 
 class Predictor(ImageLoader):
@@ -111,7 +124,7 @@ class Predictor(ImageLoader):
         Returns:
             The prediction in the format of the task's library, in pixels of the image, on the CPU.
         """
-        data = [self.pipeline(item) for item in self.task.inputs(dict(image), boxes)]
+        data = [self.prepare(item) for item in self.task.inputs(dict(image), boxes)]
         return self.task.join(self.model.test_step(pseudo_collate(data)) if data else [])
 
 
@@ -129,6 +142,7 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
     Raises:
         UserError: If the file does not exist, is malformed, or does not match the model.
     """
+    device = choose_device(device)
     check_source(checkpoint)
     container = read_any(checkpoint)  # before the model, which takes longer to build
     report_choice(container, checkpoint)
@@ -138,7 +152,7 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
         load_into(model, container)
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint}: {error}') from None
-    return model.to(device or get_device()).eval(), container
+    return model.to(device).eval(), container
 
 
 def dataset_meta(cfg: Config, container: dict) -> dict:
@@ -169,8 +183,8 @@ def infer(
     Args:
         config: Config file.
         checkpoint: Weight file.
-        source: An image, a video, or a folder of them. For a video predictor, a video or a folder of videos, or None
-            for sequences of the config's test set.
+        source: An image, a video, or a folder of them. For a video predictor, a video, a folder of its numbered
+            frames, or a folder of both, or None for sequences of the config's test set.
         out_dir: Output folder; created if missing.
         boxes: File for :class:`mogacore.inference.inputs.Boxes`, for pose estimation; None to treat each whole image
             as one object.
@@ -190,16 +204,18 @@ def infer(
 
     if not 0 <= score_thr <= 1:
         raise UserError(f'--score-thr {score_thr} is out of range: use 0 to 1')
-    inputs = [] if source is None else find_inputs(source, out_dir)
     cfg = load_config(config, cfg_options)
     if cfg.model.type == 'SimVP':
         if boxes is not None:
             raise UserError(f'--boxes {boxes} is only for pose estimation: omit it')
-        records = infer_sequences(cfg, checkpoint, inputs, make_folder(out_dir), num_sequences, device)
-        _write_report(out_dir, {'config': str(config), 'checkpoint': str(checkpoint), 'predictions': records})
-        return records
+        videos = [] if source is None else find_videos(source, out_dir)
+        sequences, cut = infer_sequences(cfg, checkpoint, videos, make_folder(out_dir), num_sequences, device)
+        report = {'config': str(config), 'checkpoint': str(checkpoint), 'predictions': sequences}
+        _write_report(out_dir, report | ({'truncated': cut} if cut else {}))
+        return sequences
     if source is None:
         raise UserError('the input is missing: give an image, a video, or a folder of them')
+    inputs = find_inputs(source, out_dir)
     object_boxes = None
     if boxes is not None:
         if cfg.get('default_scope') != 'mmpose':
@@ -209,19 +225,21 @@ def infer(
     predictor = Predictor(cfg, checkpoint, device, score_thr)
     out_dir = make_folder(out_dir)
 
-    records, unreadable = [], []
+    records: list[dict] = []
+    unreadable: list[str] = []
+    truncated: list[dict] = []
     with Progress() as progress:
         for path, name in progress.track(output_names(inputs, Path(source)).items(), description='predicting'):
             is_video = path.suffix.lower() in VIDEO_SUFFIXES
             try:
                 if is_video:
-                    records += infer_video(predictor, path, out_dir, name, object_boxes, progress)
+                    records += infer_video(predictor, path, out_dir, name, object_boxes, progress, truncated)
                 else:
                     records.append(infer_image(predictor, path, out_dir, name, object_boxes))
             except UnreadableError as error:
                 if not Path(source).is_dir():
                     raise
-                print(f'warning: {error}; skipped')
+                print(f'warning: {readable(str(error))}; skipped')
                 unreadable.append(str(path))
     if not records:
         raise UserError(f'none of the {len(inputs)} files in {source} can be read: use others')
@@ -229,12 +247,15 @@ def infer(
     report = {'config': str(config), 'checkpoint': str(checkpoint), **predictor.task.report(), 'predictions': records}
     if unreadable:
         report['unreadable'] = unreadable
+    if truncated:
+        report['truncated'] = truncated
     _write_report(out_dir, report)
     image_records = [record for record in records if 'image' in record]
     if image_records:
         files = [out_dir / record['drawn'] if 'drawn' in record else Path(record['image']) for record in image_records]
         task = predictor.task
-        draw_overview(out_dir / 'predictions.png', files, task.titles(image_records), task.cell_inches)
+        is_stored = predictor.load_step.color_type not in ('color', 'grayscale')
+        draw_overview(out_dir / 'predictions.png', files, task.titles(image_records), task.cell_inches, is_stored)
     return records
 
 
@@ -248,28 +269,32 @@ def _write_report(out_dir: str | Path, report: dict) -> None:
 
 def infer_sequences(
     cfg: Config, checkpoint: str, videos: list[Path], out_dir: Path, num_sequences: int, device: str | None
-) -> list[dict]:
+) -> tuple[list[dict], list[dict]]:
     """Predict future frames; draw each sequence to ``drawn/NNNNN.png`` and ``.gif``, the first to ``predictions.png``.
 
     Args:
         cfg: Config of a video predictor.
         checkpoint: Weight file.
-        videos: Video files; if empty, evenly spaced sequences of the config's test set.
+        videos: Video files and folders of frames; if empty, evenly spaced sequences of the config's test set.
         out_dir: Output folder.
         num_sequences: Maximum number of predicted sequences.
         device: torch device; None for a GPU if available.
 
     Returns:
         One record per sequence. ``sequence`` identifies it; ``metrics`` are those of the config's evaluator and of
-        repeating the last frame, or None if the video ends before the last predicted frame.
+        repeating the last frame, or None if the video ends before the last predicted frame. And the records of
+        truncated videos, see :meth:`mogacore.inference.videos.Video.truncation`.
     """
     if num_sequences < 1:
         raise UserError(f'--num-sequences is {num_sequences}: use 1 or more')
     model, _ = load_trained(cfg, checkpoint, device)
     evaluator = dict(cfg.test_evaluator, copy_last=True)
     items: Iterable[dict]
+    truncated: list[dict] = []
     if videos:
-        items = list(islice(sequences_of_videos(videos, cfg), num_sequences))
+        items = list(
+            islice(sequences_of_videos(videos, cfg, partial(warn_if_truncated, truncated=truncated)), num_sequences)
+        )
         meta = dict(channel_order=cfg.test_dataloader.dataset.get('channel_order', 'rgb'))
     else:
         locate_data(cfg, 'test')
@@ -278,9 +303,14 @@ def infer_sequences(
         items, meta = (dataset[int(i)] for i in chosen), dataset.metainfo
     records, strips = [], []
     for number, item in enumerate(items):
+        if not videos:
+            check_batch({'inputs': [item['inputs']], 'data_samples': [item['data_samples']]}, dataset)
+        known = item['data_samples'].pop('gt_frames') if videos else None  # fewer than predicted at the end of a video
         batch = default_collate([item])
         with torch.no_grad():
             sample = model.test_step(batch)[0].to('cpu')
+        if known is not None:
+            sample.gt_frames = known
         rows = sequence_rows(item['inputs'], sample, meta)
         strips.append(draw_strip(rows))
         drawn = f'drawn/{number:05}'
@@ -293,7 +323,7 @@ def infer_sequences(
             metric.process(batch, [sample.to_dict()])
             records[-1]['metrics'] = metric.evaluate(size=1)
     write_png(out_dir / 'predictions.png', stack_images(strips[:OVERVIEW_SEQUENCES]))
-    return records
+    return records, truncated
 
 
 def infer_image(predictor: Predictor, path: Path, out_dir: Path, name: str, boxes: Boxes | None) -> dict:
@@ -309,17 +339,20 @@ def infer_image(predictor: Predictor, path: Path, out_dir: Path, name: str, boxe
 
 
 def infer_video(
-    predictor: Predictor, path: Path, out_dir: Path, name: str, boxes: Boxes | None, progress
+    predictor: Predictor, path: Path, out_dir: Path, name: str, boxes: Boxes | None, progress, truncated: list[dict]
 ) -> list[dict]:
-    """Predict each frame of a video, draw them to ``<name>.mp4``, and return their records."""
+    """Predict each frame of a video, draw them to ``<name>.mp4``, and return their records.
+
+    A video with fewer frames than it declares is reported, and its record is appended to ``truncated``.
+    """
     target = out_dir / f'{name}.mp4'
     if target.resolve() == path.resolve():
         raise UserError(f'the output video would overwrite {path}: choose another --out-dir')
-    fps, num_frames, frames = open_video(path)
+    video = Video(path)
     task, writer = predictor.task, None
     records: list[dict] = []
     try:
-        for frame in progress.track(frames, total=num_frames, description=path.name):
+        for frame in progress.track(video, total=video.num_frames, description=readable(path.name)):
             index = len(records)
             sample = predictor(predictor.load(frame), boxes.of(path, index) if boxes else None)
             files = task.write(sample, out_dir, f'{name}/{index:06}')
@@ -328,12 +361,13 @@ def infer_video(
             height = frame.shape[0]
             width = round(drawn.shape[1] * height / drawn.shape[0])  # wider than the frame if views are added to it
             if writer is None:
-                writer = create_video(target, fps, (width, height))
+                writer = create_video(target, video.fps, (width, height))
             drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
             writer.write(drawn[..., ::-1])
     finally:
         if writer is not None:
             writer.release()
+    warn_if_truncated(video, truncated)
     return records
 
 

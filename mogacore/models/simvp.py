@@ -325,16 +325,17 @@ class SimVP(BaseModel):
             UserError: If the shape of the frames does not match the network, or that of the targets the prediction.
         """
         frames = self.forecast(inputs)
+        for sample in data_samples or ():
+            if 'gt_frames' in sample and sample.gt_frames.shape != frames.shape[1:]:
+                raise UserError(
+                    f'the target frames of the data are {tuple(sample.gt_frames.shape)}, but the model predicts '
+                    f'{tuple(frames.shape[1:])}: make model.num_targets match the data'
+                )
         if mode == 'tensor':
             return frames
         if mode == 'loss':
             assert data_samples is not None, "mode 'loss' needs data_samples"
             targets = torch.stack([sample.gt_frames for sample in data_samples])
-            if targets.shape != frames.shape:
-                raise UserError(
-                    f'the target frames of the data are {tuple(targets.shape[1:])}, but the model predicts '
-                    f'{tuple(frames.shape[1:])}: make model.num_targets match the data'
-                )
             return {'loss': F.mse_loss(frames.float(), targets)}
         if mode != 'predict':
             raise ValueError(f"mode {mode!r} is unknown: choose from 'tensor', 'loss', 'predict'")

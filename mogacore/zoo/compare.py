@@ -323,7 +323,7 @@ def write_report(rows: Sequence[Row], work_dir: Path, **facts) -> None:
 
 def machine() -> str:
     """Processor or GPU and versions, in one line."""
-    from mogacore.analysis.throughput import describe_machine
+    from mogacore.engine.devices import describe_machine
 
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     return f'{describe_machine(device)}, Python {platform.python_version()}'

@@ -18,8 +18,8 @@ from .reproduce import Row, to_markdown
 PAPER = 'https://arxiv.org/abs/2211.03295'
 COLLECTION = 'MogaNet'
 FOLDERS = ('classification', 'detection', 'segmentation', 'pose', 'video_prediction')
-# Part of the names of the classification configs with attn_force_fp32=False; the others follow OpenMixup, with True.
-SINGLE_GATE = '_timm-recipe_'
+# Parts of the names of the published classification configs with attn_force_fp32=False; the others have True.
+SINGLE_GATE = ('_timm-recipe_', 'moganet-large_no-ema_')
 TASK_NAMES = {
     'classification': 'Image Classification',
     'object-detection': 'Object Detection',
@@ -105,7 +105,8 @@ def _model(result: Result) -> dict:
 
 
 def _gate_of(config: str) -> str:
-    return 'double' if config.startswith('classification/') and SINGLE_GATE not in config else 'single'
+    is_single = not config.startswith('classification/') or any(part in config for part in SINGLE_GATE)
+    return 'single' if is_single else 'double'
 
 
 def _yaml(content: dict) -> str:

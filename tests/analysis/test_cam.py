@@ -7,15 +7,9 @@ from conftest import ROOT, TINY_ARCH
 from torch import nn
 
 from mogacore.analysis import cam
-from mogacore.analysis.cam import (
-    METHODS,
-    activation_map,
-    as_maps,
-    denormalize,
-    get_layer,
-    last_map,
-)
+from mogacore.analysis.cam import METHODS, activation_map, denormalize
 from mogacore.analysis.explained import Explained, ExplainedBox, ExplainedClass, ExplainedKeypoints, ExplainedPixels
+from mogacore.analysis.maps import Trace, as_maps, get_layer, last_map, trace
 from mogacore.errors import UserError
 from mogacore.models import MogaNetClassifier
 
@@ -100,19 +94,173 @@ def test_the_last_map_with_more_than_one_cell_is_found():
         (MogaNetClassifier(5, arch=TINY_ARCH).eval(), 'norm4'),
         (peers.resnet18().eval(), 'layer4'),
     ):
-        assert last_map(network, lambda: network(image)) == name  # noqa: B023
+        assert last_map(network, trace(network, lambda: network(image), image)) == name  # noqa: B023
     tiny = MogaNetClassifier(5, arch=TINY_ARCH).eval()
-    assert last_map(tiny, lambda: tiny(image[..., :32, :32])) == 'norm3'  # norm4 has one cell
+    small = image[..., :32, :32]
+    assert last_map(tiny, trace(tiny, lambda: tiny(small), small)) == 'norm3'  # norm4 has one cell
     tokens = nn.Sequential(nn.Conv2d(3, 8, 16, 16), nn.Flatten(2), nn.LayerNorm(16))
     with pytest.raises(UserError, match='--target-layers'):
-        last_map(tokens, lambda: tokens(image))
+        last_map(tokens, trace(tokens, lambda: tokens(image), image))
 
 
 def test_every_layout_becomes_maps():
-    maps = torch.randn(2, 8, 3, 3)
-    tokens = maps.flatten(2).transpose(1, 2)
-    for layout in (maps, maps.permute(0, 2, 3, 1), tokens, torch.cat([torch.zeros(2, 1, 8), tokens], 1)):
-        assert torch.equal(as_maps(layout), maps)
+    for height, width in ((3, 3), (2, 4), (4, 2), (3, 5)):
+        maps = torch.randn(2, 8, height, width)
+        tokens = maps.flatten(2).transpose(1, 2)
+        traced = Trace((16 * height, 16 * width), 2, prefix=1, grids={(height, width)}, may_be_last=True)
+        for layout in (maps, maps.permute(0, 2, 3, 1), tokens, torch.cat([torch.zeros(2, 1, 8), tokens], 1)):
+            assert torch.equal(as_maps(layout, traced), maps)
+
+
+class Patches(nn.Module):
+    """A transformer whose token map is known: a class token, then the mean of each 16 x 16 patch, row by row.
+
+    The only logit is the mean of channel 0 over the patches, so Grad-CAM of ``norm`` is the image itself.
+    """
+
+    def __init__(self, merge=False):
+        super().__init__()
+        self.proj = nn.Conv2d(3, 4, 16, 16)
+        nn.init.zeros_(self.proj.weight), nn.init.zeros_(self.proj.bias)
+        nn.init.constant_(self.proj.weight[0], 1 / 768)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.norm, self.pair, self.pool = nn.Identity(), Pair(), nn.AdaptiveAvgPool2d(1)
+        self.unused, self.merge = nn.ReLU(), nn.AvgPool2d(2) if merge else nn.Identity()
+
+    def forward(self, images):
+        maps = self.merge(self.proj(images))
+        self.unused(maps)
+        self.pool(maps)
+        tokens = maps.flatten(2).transpose(1, 2)
+        tokens = self.norm(torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1))
+        return self.pair(tokens)[0][:, 1:, :1].mean(1)
+
+
+class Pair(nn.Module):
+    def forward(self, tokens):
+        return tokens, (2, 4)
+
+
+def patches(size, merge=False):
+    """The network above for an image with one bright patch, and its row and column."""
+    cell = 32 if merge else 16
+    row, column = 1, size[1] // cell - 1
+    images = torch.zeros(1, 3, *size)
+    images[..., row * cell : (row + 1) * cell, column * cell : (column + 1) * cell] = 1
+    network = Patches(merge).eval()
+    made = ExplainedClass(network, images, np.zeros((*size, 3), np.uint8), None, logits=network)
+    made.choose('0')
+    return made, (row + 0.5) * cell, (column + 0.5) * cell
+
+
+@pytest.mark.parametrize('size, merge', [((32, 64), False), ((64, 32), False), ((48, 48), False), ((64, 128), True)])
+@pytest.mark.parametrize('method', ['gradcam', 'layercam', 'ablationcam', 'eigencam'])
+def test_the_map_of_a_transformer_lies_on_the_patch_that_it_depends_on(size, merge, method):
+    made, y, x = patches(size, merge)
+    found = activation_map(made, method, ['norm'])
+    assert found.shape == size
+    rows, columns = np.indices(size)
+    weights = found / found.sum()
+    center = (weights * (rows + 0.5)).sum(), (weights * (columns + 0.5)).sum()
+    np.testing.assert_allclose(center, (y, x), atol=6)
+    assert found[int(y), int(x)] > 0.9
+
+
+def test_tokens_without_a_known_grid_are_refused():
+    traced = Trace((32, 64), 1, prefix=1, grids={(2, 4)})
+    for count in (7, 10, 25):
+        with pytest.raises(UserError, match=f'the grid of its {count} tokens is not known'):
+            as_maps(torch.zeros(1, count, 8), traced)
+    with pytest.raises(UserError, match='1 x 768 x 4 x 5 fits no grid of the image'):
+        as_maps(torch.zeros(1, 768, 4, 5), Trace((32, 128), 1, prefix=0))
+    traced = Trace((32, 64), 1, prefix=0, grids={(4, 8), (2, 4)}, may_be_last=True)
+    with pytest.raises(UserError, match='1 x 2 x 4 x 8 may have channels first or last'):
+        as_maps(torch.zeros(1, 2, 4, 8), traced)
+
+
+@pytest.mark.parametrize('layer, problem', [
+    ('pair', 'returns several tensors, not one map'),
+    ('pool', 'its output 1 x 4 x 1 x 1 has a single cell'),
+    ('unused', 'does not depend on layer unused'),
+])  # fmt: skip
+def test_layers_without_a_map_are_refused_in_one_line(layer, problem):
+    made, *_ = patches((32, 64))
+    with pytest.raises(UserError, match=f'{problem}.*choose another with --target-layers') as caught:
+        activation_map(made, 'gradcam', [layer])
+    assert '\n' not in str(caught.value)
+
+
+def test_layers_that_run_never_or_several_times_are_refused(explained):
+    with pytest.raises(UserError, match='layer blocks1 does not run by itself'):
+        activation_map(explained, 'gradcam', ['blocks1'])
+    shared = nn.Conv2d(3, 3, 3, padding=1)
+    network = nn.Sequential(shared, shared, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    made = ExplainedClass(network, torch.randn(1, 3, 8, 8), IMAGE[:8, :8], None, logits=network)
+    made.choose('0')
+    with pytest.raises(UserError, match='layer 0 runs 2 times'):
+        activation_map(made, 'gradcam', ['0'])
+
+
+def test_layers_inside_blocks_have_maps(explained):
+    inside = [name for name, _ in explained.network.named_modules() if name.startswith('blocks1.0.')]
+    found = {}
+    for name in inside:
+        try:
+            found[name] = activation_map(explained, 'layercam', [name])
+        except UserError as error:
+            assert '\n' not in str(error)
+    assert {'blocks1.0.attn', 'blocks1.0.mlp', 'blocks1.0.attn.value.DW_conv0'} <= found.keys()
+
+
+def test_layers_that_ablation_cam_cannot_replace_are_refused_in_one_line():
+    class Scaled(nn.Module):
+        def forward(self, maps, scale):
+            return scale * maps
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scaled, self.weight = Scaled(), nn.Parameter(torch.ones(1))
+
+        def forward(self, images):
+            return self.scaled(images, scale=self.weight).mean((2, 3))
+
+    network = Network()
+    made = ExplainedClass(network, torch.randn(1, 3, 8, 8), IMAGE[:8, :8], None, logits=network)
+    made.choose('0')
+    assert activation_map(made, 'gradcam', ['scaled']).shape == (8, 8)
+    with pytest.raises(UserError, match=r'ablationcam cannot replace scaled .*: choose another layer'):
+        activation_map(made, 'ablationcam', ['scaled'])
+
+
+def test_the_map_of_a_layer_is_that_before_an_operation_in_place():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    images = torch.randn(1, 3, 8, 8)
+    made = ExplainedClass(network, images, IMAGE[:8, :8], None, logits=network)
+    made.choose('0')
+    found = activation_map(made, 'gradcam', ['0'])
+    network[1].inplace = False
+    np.testing.assert_allclose(found, activation_map(made, 'gradcam', ['0']), atol=1e-6)
+
+
+def test_peers_with_a_fixed_input_size_are_refused_in_one_line():
+    from torchvision.models import VisionTransformer
+
+    from mogacore.analysis.classifiers import Classifier, parse_model
+
+    peer = VisionTransformer(image_size=32, patch_size=16, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8)
+
+    class Images:
+        labels = np.zeros(1, int)
+
+        def __getitem__(self, index):
+            return torch.zeros(1, 3, 64, 64), 0
+
+    with pytest.raises(
+        UserError, match='torchvision:vit does not accept inputs of 3 x 64 x 64, choose another'
+    ) as caught:
+        Classifier(parse_model('torchvision:vit'), peer.eval(), peer.eval(), Images())
+    assert 'height' in str(caught.value) and '\n' not in str(caught.value)
 
 
 def test_denormalized_image_is_the_input():
@@ -243,3 +391,17 @@ def test_the_score_of_a_detector_reaches_the_backbone(name, tmp_path):
     x1, y1, x2, y2 = explained.box()
     assert x2 > x1 and y2 > y1
     assert activation_map(explained, 'layercam', ['backbone.norm2']).max() > 0
+
+
+def test_activation_maps_of_a_peer_with_a_fixed_input_size_are_refused_in_one_line(tmp_path, monkeypatch):
+    pytest.importorskip('mmpretrain')
+    import cv2
+    from torchvision.models import VisionTransformer
+
+    from mogacore.analysis.classifiers import parse_model
+
+    peer = VisionTransformer(image_size=64, patch_size=16, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8)
+    monkeypatch.setattr(cam, 'build_classifier', lambda *args: peer)
+    cv2.imwrite(str(tmp_path / 'x.png'), np.zeros((32, 32), np.uint8))
+    with pytest.raises(UserError, match=r'timm:vit does not accept inputs of 1 x 32 x 32, choose another .*height'):
+        cam.explain(parse_model('timm:vit'), tmp_path / 'x.png', 'classification/moganet-xtiny_digits', 'cpu')

@@ -78,3 +78,14 @@ def test_tool_prints_json(capsys, monkeypatch):
     report = json.loads(capsys.readouterr().out)
     assert report['input_shape'] == [1, 32, 32]
     assert report['macs'] == sum(part['macs'] for part in report['parts'].values())
+
+
+@pytest.mark.parametrize('shape', [(4, 64, 64), (1, 0, 32), (1, -1, 32)])
+def test_a_shape_that_does_not_fit_is_one_line(shape):
+    pytest.importorskip('mmpretrain')
+    text = ' x '.join(map(str, shape))
+    with pytest.raises(
+        UserError, match=f'moganet-xtiny_digits does not accept inputs of {text}|{text} is invalid'
+    ) as caught:
+        complexity(DIGITS, shape)
+    assert '\n' not in str(caught.value)

@@ -324,6 +324,27 @@ def test_ranks_share_the_work_and_the_result_is_bitwise_equal(whole, tmp_path):
     assert measured(tmp_path, [Stub('a'), Stub('b', seed=1)], ranks=4) == whole
 
 
+def test_a_grid_finer_than_the_pixels_is_reported(tmp_path):
+    with pytest.raises(UserError, match=r'grid 9 is finer than the 8 x 8 pixels .*: give at most 8 cells'):
+        measured(tmp_path, [Stub('a')], settings=dataclasses.replace(SETTINGS, grid=9))
+    assert not list(tmp_path.rglob('*.npz'))
+
+
+def test_interactions_that_are_not_finite_are_reported(tmp_path):
+    stub = Stub('broken')
+    stub.network[3].bias.data[:] = torch.nan
+    with pytest.raises(UserError, match=r'interactions of order 0 of broken and image \d\.png are not finite'):
+        measured(tmp_path, [stub])
+    assert not list(tmp_path.rglob('*.npz'))
+
+
+def test_a_model_without_interactions_is_reported_instead_of_nan(tmp_path):
+    stub = Stub('constant')
+    stub.network[3].weight.data[:] = 0
+    with pytest.raises(UserError, match='all interactions of constant are 0, so their strength is undefined'):
+        measured(tmp_path, [stub])
+
+
 def test_models_get_the_same_draws(tmp_path):
     """Two labels of one network give the same curve, and adding a model does not change the others."""
     measured(tmp_path, [Stub('a')])

@@ -83,6 +83,17 @@ def test_invalid_settings_are_reported(networks, settings, message):
         measure(networks, (3, 32, 32), 1, **settings)
 
 
+@pytest.mark.parametrize('shape', [(4, 32, 32), (3, 0, 32), (3, -1, 32), (32, 32)])
+def test_a_shape_that_does_not_fit_is_one_line(shape, monkeypatch):
+    monkeypatch.setattr(
+        throughput, 'build', lambda name: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 2))
+    )
+    text = ' x '.join(map(str, shape))
+    with pytest.raises(UserError, match=f'net does not accept inputs of {text}|shape {text} is invalid') as caught:
+        measure([('net', 'eager')], shape, batch_size=1, rounds=1)
+    assert '\n' not in str(caught.value)
+
+
 def test_tool_writes_json_and_a_plot(tmp_path, monkeypatch, capsys):
     args = [
         'benchmark.py',

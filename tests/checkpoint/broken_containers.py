@@ -165,7 +165,6 @@ def resume_contents(state):
             if (path[-1], kind) not in {('epoch', 'flag'), ('param_name', 'text')}:
                 yield f'{".".join(map(str, path))} is {kind}', replaced(state, path, value)
     for path in (
-        ['message_hub'],
         ['message_hub', 'log_scalars'],
         ['optimizer', 'state'],
         [*group, 'params'],

@@ -115,7 +115,8 @@ def test_a_wrong_name_is_one_line(sources, kind, name, capsys):
     }[kind]
     assert call(*args) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert name in line and ('did you mean tiny' in line or 'cannot be read' in line)
+    reason = {'mogacore://tinny': 'did you mean tiny', 'missing.pth': 'does not exist', 'runs': 'it is a folder'}[name]
+    assert name in line and reason in line
 
 
 def test_the_chosen_set_of_weights_is_reported(project, tmp_path, monkeypatch):

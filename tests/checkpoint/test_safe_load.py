@@ -121,9 +121,11 @@ class TestDamage:
             with pytest.raises(UserError, match=r'cannot be read \(it is a (named pipe|folder|device)\)'):
                 read(tmp_path / name)
 
-    @pytest.mark.parametrize('name', ['nowhere.pth', '.'])
-    def test_a_missing_file_is_an_error(self, tmp_path, name):
-        with pytest.raises(UserError, match='cannot be read'):
+    @pytest.mark.parametrize(
+        'name, message', [('nowhere.pth', 'does not exist'), ('.', 'it is a folder'), ('a\0b', 'cannot be read')]
+    )
+    def test_a_missing_file_is_an_error(self, tmp_path, name, message):
+        with pytest.raises(UserError, match=message):
             read(tmp_path / name)
 
     @pytest.mark.parametrize('content', [[1, 2], torch.zeros(2), {'epoch': 3}, {'state_dict': {'a': 1}}, {}])

@@ -18,10 +18,11 @@ def frames_of(item):
     return torch.cat([item['inputs'], item['data_samples'].gt_frames])
 
 
+@pytest.mark.parametrize('frame_axis', [0, 1])
 @pytest.mark.parametrize('shape', [(20, 3, 16, 18), (20, 3, 16, 18, 3)])
-def test_frame_axis_of_a_sequence_file_is_the_first(shape, tmp_path, rng):
+def test_frame_axis_of_a_sequence_file_is_the_one_with_the_number_of_frames(shape, frame_axis, tmp_path, rng):
     sequences = rng.integers(0, 256, shape, dtype=np.uint8)
-    np.save(tmp_path / 'mnist_test_seq.npy', sequences)
+    np.save(tmp_path / 'mnist_test_seq.npy', sequences if frame_axis == 0 else sequences.swapaxes(0, 1))
     dataset = SequenceFile(tmp_path)
     assert len(dataset) == 3 and dataset.metainfo == dict(mean=0.0, std=1.0)
     for index in range(3):
@@ -33,9 +34,17 @@ def test_frame_axis_of_a_sequence_file_is_the_first(shape, tmp_path, rng):
 
 def test_shorter_sequences_are_taken_from_the_start(tmp_path, rng):
     np.save(tmp_path / 'mnist_test_seq.npy', rng.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8))
-    item = SequenceFile(tmp_path, num_inputs=4, num_targets=1)[0]
+    item = SequenceFile(tmp_path, num_inputs=4, num_targets=1, frame_axis=0)[0]
     np.testing.assert_array_equal(frames_of(item), frames_of(SequenceFile(tmp_path)[0])[:5])
     assert len(item['inputs']) == 4
+
+
+def test_frame_axis_decides_where_both_axes_have_the_number_of_frames(tmp_path, rng):
+    sequences = rng.integers(0, 256, (20, 20, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / 'mnist_test_seq.npy', sequences)
+    for axis in (0, 1):
+        frames = frames_of(SequenceFile(tmp_path, frame_axis=axis)[7])[:, 0]
+        np.testing.assert_allclose(frames, sequences.take(7, 1 - axis) / np.float32(255), atol=1e-7)
 
 
 def test_noise_on_fixed_sequences_is_the_same_on_every_access(tmp_path):
@@ -70,6 +79,7 @@ def invalid_files(folder):
     np.save(folder / 'float.npy', good.astype(float))
     np.save(folder / 'short.npy', good[:15])
     np.save(folder / 'flat.npy', good[0])
+    np.save(folder / 'square.npy', np.zeros((20, 20, 8, 8), np.uint8))
     np.save(folder / 'objects.npy', np.array([{}], object), allow_pickle=True)
     np.save(folder / 'whole.npy', good)
     (folder / 'cut.npy').write_bytes((folder / 'whole.npy').read_bytes()[:1000])
@@ -81,7 +91,17 @@ def invalid_files(folder):
         'pickled': (lambda: SequenceFile(folder, 'objects.npy'), r'objects\.npy is truncated or not a \.npy file'),
         'type': (lambda: SequenceFile(folder, 'float.npy'), r'float\.npy contains float64 .*not uint8'),
         'axes': (lambda: SequenceFile(folder, 'flat.npy'), r'flat\.npy contains uint8 of shape \(2, 8, 8\)'),
-        'frames': (lambda: SequenceFile(folder, 'short.npy'), r'short\.npy has 15 frames .* num_targets is 20'),
+        'frames': (
+            lambda: SequenceFile(folder, 'short.npy'),
+            r'short\.npy .* \(15, 2, 8, 8\), but num_inputs \+ num_targets is 20, and neither .*: set frame_axis',
+        ),
+        'few frames': (
+            lambda: SequenceFile(folder, 'short.npy', frame_axis=0),
+            r'short\.npy has 15 frames per sequence, but num_inputs \+ num_targets is 20',
+        ),
+        'longer': (lambda: SequenceFile(folder, 'whole.npy', num_targets=5), r'\+ num_targets is 15, and neither'),
+        'square': (lambda: SequenceFile(folder, 'square.npy'), r'is 20, and both of its first two axes'),
+        'axis': (lambda: SequenceFile(folder, 'whole.npy', frame_axis=2), 'frame_axis is 2: use 0, 1, or None'),
         'noise': (lambda: SequenceFile(folder, noise='dynamic'), "noise 'dynamic' is unknown for fixed sequences"),
     }
 

@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from conftest import free_ports
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, METRICS, MODELS
 from toy_runs import CONFIG, ToyLine, rates, toy_run
 
 from mogacore.checkpoint import CheckpointError, register_safe_loader
 from mogacore.engine import runner as engine
-from mogacore.engine.runner import Runner
+from mogacore.engine.runner import Runner, train
 from mogacore.engine.runner import test as run_test
 from mogacore.errors import UserError
 
@@ -125,3 +128,55 @@ def test_a_wrapper_of_the_config_keeps_its_settings_on_cpu(monkeypatch):
     built = engine._build_runner(Config(dict(default_scope='mmengine', model_wrapper_cfg=settings)), 'none')
     assert built == dict(settings, device_ids=None, find_unused_parameters=False)
     assert engine._build_runner(Config(dict(default_scope='mmengine')), 'none')['broadcast_buffers'] is False
+
+
+@MODELS.register_module()
+class NormToy(BaseModel):
+    def __init__(self, norm='BN'):
+        super().__init__()
+        self.norm = (torch.nn.SyncBatchNorm if norm == 'SyncBN' else torch.nn.BatchNorm1d)(2)
+
+    def forward(self, inputs, mode='tensor'):
+        output = self.norm(torch.stack(inputs))
+        return dict(loss=output.square().mean() + self.norm.weight.sum()) if mode == 'loss' else list(output)
+
+
+DATASETS.register_module(name='FourPairs', module=lambda: [dict(inputs=torch.randn(2)) for _ in range(4)])
+
+
+@METRICS.register_module()
+class CountMetric(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results += data_samples
+
+    def compute_metrics(self, results):
+        return dict(count=len(results))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='tests the behavior without a GPU')
+@pytest.mark.parametrize('setting', ["sync_bn = 'torch'", "model = dict(norm='SyncBN')"])
+def test_synchronized_norms_train_and_test_in_processes_on_cpus(tmp_path, monkeypatch, setting):
+    (tmp_path / 'toy.py').write_text(f"""
+model = dict(type='NormToy')
+train_dataloader = dict(
+    batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler'), dataset=dict(type='FourPairs'))
+test_dataloader = train_dataloader
+test_evaluator = dict(type='CountMetric')
+test_cfg = dict()
+train_cfg = dict(by_epoch=True, max_epochs=1)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+default_scope = 'mmengine'
+log_level = 'ERROR'
+{setting.replace('dict(', "dict(type='NormToy', ")}
+""")
+    config, run = str(tmp_path / 'toy.py'), str(tmp_path / 'run')
+    for launch in (
+        lambda: train(config, work_dir=run, launcher='pytorch'),
+        lambda: run_test(config, f'{run}/epoch_1.pth', run, launcher='pytorch'),
+    ):
+        environ = dict(RANK=0, WORLD_SIZE=1, LOCAL_RANK=0, MASTER_ADDR='127.0.0.1', MASTER_PORT=free_ports(1)[0])
+        for name, value in environ.items():
+            monkeypatch.setenv(name, str(value))
+        result = launch()
+    assert result == dict(count=4)

@@ -131,3 +131,19 @@ def test_invalid_settings_are_reported(settings, message):
 def test_groups_that_do_not_add_up_are_reported(frames):
     with pytest.raises(UserError, match='do not add up to the 2 channels'):
         evaluate(*frames, metric=('mse',), groups=dict(t=3))
+
+
+@pytest.mark.parametrize('num_predicted', [1, 4])
+def test_frames_that_numpy_would_broadcast_are_reported(frames, num_predicted):
+    predicted = np.zeros((5, num_predicted, *SHAPE[1:]), np.float32)
+    with pytest.raises(UserError, match=rf'are \({num_predicted}, 2, 12, 14\), but the target frames \(3, 2, 12, 14\)'):
+        evaluate(predicted, frames[1], metric=('mse',))
+
+
+@pytest.mark.parametrize('size', [(6, 14), (12, 6)])
+def test_frames_smaller_than_the_window_of_ssim_are_reported(frames, size):
+    small = [array[..., : size[0], : size[1]] for array in frames]
+    with pytest.raises(UserError, match=rf'{size[0]} x {size[1]} px are smaller than the window .* ssim, 7 px'):
+        evaluate(*small)
+    assert evaluate(*small, metric=('mse',))['video/mse'] > 0
+    assert -1 < evaluate(*[array[..., :7, :7] for array in frames], metric=('ssim',))['video/ssim'] < 1

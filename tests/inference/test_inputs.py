@@ -6,11 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
 import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.errors import UserError
-from mogacore.inference.inputs import Boxes, find_inputs, output_names, sequences_of_videos
+from mogacore.inference.inputs import Boxes, find_inputs, output_names
+from mogacore.inference.videos import find_videos, sequences_of_videos
 
 
 def test_output_names_follow_the_structure_of_the_input_folder(tmp_path):
@@ -68,3 +70,70 @@ def test_sequences_of_a_video_have_the_frame_step_and_channel_order_of_the_data_
     reds = [8 * number for number in (0, 3, 9, 12, 18, 21)]
     np.testing.assert_allclose(frames[:, 2].mean((1, 2)), reds, atol=4)
     np.testing.assert_allclose(frames[:, 0], 200, atol=4)
+
+
+def video_config(num_inputs=2, num_targets=1, **dataset):
+    dataset = dict(type='FrameFolders', **dataset)
+    shape = (num_inputs, 1, 16, 16)
+    return Config(dict(input_shape=shape, model=dict(num_targets=num_targets), test_dataloader=dict(dataset=dataset)))
+
+
+def write_frames(folder, numbers, name='frame{}.png'):
+    """Gray frames of 16 x 16 px whose brightness is 10 times their number."""
+    folder.mkdir(parents=True)
+    for number in numbers:
+        cv2.imwrite(str(folder / name.format(number)), np.full((16, 16), 10 * number, np.uint8))
+
+
+def test_a_folder_of_numbered_frames_is_one_video_and_a_folder_of_folders_several(tmp_path):
+    write_frames(tmp_path / 'a', range(8, 14))  # by name, frame10 comes before frame8
+    write_frames(tmp_path / 'b' / 'c', range(3))
+    cfg = video_config()
+    assert find_videos(tmp_path / 'a') == [tmp_path / 'a']
+    assert find_videos(tmp_path) == [tmp_path / 'a', tmp_path / 'b' / 'c']
+    found = list(sequences_of_videos(find_videos(tmp_path), cfg))
+    frames = [
+        torch.cat([item['inputs'], item['data_samples'].gt_frames]).mean((1, 2, 3)).mul(25.5).round() for item in found
+    ]
+    assert [values.tolist() for values in frames] == [[8, 9, 10], [11, 12, 13], [0, 1, 2]]
+    names = [item['data_samples'].name for item in found]
+    assert names == [
+        f'{tmp_path / "a"}, from frame 0',
+        f'{tmp_path / "a"}, from frame 3',
+        f'{tmp_path / "b" / "c"}, from frame 0',
+    ]
+
+
+def test_frames_with_gaps_without_numbers_or_damaged_are_refused(tmp_path):
+    write_frames(tmp_path / 'gap', (1, 2, 5))
+    write_frames(tmp_path / 'twice', (1, 2))
+    write_frames(tmp_path / 'twice' / 'other', (1, 2))
+    (tmp_path / 'twice' / 'also2.png').write_bytes((tmp_path / 'twice' / 'frame2.png').read_bytes())
+    write_frames(tmp_path / 'named', (1,), 'first.png')
+    write_frames(tmp_path / 'bad', (1, 2, 3))
+    (tmp_path / 'bad' / 'frame2.png').write_bytes(b'')
+    for folder, message in (
+        ('gap', r'frames frame2\.png and frame5\.png of .*gap have the numbers 2 and 5: number'),
+        ('twice', r'frames also2\.png and frame2\.png of .* have the numbers 2 and 2'),
+        ('named', r'frame .*first\.png has no number in its name'),
+        ('bad', r'frame .*frame2\.png cannot be read'),
+    ):
+        with pytest.raises(UserError, match=message):
+            list(sequences_of_videos([tmp_path / folder], video_config()))
+    with pytest.raises(UserError, match=r'frame1\.png is not a video .* the folder of its frames'):
+        find_videos(tmp_path / 'gap' / 'frame1.png')
+
+
+def test_the_end_of_a_truncated_video_is_reported_before_its_last_sequence(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / 'v.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 64))
+    for number in range(24):
+        writer.write(np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8))
+    writer.release()
+    content = (tmp_path / 'v.avi').read_bytes()
+    (tmp_path / 'v.avi').write_bytes(content[: len(content) // 3])
+    records = []
+    cfg = video_config(num_inputs=6, num_targets=6)
+    (item,) = sequences_of_videos([tmp_path / 'v.avi'], cfg, lambda video: records.append(video.truncation()))
+    num_read = 6 + len(item['data_samples'].gt_frames)
+    assert records == [{'video': str(tmp_path / 'v.avi'), 'frames_expected': 24, 'frames_read': num_read}]
+    assert num_read < 12

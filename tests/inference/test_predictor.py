@@ -1,6 +1,7 @@
 """Predictions of each task, compared with those of its library's inference functions for single images."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -12,13 +13,14 @@ import pytest
 import torch
 from conftest import ROOT, TINY_ARCH
 from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
 
 import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.config import load_config
 from mogacore.errors import UserError
-from mogacore.inference.inputs import open_video
 from mogacore.inference.predictor import Predictor, dataset_meta, infer
+from mogacore.inference.videos import Video
 from mogacore.libraries import import_quietly
 
 RED = (255, 0, 0)
@@ -217,11 +219,11 @@ def test_each_frame_of_a_video_is_predicted_and_drawn(name, model, folder, tmp_p
     config, checkpoint = model(name)
     records = infer(config, checkpoint, folder / 'clip.avi', tmp_path / 'video', device='cpu')
     assert [record['frame'] for record in records] == [0, 1, 2]
-    fps, num_frames, drawn = open_video(tmp_path / 'video' / 'clip.mp4')
-    drawn = list(drawn)
-    assert (fps, num_frames, len(drawn)) == (12.5, 3, 3)
+    video = Video(tmp_path / 'video' / 'clip.mp4')
+    drawn = list(video)
+    assert (video.fps, video.num_frames, len(drawn)) == (12.5, 3, 3)
     (tmp_path / 'frames').mkdir()
-    for index, frame in enumerate(open_video(folder / 'clip.avi')[2]):
+    for index, frame in enumerate(Video(folder / 'clip.avi')):
         assert drawn[index].shape == frame.shape == (128, 128, 3)
         cv2.imwrite(str(tmp_path / 'frames' / f'{index}.png'), frame)
     single = infer(config, checkpoint, tmp_path / 'frames', tmp_path / 'single', device='cpu')
@@ -347,3 +349,85 @@ def test_the_tool_reports_a_corrupt_video_in_one_line(model, folder, tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == ['error: video cut.mp4 cannot be read: replace it or use another']
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'classification'])
+def test_images_whose_side_shrinks_to_nothing_are_skipped_in_one_line(name, model, folder, tmp_path, capsys):
+    config, checkpoint = model(name)
+    for file, shape in (('wide.png', (1, 3000, 3)), ('tall.png', (3000, 1, 3)), ('good.png', (32, 32, 3))):
+        cv2.imwrite(str(tmp_path / file), np.zeros(shape, np.uint8))
+    records = infer(config, checkpoint, tmp_path, tmp_path / 'out', device='cpu')
+    skipped = read_report(tmp_path / 'out').get('unreadable', [])
+    assert len(records) + len(skipped) == 3 and str(tmp_path / 'good.png') not in skipped
+    if name == 'retinanet':
+        assert [Path(file).name for file in skipped] == ['tall.png', 'wide.png']
+        assert 'wide.png of 3000 x 1 px cannot be resized as the test pipeline does' in capsys.readouterr().out
+        with pytest.raises(UserError, match=r'tall\.png of 1 x 3000 px cannot be resized'):
+            infer(config, checkpoint, tmp_path / 'tall.png', tmp_path / 'out', device='cpu')
+
+
+def test_images_above_the_pixel_limit_are_refused_by_their_header(model, folder, tmp_path, monkeypatch):
+    config, checkpoint = model('classification')
+    image = folder / 'images' / '0000.png'
+    monkeypatch.setenv('MOGACORE_MAX_PIXELS', str(128 * 128 - 1))
+    with pytest.raises(UserError, match=r'of 128 x 128 px has more than 16,383 pixels: .* MOGACORE_MAX_PIXELS'):
+        infer(config, checkpoint, image, tmp_path, device='cpu')
+    monkeypatch.setenv('MOGACORE_MAX_PIXELS', str(128 * 128))
+    assert len(infer(config, checkpoint, image, tmp_path, device='cpu')) == 1
+
+
+def test_file_names_that_are_not_utf8_work(model, folder, tmp_path):
+    config, checkpoint = model('classification')
+    source = tmp_path / 'source'
+    source.mkdir()
+    paths = [Path(os.fsdecode(os.fsencode(source) + tail)) for tail in (b'/caf\xe9.avi', b'/caf\xe9$_{.png')]
+    paths[0].write_bytes((folder / 'clip.avi').read_bytes())
+    paths[1].write_bytes((folder / 'images' / '0000.png').read_bytes())
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', ROOT / 'tools' / 'infer.py', config, checkpoint, source,
+         '--out-dir', tmp_path / 'out', '--device', 'cpu'],
+        capture_output=True, text=True, timeout=300, env=dict(os.environ, PYTHONIOENCODING='utf-8'),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = read_report(tmp_path / 'out')
+    found = [record.get('video') or record['image'] for record in report['predictions']]
+    assert sorted(found) == sorted([str(paths[0])] * 3 + [str(paths[1])])
+    assert len(list(Video(tmp_path / 'out' / f'{paths[0].stem}.mp4'))) == 3
+
+
+def test_a_truncated_video_is_reported_with_its_numbers_of_frames(model, folder, tmp_path, capsys):
+    config, checkpoint = model('classification')
+    frames = [np.random.default_rng(i).integers(0, 256, (64, 64, 3), np.uint8) for i in range(24)]
+    write_video(tmp_path / 'whole.avi', frames)
+    content = (tmp_path / 'whole.avi').read_bytes()
+    (tmp_path / 'cut.avi').write_bytes(content[: len(content) // 3])
+    records = infer(config, checkpoint, tmp_path / 'cut.avi', tmp_path / 'cut', device='cpu')
+    assert 4 < len(records) < 12
+    expected = {'video': str(tmp_path / 'cut.avi'), 'frames_expected': 24, 'frames_read': len(records)}
+    assert read_report(tmp_path / 'cut')['truncated'] == [expected]
+    assert f'cut.avi has 24 frames, but only {len(records)} can be read' in capsys.readouterr().out
+    assert len(infer(config, checkpoint, tmp_path / 'whole.avi', tmp_path / 'whole', device='cpu')) == 24
+    assert 'truncated' not in read_report(tmp_path / 'whole') and 'warning' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('ignore', [False, True])
+def test_pictures_with_an_exif_orientation_are_predicted_and_drawn_as_they_are_loaded(ignore, model, folder, tmp_path):
+    """A quarter turn in the EXIF data gives the prediction of the turned image, unless the loader ignores it."""
+    config, checkpoint = model('retinanet')
+    stored = Image.open(folder / 'images' / '0000.png').crop((0, 0, 128, 96))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / 'turned.png', exif=exif)
+    (stored if ignore else stored.transpose(Image.Transpose.ROTATE_270)).save(tmp_path / 'expected.png')
+    options = {'test_dataloader.dataset.pipeline.0.color_type': 'color_ignore_orientation'} if ignore else None
+    found, expected = (
+        infer(
+            config, checkpoint, tmp_path / name, tmp_path / name[:3], score_thr=0.1, cfg_options=options, device='cpu'
+        )
+        for name in ('turned.png', 'expected.png')
+    )
+    assert found[0]['instances'] == expected[0]['instances'] != []
+    drawn = [
+        cv2.imread(str(tmp_path / name / record[0]['drawn'])) for name, record in (('tur', found), ('exp', expected))
+    ]
+    np.testing.assert_array_equal(*drawn)

@@ -245,7 +245,10 @@ def test_frames_of_another_shape_are_reported(shape):
         filled()(torch.rand(shape))
 
 
-def test_targets_of_another_length_are_reported(video):
-    samples = [BaseDataElement(gt_frames=torch.rand(3, 1, 8, 12)) for _ in video]
-    with pytest.raises(UserError, match=r'make model\.num_targets match the data'):
-        filled()(video, samples, mode='loss')
+@pytest.mark.parametrize('mode', ['loss', 'predict', 'tensor'])
+@pytest.mark.parametrize('num_targets', [1, 3])
+def test_targets_of_another_length_are_reported_in_every_mode(video, mode, num_targets):
+    samples = [BaseDataElement(gt_frames=torch.rand(num_targets, 1, 8, 12)) for _ in video]
+    message = rf'\({num_targets}, 1, 8, 12\), but the model predicts \(4, 1, 8, 12\): make model\.num_targets match'
+    with pytest.raises(UserError, match=message):
+        filled()(video, samples, mode=mode)

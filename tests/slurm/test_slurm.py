@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,7 +239,9 @@ def test_job_that_reaches_its_time_limit_saves_and_resumes(cluster, limited, pro
 
 def test_reproduce_submits_a_missing_row_and_finds_its_result(cluster, project):
     """The paper's XT on ImageNet, with 16 digits in place of ImageNet's images."""
-    digits = project / 'data' / 'digits' / 'classification'
+    digits = shutil.copytree(project / 'data' / 'digits' / 'classification', project / 'data' / 'thousand')
+    for index in range(10, 1000):  # the recipe has ImageNet's number of classes
+        (digits / 'train' / str(index)).mkdir()
     settings = [f'dataset.data_root={digits}', 'dataset.indices=16', 'batch_size=8', 'num_workers=0']
     settings += ['persistent_workers=False', 'pin_memory=False']
     options = [f'{loader}_dataloader.{setting}' for loader in ('train', 'val') for setting in settings]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mogacore.errors import UserError
 from mogacore.files import write_figure, write_json, write_npz
 
 from .scores import bootstrap_error, strength
@@ -27,6 +28,9 @@ def write_report(
     Returns:
         ``settings``, ``orders``, ``ratios`` (order over largest order), and for each model, by order: ``strength``, its
         standard error ``strength_error``, and ``magnitude``, the mean absolute interaction.
+
+    Raises:
+        UserError: If all interactions of a model are 0, which leaves its strength undefined.
     """
     orders = settings.orders
     report: dict = {'settings': facts, 'orders': orders, 'models': {}}
@@ -34,6 +38,11 @@ def write_report(
     arrays = {'orders': np.array(orders), 'ratios': np.array(report['ratios'])}
     for label, pairs in found.items():
         magnitudes = np.abs(pairs).mean(axis=-1)
+        if not magnitudes.any():
+            raise UserError(
+                f'all interactions of {label} are 0, so their strength is undefined: its output does not depend on the '
+                'images, check its weights'
+            )
         numbers = {
             'strength': strength(magnitudes),
             'strength_error': bootstrap_error(magnitudes),

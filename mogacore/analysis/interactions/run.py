@@ -231,6 +231,9 @@ def measure(
         settings: Settings of the measurement.
         results: Storage of the results, updated after every order.
         is_quiet: Hide the progress bar.
+
+    Raises:
+        UserError: If the grid is finer than the pixels of an image, or an interaction is not finite.
     """
     from rich.progress import (
         BarColumn,
@@ -272,6 +275,12 @@ def measure(
             for order in settings.orders:
                 if order not in found:
                     found[order] = interactions(value, pairs, draw_contexts(settings, number, order, pairs))
+                    if not np.isfinite(found[order]).all():
+                        name = classifier.images.name(chosen[number])
+                        raise UserError(
+                            f'interactions of order {order} of {label} and image {name} are not finite: check the '
+                            'weights and the image'
+                        )
                     results.save(label, number, found)
 
 

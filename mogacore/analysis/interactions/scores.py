@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mogacore.errors import UserError
+
 from .settings import SCORES
 
 
@@ -52,6 +54,9 @@ class MaskedScores:
         kind: See :func:`score`.
         batch_size: Images per forward pass.
         advance: Called with the number of images after each forward pass.
+
+    Raises:
+        UserError: If there are more cells than pixels along a side.
     """
 
     def __init__(
@@ -64,6 +69,12 @@ class MaskedScores:
         batch_size: int = 64,
         advance: Callable[[int], None] = lambda count: None,
     ):
+        height, width = image.shape[-2:]
+        if grid > min(height, width):
+            raise UserError(
+                f'grid {grid} is finer than the {height} x {width} pixels of the image, so some cells have no pixel: '
+                f'give at most {min(height, width)} cells per side'
+            )
         self.network, self.image, self.label, self.grid, self.kind = network, image, label, grid, kind
         self.advance = advance
         self.batch = image.new_empty(batch_size, *image.shape[1:])

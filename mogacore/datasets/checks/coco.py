@@ -31,7 +31,7 @@ def check_coco(dataset, expected, sample, problems):
             check_masks(content, annotations, ann_file)
     folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
     with problems.collect():
-        check_images(content['images'], folder, ann_file, sample, problems)
+        check_images(dataset, content['images'], folder, ann_file, sample, problems)
 
 
 def _check_classes(categories, ann_file, classes, expected):

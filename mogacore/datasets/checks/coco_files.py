@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from mogacore.errors import UserError
 
-from .common import check_files, oriented_size, read_image, times
+from .common import check_files, explain_swap, ignores_orientation, read_size, times
 from .report import Faults
 
 ENTRIES = {
@@ -140,17 +140,18 @@ def _find_mask_fault(segmentation, size):
     return None if any(isinstance(part, list) and len(part) >= 6 for part in segmentation) else fault
 
 
-def check_images(images, folder, ann_file, sample, problems):
+def check_images(dataset, images, folder, ann_file, sample, problems):
     check_files([image['file_name'] for image in images], folder, f'images of {ann_file}', 'data_prefix.img')
-    faults = Faults()
+    faults, ignores = Faults(), ignores_orientation(dataset)
     for index, image in sample.of(list(enumerate(images))):
         path, size = folder / image['file_name'], (image['width'], image['height'])
         try:
-            actual = read_image(path, oriented_size)
+            actual, orientation = read_size(path, ignores)
         except UserError as error:
             faults.add('unreadable', index, str(error))
             continue
-        if actual not in (None, size):
+        if actual != size:
             problem = f'image {path} is {times(actual)} px (width x height), but {times(size)} in {ann_file}'
-            faults.add('size', index, f'{problem}: correct the annotation file, including boxes and masks')
+            swap = explain_swap(actual, size, orientation, ignores)
+            faults.add('size', index, f'{problem}: {swap}correct the annotation file, including boxes and masks')
     faults.report(problems)

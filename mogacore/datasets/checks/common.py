@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mogacore import images as image_files
 from mogacore.errors import UserError
 
 # What a user may consider an image, readable or not.
@@ -42,7 +43,8 @@ def check_channels(dataset, in_channels):
     """Compare the channels that the pipeline loads with those that the backbone takes; ``unchanged`` loads any."""
     for step in dataset.get('pipeline') or ():
         if str(step.get('type')).rpartition('.')[2] in ('LoadImageFromFile', 'LoadImage'):
-            loaded = {'color': 3, 'grayscale': 1}.get(step.get('color_type', 'color'))
+            color_type = step.get('color_type', 'color').removesuffix('_ignore_orientation')
+            loaded = {'color': 3, 'grayscale': 1}.get(color_type)
             if loaded and in_channels and loaded != in_channels:
                 other = {1: "add color_type='grayscale' to it", 3: "remove color_type='grayscale' from it"}
                 remedy = other.get(in_channels, "use color_type='unchanged' and files with that many channels")
@@ -71,7 +73,7 @@ def check_num_classes(num_classes, num_given, source='metainfo.classes', setting
 
 
 def read_image(path, read):
-    """``read(image)``; PIL only loads the header before. None if PIL refuses the image as too large."""
+    """``read(image)`` of an image that PIL opens; None if PIL refuses it as too large."""
     from PIL import Image
 
     try:
@@ -83,11 +85,33 @@ def read_image(path, read):
         raise UserError(unreadable(path)) from error
 
 
-def oriented_size(image):
-    """(width, height) as loaded by OpenCV, which applies the EXIF orientation."""
-    if image.format in ('JPEG', 'MPO') and image.getexif().get(0x0112, 1) >= 5:
-        return image.size[::-1]
-    return image.size
+def read_size(path, ignore_orientation):
+    """(width, height) of an image as it is loaded, and its EXIF orientation."""
+    try:
+        return image_files.read_size(path, ignore_orientation)
+    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+        raise UserError(unreadable(path)) from error
+
+
+def ignores_orientation(dataset):
+    """Whether the first step of the pipeline loads images as they are stored, without their EXIF orientation."""
+    loading = [step for step in dataset.get('pipeline') or () if 'LoadImage' in str(step.get('type'))]
+    color_type = str(loading[0].get('color_type', 'color')) if loading else 'color'
+    return color_type == 'unchanged' or color_type.endswith('ignore_orientation')
+
+
+def explain_swap(actual, size, orientation, ignore_orientation):
+    """Cause and first remedy if width and height look swapped because of the EXIF orientation; otherwise ''."""
+    if actual != size[::-1] or orientation < 5:
+        return ''
+    if ignore_orientation:
+        color_type, what = 'color', 'ignores'
+    else:
+        color_type, what = 'color_ignore_orientation', 'applies'
+    return (
+        f'width and height look swapped since the loader {what} its EXIF orientation {orientation}; '
+        f"set color_type='{color_type}' in the loading step, or "
+    )
 
 
 def unreadable(path):

@@ -6,7 +6,7 @@ from .common import unreadable
 
 MISSING = r"(?i)No such file or directory: '(.+\.(?:jpe?g|png|bmp|tiff?|webp))'"
 NAMED = (r'occurs when loading `([^`]+)`', r'failed to load image: (.+)')  # messages of mmpose and mmcv
-GIVEN = r'\bUserError: (.+)'
+RESIZED = r"error: .*in function 'resize'"
 SINGLE_VALUE = r'Expected more than 1 value per channel when training'
 UNNAMED = (
     r"error: .*in function 'imdecode|cannot identify image file|image file is truncated|Truncated File Read"
@@ -27,8 +27,6 @@ def explain(error: BaseException) -> str | None:
     for pattern in NAMED:
         if named := re.findall(pattern, text):
             return unreadable(named[-1])
-    if given := re.findall(GIVEN, text):  # a data set's own line, from a worker
-        return given[-1]
     if re.search(SINGLE_VALUE, text):
         return (
             'batch norm cannot train on a batch of one image whose feature map is a single pixel: use a larger '
@@ -37,4 +35,7 @@ def explain(error: BaseException) -> str | None:
     if re.search(UNNAMED, text):
         remedy = 'the loader does not report which one, but "find FOLDER -size 0" lists empty files'
         return f'an image or map of the data set is empty, truncated or not an image: {remedy}'
+    if re.search(RESIZED, text):
+        problem = 'an image of the data set is so elongated that the pipeline resizes one of its sides to 0 px'
+        return f'{problem}: remove images such as 3000 x 1 px'
     return None

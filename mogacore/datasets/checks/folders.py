@@ -9,7 +9,7 @@ from pathlib import Path
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, list_files, order_classes
 from mogacore.errors import UserError
 
-from .common import IMAGE_SUFFIXES, check_files, check_num_classes, read_classes, read_image, shorten
+from .common import IMAGE_SUFFIXES, check_files, check_num_classes, read_classes, read_size, shorten
 from .report import Expected, Faults, Problems, Sample
 
 
@@ -48,9 +48,9 @@ def _check_folders(dataset, folder, extensions, expected, problems):
     if classes is not None and len(classes) != len(names):
         problem = f'metainfo.classes has {len(classes)} classes, but there are {len(names)} class folders'
         problems.add(f'{problem} ({shorten(names)}): give one name for each')
-    source = f'folder {folder}' if len(names) == len(found) else 'the training set'
+    where = f'folder {folder}' if dataset.get('folders') is None else 'the training set'
     with problems.collect():
-        check_num_classes(expected.num_classes, len(names), f'{source} ({shorten(names)})', 'the class folders')
+        check_num_classes(expected.num_classes, len(names), f'{where} ({shorten(names)})', 'the class folders')
     files = [f'{name}/{path}' for name in found for path in list_files(folder / name)]
     images = [name for name in files if name.lower().endswith(extensions)]
     left_out = [
@@ -106,7 +106,7 @@ def _check_images(folder, names, sample, problems):
     for index, name in sample.of(list(enumerate(names))):
         with_problem = Problems()
         with with_problem.collect():
-            read_image(folder / name, lambda image: image.size)
+            read_size(folder / name, ignore_orientation=True)
         for line in with_problem:
             faults.add('unreadable', index, line)
     faults.report(problems)

@@ -8,7 +8,7 @@ from mogacore.datasets.freihand import list_images, read_annotations, read_mano,
 from mogacore.errors import UserError
 
 from .coco_files import ENTRIES, check_images, is_box, read_coco, read_json, refuse
-from .common import oriented_size, read_image, times
+from .common import ignores_orientation, read_size, times
 
 INTERHAND_ENTRIES = {
     'images': (*ENTRIES['images'], 'capture', 'camera', 'frame_idx'),
@@ -25,7 +25,8 @@ def check_freihand(dataset, expected, sample, problems):
         read_mano(root, split, len(joints))
     folder = Path(root, split, 'rgb')
     names = sample.of(list_images(root, split, len(joints)))
-    sizes = {folder / name: read_image(folder / name, oriented_size) for name in names}
+    ignores = ignores_orientation(dataset)
+    sizes = {folder / name: read_size(folder / name, ignores)[0] for name in names}
     first = min(sizes)
     for path, size in sorted(sizes.items()):
         if size != sizes[first]:
@@ -70,6 +71,5 @@ def check_interhand(dataset, expected, sample, problems):
         if len(joints) != INTERHAND_JOINTS or any(len(joint) != 3 for joint in joints):
             problem = f'{joint_file}: world_coord of frame {frame} in capture {capture} has {len(joints)} joints'
             raise UserError(f'{problem}, not {INTERHAND_JOINTS} of 3 numbers: use right hand first, then left hand')
-    check_images(
-        content['images'], root / (dataset.get('data_prefix') or {}).get('img', ''), ann_file, sample, problems
-    )
+    folder = root / (dataset.get('data_prefix') or {}).get('img', '')
+    check_images(dataset, content['images'], folder, ann_file, sample, problems)

@@ -30,7 +30,7 @@ def check_keypoints(dataset, expected, sample, problems):
             _check_objects(dataset, content, ann_file, expected.num_keypoints if names is None else len(names))
     folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
     with problems.collect():
-        check_images(content['images'], folder, ann_file, sample, problems)
+        check_images(dataset, content['images'], folder, ann_file, sample, problems)
 
 
 def _check_objects(dataset, content, ann_file, num_keypoints):

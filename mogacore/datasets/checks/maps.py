@@ -14,9 +14,11 @@ from .common import (
     IMAGE_SUFFIXES,
     check_files,
     check_num_classes,
-    oriented_size,
+    explain_swap,
+    ignores_orientation,
     read_classes,
     read_image,
+    read_size,
     shorten,
     times,
 )
@@ -52,7 +54,7 @@ def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, pro
         image, label_map = image_folder / f'{stem}{image_suffix}', map_folder / f'{stem}{map_suffix}'
         if image.exists() and label_map.exists():
             count += 1
-            _check_pair(image, label_map, index, values, faults)
+            _check_pair(image, label_map, index, ignores_orientation(dataset), values, faults)
     faults.report(problems)
     if not faults.counts:
         values.check_ignored(map_folder, expected.for_training and count == len(stems), problems)
@@ -112,17 +114,18 @@ def _is_map(path, folder, suffix):
     return path.name.endswith(suffix) and path.is_relative_to(folder)
 
 
-def _check_pair(image, label_map, index, values, faults):
+def _check_pair(image, label_map, index, ignores, values, faults):
     try:
-        # The loader applies the EXIF orientation to the image, but not to the map.
-        sizes = read_image(image, oriented_size), read_image(label_map, lambda opened: opened.size)
+        size, orientation = read_size(image, ignores)
+        map_size, _ = read_size(label_map, ignore_orientation=True)  # maps are loaded as they are stored
         found = read_image(label_map, np.asarray)
     except UserError as error:
         faults.add('unreadable', index, str(error))
         return
-    if None not in sizes and sizes[0] != sizes[1]:
-        problem = f'map {label_map} is {times(sizes[1])} px (width x height), but its image {times(sizes[0])}'
-        faults.add('size', index, f'{problem}: make each map the size of its image')
+    if size != map_size:
+        problem = f'map {label_map} is {times(map_size)} px (width x height), but its image {times(size)}'
+        swap = explain_swap(size, map_size, orientation, ignores)
+        faults.add('size', index, f'{problem}: {swap}make each map the size of its image')
     if found is not None and found.ndim != 2:
         remedy = 'store the class index of each pixel in a single channel'
         faults.add('color', index, f'map {label_map} is a color image: {remedy}')

@@ -12,8 +12,9 @@ import numpy as np
 from mmengine.registry import VISUALIZERS
 from mmengine.structures import BaseDataElement
 
+from mogacore import images as image_files
 from mogacore.errors import UserError
-from mogacore.files import write_figure
+from mogacore.files import readable, write_figure
 
 OVERVIEW_SIZE = 40  # images; more would be too small to recognize
 LEGIBLE_SIDE = 400  # pixels; labels have a fixed size and would cover a smaller image
@@ -101,10 +102,16 @@ class Task:
 
     def titles(self, records: list[dict]) -> list[tuple[str, str]]:
         """Title and title color of each record's image in the overview."""
-        return [(Path(record['image']).name, 'black') for record in records]
+        return [(readable(Path(record['image']).name), 'black') for record in records]
 
 
-def draw_overview(path: Path, images: list[Path], titles: list[tuple[str, str]], cell_inches: float) -> None:
+def draw_overview(
+    path: Path,
+    images: list[Path],
+    titles: list[tuple[str, str]],
+    cell_inches: float,
+    ignore_orientation: bool = False,
+) -> None:
     """Draw images in a grid; if there are too many, an evenly spaced selection.
 
     Args:
@@ -112,9 +119,9 @@ def draw_overview(path: Path, images: list[Path], titles: list[tuple[str, str]],
         images: Image files.
         titles: Title and title color of each image.
         cell_inches: Width of an image; an inch has 100 pixels.
+        ignore_orientation: Draw the images as they are stored, without their EXIF orientation.
     """
     from matplotlib.figure import Figure
-    from PIL import Image
 
     chosen = np.unique(np.linspace(0, len(images) - 1, OVERVIEW_SIZE).round().astype(int))
     num_cols = min(8, len(chosen))
@@ -124,8 +131,9 @@ def draw_overview(path: Path, images: list[Path], titles: list[tuple[str, str]],
     for axis in axes:
         axis.axis('off')
     for axis, i in zip(axes, chosen, strict=False):
-        with Image.open(images[i]) as image:
-            axis.imshow(np.asarray(image.convert('RGB')))
+        image = image_files.read(images[i], ignore_orientation)
+        if image is not None:  # otherwise only another decoder knows the format
+            axis.imshow(image[..., ::-1])
         title, color = titles[i]
-        axis.set_title(title, color=color, fontsize=11)
+        axis.set_title(title, color=color, fontsize=11, parse_math=False)
     write_figure(path, figure, dpi=100)

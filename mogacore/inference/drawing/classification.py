@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mogacore.files import readable
+
 from .base import Task
 
 
@@ -43,6 +45,6 @@ class Classification(Task):
             title, color = f'{record["pred_class"]}  {record["pred_score"]:.0%}', 'black'
             truth = Path(record['image']).parent.name
             if truth in class_names and truth != record['pred_class']:
-                title, color = f'{title}\nnot {truth}', 'red'
+                title, color = f'{title}\nnot {readable(truth)}', 'red'
             titles.append((title, color))
         return titles

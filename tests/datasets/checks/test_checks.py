@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import ConfigDict
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -240,14 +241,56 @@ def test_image_of_another_size_is_reported(scenes, make):
     assert '0002.png is 40 x 30 px' in message and 'but 128 x 128 in' in message
 
 
-def test_exif_orientation_is_applied_to_the_image_size(scenes):
+def turned(scenes, name, orientation, width, height):
+    """The pose data set with a 40 x 30 image of an EXIF orientation, annotated as width x height."""
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new('RGB', (40, 30)).save(scenes / 'train/turned.jpg', exif=exif)
+    exif[0x0112] = orientation
+    Image.new('RGB', (40, 30)).save(scenes / 'train' / name, exif=exif)
     dataset = pose(scenes)
-    edit(dataset, lambda content: content['images'][0].update(file_name='turned.jpg', width=30, height=40))
-    edit(dataset, lambda content: [entry.pop('segmentation') for entry in content['annotations']])
-    check_dataset(dataset)
+    edit(dataset, lambda content: content['images'][0].update(file_name=name, width=width, height=height))
+    edit(dataset, lambda content: [entry.pop('segmentation', None) for entry in content['annotations']])
+    return dataset
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'tif', 'webp'])
+def test_exif_orientation_is_applied_to_the_image_size(scenes, suffix):
+    for orientation in range(1, 9):
+        stored, other = ((40, 30), (30, 40)) if orientation < 5 else ((30, 40), (40, 30))
+        dataset = turned(scenes, f'turned.{suffix}', orientation, *stored)
+        check_dataset(dataset)
+        message = message_for(turned(scenes, f'turned.{suffix}', orientation, *other))
+        assert f'but {other[0]} x {other[1]} in' in message
+        swapped = (
+            f"look swapped since the loader applies its EXIF orientation {orientation}; set color_type='color_ignore"
+        )
+        assert (swapped in message) == (orientation >= 5)
+
+
+def test_exif_orientation_is_ignored_where_the_loading_step_says_so(scenes):
+    for color_type in ('color_ignore_orientation', 'grayscale_ignore_orientation', 'unchanged'):
+        step = dict(type='LoadImage', color_type=color_type)
+        check_dataset(turned(scenes, 'turned.webp', 6, 40, 30) | dict(pipeline=[step]))
+        message = message_for(turned(scenes, 'turned.webp', 6, 30, 40) | dict(pipeline=[step]))
+        assert "look swapped since the loader ignores its EXIF orientation 6; set color_type='color' in" in message
+
+
+def test_a_map_of_the_stored_size_of_a_turned_image_is_reported_with_the_reason(scenes):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.new('RGB', (40, 30)).save(scenes / 'train/0000.png', exif=exif)
+    Image.new('L', (40, 30)).save(scenes / 'segmentation/train/0000.png', exif=exif)
+    message = message_for(segmentation(scenes))
+    assert '0000.png is 40 x 30 px (width x height), but its image 30 x 40: width and height look swapped' in message
+    step = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+    check_dataset(segmentation(scenes, pipeline=[step]))
+
+
+def test_an_image_that_the_pipeline_shrinks_to_nothing_is_explained():
+    import cv2
+
+    with pytest.raises(cv2.error) as caught:
+        cv2.resize(np.zeros((1, 3000, 3), np.uint8), (1333, 0))
+    assert 'so elongated that the pipeline resizes one of its sides to 0 px' in explain(caught.value)
 
 
 # Masks
@@ -450,6 +493,13 @@ def test_error_of_a_loader_is_explained(scenes, library, how, num_workers):
         assert line.startswith(f'image {path} is empty, truncated or not an image')
     else:  # the library does not report the file
         assert line.startswith('an image or map of the data set is empty, truncated or not an image')
+
+
+def test_a_training_batch_that_batch_norm_refuses_is_explained():
+    """An image below 32 px gives a single pixel in the last stage of a backbone."""
+    with pytest.raises(ValueError) as caught:
+        torch.nn.BatchNorm2d(3).train()(torch.zeros(1, 3, 1, 1))
+    assert explain(caught.value).startswith('batch norm cannot train on a batch of one image whose feature map')
 
 
 @pytest.mark.parametrize(

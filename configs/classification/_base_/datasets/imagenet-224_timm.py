@@ -42,7 +42,15 @@ train_pipeline = [
         magnitude_std=0.5,
         hparams=dict(pad_val=[104, 116, 124]),
     ),
-    dict(type='NormalizedRandomErasing', erase_prob=0.25, mean=[103.53, 116.28, 123.675], std=[57.375, 57.12, 58.395]),
+    dict(
+        type='NormalizedRandomErasing',
+        erase_prob=0.25,
+        min_area_ratio=0.02,
+        max_area_ratio=1 / 3,
+        min_aspect_ratio=0.3,
+        mean=[103.53, 116.28, 123.675],
+        std=[57.375, 57.12, 58.395],
+    ),
     dict(type='PackInputs'),
 ]
 del colors, crop, geometry

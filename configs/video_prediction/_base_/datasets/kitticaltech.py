@@ -8,7 +8,7 @@ train_dataloader = dict(
     drop_last=True,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='KittiCaltech', data_root='data/kitticaltech', split='train'),
+    dataset=dict(type='KittiCaltech', data_root='data/kitticaltech', split='train', num_inputs=10, num_targets=1),
 )
 val_dataloader = dict(
     batch_size=16,
@@ -16,7 +16,7 @@ val_dataloader = dict(
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='KittiCaltech', data_root='data/kitticaltech', split='test'),
+    dataset=dict(type='KittiCaltech', data_root='data/kitticaltech', split='test', num_inputs=10, num_targets=1),
 )
 test_dataloader = val_dataloader
 # As published, each epoch is validated on the test set; slow metrics are computed in the final test only.

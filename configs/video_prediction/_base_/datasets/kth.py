@@ -8,7 +8,7 @@ train_dataloader = dict(
     drop_last=True,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='KTH', data_root='data/kth', split='train'),
+    dataset=dict(type='KTH', data_root='data/kth', split='train', num_inputs=10, num_targets=20),
 )
 val_dataloader = dict(
     batch_size=16,
@@ -16,7 +16,7 @@ val_dataloader = dict(
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='KTH', data_root='data/kth', split='test'),
+    dataset=dict(type='KTH', data_root='data/kth', split='test', num_inputs=10, num_targets=20),
 )
 test_dataloader = val_dataloader
 # As published, each epoch is validated on the test set; slow metrics are computed in the final test only.

@@ -10,7 +10,7 @@ train_dataloader = dict(
     drop_last=True,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='MovingMNIST', data_root='data/moving_fmnist'),
+    dataset=dict(type='MovingMNIST', data_root='data/moving_fmnist', num_sequences=10000),
 )
 val_dataloader = dict(
     batch_size=16,

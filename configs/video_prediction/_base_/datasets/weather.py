@@ -15,6 +15,8 @@ train_dataloader = dict(
         variables=('2m_temperature',),
         years=(2010, 2015),
         train_years=(2010, 2015),
+        num_inputs=12,
+        num_targets=12,
     ),
 )
 val_dataloader = dict(

@@ -1,0 +1,80 @@
+"""Data loaders that yield at least one batch in each process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sized
+from pathlib import Path
+from typing import cast
+
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mogacore.errors import UserError
+
+# What numpy reports where mmengine packs the records of a data set without any.
+NO_RECORDS = 'need at least one array to concatenate'
+
+
+def build_loader(settings: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
+    """Build a data loader with mmengine, and check that it yields a batch.
+
+    Raises:
+        UserError: If the data set has no samples, or fewer than there are processes, or fewer per process than a batch
+            where an incomplete batch is dropped.
+    """
+    try:
+        loader = Runner.build_dataloader(settings, seed, diff_rank_seed)
+    except ValueError as error:
+        if str(error) != NO_RECORDS:
+            raise
+        raise _no_samples(describe_dataset(cast('dict', settings)['dataset'])) from None
+    check_loader(loader)
+    return loader
+
+
+def check_loader(loader: DataLoader) -> None:
+    """Check that a loader yields a batch in each process; data sets without a length are not checked.
+
+    Raises:
+        UserError: See :func:`build_loader`.
+    """
+    if not hasattr(loader.dataset, '__len__'):
+        return
+    name, size, world_size = describe_dataset(loader.dataset), len(cast('Sized', loader.dataset)), get_world_size()
+    if not size:
+        raise _no_samples(name)
+    if size < world_size:
+        raise UserError(f'{name} has {size} samples for {_processes(world_size)}: start at most {_processes(size)}')
+    sampler = getattr(loader.batch_sampler, 'sampler', None)
+    sampler = getattr(sampler, 'sampler', sampler)  # inside a ResumableSampler
+    if not isinstance(sampler, InfiniteSampler) and not len(loader):
+        batch = getattr(loader.batch_sampler, 'batch_size', 'unknown size')
+        raise UserError(
+            f'{name} has {size} samples for {_processes(world_size)}, not a batch of {batch} for each, and drop_last '
+            'drops the rest: lower batch_size, or set drop_last=False of the data loader'
+        )
+
+
+def _processes(number: int) -> str:
+    return f'{number} process{"es" if number > 1 else ""}'
+
+
+def _no_samples(name: str) -> UserError:
+    return UserError(
+        f'{name} has no samples, or its filter leaves none: correct the data, ann_file, indices, filter_cfg or the '
+        'classes of metainfo'
+    )
+
+
+def describe_dataset(dataset) -> str:
+    """Type and location of a data set, or of its config, inside wrappers with a single data set."""
+    get = dataset.get if isinstance(dataset, Mapping) else lambda key, default=None: getattr(dataset, key, default)
+    inner = get('dataset')
+    if inner is not None:
+        return describe_dataset(inner)
+    kind: str | type = dataset['type'] if isinstance(dataset, Mapping) else type(dataset)
+    places = [get(key) for key in ('ann_file', 'data_root')]
+    place = next((str(place) for place in places if isinstance(place, (str, Path)) and str(place)), '')
+    return f'the data set {kind if isinstance(kind, str) else kind.__name__}{f" ({place})" if place else ""}'

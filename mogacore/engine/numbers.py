@@ -1,0 +1,231 @@
+"""Ends a run at inputs, losses, gradients and weights that are not finite (nan or infinite)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
+from mmengine.registry import HOOKS
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import Dataset
+
+from mogacore.errors import UserError
+
+from .loaders import describe_dataset
+
+# A loss scale of 65,536, the usual first one, falls below 0.0001: no gradient needs that.
+MAX_SKIPPED = 30
+
+
+@HOOKS.register_module()
+class FiniteHook(Hook):
+    """Ends a run at numbers that are not finite, before a checkpoint contains them; warns of metrics that are not.
+
+    - Inputs and the tensors of data samples are checked before they leave the CPU.
+    - Losses are checked after each step. mmengine reads each of them for its log at that point, so that the device is
+      idle anyway; losses and norms of the gradients are read together in one transfer.
+    - Gradients are checked where the optimizer applies them. A loss scaler skips single steps whose gradients overflow;
+      ``MAX_SKIPPED`` of them in a row end the run.
+    - Weights are checked before a checkpoint is saved.
+
+    Raises:
+        UserError: For the first number that is not finite.
+    """
+
+    priority = 'VERY_HIGH'  # after the mean over processes, before weights are averaged or saved
+
+    def __init__(self) -> None:
+        self.norms: list[tuple[list[nn.Parameter], Tensor]] = []
+        self.overflows: list[Tensor] = []
+        self.num_steps = self.num_skipped = 0
+
+    def before_train(self, runner) -> None:
+        for wrapper in _wrappers(runner):
+            has_scaler = _scaler(wrapper) is not None
+            wrapper.optimizer.register_step_pre_hook(
+                lambda optimizer, args, kwargs, has_scaler=has_scaler: self._before_step(optimizer, has_scaler)
+            )
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        self.norms, self.overflows, self.num_steps = [], [], 0
+        check_batch(data_batch, runner.train_dataloader.dataset)
+
+    def before_val_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        check_batch(data_batch, runner.val_dataloader.dataset)
+
+    def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        check_batch(data_batch, runner.test_dataloader.dataset)
+
+    @torch.no_grad()
+    def _before_step(self, optimizer: Optimizer, has_scaler: bool) -> None:
+        self.num_steps += 1
+        if has_scaler:  # it checks the gradients itself; a fused optimizer then leaves out the step
+            if (overflow := getattr(optimizer, 'found_inf', None)) is not None:
+                self.overflows.append(overflow)
+            return
+        params = [param for group in optimizer.param_groups for param in group['params'] if param.grad is not None]
+        params = [param for param in params if param.grad.numel()]
+        if params:
+            self.norms.append((params, _largest([param.grad for param in params])))
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name and _is_number(value)}
+        values = [torch.as_tensor(value).detach().reshape(1) for value in losses.values()]
+        values += [norms for _, norms in self.norms]
+        if values:
+            numbers = torch.cat([value.to(values[0].device, torch.float32) for value in values]).tolist()
+            if not all(map(math.isfinite, numbers)):
+                raise UserError(f'{self._name(runner, losses, numbers)} {_place(runner)}: {_advice(runner)}')
+        self._count_skipped(runner)
+
+    def _name(self, runner, losses: dict, numbers: list[float]) -> str:
+        """Name and value of the first number that is not finite: a part of the loss, the loss, or a gradient."""
+        names = {id(param): name for name, param in _unwrapped(runner.model).named_parameters()}
+        gradients = [f'the gradient of {names.get(id(p), "a parameter")}' for params, _ in self.norms for p in params]
+        broken = [pair for pair in zip([*losses, *gradients], numbers, strict=True) if not math.isfinite(pair[1])]
+        parts = [pair for pair in broken if pair[0] in losses and pair[0] != 'loss']
+        name, number = (parts or broken)[0]
+        return f'{name} is {number}'
+
+    def _count_skipped(self, runner) -> None:
+        wrappers = [wrapper for wrapper in _wrappers(runner) if _scaler(wrapper) is not None]
+        if not any(wrapper.should_update() for wrapper in wrappers):
+            return
+        is_skipped = not self.num_steps or any(overflow.item() for overflow in self.overflows)
+        self.num_skipped = self.num_skipped + 1 if is_skipped else 0
+        if self.num_skipped == MAX_SKIPPED:
+            raise UserError(
+                f'gradients are not finite in {MAX_SKIPPED} steps in a row, the last {_place(runner)}, and the loss '
+                f'scale has fallen to {_scaler(wrappers[0]).get_scale():.2g}: {_advice(runner)}'
+            )
+
+    @torch.no_grad()
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        model = _unwrapped(runner.model)
+        params = {name: param for name, param in model.named_parameters() if param.numel()}
+        norms = _largest(list(params.values())).tolist() if params else []
+        broken = [f'{name} is {norm}' for name, norm in zip(params, norms, strict=True) if not math.isfinite(norm)]
+        # Buffers may be infinite on purpose, such as masks.
+        broken += [f'{name} is nan' for name, buffer in model.named_buffers() if buffer.isnan().any()]
+        if broken:
+            done = checkpoint['meta']['iter']
+            raise UserError(f'no checkpoint is saved after iteration {done}, since {broken[0]}: {_advice(runner)}')
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        self._warn(runner, metrics or {})
+
+    def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
+        self._warn(runner, metrics or {})
+
+    @staticmethod
+    def _warn(runner, metrics: Mapping) -> None:
+        broken = [
+            f'{name} {value}' for name, value in metrics.items() if _is_number(value) and not math.isfinite(value)
+        ]
+        if broken:
+            runner.logger.warning(
+                f'metrics that are not finite: {", ".join(broken)}. A score of a class without samples is nan and the '
+                'PSNR of exact frames is inf; otherwise, check the weights and the data'
+            )
+
+
+def check_batch(batch, dataset: Dataset) -> None:
+    """Check that the inputs of a batch, and the tensors of its data samples, are finite.
+
+    Tensors on a GPU are not checked, since this would synchronize it.
+
+    Args:
+        batch: What the loader yields; only dicts with ``inputs`` are checked.
+        dataset: Its data set, for the message.
+
+    Raises:
+        UserError: If a number is not finite; the message names the tensor, the sample and the data set.
+    """
+    if not isinstance(batch, Mapping):
+        return
+    samples = batch.get('data_samples')
+    samples = samples if isinstance(samples, (list, tuple)) else []
+    found = [('inputs', index) for index, tensor in _tensors(batch.get('inputs')) if not _is_finite(tensor)]
+    for index, sample in enumerate(samples):
+        if not found and isinstance(sample, BaseDataElement):
+            found = [
+                (key, index) for key, value in sample.items() if isinstance(value, Tensor) and not _is_finite(value)
+            ]
+    if found:
+        key, index = found[0]
+        of = f' of {_describe_sample(samples[index])}' if index < len(samples) else ''
+        raise UserError(
+            f'{key}{of} in {describe_dataset(dataset)} contain nan or infinite values: correct this sample, or '
+            'remove it from the data set'
+        )
+
+
+def _tensors(inputs) -> Iterator[tuple[int, Tensor]]:
+    """Yield each tensor of the inputs with its position in the batch; of a stacked batch, only a sample not finite."""
+    if isinstance(inputs, Mapping):
+        for value in inputs.values():
+            yield from _tensors(value)
+    elif isinstance(inputs, (list, tuple)):
+        yield from ((index, value) for index, value in enumerate(inputs) if isinstance(value, Tensor))
+    elif isinstance(inputs, Tensor) and not _is_finite(inputs):
+        yield from enumerate(inputs)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not (tensor.is_floating_point() and tensor.device.type == 'cpu' and tensor.numel()):
+        return True
+    return all(map(math.isfinite, torch.stack(torch.aminmax(tensor)).tolist()))  # nan if any element is
+
+
+def _describe_sample(sample) -> str:
+    fields = {key: sample.get(key) for key in ('img_path', 'name', 'sample_idx')} if hasattr(sample, 'get') else {}
+    return next((str(value) for value in fields.values() if value is not None), 'a sample')
+
+
+def _largest(tensors: list[Tensor]) -> Tensor:
+    """Largest magnitude in each tensor; nan if any element is."""
+    tensors = [tensor._values() if tensor.is_sparse else tensor.detach() for tensor in tensors]
+    norms = torch._foreach_norm(tensors, math.inf)
+    return torch.stack([norm.to(norms[0].device, torch.float32) for norm in norms])
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) or (getattr(value, 'size', None) is not None and _numel(value) == 1)
+
+
+def _numel(value) -> int:
+    return value.numel() if isinstance(value, Tensor) else value.size
+
+
+def _wrappers(runner) -> list:
+    wrapper = runner.optim_wrapper
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
+def _scaler(wrapper):
+    """The loss scaler of an optimizer wrapper, None if there is none that is enabled."""
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    return scaler if scaler is not None and scaler.is_enabled() else None
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return cast('nn.Module', model.module) if is_model_wrapper(model) else model
+
+
+def _place(runner) -> str:
+    return f'at iteration {runner.iter + 1} (epoch {runner.epoch + 1})'
+
+
+def _advice(runner) -> str:
+    amp = ', or train with --precision fp32' if any(hasattr(w, 'loss_scaler') for w in _wrappers(runner)) else ''
+    pointer = Path(runner.work_dir) / 'last_checkpoint'
+    kept = f'; the last checkpoint, {pointer.read_text().strip()}, is intact' if pointer.is_file() else ''
+    return f'check the labels, lower the learning rate, or clip the gradients{amp}{kept}'

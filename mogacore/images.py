@@ -1,0 +1,201 @@
+"""Reading of images: one rule for the EXIF orientation in every format and decoder, and a limit on the size.
+
+An image is rotated and flipped as its EXIF orientation says, unless the caller asks for the pixels as they are stored.
+OpenCV does so for some formats only, depending on its version, and other decoders for none.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile
+
+from .errors import UserError
+
+LIMIT_VARIABLE = 'MOGACORE_MAX_PIXELS'
+DEFAULT_LIMIT = 200_000_000
+ORIENTATION_TAG = 0x0112
+# For a PNG file without metadata at its start, PIL decodes the image in search of metadata at its end.
+PNG_METADATA = (b'eXIf', b'Raw profile type', b'adobe.xmp')
+PNG_SIGNATURE = b'\x89PNG'
+# Signature -> byte order, position and type of the offset of the first directory, type of its length, bytes per entry.
+TIFF_LAYOUTS = {
+    b'II*\0': ('<', 4, 'I', 'H', 12),
+    b'MM\0*': ('>', 4, 'I', 'H', 12),
+    b'II+\0': ('<', 8, 'Q', 'Q', 20),
+    b'MM\0+': ('>', 8, 'Q', 'Q', 20),
+}
+TIFF_SHORT = 3
+
+
+def max_pixels() -> int:
+    """Largest number of pixels of an image that is accepted: the environment variable, or the default.
+
+    Raises:
+        UserError: If the variable is not a positive integer.
+    """
+    text = os.environ.get(LIMIT_VARIABLE, '').strip() or str(DEFAULT_LIMIT)
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f'{LIMIT_VARIABLE} is {text!r}: set it to a number of pixels, such as {DEFAULT_LIMIT}')
+    return int(text)
+
+
+@contextmanager
+def _open_header(file: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile]:
+    """Open an image of any size with PIL, which reads its header only."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        opened = Image.open(file)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    with opened:
+        yield opened
+
+
+def check_pixels(path: str | Path) -> None:
+    """Check the size of an image by its header, before it is decoded.
+
+    Raises:
+        UserError: If it has more than :func:`max_pixels` pixels. A file that PIL cannot open passes.
+    """
+    try:
+        with _open_header(Path(path)) as image:
+            width, height = image.size
+    except (OSError, SyntaxError, ValueError):
+        return
+    if width * height > max_pixels():
+        raise UserError(
+            f'image {path} of {width} x {height} px has more than {max_pixels():,} pixels: reduce it, or raise the '
+            f'limit with the environment variable {LIMIT_VARIABLE}'
+        )
+
+
+def orientation(content: bytes) -> int:
+    """EXIF orientation of an encoded image, 1 to 8; 1, which leaves it as it is, if it has none."""
+    if content.startswith(PNG_SIGNATURE) and not any(mark in content for mark in PNG_METADATA):
+        return 1
+    try:
+        with _open_header(io.BytesIO(content)) as image:
+            found = image.getexif().get(ORIENTATION_TAG, 1)
+    except (OSError, SyntaxError, ValueError, struct.error):  # what PIL raises for corrupt files and metadata
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def split_orientation(content: bytes) -> tuple[bytes, int]:
+    """The encoded image in a form that decoders can be made not to rotate, and its EXIF orientation.
+
+    OpenCV and PIL always rotate TIFF images, so that the orientation of these is set to 1.
+    """
+    found = orientation(content)
+    if found == 1 or content[:4] not in TIFF_LAYOUTS:
+        return content, found
+    order, start, offset, count, entry_size = TIFF_LAYOUTS[content[:4]]
+    changed = bytearray(content)
+    try:
+        (directory,) = struct.unpack_from(order + offset, content, start)
+        (num_entries,) = struct.unpack_from(order + count, content, directory)
+        first = directory + struct.calcsize(order + count)
+        for entry in range(first, first + num_entries * entry_size, entry_size):
+            tag, kind = struct.unpack_from(f'{order}HH', content, entry)
+            if tag == ORIENTATION_TAG and kind == TIFF_SHORT:
+                struct.pack_into(f'{order}H', changed, entry + 4 + struct.calcsize(order + offset), 1)
+                return bytes(changed), found
+    except struct.error:  # the file is cut off: the decoder reports it
+        pass
+    return content, 1  # otherwise PIL found the orientation elsewhere, where decoders do not look for it
+
+
+def turn(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Rotate and flip an image (H, W) or (H, W, C) from an EXIF orientation, 1 to 8, to upright."""
+    if orientation == 1:
+        return image
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def read_size(path: str | Path, ignore_orientation: bool = False) -> tuple[tuple[int, int], int]:
+    """Size of an image as it is loaded, and its EXIF orientation.
+
+    Args:
+        path: Image file.
+        ignore_orientation: Whether the image is loaded as it is stored.
+
+    Returns:
+        (width, height), and the orientation, 1 to 8.
+
+    Raises:
+        OSError: If the file does not exist or is not an image.
+        SyntaxError: The same, for some formats.
+    """
+    content, found = split_orientation(Path(path).read_bytes())
+    with _open_header(io.BytesIO(content)) as image:
+        width, height = image.size
+    return ((height, width) if found >= 5 and not ignore_orientation else (width, height)), found
+
+
+def read(path: str | Path, ignore_orientation: bool = False) -> np.ndarray | None:
+    """Read an image with OpenCV as (H, W, 3) BGR uint8; None if it is missing or corrupt."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return None
+    if not content:
+        return None
+    content, found = split_orientation(content)
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return image if image is None or ignore_orientation else turn(image, found)
+
+
+def register() -> None:
+    """Make mmcv, with which every task library reads images, follow the rule of this module with each of its backends.
+
+    The color types 'color' and 'grayscale' rotate; 'color_ignore_orientation', 'grayscale_ignore_orientation' and
+    'unchanged' do not.
+    """
+    import mmcv
+    import mmcv.image
+    import mmcv.image.io as mmcv_io
+
+    Image.MAX_IMAGE_PIXELS = max_pixels()  # PIL's own limit is lower
+    if not hasattr(mmcv_io.imfrombytes, 'follows_exif'):
+        decode = _upright(mmcv_io.imfrombytes, lambda: mmcv_io.imread_backend)
+        for module in (mmcv, mmcv.image, mmcv_io):
+            module.imfrombytes = decode
+
+
+def _upright(decode: Callable, default_backend: Callable[[], str]) -> Callable:
+    """Wrap mmcv's ``imfrombytes``."""
+
+    @wraps(decode)
+    def imfrombytes(content, flag='color', channel_order='bgr', backend=None):
+        flag = {cv2.IMREAD_COLOR: 'color', cv2.IMREAD_GRAYSCALE: 'grayscale'}.get(flag, flag)
+        content, found = split_orientation(bytes(content))
+        if flag not in ('color', 'grayscale'):
+            return decode(content, flag, channel_order, backend)
+        backend = backend or default_backend()
+        if backend in ('turbojpeg', 'tifffile'):  # they never rotate, and have no flag for it
+            image = decode(content, flag, channel_order, backend)
+        else:
+            # With this flag, mmcv's OpenCV backend ignores the channel order.
+            order = 'bgr' if backend == 'cv2' else channel_order
+            image = decode(content, f'{flag}_ignore_orientation', order, backend)
+            if image is not None and flag == 'color' and order != channel_order:
+                image = np.ascontiguousarray(image[..., ::-1])
+        return None if image is None else turn(image, found)
+
+    imfrombytes.follows_exif = True  # type: ignore[attr-defined]
+    return imfrombytes
