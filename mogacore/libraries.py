@@ -18,6 +18,11 @@ from mogacore import coco_eval, images
 from mogacore.errors import UserError
 
 TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
+# Modules with classes that replace those of the same name in a registry of a library.
+REPLACEMENTS = {
+    'mmdet': {'DATASETS': 'mogacore.datasets.coco_boxes', 'METRICS': 'mogacore.evaluation.coco_boxes'},
+    'mmpose': {'DATASETS': 'mogacore.datasets.coco_keypoints'},
+}
 
 
 def register_stand_ins() -> None:
@@ -51,6 +56,19 @@ def register_codec(cls: type) -> None:
     codecs = import_module('mmpose.registry').KEYPOINT_CODECS
     if codecs.module_dict.get(cls.__name__) is not cls:
         codecs.register_module(module=cls)
+
+
+def register_replacements() -> None:
+    """Make the registries of the installed task libraries import ``REPLACEMENTS`` after the library's own classes."""
+    for library, modules in REPLACEMENTS.items():
+        if find_spec(library) is None:
+            continue
+        for name, module in modules.items():
+            registry = getattr(import_module(f'{library}.registry'), name)
+            if module not in registry._locations:
+                registry._locations.append(module)
+            if registry._imported:
+                import_module(module)
 
 
 def import_quietly(library: str) -> None:

@@ -23,11 +23,12 @@ from .engine import (  # noqa: F401
     tta,
 )
 from .inference import hooks as inference_hooks  # noqa: F401
-from .libraries import register_backbone, register_codec, register_stand_ins
+from .libraries import register_backbone, register_codec, register_replacements, register_stand_ins
 from .models import AblatedMogaNet, MogaNet, RootRelativeHeatmap
 
 register_stand_ins()
 register_backbone(MogaNet)
 register_backbone(AblatedMogaNet)
 register_codec(RootRelativeHeatmap)
+register_replacements()
 register_safe_loader()

@@ -193,7 +193,6 @@ def without(truth, key):
 @pytest.mark.parametrize(
     ('name', 'change', 'settings', 'params', 'message'),
     [
-        ('coco', 'area', {}, {}, "has no 'area': add it, or evaluate with use_area=False"),
         ('crowd 4', 'num_keypoints', {}, {}, "has no 'num_keypoints'"),
         ('coco', None, dict(sigmas=[0.1] * 16), {}, 'has 17 keypoints for keypoints, but there are 16 sigmas'),
         ('coco', None, {}, dict(useCats=0), 'set params.useCats to 1'),
@@ -206,6 +205,37 @@ def test_invalid_input_is_reported(name, change, settings, params, message):
     settings = dict(sigmas=case.get('sigmas'), use_area=name != 'crowd 4') | settings
     with pytest.raises(UserError, match=message):
         evaluate(without(truth, change) if change else truth, results, case['kind'], params, **settings)
+
+
+def test_keypoints_without_areas_are_scored_with_areas_from_the_boxes():
+    case = BY_NAME['coco']
+    truth, results = content(case)
+    expected = evaluate(*content(case), 'keypoints', sigmas=case['sigmas'], use_area=False).stats
+    np.testing.assert_equal(
+        evaluate(without(truth, 'area'), results, 'keypoints', sigmas=case['sigmas']).stats, expected
+    )
+
+
+def test_boxes_without_areas_have_the_areas_of_the_boxes():
+    case = BY_NAME['bbox as in mmdet']
+    truth, results = content(case)
+    for ann in truth['annotations']:
+        ann['area'] = ann['bbox'][2] * ann['bbox'][3]
+    expected = evaluate(copy.deepcopy(truth), copy.deepcopy(results), 'bbox', case['params']).stats
+    np.testing.assert_equal(evaluate(without(truth, 'area'), results, 'bbox', case['params']).stats, expected)
+
+
+def test_keypoints_may_be_nested_and_objects_may_lack_them():
+    case = BY_NAME['coco']
+    truth, results = content(case)
+    for ann in truth['annotations']:
+        ann['keypoints'] = np.reshape(ann['keypoints'], (-1, 3)).tolist()
+    other = dict(truth['annotations'][0], id=10**6)
+    del other['keypoints']
+    truth['annotations'].append(other)
+    np.testing.assert_allclose(
+        evaluate(truth, results, 'keypoints', sigmas=case['sigmas']).stats, case['stats'], rtol=0, atol=1e-6
+    )
 
 
 def test_unknown_iou_type_is_reported():

@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.datasets.digits import write_digits
+from mogacore.engine.config import locate_data
 from mogacore.libraries import import_quietly
 
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -82,4 +83,6 @@ def test_example_for_custom_data_loads_and_reads_it(name, tmp_path):
             built = DATASETS.build(dataset)
             assert len(built) == (3 if split == 'train' else 2)
             assert built.get_data_info(0)['instances'][0]['bbox_label'] == 0
-            assert cfg.test_evaluator.ann_file.endswith('val.json')
+    if library == 'mmdet':
+        locate_data(cfg, 'train')
+        assert cfg.val_evaluator.ann_file == str(tmp_path / 'own' / 'val.json')

@@ -17,7 +17,7 @@ class COCO(FasterCOCO):
 
     It differs from faster-coco-eval's class as xtcocotools does: ``getAnnIds`` keeps the order of ``imgIds`` and
     includes the lower bound of an area range, a name may be a single string, every annotation has ``iscrowd``, and ids
-    may start at 0.
+    may start at 0. In addition, keypoints may be nested, as in ``[[x, y, v], ...]``.
 
     Args:
         annotation_file: JSON file in COCO format.
@@ -38,6 +38,9 @@ class COCO(FasterCOCO):
         self.test_index = test_index
         for ann in self.dataset.get('annotations', ()):
             ann.setdefault('iscrowd', False)
+            points = ann.get('keypoints')
+            if points and isinstance(points[0], list):
+                ann['keypoints'] = [value for point in points for value in point]
             if test_index is not None:
                 ann['keypoints'] = np.reshape(ann['keypoints'], (-1, 3))[test_index].ravel().tolist()
 

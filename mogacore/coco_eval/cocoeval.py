@@ -94,7 +94,8 @@ class COCOeval:
             CrowdPose, whose images have ``crowdIndex`` and whose annotations have ``num_keypoints``. Any other name
             that contains 'keypoints' for the field ``keypoints``.
         sigmas: (keypoints,), tolerance of each keypoint relative to the square root of the area; None is COCO's.
-        use_area: Use ``area`` of the annotations; False uses 0.53 times the area of the box.
+        use_area: Use ``area`` of the annotations; False, or an annotation without it, uses 0.53 times the area of the
+            box for keypoints, and the area of the box for others.
 
     Attributes:
         params: Parameters, to be set before ``evaluate()``.
@@ -129,8 +130,8 @@ class COCOeval:
         """Match results with annotations.
 
         Raises:
-            UserError: If annotations lack ``area`` with use_area or ``num_keypoints`` for CrowdPose, the number of
-                keypoints differs from that of sigmas, or useCats is 0 for keypoints.
+            UserError: If annotations lack ``num_keypoints`` for CrowdPose, the number of keypoints differs from that
+                of sigmas, or useCats is 0 for keypoints.
             RuntimeError: If annotations or results are missing.
         """
         p = self.params
@@ -202,14 +203,12 @@ class COCOeval:
     def _annotation(self, ann: dict) -> dict:
         """Convert an annotation for the engine: one list of keypoints, and the area that counts."""
         kind = self.params.iouType
-        box_area = ann['bbox'][3] * ann['bbox'][2] * AREA_OF_BOX
+        box_area = ann['bbox'][3] * ann['bbox'][2] * (AREA_OF_BOX if 'keypoints' in kind else 1)
         read = dict(
             ann, iscrowd=int(ann.get('iscrowd', 0)), area=ann.get('area', box_area) if self.use_area else box_area
         )
         if 'keypoints' in kind:
-            if self.use_area and 'area' not in ann:
-                raise UserError(f"annotation {ann['id']} has no 'area': add it, or evaluate with use_area=False")
-            read['keypoints'] = self._keypoints(ann)
+            read['keypoints'] = self._keypoints(ann) if BODY[0] in ann else [0.0] * 3 * len(self.sigmas)
             if len(read['keypoints']) != 3 * len(self.sigmas):
                 raise UserError(
                     f'annotation {ann["id"]} has {len(read["keypoints"]) // 3} keypoints for {kind}, but there are '

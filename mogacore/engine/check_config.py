@@ -150,6 +150,8 @@ class _Checker:
     def check(self, value: Any, path: str, owners: tuple[type, ...] = ()) -> Iterator[Problem]:
         """Problems of a part of the config; ``owners`` are the classes of the parts that contain it."""
         if isinstance(value, (list, tuple)):
+            if path.startswith('model.') and _name_of(path).endswith('head'):
+                yield from self.check_heads(value, path)
             for index, item in enumerate(value):
                 yield from self.check(item, f'{path}.{index}', owners)
         elif isinstance(value, dict):
@@ -206,6 +208,15 @@ class _Checker:
                 yield from _texts_for_numbers(LOOPS.get(loop), value, path)
         elif _name_of(path) not in DATA:
             yield from self.check_words(value, path)
+
+    @staticmethod
+    def check_heads(heads: list | tuple, path: str) -> Iterator[Problem]:
+        if lacking := [i for i, head in enumerate(heads) if isinstance(head, dict) and 'type' not in head]:
+            yield (
+                f'{path}.{lacking[0]}',
+                'has no type: a list replaces that of the base config completely, so write all settings of each entry, '
+                f'or set single ones with --cfg-options {path}.{lacking[0]}.KEY=VALUE',
+            )
 
     def check_words(self, value: dict, path: str) -> Iterator[Problem]:
         """Refuse a key that no source contains, but that resembles a word that one does."""

@@ -103,7 +103,8 @@ def locate_data(cfg: Config, stage: str) -> None:
     """Make the data roots of a stage absolute, and fail early if data is missing.
 
     A relative ``data_root`` is resolved against the current directory, then against the folder that contains
-    ``configs/``, unless that is an installed package. The same holds for a relative ``ann_file`` of an evaluator.
+    ``configs/``, unless that is an installed package. The same holds for a relative ``ann_file`` of an evaluator; a
+    CocoMetric without one gets that of its data set.
 
     Args:
         cfg: Config with dataloaders; its ``data_help`` explains how to get the data.
@@ -123,10 +124,25 @@ def locate_data(cfg: Config, stage: str) -> None:
         if dataset.get('bbox_file'):  # only mmpose has it, and does not resolve it against data_root
             dataset.bbox_file = str(Path(dataset.data_root) / dataset.bbox_file)
     for name in EVALUATORS[stage]:
-        evaluators = cfg.get(name) or []
-        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        for evaluator in as_list(cfg.get(name)):
             if evaluator.get('ann_file'):
                 evaluator.ann_file = str(find_data(cfg, evaluator.ann_file, 'annotation file'))
+            elif str(evaluator.type).rpartition('.')[2] == 'CocoMetric':
+                _set_annotation_file(evaluator, name, list(leaves(cfg[name.replace('evaluator', 'dataloader')])))
+
+
+def _set_annotation_file(evaluator: ConfigDict, name: str, datasets: list[ConfigDict]) -> None:
+    """Make a CocoMetric without ``ann_file`` use that of its data set, unless the pipeline passes the annotations."""
+    steps = [step for dataset in datasets for step in dataset.get('pipeline') or ()]
+    if any('instances' in step.get('meta_keys', ()) for step in steps):
+        return
+    if len(datasets) > 1:
+        raise UserError(
+            f'{name} has no ann_file, but its data loader reads {len(datasets)} data sets: set it to one annotation '
+            'file with the images of all'
+        )
+    if datasets[0].get('ann_file'):
+        evaluator.ann_file = str(Path(datasets[0].get('data_root') or '', datasets[0].ann_file))
 
 
 def find_data(cfg: Config, path: str | Path, what: str) -> Path:
@@ -142,6 +158,11 @@ def project_root(cfg: Config) -> Path:
     """Parent of the ``configs`` folder that contains a config file; the file's own folder if there is none."""
     path = Path(cfg.filename).resolve()
     return next((parent.parent for parent in path.parents if parent.name == 'configs'), path.parent)
+
+
+def as_list(evaluators: Mapping | list | None) -> list:
+    """The configs of an evaluator that may be a single one, several or none."""
+    return evaluators if isinstance(evaluators, list) else [evaluators] if evaluators else []
 
 
 def leaf_datasets(cfg: Config, stage: str) -> Iterator[ConfigDict]:

@@ -12,12 +12,13 @@ from mmengine.config import Config
 
 from mogacore.checkpoint import read
 from mogacore.datasets.checks import Expected, Problems, Sample, find_problems
+from mogacore.datasets.checks.coco_files import check_scored_images
 from mogacore.datasets.checks.common import read_classes
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, order_classes
 from mogacore.errors import UserError
 from mogacore.libraries import find_class, import_quietly
 
-from .config import DATALOADERS, find_data, leaf_datasets, leaves
+from .config import DATALOADERS, EVALUATORS, as_list, find_data, leaf_datasets, leaves
 from .launch import process_environment
 
 SECONDS = {'sample': 20.0, 'full': math.inf}  # for all data sets, by the choices of --check
@@ -103,14 +104,35 @@ def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
     expected = Expected.of(cfg.model)
     problems = Problems()
     datasets = [(name, dataset) for name in DATALOADERS[stage] for dataset in leaves(cfg.get(name))]
+    evaluators = [item for key in EVALUATORS[stage] for item in as_list(cfg.get(key))]
+    is_scored = not any(evaluator.get('format_only') for evaluator in evaluators)
     for name, dataset in datasets:
+        has_others = sum(loader == name for loader, _ in datasets) > 1
         kind = dataset.type if isinstance(dataset.type, str) else dataset.type.__name__
         classes = [getattr(cls, 'METAINFO', {}) for cls, _ in find_class(kind.rpartition('.')[2], scope)]
         builtin = next((meta['classes'] for meta in classes if meta.get('classes')), None)
-        wanted = replace(expected, for_training=name == 'train_dataloader', builtin_classes=builtin)
+        wanted = replace(
+            expected,
+            for_training=name == 'train_dataloader',
+            builtin_classes=builtin,
+            may_be_empty=has_others or (not is_scored and name != 'train_dataloader'),
+        )
         for line in find_problems(dataset, wanted, Sample(SECONDS[check] / len(datasets))):
             problems.add(line)
+    if not problems:
+        _check_evaluators(cfg, stage)
     problems.refuse()
+
+
+def _check_evaluators(cfg: Config, stage: str) -> None:
+    for name in EVALUATORS[stage]:
+        datasets = leaves(cfg.get(name.replace('evaluator', 'dataloader')))
+        files = [
+            Path(dataset.get('data_root') or '', dataset.ann_file) for dataset in datasets if 'ann_file' in dataset
+        ]
+        for evaluator in as_list(cfg.get(name)):
+            if str(evaluator.type).rpartition('.')[2] == 'CocoMetric' and evaluator.get('ann_file'):
+                check_scored_images(files, Path(evaluator.ann_file))
 
 
 def _checkpoint_classes(checkpoint: str) -> list[str] | None:

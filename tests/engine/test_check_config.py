@@ -124,6 +124,22 @@ def test_names_of_the_users_own_are_accepted(tmp_path):
         check_keys(load_config(path))
 
 
+def test_heads_in_a_list_need_a_type(tmp_path):
+    """In a config, a list replaces that of its base; an option changes one entry."""
+    require('detection')
+    base = 'detection/cascade-rcnn_moganet-small_fpn_ms-3x_coco'
+    path = tmp_path / 'own.py'
+    path.write_text(
+        f"_base_ = '{ROOT}/configs/{base}.py'\nmodel = dict(roi_head=dict(bbox_head=[dict(num_classes=3)] * 3))\n"
+    )
+    with pytest.raises(UserError, match=r'model\.roi_head\.bbox_head\.0 has no type: a list replaces that of the base'):
+        check_keys(load_config(path))
+    options = {f'model.roi_head.bbox_head.{index}.num_classes': 3 for index in range(3)}
+    cfg = load_config(base, options)
+    check_keys(cfg)
+    assert [head.num_classes for head in cfg.model.roi_head.bbox_head] == [3, 3, 3]
+
+
 def test_listed_keys_are_allowed():
     options = {'model.num_target': 5, 'model.drop_rat': 0.1}
     with pytest.raises(UserError, match=r'model\.num_target .*; model\.drop_rat '):

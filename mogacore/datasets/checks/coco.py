@@ -4,38 +4,53 @@ from pathlib import Path
 
 from mogacore.errors import UserError
 
-from .coco_files import check_annotations, check_images, check_keys, check_masks, read_coco
+from .coco_files import (
+    check_annotations,
+    check_image_prefix,
+    check_images,
+    check_keys,
+    check_masks,
+    loads_masks,
+    read_coco,
+)
 from .common import COCO_CLASSES, check_num_classes, read_classes, shorten
 
 
 def check_coco(dataset, expected, sample, problems):
     metainfo = dataset.get('metainfo') or {}
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
-    content = read_coco(ann_file)
+    check_image_prefix(dataset.get('data_prefix'))
+    content = read_coco(ann_file, may_be_empty=expected.may_be_empty)
     annotations = content['annotations']
     with problems.collect():
-        _check_classes(content['categories'], ann_file, metainfo.get('classes'), expected.num_classes)
+        _check_classes(content['categories'], ann_file, metainfo.get('classes'), expected)
     with problems.collect():
         check_keys(annotations, 'annotations', ('bbox', 'area'), ann_file)
         check_annotations(content, annotations, ann_file)
-        check_masks(dataset, content, annotations, ann_file)
+        if loads_masks(dataset.get('pipeline') or ()):
+            check_masks(content, annotations, ann_file)
     folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
     with problems.collect():
         check_images(dataset, content['images'], folder, ann_file, sample, problems)
 
 
-def _check_classes(categories, ann_file, classes, num_classes):
+def _check_classes(categories, ann_file, classes, expected):
+    """Names must agree and be unique; their order and the ids of the categories are free."""
+    names = [category['name'] for category in categories]
     classes = read_classes(classes)
     if classes is not None:
-        names = [category['name'] for category in categories]
         if unknown := [name for name in classes if name not in names]:
             problem = f'metainfo.classes has {shorten(unknown)}, but {ann_file} has the categories {shorten(names)}'
-            raise UserError(f'{problem}: use the names in the file')
-        in_file = [name for name in names if name in classes]
-        if in_file != classes:  # mmdet takes the indices from the file, but the names from metainfo
-            problem = f'differs from the categories of {ann_file} in its order, or one of them repeats a name'
-            raise UserError(f'metainfo.classes {problem}: use {shorten(in_file)}')
-    if classes is None:
-        check_num_classes(num_classes, COCO_CLASSES, 'CocoDataset without metainfo.classes')
-    else:
-        check_num_classes(num_classes, len(classes))
+            raise UserError(f'{problem}: use the names in the file, or add a category, which may have no objects')
+        if repeated := [name for name in dict.fromkeys(classes) if classes.count(name) > 1]:
+            raise UserError(f'metainfo.classes repeats {shorten(repeated)}: list each class once')
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        problem = f'{ann_file}: several categories have the name {shorten(repeated)}'
+        raise UserError(f'{problem}: give each category its own name, classes are mapped by name')
+    if classes is not None:
+        check_num_classes(expected.num_classes, len(classes))
+        return
+    check_num_classes(expected.num_classes, COCO_CLASSES, 'CocoDataset without metainfo.classes')
+    if expected.builtin_classes and not set(names) & set(expected.builtin_classes):
+        problem = f"{ann_file} has the categories {shorten(names)}, none of which is among COCO's {COCO_CLASSES}"
+        raise UserError(f'{problem}: set metainfo=dict(classes=...) of the data set')

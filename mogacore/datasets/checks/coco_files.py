@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from mogacore.errors import UserError
 
@@ -14,6 +16,7 @@ ENTRIES = {
     'annotations': ('id', 'image_id', 'category_id'),
     'categories': ('id', 'name'),
 }
+OUTSIDE = 0.3  # share of boxes that end outside their image from which two corners are suspected
 
 
 def read_json(ann_file):
@@ -23,8 +26,12 @@ def read_json(ann_file):
         raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): recreate it') from error
 
 
-def read_coco(ann_file, kinds=ENTRIES):
+def read_coco(ann_file, kinds=ENTRIES, may_be_empty=False):
+    """Read a COCO file, whose annotations may be absent with ``may_be_empty``."""
     content = read_json(ann_file)
+    if may_be_empty and isinstance(content, dict) and not content.get('annotations'):
+        content['annotations'] = []
+        kinds = {key: kinds[key] for key in kinds if key != 'annotations'}
     for key, required in kinds.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -62,6 +69,22 @@ def check_annotations(content, annotations, ann_file):
             refuse(bad, content['annotations'], ann_file, 'annotations', problem, remedy)
     bad = [annotation for annotation in annotations if not is_box(annotation['bbox'])]
     refuse(bad, annotations, ann_file, 'annotations', 'have a bbox that is not 4 numbers', 'use x, y, width, height')
+    _check_box_format(content, annotations, ann_file)
+
+
+def _check_box_format(content, annotations, ann_file):
+    """Recognize boxes of two corners: all are valid as such, while many end outside their image as x, y, w, h."""
+    sizes = {image['id']: (image['width'], image['height']) for image in content['images']}
+    boxes = [(entry, entry['bbox'], sizes[entry['image_id']]) for entry in annotations]
+    if not all(
+        x <= third <= width + 1 and y <= fourth <= height + 1 for _, (x, y, third, fourth), (width, height) in boxes
+    ):
+        return
+    bad = [entry for entry, (x, y, w, h), (width, height) in boxes if x + w > width + 1 or y + h > height + 1]
+    if len(bad) > OUTSIDE * len(annotations):
+        problem = f'have a bbox that ends outside the image, such as {bad[0]["bbox"]}'
+        remedy = 'it looks like x1, y1, x2, y2, convert all boxes to x, y, width, height'
+        refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
 
 
 def is_box(box):
@@ -69,20 +92,46 @@ def is_box(box):
     return is_list and all(isinstance(value, int | float) and math.isfinite(value) for value in box)
 
 
-def check_masks(dataset, content, annotations, ann_file):
-    with_mask = any(step.get('with_mask') for step in dataset.get('pipeline') or ())
+def loads_masks(value):
+    """Whether a pipeline, or one that a step of it holds, loads masks."""
+    if isinstance(value, Mapping):
+        return bool(value.get('with_mask')) or loads_masks(value.values())
+    return not isinstance(value, str) and isinstance(value, Iterable) and any(map(loads_masks, value))
+
+
+def check_masks(content, annotations, ann_file):
     sizes = {image['id']: [image['height'], image['width']] for image in content['images']}
-    faults = [_find_mask_fault(entry.get('segmentation'), sizes[entry['image_id']], with_mask) for entry in annotations]
+    faults = [_find_mask_fault(entry.get('segmentation'), sizes[entry['image_id']]) for entry in annotations]
     if first := next(filter(None, faults), None):
         bad = [entry for entry, fault in zip(annotations, faults, strict=True) if fault == first]
         refuse(bad, annotations, ann_file, 'annotations', *first)
 
 
-def _find_mask_fault(segmentation, size, with_mask):
+def check_scored_images(ann_files, scored):
+    """Check that the annotation file of an evaluator has every image of the data sets that it scores."""
+    if all(os.path.samefile(ann_file, scored) for ann_file in ann_files):
+        return
+    known = {image['id'] for image in read_coco(scored)['images']}
+    for ann_file in ann_files:
+        images = read_coco(ann_file, may_be_empty=True)['images']
+        bad = [image for image in images if image['id'] not in known]
+        problem = f'are absent from {scored}, the ann_file of the evaluator'
+        refuse(bad, images, ann_file, 'images', problem, 'set both to the same file, or omit that of the evaluator')
+
+
+def check_image_prefix(prefix):
+    if not prefix or prefix.get('img') is None:
+        raise UserError(
+            "data_prefix of the data set has no img: set data_prefix=dict(img='FOLDER/') to the folder of the images "
+            'below data_root'
+        )
+
+
+def _find_mask_fault(segmentation, size):
     """Problem of a mask and its fix, or None if the mask is valid."""
     if not segmentation:
-        fault = 'lack the segmentation that the pipeline loads (with_mask)', 'add it, or use a config without masks'
-        return fault if with_mask else None
+        remedy = "add it, or use a model without masks; to test only boxes, set with_mask=False and metric='bbox'"
+        return 'lack the segmentation that the pipeline loads (with_mask)', remedy
     if isinstance(segmentation, dict):
         fault = 'have a mask whose size differs from that of the image', 'set its size to [height, width] of the image'
         return fault if segmentation.get('size') != size else None

@@ -4,42 +4,135 @@ from pathlib import Path
 
 from mogacore.errors import UserError
 
-from .coco_files import check_annotations, check_images, check_masks, read_coco, refuse
+from .coco_files import check_annotations, check_image_prefix, check_images, check_masks, read_coco, refuse
+from .common import shorten
+
+# Keypoints of mmpose's CocoDataset without metainfo.
+COCO_KEYPOINTS = (
+    'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder', 'left_elbow',
+    'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle',
+    'right_ankle',
+)  # fmt: skip
 
 
 def check_keypoints(dataset, expected, sample, problems):
     metainfo = dataset.get('metainfo') or {}
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
-    content = read_coco(ann_file)
-    annotations = [annotation for annotation in content['annotations'] if {'bbox', 'keypoints'} <= annotation.keys()]
-    if not annotations:
-        raise UserError(f'{ann_file}: no annotation has both bbox and keypoints: use a keypoint file')
-    keypoint_info = metainfo.get('keypoint_info')
+    if 'data_prefix' in dataset:
+        check_image_prefix(dataset['data_prefix'])
+    content = read_coco(ann_file, may_be_empty=expected.may_be_empty)
+    names = _read_names(metainfo)
     with problems.collect():
-        _check_counts(content['categories'], annotations, ann_file, keypoint_info, expected.num_keypoints)
-    with problems.collect():
-        check_annotations(content, annotations, ann_file)
-        check_masks(dataset, content, annotations, ann_file)
+        _check_head(names, expected.num_keypoints, 'keypoint_info' in metainfo)
+        _check_names(content['categories'], ann_file, names)
+    if content['annotations']:
+        with problems.collect():
+            _check_objects(dataset, content, ann_file, expected.num_keypoints if names is None else len(names))
     folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
     with problems.collect():
         check_images(dataset, content['images'], folder, ann_file, sample, problems)
 
 
-def _check_counts(categories, annotations, ann_file, keypoint_info, num_keypoints):
+def _check_objects(dataset, content, ann_file, num_keypoints):
+    annotations = _select(content['annotations'], ann_file)
+    _check_counts(annotations, ann_file, num_keypoints)
+    check_annotations(content, annotations, ann_file)
+    _check_visible(annotations, ann_file)
+    if dataset.get('data_mode') == 'bottomup':  # which ignores the regions of objects without keypoints
+        check_masks(content, [entry for entry in annotations if entry.get('segmentation')], ann_file)
+
+
+def _read_names(metainfo):
+    """Names of the keypoints in their order; None if they are in another file."""
+    if 'keypoint_info' not in metainfo:
+        return None if 'from_file' in metainfo else list(COCO_KEYPOINTS)
+    names = [point['name'] for point in metainfo['keypoint_info'].values()]
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UserError(f'metainfo.keypoint_info repeats the name {shorten(repeated)}: give each keypoint its own name')
+    for key in ('sigmas', 'joint_weights'):
+        if key in metainfo and len(metainfo[key]) != len(names):
+            problem = (
+                f'metainfo.{key} has {len(metainfo[key])} values, but metainfo.keypoint_info {len(names)} keypoints'
+            )
+            raise UserError(f'{problem}: give one value per keypoint, or omit {key} to use the default')
+    links = [name for link in (metainfo.get('skeleton_info') or {}).values() for name in link['link']]
+    swaps = [point['swap'] for point in metainfo['keypoint_info'].values() if point.get('swap')]
+    for key, used in (('skeleton_info', links), ('swap of keypoint_info', swaps)):
+        if unknown := [name for name in used if name not in names]:
+            problem = f'metainfo: {key} names {shorten(unknown)}, but the keypoints are {shorten(names)}'
+            raise UserError(f'{problem}: use these names')
+    return names
+
+
+def _check_head(names, num_keypoints, is_given):
+    if names is None or num_keypoints in (None, len(names)):
+        return
+    if is_given:
+        problem = f'metainfo.keypoint_info has {len(names)} keypoints, but the head has {num_keypoints}'
+        raise UserError(
+            f'{problem}: make metainfo.keypoint_info and head.out_channels (now {num_keypoints}) match the file'
+        )
+    raise UserError(
+        f"CocoDataset without metainfo has COCO's {len(names)} keypoints, but the head has {num_keypoints}: set "
+        'metainfo=dict(keypoint_info=...) of each data set to the keypoints of the file'
+    )
+
+
+def _select(annotations, ann_file):
+    """Annotations with keypoints, which must have a box; others are ignored, as in mmpose."""
+    found = [annotation for annotation in annotations if 'keypoints' in annotation]
+    if not found:
+        raise UserError(f'{ann_file}: no annotation has both bbox and keypoints: use a keypoint file')
+    bad = [annotation for annotation in found if 'bbox' not in annotation]
+    problem, remedy = 'have keypoints, but no bbox', 'add the box of the object, with which the model crops it'
+    refuse(bad, found, ann_file, 'annotations', problem, remedy)
+    return found
+
+
+def _check_counts(annotations, ann_file, num_keypoints):
     if num_keypoints is None:
-        if keypoint_info is None:
-            return
-        num_keypoints = len(keypoint_info)
-    remedy = f'make metainfo.keypoint_info and head.out_channels (now {num_keypoints}) match the file'
-    if keypoint_info is not None and len(keypoint_info) != num_keypoints:
-        problem = f'metainfo.keypoint_info has {len(keypoint_info)} keypoints, but the head has {num_keypoints}'
-        raise UserError(f'{problem}: {remedy}')
-    for category in categories:
-        if len(category.get('keypoints', range(num_keypoints))) != num_keypoints:
-            problem = f'category {category["name"]!r} has {len(category["keypoints"])} keypoints'
-            raise UserError(f'{ann_file}: {problem}, but the model has {num_keypoints}: {remedy}')
-    bad = [annotation for annotation in annotations if len(annotation['keypoints'] or ()) != 3 * num_keypoints]
+        return
+    bad = [annotation for annotation in annotations if len(_flatten(annotation['keypoints'])) != 3 * num_keypoints]
     if bad:
-        found = len(bad[0]['keypoints'] or ())
-        problem = f'have {found} keypoint values, but the model needs {3 * num_keypoints}'
+        problem = f'have {len(_flatten(bad[0]["keypoints"]))} keypoint values, but the model needs {3 * num_keypoints}'
+        remedy = f'make metainfo.keypoint_info and head.out_channels (now {num_keypoints}) match the file'
         refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
+
+
+def _flatten(points):
+    """x, y, visibility of all keypoints, which may be nested as in [[x, y, v], ...]."""
+    return [value for point in points or () for value in (point if isinstance(point, list) else [point])]
+
+
+def _check_names(categories, ann_file, names):
+    for category in categories:
+        listed = category.get('keypoints', names)
+        if names is None or list(listed) == names:
+            continue
+        problem = f'{ann_file}: category {category["name"]!r} has the keypoints {_list_all(listed)}'
+        if len(listed) != len(names):
+            problem = f'{ann_file}: category {category["name"]!r} has {len(listed)} keypoints'
+            remedy = 'make metainfo.keypoint_info and head.out_channels match the file'
+            raise UserError(f'{problem}, but the model has {len(names)}: {remedy}')
+        if sorted(map(str, listed)) == sorted(names):
+            given = f'metainfo.keypoint_info has them in the order {_list_all(names)}'
+            raise UserError(f'{problem}, but {given}: use the order of the file, coordinates have no names')
+        raise UserError(f'{problem}, but the data set has {_list_all(names)}: use the names of the file in metainfo')
+
+
+def _list_all(names):
+    return ', '.join(map(str, names))
+
+
+def _check_visible(annotations, ann_file):
+    """mmpose ignores objects whose num_keypoints is 0 and those without visible keypoints; some must be left."""
+    if all(annotation.get('num_keypoints') == 0 for annotation in annotations):
+        raise UserError(
+            f'{ann_file}: num_keypoints is 0 in all {len(annotations)} annotations, so that all are ignored: set it '
+            'to the number of keypoints whose visibility is not 0, or remove the field'
+        )
+    if not any(any(_flatten(annotation['keypoints'])[2::3]) for annotation in annotations):
+        raise UserError(
+            f'{ann_file}: every keypoint has visibility 0, not labeled: use x, y, visibility with 1 for hidden and 2 '
+            'for visible keypoints'
+        )

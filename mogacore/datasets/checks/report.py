@@ -27,6 +27,7 @@ class Expected:
         in_channels: Number of channels of the images.
         builtin_classes: Class names of the data set's type, used where its config has no ``metainfo.classes``.
         for_training: The data are the training set.
+        may_be_empty: Annotations may be absent: other data sets are read together with this one, or nothing is scored.
     """
 
     num_classes: Mapping[str, int] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Expected:
     in_channels: int | None = None
     builtin_classes: Sequence[str] | None = None
     for_training: bool = False
+    may_be_empty: bool = False
 
     @classmethod
     def of(cls, model: Mapping) -> Expected:

@@ -171,13 +171,6 @@ def test_a_subset_of_the_classes_passes(scenes):
     check_dataset(dataset, num_classes=2)
 
 
-def test_classes_in_another_order_are_reported(scenes):
-    dataset = detection(scenes)
-    dataset.metainfo.classes = ('7', '1')
-    message = message_for(dataset, num_classes=2)
-    assert 'in its order' in message and 'use 1, 7' in message
-
-
 def test_number_of_classes_that_differs_from_the_head_is_reported(scenes):
     message = message_for(detection(scenes), num_classes=80)
     assert 'metainfo.classes has 10 classes, but the model has 80' in message

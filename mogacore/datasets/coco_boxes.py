@@ -1,0 +1,69 @@
+"""mmdet's CocoDataset with labels by class name; imported by mmdet's registry, see `mogacore.libraries`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from mogacore.errors import UserError
+
+Base: Any = import_module('mmdet.datasets').CocoDataset
+
+
+@import_module('mmdet.registry').DATASETS.register_module(force=True)
+class CocoDataset(Base):
+    """As mmdet's, but a label is the index of the class name in ``metainfo.classes``.
+
+    The order and the ids of the categories in the file do not matter, and a file may lack some of the classes. In
+    mmdet, labels follow the order of the file. Annotations without ``iscrowd`` are single objects. A file without
+    annotations holds background images, which ``filter_cfg.filter_empty_gt`` keeps.
+    """
+
+    filter_cfg: dict | None
+
+    def COCOAPI(self, path: str) -> Any:
+        """Read an annotation file."""
+        coco = Base.COCOAPI(path)
+        self._names = {category['id']: category['name'] for category in coco.dataset['categories']}
+        self._is_background = not coco.anns
+        return coco
+
+    def load_data_list(self) -> list[dict]:
+        """Read the annotations.
+
+        Raises:
+            UserError: If the file has none of the classes.
+        """
+        data_list = super().load_data_list()
+        classes = list(self.metainfo['classes'])
+        labels = [classes.index(self._names[category]) for category in self.cat_ids]
+        if not labels:
+            raise UserError(
+                f'{self.ann_file} has none of the classes of the data set ({_shorten(classes)}), its categories are '
+                f'{_shorten(list(self._names.values()))}: set metainfo=dict(classes=...) to the names in the file'
+            )
+        self.cat2label = dict(zip(self.cat_ids, labels, strict=True))
+        for image in data_list:
+            for instance in image['instances']:
+                instance['bbox_label'] = labels[instance['bbox_label']]
+        return data_list
+
+    def filter_data(self) -> list[dict]:
+        """Apply ``filter_cfg`` to training data.
+
+        Raises:
+            UserError: If no image is left.
+        """
+        if self._is_background and self.filter_cfg is not None:
+            self.filter_cfg = dict(self.filter_cfg, filter_empty_gt=False)
+        kept = super().filter_data()
+        if not kept:
+            raise UserError(
+                f'{self.ann_file}: filter_cfg={dict(self.filter_cfg or {})} removes all {len(self.data_list)} images: '
+                'change it, or add images that are large enough and have objects of the classes'
+            )
+        return kept
+
+
+def _shorten(names: list[str]) -> str:
+    return ', '.join(map(str, names[:10])) + (f' and {len(names) - 10} more' if len(names) > 10 else '')

@@ -1,0 +1,115 @@
+"""Checks of COCO boxes and masks: what is refused in one line, and what is accepted."""
+
+import itertools
+import json
+
+import pytest
+from PIL import Image
+
+from mogacore.datasets.checks import check_dataset
+from mogacore.errors import UserError
+
+CLASSES = ('a', 'b', 'c')
+SIZE = (100, 80)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ('1.png', '2.png'):
+        Image.new('L', SIZE).save(tmp_path / name)
+    return tmp_path
+
+
+def content(order=CLASSES, ids=(1, 2, 3)):
+    boxes = [[5, 5, 20, 20], [40, 30, 50, 40], [60, 10, 30, 60], [70, 60, 25, 15]]
+    return dict(
+        images=[dict(id=n, file_name=f'{n}.png', width=SIZE[0], height=SIZE[1]) for n in (1, 2)],
+        categories=[dict(id=key, name=name) for name, key in zip(order, ids, strict=True)],
+        annotations=[
+            dict(id=n, image_id=n % 2 + 1, category_id=ids[n % 3], bbox=box, area=box[2] * box[3])
+            for n, box in enumerate(boxes, 1)
+        ],
+    )
+
+
+def check(folder, given, with_mask=False, **settings):
+    (folder / 'file.json').write_text(json.dumps(given))
+    pipeline = [dict(type='LoadAnnotations', with_bbox=True, with_mask=with_mask)]
+    fields = dict(
+        type='CocoDataset',
+        data_root=str(folder),
+        ann_file='file.json',
+        data_prefix=dict(img=''),
+        metainfo=dict(classes=CLASSES),
+        pipeline=pipeline,
+    )
+    check_dataset(fields | settings, num_classes=3)
+
+
+def message_for(folder, given, **settings):
+    with pytest.raises(UserError) as caught:
+        check(folder, given, **settings)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize('order', itertools.permutations(CLASSES))
+@pytest.mark.parametrize('ids', [(1, 2, 3), (7, 3, 100)])
+def test_order_and_ids_of_the_categories_are_free(folder, order, ids):
+    check(folder, content(order, ids))
+
+
+def test_info_and_iscrowd_are_optional(folder):
+    given = content()
+    assert 'info' not in given and not any('iscrowd' in entry for entry in given['annotations'])
+    check(folder, given)
+
+
+def test_repeated_names_are_refused(folder):
+    message = message_for(folder, content(('a', 'b', 'b')), metainfo=dict(classes=('a', 'b', 'b')))
+    assert message == 'metainfo.classes repeats b: list each class once'
+    given = content()
+    given['categories'].append(dict(id=9, name='b'))
+    assert 'file.json: several categories have the name b: give each' in message_for(folder, given)
+
+
+def test_class_that_the_file_lacks_is_refused(folder):
+    message = message_for(folder, content(('a', 'b', 'x')))
+    assert 'metainfo.classes has c, but' in message and 'file.json has the categories a, b, x: use the names' in message
+
+
+def corners(box):
+    x, y, w, h = box
+    return [x, y, x + w, y + h]
+
+
+def test_boxes_of_two_corners_are_recognized(folder):
+    given = content()
+    for entry in given['annotations']:
+        entry['bbox'] = corners(entry['bbox'])
+    message = message_for(folder, given)
+    assert 'file.json: 3 of 4 annotations have a bbox that ends outside the image, such as [40, 30, 90, 70]' in message
+    assert 'it looks like x1, y1, x2, y2, convert all boxes to x, y, width, height' in message
+
+
+def test_single_boxes_outside_the_image_pass(folder):
+    """mmdet clips them. Others cannot be corners, whose third number is not below the first."""
+    given = content()
+    given['annotations'][1]['bbox'] = [60, 30, 90, 70]
+    check(folder, given)
+
+
+@pytest.mark.parametrize('mask', [[[1, 2, 3, 4]], [], {'counts': [0, 1200], 'size': [40, 30]}])
+def test_masks_are_checked_only_where_they_are_loaded(folder, mask):
+    given = content()
+    for entry in given['annotations']:
+        entry['segmentation'] = mask
+    check(folder, given)
+    assert '4 of 4 annotations' in message_for(folder, given, with_mask=True)
+    nested = [dict(type='RandomChoice', transforms=[[dict(type='LoadAnnotations', with_mask=True)]])]
+    assert '4 of 4 annotations' in message_for(folder, given, pipeline=nested)
+
+
+@pytest.mark.parametrize('prefix', [{}, None, dict(img_path='')])
+def test_missing_image_prefix_is_reported(folder, prefix):
+    assert 'data_prefix of the data set has no img' in message_for(folder, content(), data_prefix=prefix)
