@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +17,6 @@ from torch import nn
 from torch.distributed.fsdp import FullStateDictConfig, StateDictType
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
-from mogacore import opencv
 from mogacore.checkpoint import (
     CheckpointError,
     check_gate,
@@ -33,7 +28,6 @@ from mogacore.checkpoint import (
     register_safe_loader,
     report_choice,
 )
-from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
 from mogacore.files import plain, writable_folder, write_json
 from mogacore.libraries import import_quietly
@@ -52,6 +46,7 @@ from .config import (
     show_predictions,
 )
 from .data import prepare_data
+from .explain import user_errors
 from .hooks import CheckMapsHook, ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group
 from .length import check_schedules, choose_loop
@@ -217,7 +212,7 @@ def _train(options: RunOptions) -> Runner:
     if options.resume is not None:
         _resume_from(cfg, options.resume)
     try:
-        with _user_errors():
+        with user_errors():
             runner = _build_runner(cfg, options.launcher)
             runner.train()
     except Stopped:
@@ -376,7 +371,7 @@ def test(
     prepare_data(cfg, 'test', check, launcher, training, checkpoint)
     writable_folder(cfg.work_dir)
     _init_process_group(cfg, launcher)
-    with _user_errors():
+    with user_errors():
         metrics = _build_runner(cfg, launcher).test()
     if out is not None and is_main_process():
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta, 'metrics': metrics}
@@ -388,37 +383,6 @@ def test(
 def _is_for_training(hook: dict) -> bool:
     name = hook['type'] if isinstance(hook['type'], str) else hook['type'].__name__
     return name.rpartition('.')[2] in TRAINING_HOOKS
-
-
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """Convert errors from a full disk, or from a broken or missing image, to a one-line user error."""
-    opencv.set_log_level(opencv.ERRORS)  # OpenCV would print its own warnings about a broken image
-    try:
-        yield
-    except UserError as error:
-        if 'Original Traceback' not in str(error):
-            raise
-        # From a data loader worker: the text is a traceback, and the actual message its last line.
-        raise UserError(re.split(r'\n[\w.]*Error: ', str(error))[-1].strip()) from error
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f'the disk is full ({error}): saved checkpoints are intact; free some space, then resume with --resume'
-            ) from error
-        if line := _explain_config(error) or explain(error):
-            raise UserError(line) from error
-        raise
-
-
-def _explain_config(error: Exception) -> str | None:
-    """Explain in one line an exception about a part of the config that cannot be built; None for any other."""
-    text = ' '.join(str(error).strip('\'"').split())
-    if isinstance(error, KeyError) and ' registry' in text:
-        return f'{text.partition(". ")[0]}: correct the type, or import the module that registers it in custom_imports'
-    if isinstance(error, ImportError):
-        return f'the config needs a package that is not installed: {text}'
-    return None
 
 
 def _work_dir(cfg: Config, work_dir: str | None) -> str:

@@ -1,0 +1,43 @@
+"""Turns exceptions of a run that a user can fix into one-line user errors."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mogacore import opencv
+from mogacore.datasets.checks import explain
+from mogacore.errors import UserError
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Convert exceptions about the disk, the data or the config to one-line user errors; others pass."""
+    opencv.set_log_level(opencv.ERRORS)  # OpenCV would print its own warnings about a broken image
+    try:
+        yield
+    except UserError as error:
+        if 'Original Traceback' not in str(error):
+            raise
+        # From a data loader worker: the text is a traceback, and the actual message its last line.
+        raise UserError(re.split(r'\n[\w.]*Error: ', str(error))[-1].strip()) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f'the disk is full ({error}): saved checkpoints are intact; free some space, then resume with --resume'
+            ) from error
+        if line := _explain_config(error) or explain(error):
+            raise UserError(line) from error
+        raise
+
+
+def _explain_config(error: Exception) -> str | None:
+    """Explain in one line an exception about a part of the config that cannot be built; None for any other."""
+    text = ' '.join(str(error).strip('\'"').split())
+    if isinstance(error, KeyError) and ' registry' in text:
+        return f'{text.partition(". ")[0]}: correct the type, or import the module that registers it in custom_imports'
+    if isinstance(error, ImportError):
+        return f'the config needs a package that is not installed: {text}'
+    return None
