@@ -30,7 +30,7 @@ from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
-from mogacore.files import write_figure, write_json, write_text
+from mogacore.files import make_folder, write_figure, write_json, write_text
 from mogacore.libraries import import_quietly
 from mogacore.locations import project
 
@@ -270,7 +270,7 @@ def _train(run: Run, folder: Path) -> None:
     os.dup2(sys.stdout.fileno(), 2)
     torch.set_num_threads(run.threads)
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    config = folder / 'config.py'
+    config = make_folder(folder / 'derived') / 'config.py'  # mmengine writes the complete config into the work dir
     derive(load_config(run.config), run).dump(config)
     start = clock()
     runner = train(str(config), work_dir=str(folder), resume='auto', seed=run.seed)

@@ -463,4 +463,4 @@ def test_tool_compares_models_on_data_of_a_config(tmp_path, capsys, monkeypatch)
     code, printed = run_tool('moganet_huge', *options)
     assert code == 2 and "model 'moganet_huge' is unknown" in printed.err
     code, printed = run_tool('torchvision:mobilenet_v3_small', *options, '--data', 'gray.py')
-    assert code == 2 and 'does not accept images of (1, 32, 32)' in printed.err
+    assert code == 2 and 'does not accept inputs of 1 x 32 x 32' in printed.err
