@@ -192,9 +192,11 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     Attributes:
         batch_in_epoch: Number of batches finished in the current epoch, which a checkpoint stores.
+        validated_iter: Number of finished iterations at the last complete validation.
     """
 
     batch_in_epoch = 0
+    validated_iter: int | None = None
 
     def run_epoch(self) -> None:
         self.runner.call_hook('before_train_epoch')
@@ -258,6 +260,8 @@ class EndlessBatches:
 @LOOPS.register_module()
 class ResumableIterLoop(IterBasedTrainLoop):
     """mmengine's loop over iterations, which resumes at the batch at which the checkpoint was saved."""
+
+    validated_iter: int | None = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -368,7 +372,8 @@ class MissedValidationHook(Hook):
     priority = 'LOWEST'
 
     def before_train(self, runner) -> None:
-        is_resumed = runner._resume and runner.iter > 0 and runner.train_loop.validated_iter != runner.iter
+        is_validated = getattr(runner.train_loop, 'validated_iter', None) == runner.iter
+        is_resumed = runner._resume and runner.iter > 0 and not is_validated
         if is_resumed and runner.val_loop is not None and runner.train_loop.validation_is_due():
             runner.val_loop.run()
 

@@ -167,6 +167,7 @@ class SafeCheckpointHook(CheckpointHook):
         return self._save_state(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
 
     def _save_state(self, runner, meta: dict) -> str:
+        runner.train_loop.validated_iter = None  # a hook may have interrupted the validation
         path = self._save(runner, INTERRUPTED, meta)
         self._point_to(runner, path)
         return path

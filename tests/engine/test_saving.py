@@ -82,6 +82,7 @@ class FakeRunner:
     """Provides what the hook needs of a Runner; saves small files until the disk is full."""
 
     def __init__(self, work_dir):
+        self.train_loop = SimpleNamespace()
         self.work_dir, self.is_full, self.epoch, self.iter = str(work_dir), False, 0, 0
         self.message_hub = mmengine.MessageHub('fake')
         self.model = nn.Linear(2, 2)

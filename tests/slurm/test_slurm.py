@@ -245,7 +245,8 @@ def test_reproduce_submits_a_missing_row_and_finds_its_result(cluster, project):
     settings = [f'dataset.data_root={digits}', 'dataset.indices=16', 'batch_size=8', 'num_workers=0']
     settings += ['persistent_workers=False', 'pin_memory=False']
     options = [f'{loader}_dataloader.{setting}' for loader in ('train', 'val') for setting in settings]
-    options += ['train_cfg.max_epochs=1', 'param_scheduler.0.warmup=1', 'custom_hooks=[]']
+    options += ['train_cfg.max_epochs=1', 'custom_hooks=[]']
+    options += ['param_scheduler.0.warmup=1', 'param_scheduler.0.cosine_end=2', 'param_scheduler.0.end=2']
 
     def reproduce(*args):
         done = subprocess.run(
