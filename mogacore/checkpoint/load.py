@@ -184,7 +184,7 @@ def not_finite(tensors: Mapping[str, Tensor], params: Iterable[str]) -> list[str
         if tensor.isnan().any():
             found.append(f'{name} is nan')
         elif name in strict and tensor.isinf().any():
-            found.append(f'{name} is infinite')
+            found.append(f'{name} is inf')
     return found
 
 

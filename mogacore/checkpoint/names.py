@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mogacore.errors import UserError
+from mogacore.text import shorten
 
 from .schema import BUFFERS, EMA_KEYS, PLAIN_KEYS, RAW_KEY, is_state_dict
 
@@ -259,7 +260,5 @@ def map_keys(state_dict: dict[str, Tensor], model_keys: Iterable[str]) -> dict[s
 
 
 def join_names(names: Iterable[str], num_shown: int = 5) -> str:
-    """Join the first names with commas, and append the number of the others."""
-    names = [name if len(name) <= 100 else f'{name[:97]}...' for name in map(str, names)]
-    more = len(names) - num_shown
-    return ', '.join(names[:num_shown]) + (f' and {more} more' if more > 0 else '')
+    """:func:`mogacore.text.shorten` for names from a file, which may be of any length."""
+    return shorten((name if len(name) <= 100 else f'{name[:97]}...' for name in map(str, names)), num_shown)

@@ -10,6 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from mogacore.errors import UserError
+from mogacore.text import shorten
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 NO_CLASSES = ('__MACOSX', '__pycache__')
@@ -53,10 +54,9 @@ def order_classes(
         return names
     if folders is None and len(found) == len(names) == len(unknown):  # names for display
         return sorted(found)
-    known = ', '.join(names[:10]) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
     raise UserError(
-        f'folder {where} has the class folder {unknown[0]!r}, but the model is trained with the classes {known}: '
-        'remove or rename the folder, or train with this class'
+        f'folder {where} has the class folder {unknown[0]!r}, but the model is trained with the classes '
+        f'{shorten(names)}: remove or rename the folder, or train with this class'
     )
 
 

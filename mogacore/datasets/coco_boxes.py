@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from mogacore.errors import UserError
+from mogacore.text import shorten
 
 Base: Any = import_module('mmdet.datasets').CocoDataset
 
@@ -39,8 +40,8 @@ class CocoDataset(Base):
         labels = [classes.index(self._names[category]) for category in self.cat_ids]
         if not labels:
             raise UserError(
-                f'{self.ann_file} has none of the classes of the data set ({_shorten(classes)}), its categories are '
-                f'{_shorten(list(self._names.values()))}: set metainfo=dict(classes=...) to the names in the file'
+                f'{self.ann_file} has none of the classes of the data set ({shorten(classes)}), its categories are '
+                f'{shorten(list(self._names.values()))}: set metainfo=dict(classes=...) to the names in the file'
             )
         self.cat2label = dict(zip(self.cat_ids, labels, strict=True))
         for image in data_list:
@@ -63,7 +64,3 @@ class CocoDataset(Base):
                 'change it, or add images that are large enough and have objects of the classes'
             )
         return kept
-
-
-def _shorten(names: list[str]) -> str:
-    return ', '.join(map(str, names[:10])) + (f' and {len(names) - 10} more' if len(names) > 10 else '')

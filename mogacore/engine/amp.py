@@ -17,6 +17,8 @@ from torch import nn
 
 from mogacore.errors import UserError
 
+from .optim import sub_wrappers
+
 PRECISIONS = ('fp32', 'bf16', 'fp16')
 DTYPES = {'bf16': 'bfloat16', 'fp16': 'float16'}
 # Keys of the AMP wrappers that the others lack.
@@ -41,8 +43,7 @@ class CpuAmpOptimWrapper(OptimWrapper):
 def optim_wrappers(cfg: Config) -> Iterator[ConfigDict]:
     """Yield the config of every optimizer wrapper: one, or one per sub-model."""
     optim_wrapper = cfg.get('optim_wrapper') or ConfigDict()
-    several = [item for item in optim_wrapper.values() if isinstance(item, dict) and 'optimizer' in item]
-    yield from several or ([optim_wrapper] if optim_wrapper else [])
+    yield from sub_wrappers(optim_wrapper) or ([optim_wrapper] if optim_wrapper else [])
 
 
 def set_precision(cfg: Config, precision: str | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 
 from mogacore.errors import UserError
+from mogacore.text import type_name
 
 # Data sets made of others that do not pass on the classes of a sample.
 WITHOUT_CLASSES = ('ConcatDataset', 'RepeatDataset')
@@ -79,5 +80,4 @@ def _wrapped(dataset: object, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _kind(dataset: object) -> str:
-    kind = dataset.get('type', '') if isinstance(dataset, dict) else ''
-    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+    return type_name(dataset.get('type')) if isinstance(dataset, dict) else ''

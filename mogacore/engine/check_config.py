@@ -34,6 +34,8 @@ from torch.utils.data import DataLoader
 from mogacore.errors import UserError
 from mogacore.libraries import TASK_LIBRARIES, find_class, import_quietly, registered_names, source_words
 
+from .optim import sub_wrappers
+
 # Top-level names that mogacore reads, in addition to the Runner's.
 OWN_SETTINGS = (
     'allow_unknown_keys', 'custom_imports', 'data_help', 'find_unused_parameters', 'input_shape', 'load_allow_missing',
@@ -156,10 +158,8 @@ class _Checker:
                 yield from self.check(item, f'{path}.{index}', owners)
         elif isinstance(value, dict):
             kind = value.get('type') or self.default_types.get(path)
-            if path == 'optim_wrapper' and any(
-                'optimizer' in item for item in value.values() if isinstance(item, dict)
-            ):
-                kind = None  # several wrappers, one per sub-model
+            if path == 'optim_wrapper' and sub_wrappers(value):
+                kind = None
             elif kind is not None:
                 classes = self.classes(kind, path)
                 owners = (*owners, *(cls for cls, _ in classes))
@@ -231,11 +231,6 @@ class _Checker:
 
     def is_word(self, key: str) -> bool:
         return any(key in source_words(package)[0] for package in self.packages)
-
-
-def has_several_wrappers(optim_wrapper: dict) -> bool:
-    """Whether a config of ``optim_wrapper`` holds one wrapper per sub-model, each with its optimizer."""
-    return any('optimizer' in item for item in optim_wrapper.values() if isinstance(item, dict))
 
 
 def _name_of(path: str) -> str:

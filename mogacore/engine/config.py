@@ -15,6 +15,7 @@ from mogacore.checkpoint import register_safe_loader
 from mogacore.errors import UserError
 from mogacore.libraries import import_quietly
 from mogacore.locations import MIM, find_config
+from mogacore.text import type_name
 
 from .amp import set_precision
 
@@ -127,7 +128,7 @@ def locate_data(cfg: Config, stage: str) -> None:
         for evaluator in as_list(cfg.get(name)):
             if evaluator.get('ann_file'):
                 evaluator.ann_file = str(find_data(cfg, evaluator.ann_file, 'annotation file'))
-            elif str(evaluator.type).rpartition('.')[2] == 'CocoMetric':
+            elif type_name(evaluator.type) == 'CocoMetric':
                 _set_annotation_file(evaluator, name, list(leaves(cfg[name.replace('evaluator', 'dataloader')])))
 
 

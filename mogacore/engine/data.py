@@ -17,6 +17,7 @@ from mogacore.datasets.checks.common import read_classes
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, order_classes
 from mogacore.errors import UserError
 from mogacore.libraries import find_class, import_quietly
+from mogacore.text import type_name
 
 from .config import DATALOADERS, EVALUATORS, as_list, find_data, leaf_datasets, leaves
 from .launch import process_environment
@@ -108,8 +109,7 @@ def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
     is_scored = not any(evaluator.get('format_only') for evaluator in evaluators)
     for name, dataset in datasets:
         has_others = sum(loader == name for loader, _ in datasets) > 1
-        kind = dataset.type if isinstance(dataset.type, str) else dataset.type.__name__
-        classes = [getattr(cls, 'METAINFO', {}) for cls, _ in find_class(kind.rpartition('.')[2], scope)]
+        classes = [getattr(cls, 'METAINFO', {}) for cls, _ in find_class(type_name(dataset.type), scope)]
         builtin = next((meta['classes'] for meta in classes if meta.get('classes')), None)
         wanted = replace(
             expected,
@@ -131,7 +131,7 @@ def _check_evaluators(cfg: Config, stage: str) -> None:
             Path(dataset.get('data_root') or '', dataset.ann_file) for dataset in datasets if 'ann_file' in dataset
         ]
         for evaluator in as_list(cfg.get(name)):
-            if str(evaluator.type).rpartition('.')[2] == 'CocoMetric' and evaluator.get('ann_file'):
+            if type_name(evaluator.type) == 'CocoMetric' and evaluator.get('ann_file'):
                 check_scored_images(files, Path(evaluator.ann_file))
 
 
@@ -149,7 +149,7 @@ def _class_names(dataset: Mapping) -> list[str] | None:
 
 
 def _has_class_folders(dataset: Mapping) -> bool:
-    if str(dataset['type']).rpartition('.')[2] == 'ClassFolders':
+    if type_name(dataset['type']) == 'ClassFolders':
         return True
     is_custom = dataset['type'] in ('CustomDataset', 'mmpretrain.CustomDataset')
     return is_custom and not dataset.get('ann_file') and dataset.get('with_label', True)

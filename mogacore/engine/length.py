@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
 from mogacore.errors import UserError
+from mogacore.text import type_name
 
 # Settings of train_cfg: loop -> the setting that gives its length.
 LENGTHS = {'EpochBasedTrainLoop': 'max_epochs', 'IterBasedTrainLoop': 'max_iters'}
@@ -140,7 +141,7 @@ def _end_of(option: str, schedule: dict) -> str:
 
 def warm_up(schedule: dict) -> tuple[str, float, float | None] | None:
     """The phase in which the rate rises, if any: the setting that ends it, its first step, its length or None."""
-    kind = schedule['type'] if isinstance(schedule['type'], str) else schedule['type'].__name__
+    kind = type_name(schedule['type'])
     begin, end = schedule.get('begin', 0), schedule.get('end', INF)
     rises = dict(
         Linear=schedule.get('start_factor', 1 / 3) < schedule.get('end_factor', 1),

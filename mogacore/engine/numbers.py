@@ -10,7 +10,6 @@ from typing import cast
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from mogacore.checkpoint import not_finite
 from mogacore.errors import UserError
 
 from .loaders import describe_dataset
+from .optim import named_wrappers
 
 # A loss scale of 65,536, the usual first one, falls below 0.0001: no gradient needs that.
 MAX_SKIPPED = 30
@@ -49,7 +49,7 @@ class FiniteHook(Hook):
         self.num_steps = self.num_skipped = 0
 
     def before_train(self, runner) -> None:
-        for wrapper in _wrappers(runner):
+        for wrapper in named_wrappers(runner).values():
             has_scaler = _scaler(wrapper) is not None
             wrapper.optimizer.register_step_pre_hook(
                 lambda optimizer, args, kwargs, has_scaler=has_scaler: self._before_step(optimizer, has_scaler)
@@ -97,7 +97,7 @@ class FiniteHook(Hook):
         return f'{name} is {number}'
 
     def _count_skipped(self, runner) -> None:
-        wrappers = [wrapper for wrapper in _wrappers(runner) if _scaler(wrapper) is not None]
+        wrappers = [wrapper for wrapper in named_wrappers(runner).values() if _scaler(wrapper) is not None]
         if not any(wrapper.should_update() for wrapper in wrappers):
             return
         is_skipped = not self.num_steps or any(overflow.item() for overflow in self.overflows)
@@ -111,10 +111,8 @@ class FiniteHook(Hook):
     @torch.no_grad()
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         model = _unwrapped(runner.model)
-        params = {name: param for name, param in model.named_parameters() if param.numel()}
-        norms = _largest(list(params.values())).tolist() if params else []
-        broken = [f'{name} is {norm}' for name, norm in zip(params, norms, strict=True) if not math.isfinite(norm)]
-        broken += not_finite(dict(model.named_buffers()), ())
+        params = dict(model.named_parameters())
+        broken = not_finite({**params, **dict(model.named_buffers())}, params)
         if broken:
             done = checkpoint['meta']['iter']
             raise UserError(f'no checkpoint is saved after iteration {done}, since {broken[0]}: {_advice(runner)}')
@@ -205,11 +203,6 @@ def _numel(value) -> int:
     return value.numel() if isinstance(value, Tensor) else value.size
 
 
-def _wrappers(runner) -> list:
-    wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-
-
 def _scaler(wrapper):
     """The loss scaler of an optimizer wrapper, None if there is none that is enabled."""
     scaler = getattr(wrapper, 'loss_scaler', None)
@@ -225,7 +218,8 @@ def _place(runner) -> str:
 
 
 def _advice(runner) -> str:
-    amp = ', or train with --precision fp32' if any(hasattr(w, 'loss_scaler') for w in _wrappers(runner)) else ''
+    has_scaler = any(hasattr(wrapper, 'loss_scaler') for wrapper in named_wrappers(runner).values())
+    amp = ', or train with --precision fp32' if has_scaler else ''
     pointer = Path(runner.work_dir) / 'last_checkpoint'
     kept = f'; the last checkpoint, {pointer.read_text().strip()}, is intact' if pointer.is_file() else ''
     return f'check the labels, lower the learning rate, or clip the gradients{amp}{kept}'

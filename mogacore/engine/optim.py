@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.config import ConfigDict
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
+from mmengine.runner import Runner
 from torch import nn
 
 from mogacore.errors import UserError
@@ -116,6 +118,17 @@ class MogaNetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if not multipliers:
             raise UserError('layer_decay_rate needs a backbone with get_layer_depth: use MogaNet or remove the setting')
         return multipliers
+
+
+def named_wrappers(runner: Runner) -> dict[str, OptimWrapper]:
+    """Optimizer wrappers of a runner by name; a single one is named ''."""
+    wrapper = runner.optim_wrapper
+    return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
+
+
+def sub_wrappers(optim_wrapper: Mapping) -> list[ConfigDict]:
+    """Configs of the wrappers in ``optim_wrapper``, if it holds one per sub-model; empty if it is a single one."""
+    return [item for item in optim_wrapper.values() if isinstance(item, dict) and 'optimizer' in item]
 
 
 def check_paramwise(optim_wrapper: object, model: nn.Module) -> None:

@@ -14,12 +14,14 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
 from mogacore.errors import UserError
+from mogacore.text import shorten
+
+from .optim import named_wrappers
 
 # State of a schedule that changes in every step, and state that a metric changes.
 COUNTERS = ('_global_step', 'last_step', '_last_value')
@@ -114,7 +116,7 @@ class RestoreSchedulesHook(Hook):
         self.pending: list[_Replay] = []
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        names = {name: type(wrapper.optimizer).__name__ for name, wrapper in _wrappers(runner).items()}
+        names = {name: type(wrapper.optimizer).__name__ for name, wrapper in named_wrappers(runner).items()}
         checkpoint['meta']['optimizers'] = names
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -129,7 +131,7 @@ class RestoreSchedulesHook(Hook):
         schedules = _by_optimizer(runner.param_schedulers)
         parts = [
             _Replay(wrapper, schedules.get(name, []), groups[name], states.get(name, []))
-            for name, wrapper in _wrappers(runner).items()
+            for name, wrapper in named_wrappers(runner).items()
         ]
         changes = [change for part in parts for change in part.changes(checkpoint['meta']['iter'])]
         if changes:
@@ -139,11 +141,9 @@ class RestoreSchedulesHook(Hook):
         lengths = [(key, history['runtime_info'].get(key), getattr(runner, key)) for key in ('max_epochs', 'max_iters')]
         changes = [f'{key} {was} -> {now}' for key, was, now in lengths if was not in (None, now)] + changes
         if changes:
-            listed = list(dict.fromkeys(changes))
-            more = f' and {len(listed) - MAX_LISTED} more' if len(listed) > MAX_LISTED else ''
             runner.logger.warning(
-                f'resuming with changed settings: {", ".join(listed[:MAX_LISTED])}{more}; the rates are those of an '
-                'uninterrupted run with the new settings'
+                f'resuming with changed settings: {shorten(dict.fromkeys(changes), MAX_LISTED)}; the rates are '
+                'those of an uninterrupted run with the new settings'
             )
 
     def before_train(self, runner) -> None:
@@ -248,12 +248,6 @@ def _note_values(schedules: list[_ParamScheduler]) -> None:
         schedule._last_value = [group[schedule.param_name] for group in schedule.optimizer.param_groups]
 
 
-def _wrappers(runner) -> dict[str, OptimWrapper]:
-    """Optimizer wrappers by name; a single one is named ''."""
-    wrapper = runner.optim_wrapper
-    return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
-
-
 def _by_optimizer(schedules: list | dict | None) -> dict[str, list]:
     """Schedules, or their states, by the name of the optimizer; a single one is named ''."""
     return schedules if isinstance(schedules, dict) else {'': schedules or []}
@@ -278,7 +272,7 @@ def _groups_of(container: dict) -> dict[str, list[dict]]:
 
 
 def _check_optimizers(runner, checkpoint: dict) -> None:
-    saved, wrappers = _groups_of(checkpoint), _wrappers(runner)
+    saved, wrappers = _groups_of(checkpoint), named_wrappers(runner)
     names = checkpoint['meta'].get('optimizers', {})
     for name in sorted(saved.keys() | wrappers.keys()):
         if name not in saved or name not in wrappers:

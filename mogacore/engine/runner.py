@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.optim import OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, FlexibleRunner
 from mmengine.runner import Runner as MMEngineRunner
@@ -31,6 +30,7 @@ from mogacore.checkpoint import (
 from mogacore.errors import UserError
 from mogacore.files import plain, writable_folder, write_json
 from mogacore.libraries import import_quietly
+from mogacore.text import type_name
 
 from .allocator import keep_freed_memory
 from .check_classes import check_classes
@@ -52,7 +52,7 @@ from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_grou
 from .length import check_schedules, choose_loop
 from .loaders import build_loader
 from .numbers import FiniteHook
-from .optim import check_paramwise
+from .optim import check_paramwise, named_wrappers
 from .options import RunOptions
 from .rescale import follow_length
 from .restore import check_training_state
@@ -116,9 +116,8 @@ class Runner(MMEngineRunner):
                 f'the training state of {filename} does not fit this run ({reason}): resume with the config of that '
                 'run, or start from its weights with load_from'
             ) from error
-        wrapper = self.optim_wrapper
-        for _, one in wrapper.items() if isinstance(wrapper, OptimWrapperDict) else [('', wrapper)]:
-            check_optimizer_state(one.optimizer, filename)
+        for wrapper in named_wrappers(self).values():
+            check_optimizer_state(wrapper.optimizer, filename)
 
 
 @RUNNERS.register_module(name='mogacore.ShardedRunner')
@@ -381,8 +380,7 @@ def test(
 
 
 def _is_for_training(hook: dict) -> bool:
-    name = hook['type'] if isinstance(hook['type'], str) else hook['type'].__name__
-    return name.rpartition('.')[2] in TRAINING_HOOKS
+    return type_name(hook['type']) in TRAINING_HOOKS
 
 
 def _work_dir(cfg: Config, work_dir: str | None) -> str:

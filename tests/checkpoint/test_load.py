@@ -114,6 +114,6 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, name, number):
     state_dict = model.state_dict()
     state_dict[name] = torch.full_like(state_dict[name], float(number))
     torch.save({'state_dict': state_dict}, tmp_path / 'diverged.pth')
-    with pytest.raises(CheckpointError, match=rf'diverged\.pth cannot be used, since {name} is (nan|infinite)'):
+    with pytest.raises(CheckpointError, match=rf'diverged\.pth cannot be used, since {name} is {number.lstrip("-")}: '):
         load_into(model, tmp_path / 'diverged.pth')
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from mogacore.text import type_name
+
 from .coco import check_coco
 from .common import check_channels, check_num_classes, read_classes
 from .explain import explain
@@ -38,8 +40,7 @@ def find_problems(dataset: Mapping, expected: Expected, sample: Sample) -> Probl
         sample: How many files to read.
     """
     problems = Problems()
-    kind = dataset['type'] if isinstance(dataset['type'], str) else dataset['type'].__name__
-    kind = kind.rpartition('.')[2]
+    kind = type_name(dataset['type'])
     with problems.collect():
         check_channels(dataset, expected.in_channels)
     check = CHECKS.get(kind, _check_count)

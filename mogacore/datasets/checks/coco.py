@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mogacore.errors import UserError
+from mogacore.text import shorten
 
 from .coco_files import (
     check_annotations,
@@ -13,7 +14,7 @@ from .coco_files import (
     loads_masks,
     read_coco,
 )
-from .common import COCO_CLASSES, check_num_classes, read_classes, shorten
+from .common import COCO_CLASSES, check_num_classes, read_classes
 
 
 def check_coco(dataset, expected, sample, problems):

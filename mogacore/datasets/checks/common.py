@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mogacore import images as image_files
 from mogacore.errors import UserError
+from mogacore.text import type_name
 
 # What a user may consider an image, readable or not.
 IMAGE_SUFFIXES = (
@@ -42,7 +43,7 @@ def read_classes(classes):
 def check_channels(dataset, in_channels):
     """Compare the channels that the pipeline loads with those that the backbone takes; ``unchanged`` loads any."""
     for step in dataset.get('pipeline') or ():
-        if str(step.get('type')).rpartition('.')[2] in ('LoadImageFromFile', 'LoadImage'):
+        if type_name(step.get('type')) in ('LoadImageFromFile', 'LoadImage'):
             color_type = step.get('color_type', 'color').removesuffix('_ignore_orientation')
             loaded = {'color': 3, 'grayscale': 1}.get(color_type)
             if loaded and in_channels and loaded != in_channels:
@@ -116,10 +117,6 @@ def explain_swap(actual, size, orientation, ignore_orientation):
 
 def unreadable(path):
     return f'image {path} is empty, truncated or not an image: replace it, or remove it from the data set'
-
-
-def shorten(names):
-    return ', '.join(map(str, names[:10])) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
 
 
 def times(size):

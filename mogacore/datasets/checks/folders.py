@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, list_files, order_classes
 from mogacore.errors import UserError
+from mogacore.text import shorten
 
-from .common import IMAGE_SUFFIXES, check_files, check_num_classes, read_classes, read_size, shorten
+from .common import IMAGE_SUFFIXES, check_files, check_num_classes, read_classes, read_size
 from .report import Expected, Faults, Problems, Sample
 
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from mogacore.errors import UserError
+from mogacore.text import shorten
 
 from .coco_files import check_annotations, check_image_prefix, check_images, check_masks, read_coco, refuse
-from .common import shorten
 
 # Keypoints of mmpose's CocoDataset without metainfo.
 COCO_KEYPOINTS = (

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mogacore.errors import UserError
+from mogacore.text import shorten, type_name
 
 from .common import (
     IMAGE_SUFFIXES,
@@ -19,7 +20,6 @@ from .common import (
     read_classes,
     read_image,
     read_size,
-    shorten,
     times,
 )
 from .report import Expected, Faults, Problems, Sample
@@ -32,7 +32,7 @@ MIN_IGNORED = 0.01  # share of ignored pixels away from borders that may be a cl
 
 def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, problems: Problems) -> None:
     """Check BaseSegDataset or ADE20KDataset: folders, suffixes, sizes, number of classes and values."""
-    is_ade = str(dataset['type']).rpartition('.')[2] == 'ADE20KDataset'
+    is_ade = type_name(dataset['type']) == 'ADE20KDataset'
     with problems.collect():
         num_values = _count_values(dataset, is_ade, expected, problems)
     folders = dataset.get('data_prefix') or {'img_path': '', 'seg_map_path': ''}
