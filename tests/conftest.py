@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from mogacore.errors import UserError
+
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / 'data'
 TINY_ARCH = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ffn_ratios=(2, 2, 2, 2))
@@ -17,6 +19,16 @@ TINY_ARCH = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ffn_ratios=(2,
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def hidden_data(monkeypatch):
+    """Dry runs find no data, whatever the checkout contains."""
+
+    def missing(cfg, stage):
+        raise UserError('hidden by the test')
+
+    monkeypatch.setattr('mogacore.engine.runner.locate_data', missing)
 
 
 def value_by_name(name, shape):

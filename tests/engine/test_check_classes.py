@@ -54,6 +54,7 @@ def test_class_weights_are_refused_where_the_loss_of_the_library_fails(scope, he
             check(scope, model=model)
 
 
+@pytest.mark.usefixtures('hidden_data')
 def test_a_forgotten_number_of_classes_of_the_preprocessor_is_reported_where_labels_are_mixed():
     pytest.importorskip('mmpretrain')
     options = {'model.head.num_classes': 3}

@@ -62,6 +62,7 @@ def test_a_warm_up_longer_than_the_training_is_refused(loop, by_epoch, tmp_path)
     assert rates(tmp_path, 'run')[-1][3][0][0] == pytest.approx(0.01)  # the base rate
 
 
+@pytest.mark.usefixtures('hidden_data')
 @pytest.mark.parametrize('by_epoch', [True, None])
 def test_a_recipe_in_iterations_is_counted_in_epochs_if_by_epoch_says_so(by_epoch):
     options = {'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 1, 'param_scheduler': None}
@@ -249,6 +250,7 @@ def test_no_schedule_of_the_repository_changes():
             assert follow_length(load_config(path)) == [], path
 
 
+@pytest.mark.usefixtures('hidden_data')
 def test_a_dry_run_shows_the_changed_schedules():
     options = {'train_cfg.max_epochs': 20}
     line = (
