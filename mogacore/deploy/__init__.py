@@ -1,5 +1,5 @@
 """Deployment: folding and export of trained networks."""
 
-from .fuse import fuse
+from .fuse import fuse, unfused
 
-__all__ = ['fuse']
+__all__ = ['fuse', 'unfused']
