@@ -60,20 +60,21 @@ def _open_header(file: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile]:
         yield opened
 
 
-def check_pixels(path: str | Path) -> None:
-    """Check the size of an image by its header, before it is decoded.
+def check_pixels(image: str | Path | bytes) -> None:
+    """Check the size of an image, a file or its content, by its header, before it is decoded.
 
     Raises:
         UserError: If it has more than :func:`max_pixels` pixels. A file that PIL cannot open passes.
     """
+    name, file = ('image', io.BytesIO(image)) if isinstance(image, bytes) else (f'image {image}', Path(image))
     try:
-        with _open_header(Path(path)) as image:
-            width, height = image.size
+        with _open_header(file) as header:
+            width, height = header.size
     except (OSError, SyntaxError, ValueError):
         return
     if width * height > max_pixels():
         raise UserError(
-            f'image {path} of {width} x {height} px has more than {max_pixels():,} pixels: reduce it, or raise the '
+            f'{name} of {width} x {height} px has more than {max_pixels():,} pixels: reduce it, or raise the '
             f'limit with the environment variable {LIMIT_VARIABLE}'
         )
 
@@ -153,10 +154,16 @@ def read(path: str | Path, ignore_orientation: bool = False) -> np.ndarray | Non
         content = Path(path).read_bytes()
     except OSError:
         return None
+    return decode(content, ignore_orientation)
+
+
+def decode(content: bytes, ignore_orientation: bool = False, gray: bool = False) -> np.ndarray | None:
+    """Decode an image with OpenCV as (H, W, 3) BGR uint8, or as (H, W) if ``gray``; None if it is corrupt."""
     if not content:
         return None
     content, found = split_orientation(content)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    flag = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     return image if image is None or ignore_orientation else turn(image, found)
 
 
