@@ -51,7 +51,7 @@ class OnnxRuntime(Backend):
         if device not in PROVIDERS or PROVIDERS[device] not in available:
             usable = [name for name, provider in PROVIDERS.items() if provider in available]
             raise UserError(
-                f'device {device!r} is not available: use {" or ".join(usable)}, or install an onnxruntime for the device'
+                f'device {device!r} is not available: use {" or ".join(usable)}, or install an onnxruntime for it'
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only

@@ -11,7 +11,7 @@ from mogacore.errors import UserError
 
 from .masks import paste_masks
 from .preprocess import prepare, to_image, warp
-from .tasks import Result
+from .tasks import Result, no_objects
 
 
 @dataclass
@@ -99,6 +99,7 @@ class PoseDecoder(Decoder):
 
     def __init__(self, metadata, inputs):
         super().__init__(metadata, inputs)
+        self.num_keypoints = len(metadata['keypoints']['names'])
         if not self.steps or self.steps[0]['step'] != 'warp':
             raise UserError('the pose model does not start with a crop of its object: export it again')
 
@@ -111,13 +112,8 @@ class PoseDecoder(Decoder):
         return found
 
     def decode(self, crops, outputs):
-        number = len((self.settings or {}).get('keypoints') or ())
         if not crops:
-            return {
-                'boxes': np.zeros((0, 4), np.float32),
-                'keypoints': np.zeros((0, number, 2), np.float32),
-                'scores': np.zeros((0, number), np.float32),
-            }
+            return no_objects(self.num_keypoints)
         result = {name: np.stack([found[name] for found in outputs]) for name in outputs[0]}
         result['boxes'] = np.stack([crop.context[0] for crop in crops])
         for keypoints, crop in zip(result['keypoints'], crops, strict=True):

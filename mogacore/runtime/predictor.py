@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,9 @@ class Predictor:
             self._decoder.crops(pixels, None if rows is None else np.asarray(rows, np.float32).reshape(len(rows), -1))
             for (_, pixels), rows in zip(loaded, boxes, strict=True)
         ]
-        outputs = iter(run_batches(self.backend, self._decoder, self.metadata, sum(crops, []), batch_size or 8))
+        outputs = iter(
+            run_batches(self.backend, self._decoder, self.metadata, list(chain.from_iterable(crops)), batch_size or 8)
+        )
         predictions = []
         for image, (shown, _), own in zip(images, loaded, crops, strict=True):
             result = self._decoder.decode(own, [next(outputs) for _ in own])

@@ -122,8 +122,8 @@ def warp(image: np.ndarray, box: np.ndarray, step: dict) -> tuple[np.ndarray, np
             np.float32,
         )
     else:
-        left = center - [0.5 * size[0], 0]
-        source = np.array([center, left, left + [0, 0.5 * size[0]]], np.float32)
+        left, half = center[0] - 0.5 * size[0], 0.5 * size[0]
+        source = np.array([center, [left, center[1]], [left, center[1] + half]], np.float32)
         target = np.array([[width * 0.5, height * 0.5], [0, height * 0.5], [0, (height + width) * 0.5]], np.float32)
         matrix = cv2.getAffineTransform(source, target)
     crop = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
@@ -131,6 +131,6 @@ def warp(image: np.ndarray, box: np.ndarray, step: dict) -> tuple[np.ndarray, np
 
 
 def to_image(points: np.ndarray, step: dict, center: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Points (..., 2) in pixels of a crop, in pixels of the image; ``center`` and ``size`` are those of :func:`warp`."""
+    """Points (..., 2) of a crop, in pixels of the image; ``center`` and ``size`` are those of :func:`warp`."""
     height, width = step['size']
     return points / np.array([width, height]) * size + center - 0.5 * size

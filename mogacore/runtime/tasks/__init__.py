@@ -4,7 +4,7 @@ from .base import Result, Task
 from .classification import Classification
 from .detection import Detection
 from .hands import HandPose
-from .pose import Pose
+from .pose import Pose, no_objects
 from .segmentation import Segmentation
 
 # By the task in the description of an exported file.
@@ -16,4 +16,4 @@ TASKS: dict[str, type[Task]] = {
     'hands': HandPose,
 }
 
-__all__ = ['TASKS', 'Classification', 'Detection', 'HandPose', 'Pose', 'Result', 'Segmentation', 'Task']
+__all__ = ['TASKS', 'Classification', 'Detection', 'HandPose', 'Pose', 'Result', 'Segmentation', 'Task', 'no_objects']

@@ -70,3 +70,12 @@ def _colors(colors: list | None, number: int) -> list[tuple[int, int, int]]:
     if colors is None or len(colors) != number:
         return [(255, 153, 51)] * number
     return [(int(red), int(green), int(blue)) for red, green, blue in colors]
+
+
+def no_objects(num_keypoints: int) -> Result:
+    """The result for an image without an object."""
+    return {
+        'boxes': np.zeros((0, 4), np.float32),
+        'keypoints': np.zeros((0, num_keypoints, 2), np.float32),
+        'scores': np.zeros((0, num_keypoints), np.float32),
+    }

@@ -31,8 +31,9 @@ class Segmentation(Task):
 
     def write(self, result, out_dir, name):
         path = f'maps/{name}.png'
-        is_small = len(self.classes or ()) <= 256
-        write_png(out_dir / path, result['class_map'].astype(np.uint8 if is_small else np.uint16))
+        class_map = result['class_map']
+        num_classes = max(len(self.classes or ()), int(class_map.max()) + 1)
+        write_png(out_dir / path, class_map.astype(np.uint8 if num_classes <= 256 else np.uint16))
         return {'map': path}
 
     def paint(self, image, result, factor):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mogacore.runtime.inputs import Boxes, find_inputs, output_names
 
 import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.errors import UserError
-from mogacore.inference.videos import find_videos, sequences_of_videos
+from mogacore.inference.sequences import sequences_of_videos
+from mogacore.runtime.inputs import Boxes, find_inputs, output_names
+from mogacore.runtime.videos import find_videos
 
 
 def test_output_names_follow_the_structure_of_the_input_folder(tmp_path):

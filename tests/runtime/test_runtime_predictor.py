@@ -1,8 +1,13 @@
 """Records of small files, computed by hand."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
+
+pytest.importorskip('onnx')
+from onnx_files import write_classifier
 
 from mogacore.errors import UserError
 from mogacore.runtime import Predictor
@@ -11,24 +16,8 @@ BACKENDS = ('onnxruntime', 'openvino')
 
 
 @pytest.fixture
-def classifier(write_model):
-    """Function that writes a classifier whose probabilities are the softmax of the mean red, green and blue."""
-    from onnx import TensorProto, helper
-
-    def write(name='classifier', batch='batch', **metadata):
-        axes = helper.make_tensor('axes', TensorProto.INT64, [2], [2, 3])
-        nodes = [
-            helper.make_node('Cast', ['images'], ['floats'], to=TensorProto.FLOAT),
-            helper.make_node('ReduceMean', ['floats', 'axes'], ['means'], keepdims=0),
-            helper.make_node('Softmax', ['means'], ['probabilities'], axis=1),
-        ]
-        return write_model(
-            name, nodes, {'images': (TensorProto.UINT8, [batch, 3, 'height', 'width'])},
-            {'probabilities': (TensorProto.FLOAT, [batch, 3])}, [axes],
-            **{'task': 'classification', 'classes': ['red', 'green', 'blue'], **metadata},
-        )  # fmt: skip
-
-    return write
+def classifier(tmp_path):
+    return partial(write_classifier, tmp_path / 'classifier.onnx')
 
 
 def filled(color, height=8, width=6):
