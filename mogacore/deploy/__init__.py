@@ -1,5 +1,22 @@
-"""Deployment: folding and export of trained networks."""
+"""Deployment: folding and export of trained networks, and prediction with the exported files."""
 
-from .fuse import fuse
+from __future__ import annotations
 
-__all__ = ['fuse']
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mogacore.runtime.predictor import Predictor
+
+    from .fuse import fuse
+
+__all__ = ['Predictor', 'fuse']
+
+# Imported on first use: only Predictor works without torch.
+_MODULES = {'Predictor': 'mogacore.runtime.predictor', 'fuse': 'mogacore.deploy.fuse'}
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

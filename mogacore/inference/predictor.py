@@ -29,7 +29,7 @@ from mogacore.files import make_folder, readable, write_png, write_text
 
 from .drawing import TASKS, create_task, draw_overview
 from .filmstrips import draw_strip, sequence_rows, stack_images, write_animation
-from .inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, find_inputs, output_names
+from mogacore.runtime.inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, find_inputs, output_names
 from .videos import Video, create_video, find_videos, sequences_of_videos, warn_if_truncated
 
 OVERVIEW_SEQUENCES = 4

@@ -20,7 +20,7 @@ from mogacore.datasets.frame_folders import frame_number
 from mogacore.errors import UserError
 from mogacore.files import readable
 
-from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, UnreadableError, find_inputs
+from mogacore.runtime.inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, UnreadableError, find_inputs
 
 DEFAULT_FPS = 25.0
 ESTIMATED_SUFFIXES = ('.mkv', '.webm')  # OpenCV estimates the number of frames from duration and rate

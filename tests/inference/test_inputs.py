@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mogacore.runtime.inputs import Boxes, find_inputs, output_names
 
 import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.errors import UserError
-from mogacore.inference.inputs import Boxes, find_inputs, output_names
 from mogacore.inference.videos import find_videos, sequences_of_videos
 
 
