@@ -16,9 +16,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self.requests = Counter(
-            'mogacore_requests', 'Answered requests', ['route', 'status'], registry=self.registry
-        )
+        self.requests = Counter('mogacore_requests', 'Answered requests', ['route', 'status'], registry=self.registry)
         self.request_seconds = Histogram(
             'mogacore_request_seconds', 'Time from the first byte to the answer', ['route'], buckets=SECONDS,
             registry=self.registry,

@@ -17,8 +17,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mogacore.images import max_pixels
 
-from .uploads import decode_image
-
 PIXELS, FILES, RESULT = 'images', 'encoded_images', 'predictions'
 INPUTS = [
     {'name': FILES, 'datatype': 'BYTES', 'shape': [-1]},
@@ -113,8 +111,8 @@ def parse_request(body: bytes) -> InferRequest:
     return request
 
 
-def read_images(tensor: Tensor, max_images: int) -> list[np.ndarray]:
-    """Images (H, W, 3) RGB of an input.
+def read_images(tensor: Tensor, max_images: int) -> list[bytes] | list[np.ndarray]:
+    """Images of an input: contents of files, or pixels (H, W, 3) uint8 RGB.
 
     Raises:
         HTTPException: If name, shape or data do not fit together, or there are more than ``max_images``.
@@ -131,7 +129,7 @@ def read_images(tensor: Tensor, max_images: int) -> list[np.ndarray]:
     if shape[0] > max_images:
         raise HTTPException(413, f'the request has {shape[0]} images, more than {max_images}: send fewer per request')
     if tensor.datatype == 'BYTES':
-        return [decode_image(content) for content in _files(tensor)]
+        return _files(tensor)
     if shape[1] * shape[2] > max_pixels():
         raise HTTPException(413, f'images of {shape[2]} x {shape[1]} px have more than {max_pixels():,} pixels')
     return list(_pixels(tensor, shape))
@@ -154,7 +152,9 @@ def _pixels(tensor: Tensor, shape: list[int]) -> np.ndarray:
     if values.dtype.kind not in 'iu' or values.min() < 0 or values.max() > 255:
         raise HTTPException(400, f'data of {tensor.name} is not UINT8: send integers from 0 to 255')
     if values.size != math.prod(shape):
-        raise HTTPException(400, f'{tensor.name} has {values.size} values, its shape {tensor.shape} needs another number')
+        raise HTTPException(
+            400, f'{tensor.name} has {values.size} values, its shape {tensor.shape} needs another number'
+        )
     return values.astype(np.uint8).reshape(shape)
 
 

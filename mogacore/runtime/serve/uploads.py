@@ -1,4 +1,4 @@
-"""Uploads: limits that hold before a body is read, and decoding that refuses whatever is not a complete image."""
+"""Uploads: limits that hold before a body is read, and decoding that refuses what is not a complete image."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mogacore import images
 from mogacore.errors import UserError
+from mogacore.runtime.predictor import LoadedImage, Predictor
 
 from .metrics import Metrics
 from .settings import Settings
@@ -121,7 +122,9 @@ async def read_upload(request: Request) -> bytes:
         async with request.form(max_files=1) as form:
             files = [value for value in form.values() if isinstance(value, UploadFile)]
             if not files:
-                raise HTTPException(400, 'the form contains no file: send the image as a file, curl -F image=@photo.jpg')
+                raise HTTPException(
+                    400, 'the form contains no file: send the image as a file, curl -F image=@photo.jpg'
+                )
             content = await files[0].read()
     else:
         content = await request.body()
@@ -130,24 +133,30 @@ async def read_upload(request: Request) -> bytes:
     return content
 
 
-def decode_image(content: bytes) -> np.ndarray:
-    """Decode an image as RGB (H, W, 3) uint8, upright, after checking its kind and size by its header.
+def load_image(predictor: Predictor, image: bytes | np.ndarray) -> LoadedImage:
+    """Decode an image after checking its kind and size by its header.
+
+    Args:
+        predictor: The model that will predict it.
+        image: Content of an image file, or pixels (H, W, 3) uint8 RGB.
 
     Raises:
         HTTPException: If it is not an image, has too many pixels, or is corrupt.
     """
+    if isinstance(image, np.ndarray):
+        return predictor.load(image)
+    size = f'{len(image):,} bytes'
     try:
-        with images.open_header(io.BytesIO(content), FORMATS) as header:
+        with images.open_header(io.BytesIO(image), FORMATS) as header:
             kind = header.format
     except (OSError, SyntaxError, ValueError, struct.error):
-        known = ', '.join(FORMATS[:-1])
-        error = f'the upload of {len(content):,} bytes is not an image: send {known} or {FORMATS[-1]}'
-        raise HTTPException(415, error) from None
+        known = f'{", ".join(FORMATS[:-1])} or {FORMATS[-1]}'
+        raise HTTPException(415, f'the upload of {size} is not an image: send {known}') from None
     try:
-        images.check_pixels(content)
+        images.check_pixels(image)
     except UserError as error:
         raise HTTPException(413, str(error)) from None
-    image = images.decode(content)
-    if image is None:
-        raise HTTPException(400, f'the {kind} image of {len(content):,} bytes is corrupt or incomplete: send it again')
-    return np.ascontiguousarray(image[..., ::-1])
+    try:
+        return predictor.load(image)
+    except UserError:
+        raise HTTPException(400, f'the {kind} image of {size} is corrupt or incomplete: send it again') from None
