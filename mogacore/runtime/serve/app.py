@@ -71,15 +71,18 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 T = TypeVar('T')
 
 
-def create_app(predictors: Mapping[str, Predictor], settings: Settings | None = None) -> FastAPI:
+def create_app(
+    predictors: Mapping[str, Predictor], settings: Settings | None = None, metrics: Metrics | None = None
+) -> FastAPI:
     """The application; the end of its lifespan ends the worker threads.
 
     Args:
         predictors: Model by name.
         settings: Limits; None for the defaults.
+        metrics: Counts the requests; None for new metrics.
     """
     settings = settings or Settings()
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     models = {name: ServedModel(name, one, settings, metrics) for name, one in predictors.items()}
     # Decoding uses all cores but no more memory than one image per core.
     workers = anyio.CapacityLimiter(os.cpu_count() or 1)

@@ -126,6 +126,7 @@ def serve(args: argparse.Namespace) -> None:
     """
     require(PACKAGES)
     from .app import create_app
+    from .metrics import Metrics
     from .server import address, bind, run_app
 
     settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
@@ -134,5 +135,6 @@ def serve(args: argparse.Namespace) -> None:
         predictors = load_models(args)
         shown = ', '.join(f'{name} ({one.task})' for name, one in predictors.items())
         greeting = f'serving {shown} on {address(sock)}, documentation at {address(sock)}/docs'
-        run_app(create_app(predictors, settings), sock, greeting, settings.grace_s, args.access_log)
-    print('stopped', flush=True)
+        metrics = Metrics()
+        run_app(create_app(predictors, settings, metrics), sock, greeting, settings.grace_s, args.access_log)
+    print(f'stopped after {metrics.num_answered()} requests', flush=True)

@@ -39,6 +39,11 @@ class Metrics:
         self.batch_images.labels(model).observe(num_images)
         self.batch_seconds.labels(model).observe(seconds)
 
+    def num_answered(self) -> int:
+        """Number of answered requests, whatever their status."""
+        samples = (sample for metric in self.requests.collect() for sample in metric.samples)
+        return sum(round(sample.value) for sample in samples if sample.name.endswith('_total'))
+
     def render(self) -> bytes:
         """All metrics as text."""
         return render(self.registry)

@@ -154,7 +154,9 @@ def test_form_without_file_and_unknown_parameters_are_refused(client):
     form = {'content-type': 'multipart/form-data; boundary=x'}
     body = b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\nx\r\n--x--\r\n'
     assert refused(client.post('/predict', content=body, headers=form), 400, 'contains no file')
-    assert refused(client.post('/predict', content=b'x', headers={'content-type': 'multipart/form-data'}), 400, 'oundary')
+    assert refused(
+        client.post('/predict', content=b'x', headers={'content-type': 'multipart/form-data'}), 400, 'oundary'
+    )
     content = encode(filled((1, 2, 3)))
     assert refused(client.post('/predict?model=x', content=content), 404, 'choose from colors')
     assert refused(client.post('/predict?boxes=[]', content=content), 400, 'boxes are for pose estimation')
