@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -35,6 +36,8 @@ TIFF_LAYOUTS = {
 }
 TIFF_SHORT = 3
 
+_limit_lock = Lock()  # of PIL's limit, a global variable
+
 
 def max_pixels() -> int:
     """Largest number of pixels of an image that is accepted: the environment variable, or the default.
@@ -49,13 +52,23 @@ def max_pixels() -> int:
 
 
 @contextmanager
-def _open_header(file: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile]:
-    """Open an image of any size with PIL, which reads its header only."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        opened = Image.open(file)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+def open_header(file: Path | io.BytesIO, formats: Sequence[str] | None = None) -> Iterator[ImageFile.ImageFile]:
+    """Open an image of any size with PIL, which reads its header only.
+
+    Args:
+        file: Image file, or its content.
+        formats: Names of the accepted formats in PIL; None for all.
+
+    Raises:
+        OSError: If the file does not exist or is not an image of these formats.
+        SyntaxError: The same, for some formats; ValueError, too.
+    """
+    with _limit_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            opened = Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
     with opened:
         yield opened
 
@@ -68,7 +81,7 @@ def check_pixels(image: str | Path | bytes) -> None:
     """
     name, file = ('image', io.BytesIO(image)) if isinstance(image, bytes) else (f'image {image}', Path(image))
     try:
-        with _open_header(file) as header:
+        with open_header(file) as header:
             width, height = header.size
     except (OSError, SyntaxError, ValueError):
         return
@@ -84,7 +97,7 @@ def orientation(content: bytes) -> int:
     if content.startswith(PNG_SIGNATURE) and not any(mark in content for mark in PNG_METADATA):
         return 1
     try:
-        with _open_header(io.BytesIO(content)) as image:
+        with open_header(io.BytesIO(content)) as image:
             found = image.getexif().get(ORIENTATION_TAG, 1)
     except (OSError, SyntaxError, ValueError, struct.error):  # what PIL raises for corrupt files and metadata
         return 1
@@ -143,7 +156,7 @@ def read_size(path: str | Path, ignore_orientation: bool = False) -> tuple[tuple
         SyntaxError: The same, for some formats.
     """
     content, found = split_orientation(Path(path).read_bytes())
-    with _open_header(io.BytesIO(content)) as image:
+    with open_header(io.BytesIO(content)) as image:
         width, height = image.size
     return ((height, width) if found >= 5 and not ignore_orientation else (width, height)), found
 

@@ -22,7 +22,22 @@ from .drawing.canvas import to_rgb
 from .inputs import UnreadableError
 from .tasks import TASKS, Result, Task
 
-Image = str | Path | bytes | np.ndarray
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image in memory, for the predictor that loaded it.
+
+    Args:
+        shown: The image as RGB, (H, W, 3) uint8.
+        pixels: The image as the model takes it, (H, W, C).
+        path: Its file; None if it was not given as one.
+    """
+
+    shown: np.ndarray
+    pixels: np.ndarray
+    path: Path | None = None
+
+
+Image = str | Path | bytes | np.ndarray | LoadedImage
 
 
 @dataclass
@@ -117,7 +132,7 @@ class Predictor:
         Raises:
             UserError: If an image cannot be read.
         """
-        if isinstance(image, (str, Path, bytes, np.ndarray)):
+        if isinstance(image, Image):
             return self.predict([image], None if boxes is None else [boxes])[0].record
         return [prediction.record for prediction in self.predict(image, boxes)]
 
@@ -131,7 +146,7 @@ class Predictor:
         """Predict images.
 
         Args:
-            images: Paths, RGB arrays (H, W, 3) uint8, or contents of image files.
+            images: Paths, RGB arrays (H, W, 3) uint8, contents of image files, or outputs of :meth:`load`.
             boxes: For pose estimation: boxes of the objects of each image, (N, 4) or (N, 5); None treats each whole
                 image as one object.
             batch_size: Largest number of inputs that are computed together; None for 8.
@@ -145,30 +160,36 @@ class Predictor:
             boxes = [None] * len(images)
         if len(boxes) != len(images):
             raise UserError(f'there are boxes for {len(boxes)} images, but {len(images)} images: give a list per image')
-        loaded = [self._load(image) for image in images]
+        loaded = [self.load(image) for image in images]
         crops = [
-            self._decoder.crops(pixels, None if rows is None else np.asarray(rows, np.float32).reshape(len(rows), -1))
-            for (_, pixels), rows in zip(loaded, boxes, strict=True)
+            self._decoder.crops(image.pixels, None if rows is None else np.asarray(rows, np.float32).reshape(len(rows), -1))
+            for image, rows in zip(loaded, boxes, strict=True)
         ]
         outputs = iter(
             run_batches(self.backend, self._decoder, self.metadata, list(chain.from_iterable(crops)), batch_size or 8)
         )
         predictions = []
-        for image, (shown, _), own in zip(images, loaded, crops, strict=True):
+        for image, own in zip(loaded, crops, strict=True):
             result = self._decoder.decode(own, [next(outputs) for _ in own])
-            path = Path(image) if isinstance(image, (str, Path)) else None
-            predictions.append(Prediction(self.writer, shown, self.writer.select(result), path))
+            predictions.append(Prediction(self.writer, image.shown, self.writer.select(result), image.path))
         return predictions
 
-    def _load(self, image: Image) -> tuple[np.ndarray, np.ndarray]:
-        """The image as RGB, (H, W, 3) uint8, and as the model takes it, (H, W, C)."""
+    def load(self, image: Image) -> LoadedImage:
+        """Read and decode an image for :meth:`predict`, which does so itself for images that are not loaded.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        if isinstance(image, LoadedImage):
+            return image
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise UserError(
                     f'the image is an array of {image.dtype} {image.shape}: use RGB images of uint8, (height, width, 3)'
                 )
-            return image, self._to_input(image)
-        name = 'image' if isinstance(image, bytes) else f'image {image}'
+            return LoadedImage(image, self._to_input(image))
+        path = None if isinstance(image, bytes) else Path(image)
+        name = 'image' if path is None else f'image {path}'
         try:
             content = image if isinstance(image, bytes) else Path(image).read_bytes()
             image_files.check_pixels(content)
@@ -180,7 +201,7 @@ class Predictor:
         if decoded is None:
             raise UnreadableError(f'{name} cannot be read: replace it or use another')
         shown = to_rgb(decoded)
-        return shown, decoded[..., None] if self._is_gray else shown
+        return LoadedImage(shown, decoded[..., None] if self._is_gray else shown, path)
 
     def _to_input(self, image: np.ndarray) -> np.ndarray:
         return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] if self._is_gray else image
