@@ -198,9 +198,7 @@ class Predictor:
 
     def _crops(self, image: LoadedImage, pixels: np.ndarray, boxes: Any) -> list[Crop]:
         try:
-            return self._decoder.crops(
-                pixels, None if boxes is None else np.asarray(boxes, np.float32).reshape(len(boxes), -1)
-            )
+            return self._decoder.crops(pixels, boxes)
         except UnreadableError as error:
             raise UnreadableError(f'image {image.path}: {error}' if image.path else str(error)) from None
 

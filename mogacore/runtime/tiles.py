@@ -98,12 +98,8 @@ def _seams(spans: list[tuple[int, int]]) -> dict[int, tuple[int, int]]:
 
 
 def _merge_boxes(tiles: list[Tile], results: list[Result]) -> Result:
-    boxes = np.concatenate(
-        [
-            result['boxes'] + np.array([tile.left, tile.top] * 2, np.float32)
-            for tile, result in zip(tiles, results, strict=True)
-        ]
-    )
+    offsets = [np.array([tile.left, tile.top] * 2, np.float32) for tile in tiles]
+    boxes = np.concatenate([result['boxes'] + offset for result, offset in zip(results, offsets, strict=True)])
     numbers = np.repeat(np.arange(len(tiles)), [len(result['boxes']) for result in results])
     labels = np.concatenate([result['labels'] for result in results])
     scores = np.concatenate([result['scores'] for result in results])

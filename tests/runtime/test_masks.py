@@ -19,7 +19,7 @@ def test_pasted_masks_equal_those_of_mmdet():
     boxes[1] = torch.tensor([0.0, 0, 80, 60])
     boxes[2] = torch.tensor([-50.0, -50, -20, -20])  # outside
     expected = torch.zeros(40, 60, 80, dtype=bool)
-    for i in range(len(boxes)):  # as mmdet does on a CPU
+    for i in set(range(len(boxes))) - {2}:  # as mmdet does on a CPU, which cannot paste the third
         pasted, region = _do_paste_mask(masks[i, None], boxes[i, None], 60, 80, skip_empty=True)
         expected[(i, *region)] = pasted[0] >= 0.5
     found = paste_masks(masks[:, 0].numpy(), boxes.numpy(), 60, 80)
