@@ -1,26 +1,23 @@
-"""Videos, from files or from folders of numbered frames, and their sequences for video prediction."""
+"""Videos, from files or from folders of numbered frames, and sequences of their frames."""
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count, islice, pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.structures import BaseDataElement
 
 from mogacore import images, opencv
-from mogacore.datasets.frame_folders import frame_number
 from mogacore.errors import UserError
 from mogacore.files import readable
-
-from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, UnreadableError, find_inputs
+from mogacore.runtime.inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, UnreadableError, find_inputs
 
 DEFAULT_FPS = 25.0
 ESTIMATED_SUFFIXES = ('.mkv', '.webm')  # OpenCV estimates the number of frames from duration and rate
@@ -118,7 +115,7 @@ def find_videos(source: str | Path | Sequence[str | Path], out_dir: str | Path |
 
     Args:
         source: Video file, folder of frames, or folder of both; or a pattern or list of them, see
-            :func:`mogacore.inference.inputs.find_inputs`.
+            :func:`mogacore.runtime.inputs.find_inputs`.
         out_dir: Folder of the results, which is excluded from the search.
 
     Raises:
@@ -143,34 +140,53 @@ def warn_if_truncated(video: Video | FrameFolder, truncated: list[dict]) -> None
         print(f'warning: video {readable(video.path)} has {expected} frames, but only {found} can be read')
 
 
-def sequences_of_videos(
-    paths: list[Path], cfg: Config, at_end: Callable[[Video | FrameFolder], None] = lambda video: None
-) -> Iterator[dict]:
-    """Cut videos into consecutive sequences, in the format of the video prediction data sets.
+@dataclass
+class FrameSequence:
+    """Consecutive frames of a video.
 
-    Frame step and channel order are those of the config's test set. The last sequence of a video may lack some or all
-    target frames.
+    Args:
+        frames: (T, C, H, W) float32 in 0..1.
+        name: Video and first frame.
+        start: Index of the first frame among those at the step.
+    """
+
+    frames: np.ndarray
+    name: str
+    start: int
+
+
+def cut_sequences(
+    paths: list[Path],
+    num_inputs: int,
+    num_targets: int,
+    size: tuple[int, int, int],
+    step: int = 1,
+    is_bgr: bool = False,
+    at_end: Callable[[Video | FrameFolder], None] = lambda video: None,
+) -> Iterator[FrameSequence]:
+    """Cut videos into consecutive sequences of input and target frames.
+
+    The last sequence of a video may lack some or all target frames.
 
     Args:
         paths: Video files, and folders of frames.
-        cfg: Config of a video predictor: ``input_shape`` (T, C, H, W) and ``model.num_targets``.
+        num_inputs: Number of frames that the network sees.
+        num_targets: Number of frames that it predicts.
+        size: Channels, 1 (gray) or 3, height and width, to which frames are resized.
+        step: Take every ``step``-th frame.
+        is_bgr: Order of the three channels.
         at_end: Called with each video after its last frame, before its last sequence.
 
     Raises:
-        UserError: If the network does not predict images, or a video is invalid or too short.
+        UserError: If a video is invalid or too short.
     """
-    num_inputs, channels, height, width = cfg.input_shape
-    num_frames = num_inputs + (cfg.model.get('num_targets') or num_inputs)
-    if channels not in (1, 3) or cfg.test_dataloader.dataset.type in ('TaxiBJ', 'WeatherBench'):
-        raise UserError('this network does not predict images: omit the input to predict sequences of its test set')
-    dataset = cfg.test_dataloader.dataset
-    step, is_bgr = dataset.get('frame_step', 1), dataset.get('channel_order') == 'bgr'
+    num_frames = num_inputs + num_targets
     described = 'frames' if step == 1 else f'frames at a step of {step}'
     for path in paths:
         video = FrameFolder(path) if path.is_dir() else Video(path)
         frames = islice(video, 0, None, step)
         for start in count(step=num_frames):
-            taken = [_resized(frame, channels, height, width, is_bgr) for frame in islice(frames, num_frames)]
+            taken = [_resized(frame, *size, is_bgr) for frame in islice(frames, num_frames)]
             is_last = len(taken) < num_frames
             if is_last:
                 at_end(video)
@@ -180,12 +196,17 @@ def sequences_of_videos(
                 )
             if len(taken) < num_inputs:
                 break
-            sequence = torch.from_numpy(np.stack(taken))
-            meta = dict(name=f'{path}, from frame {start * step}', sample_idx=start)
-            sample = BaseDataElement(gt_frames=sequence[num_inputs:], metainfo=meta)
-            yield dict(inputs=sequence[:num_inputs], data_samples=sample)
+            yield FrameSequence(np.stack(taken), f'{path}, from frame {start * step}', start)
             if is_last:
                 break
+
+
+def frame_number(path: Path) -> int:
+    """The first number in the file name of a frame, e.g. 12 for ``image-012_120x160.png``."""
+    digits = re.search(r'\d+', path.stem)
+    if digits is None:
+        raise UserError(f'frame {path} has no number in its name: put its index within the clip into the name')
+    return int(digits[0])
 
 
 def _resized(frame: np.ndarray, channels: int, height: int, width: int, is_bgr: bool) -> np.ndarray:

@@ -5,7 +5,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from mogacore.datasets.rle import encode_rle
+from mogacore.runtime.rle import encode_rle
 
 
 @pytest.mark.parametrize('library', ['pycocotools.mask', 'faster_coco_eval.core.mask'])

@@ -11,8 +11,9 @@ from mmengine.config import Config
 
 import mogacore.registry  # noqa: F401, registers our classes
 from mogacore.errors import UserError
-from mogacore.inference.inputs import Boxes, find_inputs, output_names
-from mogacore.inference.videos import find_videos, sequences_of_videos
+from mogacore.inference.sequences import sequences_of_videos
+from mogacore.runtime.inputs import Boxes, find_inputs, output_names
+from mogacore.runtime.videos import find_videos
 
 
 def test_output_names_follow_the_structure_of_the_input_folder(tmp_path):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
-from mmengine.structures import BaseDataElement
-from torch import Tensor
 
 from mogacore.files import write_gif
+
+from .canvas import draw_text, enlargement
 
 LEGIBLE_SIDE = 64  # pixels; smaller frames are enlarged by an integer factor
 GAP = 2  # pixels between images
@@ -19,43 +17,44 @@ FRAME_MS = 150
 GRAY = 128
 
 
-def sequence_rows(inputs: Tensor, sample: BaseDataElement, meta: dict) -> dict[str, np.ndarray]:
+def sequence_rows(inputs: np.ndarray, predicted: np.ndarray, truth: np.ndarray, meta: dict) -> dict[str, np.ndarray]:
     """Render the frames of a predicted sequence, row by row.
 
     Args:
         inputs: Frames (T, C, H, W). If C is not 3, the first channel is shown.
-        sample: ``pred_frames`` (T', C, H, W) and the known ``gt_frames`` (T'', C, H, W).
+        predicted: Predicted frames (T', C, H, W).
+        truth: The known ones of these (T'', C, H, W).
         meta: Metainfo of the data set; {} for RGB images in 0..1. With a mean other than 0, the range of input and
             truth is mapped to 0..1. With the ``channel_order`` 'bgr', the three channels are reversed.
 
     Returns:
         'input', 'truth', 'prediction' and 'difference' (absolute), each (frames, H, W, 3) uint8 RGB.
     """
-    predicted, target = sample.pred_frames.cpu().float(), sample.gt_frames.cpu().float()
+    inputs, predicted, truth = (np.asarray(frames, np.float32) for frames in (inputs, predicted, truth))
     if meta.get('channel_order') == 'bgr' and inputs.shape[1] == 3:
-        inputs, predicted, target = inputs.flip(1), predicted.flip(1), target.flip(1)
+        inputs, predicted, truth = inputs[:, ::-1], predicted[:, ::-1], truth[:, ::-1]
     low, high = 0.0, 1.0
     if meta.get('mean', 0) != 0:
-        known = torch.cat([inputs, target])[:, : 3 if inputs.shape[1] == 3 else 1]
-        low, high = known.min().item(), max(known.max().item(), known.min().item() + 1e-6)
-    shown = predicted.clamp(low, high)
-    difference = (shown[: len(target)] - target).abs()
-    rows = {'input': inputs, 'truth': target, 'prediction': shown}
+        known = np.concatenate([inputs, truth])[:, : 3 if inputs.shape[1] == 3 else 1]
+        low, high = float(known.min()), max(float(known.max()), float(known.min()) + 1e-6)
+    shown = predicted.clip(low, high)
+    difference = abs(shown[: len(truth)] - truth)
+    rows = {'input': inputs, 'truth': truth, 'prediction': shown}
     images = {name: _to_images((frames - low) / (high - low)) for name, frames in rows.items()}
     return images | {'difference': _to_images(difference / (high - low))}
 
 
-def _to_images(frames: Tensor) -> np.ndarray:
-    frames = frames if frames.shape[1] == 3 else frames[:, :1].expand(-1, 3, -1, -1)
-    images = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    factor = -(-LEGIBLE_SIDE // max(images.shape[1:3]))
+def _to_images(frames: np.ndarray) -> np.ndarray:
+    frames = frames if frames.shape[1] == 3 else frames[:, :1].repeat(3, axis=1)
+    images = np.round(frames.clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    factor = enlargement(images[0], LEGIBLE_SIDE) if len(images) else 1
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def _label(text: str, height: int, width: int) -> np.ndarray:
     label = np.full((height, width, 3), 255, np.uint8)
-    origin = 4, height // 2 + 5
-    return cv2.putText(label, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    draw_text(label, text, 4, (height - LABEL_HEIGHT) // 2 + 2, 13)
+    return label
 
 
 def draw_strip(rows: dict[str, np.ndarray]) -> np.ndarray:
