@@ -21,7 +21,7 @@ from mogacore.locations import is_config_name
 from mogacore.models import MogaNetClassifier, SimVP
 from mogacore.models.factory import create_model
 
-from .fuse import fuse
+from .folding import fuse
 
 PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('openvino',)}
 SUFFIXES = {'.onnx': 'onnx', '.xml': 'openvino'}

@@ -195,7 +195,7 @@ LEFT = {
 def test_a_norm_that_cannot_be_folded_is_left_and_named(case, monkeypatch):
     build, expected = LEFT[case]
     lines = []
-    monkeypatch.setattr(import_module('mogacore.deploy.fuse'), 'print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr(import_module('mogacore.deploy.folding'), 'print_log', lambda line, *_: lines.append(line))
     model = filled(build())
     left = {name: reason for name, reason in unfused(model).items() if name in expected}
     assert left.keys() == expected.keys()
