@@ -14,7 +14,7 @@ from .base import Difference, Graph
 
 __all__ = ['Difference', 'Graph', 'create_graph']
 
-# Modules of this package by default_scope of the config. Each has ``create(model, cfg, loads_bgr)``, a Graph.
+# Modules of this package by default_scope of the config. Each has ``create(model, cfg, meta)``.
 MODULES = {
     'mmpretrain': 'classification',
     'mmdet': 'detection',
@@ -24,14 +24,16 @@ MODULES = {
 }
 
 
-def create_graph(model: nn.Module, cfg: Mapping[str, Any], raw: bool = False, loads_bgr: bool = True) -> Graph:
+def create_graph(
+    model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None, raw: bool = False
+) -> Graph:
     """The graph of a config's model.
 
     Args:
         model: Model built from the config, in eval mode; parts of it may be replaced.
         cfg: Its config.
+        meta: Metainfo of its data set.
         raw: Whether the outputs are those of the network, without post-processing.
-        loads_bgr: Whether the data set yields BGR images.
 
     Raises:
         UserError: If the model cannot be exported.
@@ -39,8 +41,8 @@ def create_graph(model: nn.Module, cfg: Mapping[str, Any], raw: bool = False, lo
     if raw:
         from .raw import Raw
 
-        return Raw(model, cfg, loads_bgr)
+        return Raw(model, cfg, meta)
     scope = cfg.get('default_scope', 'mmengine')
     if scope not in MODULES:
         raise UserError(f'models of {scope} cannot be exported: use a config for {", ".join(MODULES)}')
-    return import_module(f'.{MODULES[scope]}', __name__).create(model, cfg, loads_bgr)
+    return import_module(f'.{MODULES[scope]}', __name__).create(model, cfg, meta)

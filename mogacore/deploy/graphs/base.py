@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mogacore.text import type_name
+
 MAX_FLIPPED = 1e-3  # fraction of decisions, such as the class of a pixel, that rounding may change
+
+
+def loads_bgr(cfg: Mapping[str, Any]) -> bool:
+    """Whether the test images of a config are BGR, as OpenCV reads files; data sets of decoded images have RGB."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    return 'LoadImage' in type_name((dataset.get('pipeline') or [{'type': 'LoadImage'}])[0]['type'])
 
 
 @dataclass
@@ -35,14 +43,14 @@ class Normalize(nn.Module):
     """The arithmetic of a data preprocessor: channel order, mean and standard deviation, padding to a size divisor.
 
     Args:
-        preprocessor: Data preprocessor of an OpenMMLab toolbox; None or a plain one changes only the type to float32.
+        preprocessor: Data preprocessor of an OpenMMLab toolbox; None for none: images become float32.
         loads_bgr: Whether the data set of the config yields BGR images, as files read by OpenCV are.
     """
 
     def __init__(self, preprocessor: nn.Module | None, loads_bgr: bool = True):
         super().__init__()
-        converts = getattr(preprocessor, '_channel_conversion', getattr(preprocessor, 'to_rgb', False))
-        self.wants_bgr = loads_bgr != bool(converts)
+        converts = getattr(preprocessor, '_channel_conversion', getattr(preprocessor, 'to_rgb', None))
+        self.wants_bgr = converts is not None and loads_bgr != bool(converts)
         self.size_divisor = int(getattr(preprocessor, 'pad_size_divisor', 1))
         self.pad_value = float(getattr(preprocessor, 'pad_value', 0))
         self.size: tuple[int, int] | None = None
@@ -78,17 +86,16 @@ class Graph(nn.Module):
     Args:
         model: Model built from the config, with its weights, in eval mode, fused or not. The graph may replace parts of
             it by equivalent ones.
-        cfg: The config; a mapping with at least what the subclass needs.
-        loads_bgr: See :class:`Normalize`.
+        cfg: The config of the model.
+        meta: Metainfo of the data set, such as the flip pairs of keypoints.
 
     Attributes:
         task: What the outputs are: 'classification', 'detection', ...
         output_names: A name per output, in order.
         input_name: Name of the first input.
-        channels: 'rgb' or 'gray'.
-        dynamic: Which axes of the first input may vary in the file: 'batch', 'height', 'width'.
+        dynamic: Which axes of the first input may vary in the file: 'batch', 'height', 'width'. Without 'batch', the
+            batch size is 1.
         size_step: Height and width must be multiples of it.
-        batch: Batch size of the example if the batch is not dynamic.
         normalize: The preprocessing.
     """
 
@@ -98,10 +105,10 @@ class Graph(nn.Module):
     output_names: tuple[str, ...] = ()
     dynamic: tuple[str, ...] = ('batch', 'height', 'width')
 
-    def __init__(self, model: nn.Module, cfg: Mapping[str, Any], loads_bgr: bool = True):
+    def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__()
         self.model = model
-        self.normalize = Normalize(getattr(model, 'data_preprocessor', None), loads_bgr)
+        self.normalize = Normalize(getattr(model, 'data_preprocessor', None), loads_bgr(cfg))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The outputs, in the order of ``output_names``, for images (B, C, H, W) in RGB or gray, 0..255."""
