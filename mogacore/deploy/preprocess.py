@@ -36,7 +36,7 @@ def steps_of(pipeline: list[dict]) -> list[dict]:
 def _translate(pipeline: list[dict]) -> Iterator[dict]:
     padding = 1.25
     for transform in pipeline:
-        kind = type_name(transform['type']).rpartition('.')[2]
+        kind = type_name(transform['type'])
         if kind.startswith(('Load', 'Pack')) or kind.endswith('LoadAnnotations'):
             continue
         if kind == 'GetBBoxCenterScale':
