@@ -92,7 +92,7 @@ class Graph(nn.Module):
     Attributes:
         task: What the outputs are: 'classification', 'detection', ...
         output_names: A name per output, in order.
-        input_name: Name of the first input.
+        input_names: A name per input, in order.
         dynamic: Which axes of the first input may vary in the file: 'batch', 'height', 'width'. Without 'batch', the
             batch size is 1.
         size_step: Height and width must be multiples of it.
@@ -100,7 +100,7 @@ class Graph(nn.Module):
     """
 
     task: ClassVar[str] = ''
-    input_name = 'images'
+    input_names: tuple[str, ...] = ('images',)
     size_step = 1
     output_names: tuple[str, ...] = ()
     dynamic: tuple[str, ...] = ('batch', 'height', 'width')
@@ -130,6 +130,11 @@ class Graph(nn.Module):
         fine = torch.rand(shape, generator=generator)
         images = F.interpolate(coarse, tuple(shape[2:]), mode='bicubic').clamp(0, 1)
         return ((230 * images + 25 * fine).round().to(dtype),)
+
+    def name_outputs(self, *inputs: Tensor) -> None:
+        """Run the graph once, before it is traced; a graph without fixed names sets ``output_names``."""
+        with torch.no_grad():
+            assert len(self(*inputs)) == len(self.output_names)
 
     def dynamic_shapes(self, axes: dict[int, Any]) -> tuple:
         """Which axes of each input vary, for torch.export.
