@@ -46,24 +46,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1e-4,
         help='largest difference from PyTorch, relative to the largest value of an output; default 1e-4',
     )
+    smaller = parser.add_argument_group('smaller files (.onnx and .xml)')
+    smaller.add_argument(
+        '--precision',
+        default='fp32',
+        help='fp32 (default); fp16: weights in half precision, arithmetic in fp32; int8: needs --calibration',
+    )
+    smaller.add_argument('--calibration', metavar='FOLDER', help='images for int8, about 100 that are typical')
+    smaller.add_argument(
+        '--reduce-range',
+        action='store_true',
+        default=None,
+        help='int8 weights of 7 bits in .onnx files, for CPUs without VNNI; default: if this CPU has none',
+    )
+    smaller.add_argument('--report', metavar='JSON', help='write size, latency and accuracy to this file')
+    smaller.add_argument(
+        '--test-images',
+        type=int,
+        default=1000,
+        metavar='N',
+        help="evenly spaced images of the config's test set for the accuracy; 0 for none; default 1000",
+    )
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, export, and print the inputs, the outputs and the difference from PyTorch."""
     from mogacore.deploy.export import export
     from mogacore.deploy.formats import format_of
+    from mogacore.deploy.quantize import check_precision
+    from mogacore.deploy.report import describe, export_smaller
     from mogacore.deploy.source import load_source
+    from mogacore.files import write_json
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
     format_of(args.out)
+    check_precision(args.out, args.precision)
+    if args.test_images < 0:
+        parser.error(f'--test-images is {args.test_images}: use 0 or more')
     source = load_source(
         args.network, args.checkpoint, args.cfg_options, args.num_classes, raw=args.raw, features=args.features
     )
-    shape = tuple(args.shape) if args.shape else None
-    done = export(source, args.out, shape, args.dtype, args.tolerance)
+    settings = dict(shape=tuple(args.shape) if args.shape else None, dtype=args.dtype, tolerance=args.tolerance)
+    report = None
+    if args.precision == 'fp32':
+        done = export(source, args.out, **settings)
+    else:
+        done, report = export_smaller(
+            source,
+            args.out,
+            args.precision,
+            args.calibration,
+            args.reduce_range,
+            args.network,
+            args.cfg_options,
+            args.test_images,
+            **settings,
+        )
     inputs = ', '.join(f'{name} ({", ".join(map(str, sizes))})' for name, sizes in done.inputs.items())
     print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
     if done.fixed:
         print(f'height and width are fixed, since the model does not allow others: {done.fixed}')
+    if report is not None:
+        print('\n'.join(describe(report)))
+        if args.report:
+            write_json(args.report, report)

@@ -1,9 +1,9 @@
 """Smaller and faster files: weights in fp16, or arithmetic in int8, made from an exported file in fp32.
 
-* fp16 stores the weights of convolutions and linear layers in half precision. A runtime converts them when it loads the
-  file and computes in fp32, so the decisions of a detector stay those of the fp32 file.
-* int8 quantizes the same layers with the quantizer of the backend, except the last ones: those whose outputs are logits,
-  box deltas or heatmaps. Everything else stays in fp32.
+* fp16 stores the weights of convolutions and linear layers in half precision. A runtime converts them when it loads
+  the file and computes in fp32, so a detector decides as with the fp32 file.
+* int8 quantizes the same layers with the quantizer of the backend, except the last ones: those whose outputs are
+  logits, box deltas or heatmaps. Everything else stays in fp32.
 """
 
 from __future__ import annotations
