@@ -11,7 +11,7 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData, PixelData
 
-from mogacore.engine.config import load_config, locate_data, prepare_loaders
+from mogacore.engine.config import load_config, locate_data, prepare_loaders, use_library
 from mogacore.engine.data import label_class_folders
 from mogacore.engine.loaders import build_loader
 from mogacore.errors import UserError
@@ -49,6 +49,7 @@ def evaluate_files(
         UserError: If the test set is missing, or the task has no evaluation here.
     """
     cfg = load_config(config, cfg_options)
+    use_library(cfg)
     training = cfg.get('train_dataloader')
     prepare_loaders(cfg)
     locate_data(cfg, 'test')
@@ -56,17 +57,19 @@ def evaluate_files(
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     loader = build_loader(cfg.test_dataloader)
     dataset: Any = loader.dataset
-    total = len(dataset)
-    if num_images is not None and num_images < total:
-        dataset.get_subset_(spread(total, num_images))
-        loader = build_loader({**cfg.test_dataloader, 'dataset': dataset})
     backends = [open_backend(path, threads=threads) for path in paths]
     task = backends[0].metadata['task']
     if task not in FILL:
         raise UserError(f'{task} has no evaluation of exported files: compare their predictions')
     evaluators = [Evaluator(cfg.test_evaluator) for _ in paths]
+    if num_images is not None and num_images < len(dataset) and task != 'pose':  # its evaluator expects every image
+        dataset.get_subset_(spread(len(dataset), num_images))
+        loader = build_loader({**cfg.test_dataloader, 'dataset': dataset})
     for evaluator in evaluators:
         evaluator.dataset_meta = dataset.metainfo
+        for metric in evaluator.metrics:
+            if hasattr(metric, 'img_ids'):  # of COCO boxes, which expect every image of their file by default
+                metric.img_ids = [dataset.get_data_info(index)['img_id'] for index in range(len(dataset))]
     for number, batch in enumerate(loader):
         log(f'batch {number + 1} of {len(loader)}')
         for backend, evaluator in zip(backends, evaluators, strict=True):

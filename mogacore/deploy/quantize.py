@@ -116,10 +116,14 @@ def _convert_onnx(source: Path, path: Path, examples: list[dict], facts: dict) -
         else:
             model = onnx.load(folded)
             _halve(model)
-        properties = {item.key: item.value for item in onnx.load(source, load_external_data=False).metadata_props}
+        original = onnx.load(source, load_external_data=False)
+        properties = {item.key: item.value for item in original.metadata_props}
         if KEY in properties:
             properties[KEY] = _updated(properties[KEY], facts)
         onnx.helper.set_model_props(model, properties)
+        del model.opset_import[:]  # ONNX Runtime lists its own operators, too, which are not used
+        model.opset_import.extend(original.opset_import)
+        onnx.checker.check_model(model)
         onnx.save(model, Path(folder) / path.name)
         (Path(folder) / path.name).replace(path)
 
