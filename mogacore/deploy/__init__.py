@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mogacore.runtime.predictor import Predictor
+    from mogacore.runtime.topdown import TopDown
 
     from .fuse import fuse
 
-__all__ = ['Predictor', 'fuse']
+__all__ = ['Predictor', 'TopDown', 'fuse']
 
-# Imported on first use: only Predictor works without torch.
-_MODULES = {'Predictor': 'mogacore.runtime.predictor', 'fuse': 'mogacore.deploy.fuse'}
+# Imported on first use: what is in mogacore.runtime works without torch.
+_MODULES = {
+    'Predictor': 'mogacore.runtime.predictor',
+    'TopDown': 'mogacore.runtime.topdown',
+    'fuse': 'mogacore.deploy.fuse',
+}
 
 
 def __getattr__(name: str):

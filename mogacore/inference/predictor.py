@@ -22,18 +22,17 @@ from mogacore.engine.config import build_model, leaf_datasets, load_config, loca
 from mogacore.engine.devices import choose_device
 from mogacore.engine.numbers import check_batch
 from mogacore.errors import UserError
-from mogacore.files import make_folder, write_png
+from mogacore.files import make_folder
 from mogacore.runtime.drawing.canvas import to_rgb
-from mogacore.runtime.drawing.filmstrips import draw_strip, sequence_rows, stack_images, write_animation
+from mogacore.runtime.drawing.filmstrips import sequence_rows
 from mogacore.runtime.folders import find_boxes, write_predictions, write_report
 from mogacore.runtime.inputs import UnreadableError, find_inputs
+from mogacore.runtime.sequences import draw_overview, draw_sequence
 from mogacore.runtime.tasks import Result
 from mogacore.runtime.videos import find_videos, warn_if_truncated
 
 from .samples import SAMPLES, create_samples
 from .sequences import sequences_of_videos
-
-OVERVIEW_SEQUENCES = 4
 
 
 class ImageLoader:
@@ -276,15 +275,13 @@ def infer_sequences(
         if known is not None:
             sample.gt_frames = known
         rows = sequence_rows(item['inputs'], sample.pred_frames, sample.gt_frames, meta)
-        strips.append(draw_strip(rows))
-        drawn = f'drawn/{number:05}'
-        write_png(out_dir / f'{drawn}.png', strips[-1])
-        write_animation(out_dir / f'{drawn}.gif', rows)
-        records.append({'sequence': sample.name, 'drawn': f'{drawn}.png', 'animation': f'{drawn}.gif', 'metrics': None})
+        files, strip = draw_sequence(out_dir, number, rows)
+        strips.append(strip)
+        records.append({'sequence': sample.name, **files, 'metrics': None})
         if len(sample.gt_frames) == len(sample.pred_frames):
             metric = METRICS.build(evaluator)
             metric.dataset_meta = meta
             metric.process(batch, [sample.to_dict()])
             records[-1]['metrics'] = metric.evaluate(size=1)
-    write_png(out_dir / 'predictions.png', stack_images(strips[:OVERVIEW_SEQUENCES]))
+    draw_overview(out_dir, strips)
     return records, truncated

@@ -8,6 +8,8 @@ from .backends import Backend
 from .decode import Crop, Decoder
 from .tasks import Result
 
+BATCH_SIZE = 8
+
 
 def run_batches(backend: Backend, decoder: Decoder, metadata: dict, crops: list[Crop], batch_size: int) -> list[Result]:
     """Outputs for each crop, in their order, without the batch axis.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -44,8 +45,8 @@ class Decoder:
         self.settings: dict = metadata.get('postprocess') or {}
         self.inputs = inputs
 
-    def crops(self, pixels: np.ndarray, boxes: np.ndarray | None) -> list[Crop]:
-        """Inputs for an image (H, W, C) uint8; ``boxes`` (N, 4) are those of its objects."""
+    def crops(self, pixels: np.ndarray, boxes: Sequence | None) -> list[Crop]:
+        """Inputs for an image (H, W, C) uint8; ``boxes`` (N, 4) or (N, 5) are those of its objects."""
         return [Crop(prepare(pixels, self.steps))]
 
     def decode(self, crops: list[Crop], outputs: list[Result]) -> Result:

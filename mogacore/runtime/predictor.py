@@ -16,11 +16,17 @@ from mogacore import images as image_files
 from mogacore.errors import UserError
 
 from .backends import open_backend
-from .batches import run_batches
-from .decode import DECODERS
+from .batches import BATCH_SIZE, run_batches
+from .decode import DECODERS, Crop
 from .drawing.canvas import to_rgb
-from .inputs import UnreadableError
+from .folders import Source, find_boxes, write_predictions
+from .inputs import UnreadableError, find_inputs
+from .sequences import write_sequences
 from .tasks import TASKS, Result, Task
+from .tiles import Tile, make_tiles, merge
+
+VIDEO = 'video_prediction'
+
 
 @dataclass(frozen=True)
 class LoadedImage:
@@ -88,10 +94,11 @@ class Predictor:
         device: 'cpu', or with onnxruntime 'cuda', 'tensorrt' or 'coreml'.
         threads: Number of CPU threads; None for the default of the backend.
         score_thr: Minimum score of reported instances and of drawn keypoints.
+        tile: See :meth:`predict`, for :meth:`infer`.
 
     Attributes:
         metadata: Description of the file: task, classes, preparation of images, versions, ...
-        task: 'classification', 'detection', 'segmentation', 'pose' or 'hands'.
+        task: 'classification', 'detection', 'segmentation', 'pose', 'hands' or 'video_prediction'.
         classes: Names of the classes; None if the model has none.
 
     Raises:
@@ -105,6 +112,7 @@ class Predictor:
         device: str = 'cpu',
         threads: int | None = None,
         score_thr: float = 0.3,
+        tile: int | None = None,
     ):
         if not 0 <= score_thr <= 1:
             raise UserError(f'score_thr {score_thr} is out of range: use 0 to 1')
@@ -113,11 +121,13 @@ class Predictor:
         self.task: str = self.metadata['task']
         if self.metadata.get('raw'):
             raise UserError(f'{path} was exported with --raw, without post-processing: export it without')
-        if self.task not in DECODERS:
+        if self.task not in (*DECODERS, VIDEO):
             raise UserError(f'{path} is a model for {self.task}, which has no predictor: use {", ".join(DECODERS)}')
-        self.writer = TASKS[self.task](self.metadata, score_thr)
-        self.classes = self.writer.classes
-        self._decoder = DECODERS[self.task](self.metadata, self.backend.inputs)
+        self.classes: list[str] | None = self.metadata['classes']
+        self.path, self.tile = Path(path), tile
+        if self.task != VIDEO:
+            self.writer = TASKS[self.task](self.metadata, score_thr)
+            self._decoder = DECODERS[self.task](self.metadata, self.backend.inputs)
         self._is_gray = self.metadata['input']['channels'] == 'gray'
         self.ignore_orientation: bool = self.metadata['input'].get('ignore_orientation', False)
 
@@ -149,30 +159,112 @@ class Predictor:
             images: Paths, RGB arrays (H, W, 3) uint8, contents of image files, or outputs of :meth:`load`.
             boxes: For pose estimation: boxes of the objects of each image, (N, 4) or (N, 5); None treats each whole
                 image as one object.
-            batch_size: Largest number of inputs that are computed together; None for 8.
-            tile: Not supported yet.
+            batch_size: Largest number of inputs that are computed together; None for ``BATCH_SIZE``.
+            tile: For detection and segmentation of large images: side in pixels of the overlapping tiles that are
+                predicted separately; None predicts whole images.
 
         Raises:
             UserError: If an image cannot be read.
         """
-        images = list(images)
-        if boxes is None:
-            boxes = [None] * len(images)
-        if len(boxes) != len(images):
-            raise UserError(f'there are boxes for {len(boxes)} images, but {len(images)} images: give a list per image')
+        self._require_images()
         loaded = [self.load(image) for image in images]
+        if boxes is None:
+            boxes = [None] * len(loaded)
+        if len(boxes) != len(loaded):
+            raise UserError(f'there are boxes for {len(boxes)} images, but {len(loaded)} images: give a list per image')
+        tiles = [self._tiles(image, tile) for image in loaded]
         crops = [
-            self._decoder.crops(image.pixels, None if rows is None else np.asarray(rows, np.float32).reshape(len(rows), -1))
-            for image, rows in zip(loaded, boxes, strict=True)
+            self._crops(image, tile.of(image.pixels), rows)
+            for image, parts, rows in zip(loaded, tiles, boxes, strict=True)
+            for tile in parts
         ]
-        outputs = iter(
-            run_batches(self.backend, self._decoder, self.metadata, list(chain.from_iterable(crops)), batch_size or 8)
-        )
+        every = list(chain.from_iterable(crops))
+        outputs = iter(run_batches(self.backend, self._decoder, self.metadata, every, batch_size or BATCH_SIZE))
+        results = iter([self.writer.select(self._decoder.decode(own, [next(outputs) for _ in own])) for own in crops])
         predictions = []
-        for image, own in zip(loaded, crops, strict=True):
-            result = self._decoder.decode(own, [next(outputs) for _ in own])
-            predictions.append(Prediction(self.writer, image.shown, self.writer.select(result), image.path))
+        for image, parts in zip(loaded, tiles, strict=True):
+            found = [next(results) for _ in parts]
+            merged = self.writer.select(merge(parts, found)) if len(parts) > 1 else found[0]
+            predictions.append(Prediction(self.writer, image.shown, merged, image.path))
         return predictions
+
+    def _tiles(self, image: LoadedImage, size: int | None) -> list[Tile]:
+        height, width = image.pixels.shape[:2]
+        if size is None:
+            return [Tile(0, 0, width, height, height, width)]
+        if self.task not in ('detection', 'segmentation'):
+            raise UserError(f'tile is {size}, but the model is for {self.task}: omit it')
+        return make_tiles(height, width, size)
+
+    def _crops(self, image: LoadedImage, pixels: np.ndarray, boxes: Any) -> list[Crop]:
+        try:
+            return self._decoder.crops(pixels, boxes)
+        except UnreadableError as error:
+            raise UnreadableError(f'image {image.path}: {error}' if image.path else str(error)) from None
+
+    def predict_one(self, image: Path | np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
+        """See :class:`mogacore.runtime.folders.ImagePredictor`."""
+        (found,) = self.predict([image if isinstance(image, Path) else image[..., ::-1]], [boxes], tile=self.tile)
+        return found.image, found.result
+
+    def infer(
+        self,
+        source: Source,
+        out_dir: str | Path,
+        boxes: str | Path | None = None,
+        box_class: str | None = None,
+        num_sequences: int = 8,
+        progress: Any = None,
+    ) -> list[dict]:
+        """Predict images and videos; write what ``mogacore infer`` writes: ``predictions.json`` and drawings.
+
+        Args:
+            source: Images, videos, folders, patterns or lists of them, see
+                :func:`mogacore.runtime.inputs.find_inputs`. For a video predictor, videos and folders of the numbered
+                frames of one.
+            out_dir: Output folder; created if missing.
+            boxes: File for :class:`mogacore.runtime.inputs.Boxes`, for pose estimation; None to treat each whole image
+                as one object.
+            box_class: Only use boxes of this class.
+            num_sequences: Maximum number of predicted sequences, for a video predictor.
+            progress: An object with the method ``track`` of :class:`rich.progress.Progress`; None for no display.
+
+        Returns:
+            One record per image, frame or sequence, as written to the JSON file.
+
+        Raises:
+            UserError: If an input is missing, invalid, or does not match the model.
+        """
+        header = {'model': str(self.path), 'config': self.metadata.get('config')}
+        found = find_boxes(boxes, box_class, find_inputs(source, out_dir), self.task in ('pose', 'hands'))
+        if self.task == VIDEO:
+            return write_sequences(self.predict_frames, self.metadata, source, out_dir, header, num_sequences)
+        return write_predictions(self, source, out_dir, header, found, progress)
+
+    def predict_frames(self, frames: np.ndarray) -> np.ndarray:
+        """Predict the next frames of videos.
+
+        Args:
+            frames: (B, T, C, H, W) float32 in the range of the training data.
+
+        Returns:
+            (B, T', C, H, W) in the same range.
+
+        Raises:
+            UserError: If the model does not predict frames, or the frames have another shape.
+        """
+        if self.task != VIDEO:
+            raise UserError(f'the model is for {self.task}: use predict')
+        name, shape = next(iter(self.backend.inputs.items()))
+        frames = np.asarray(frames, np.float32)
+        if frames.ndim != 5 or any(size not in (None, own) for own, size in zip(frames.shape, shape, strict=True)):
+            wanted = ' x '.join('any' if size is None else str(size) for size in shape)
+            raise UserError(f'the frames have the shape {frames.shape}, but the model takes {wanted}')
+        return self.backend.run({name: frames})['frames']
+
+    def _require_images(self) -> None:
+        if self.task == VIDEO:
+            raise UserError('the model predicts frames of videos, not images: use predict_frames or infer')
 
     def load(self, image: Image) -> LoadedImage:
         """Read and decode an image for :meth:`predict`, which does so itself for images that are not loaded.

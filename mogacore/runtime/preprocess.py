@@ -11,6 +11,8 @@ from PIL import Image
 
 from mogacore.errors import UserError
 
+from .inputs import UnreadableError
+
 CV2_MODES = {
     'nearest': cv2.INTER_NEAREST, 'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC, 'area': cv2.INTER_AREA,
     'lanczos': cv2.INTER_LANCZOS4,
@@ -39,7 +41,7 @@ def resize(image: np.ndarray, step: dict) -> np.ndarray:
     height, width = image.shape[:2]
     new_height, new_width = resized_size(height, width, step)
     if min(new_height, new_width) < 1:
-        raise UserError(
+        raise UnreadableError(
             f'an image of {width} x {height} px cannot be resized to {new_width} x {new_height}: pad or cut it to a '
             'less elongated shape'
         )
@@ -125,7 +127,7 @@ def warp(image: np.ndarray, box: np.ndarray, step: dict) -> tuple[np.ndarray, np
         left, half = center[0] - 0.5 * size[0], 0.5 * size[0]
         source = np.array([center, [left, center[1]], [left, center[1] + half]], np.float32)
         target = np.array([[width * 0.5, height * 0.5], [0, height * 0.5], [0, (height + width) * 0.5]], np.float32)
-        matrix = cv2.getAffineTransform(source, target)
+        matrix = np.asarray(cv2.getAffineTransform(source, target))
     crop = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
     return crop.reshape(height, width, -1), center, size
 

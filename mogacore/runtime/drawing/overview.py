@@ -39,7 +39,7 @@ def draw_overview(
     lines = max(titles[i][0].count('\n') + 1 for i in chosen)
     rows = []
     for start in range(0, len(chosen), num_cols):
-        cells = [_cell(files[i], *titles[i], cell_width, lines, ignore_orientation) for i in chosen[start:][:num_cols]]
+        cells = [_cell(files[i], titles[i], cell_width, lines, ignore_orientation) for i in chosen[start:][:num_cols]]
         height = max(cell.shape[0] for cell in cells)
         row = np.full((height, num_cols * (cell_width + GAP) + GAP, 3), 255, np.uint8)
         for column, cell in enumerate(cells):
@@ -49,7 +49,7 @@ def draw_overview(
     write_png(path, np.concatenate(rows))
 
 
-def _cell(file: Path, title: str, color: str, width: int, lines: int, ignore_orientation: bool) -> np.ndarray:
+def _cell(file: Path, title: tuple[str, str], width: int, lines: int, ignore_orientation: bool) -> np.ndarray:
     """An image of ``width`` pixels below its title."""
     line_height = round(1.35 * TEXT_SIZE)
     image = image_files.read(file, ignore_orientation)
@@ -63,8 +63,9 @@ def _cell(file: Path, title: str, color: str, width: int, lines: int, ignore_ori
     cell = np.full((top + size[1], width, 3), 255, np.uint8)
     left = (width - size[0]) // 2
     cell[top:, left : left + size[0]] = image
-    for number, line in enumerate(title.split('\n')):
+    text_lines = title[0].split('\n')
+    for number, line in enumerate(text_lines):
         text = shortened(line, TEXT_SIZE, width)
-        y = top - (title.count('\n') + 1 - number) * line_height
-        draw_text(cell, text, (width - text_width(text, TEXT_SIZE)) // 2, y, TEXT_SIZE, COLORS[color])
+        y = top - (len(text_lines) - number) * line_height
+        draw_text(cell, text, (width - text_width(text, TEXT_SIZE)) // 2, y, TEXT_SIZE, COLORS[title[1]])
     return cell
