@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,17 +26,17 @@ PACKAGES = {
 }
 SUFFIXES = {'.onnx': 'onnx', '.xml': 'openvino', '.pt2': 'pt2'}
 AXES = {'batch': 0, 'height': -2, 'width': -1}
-SMALLEST_SIDE = 33  # torch.export fixes a side below
 
 Run = Callable[..., tuple[Tensor, ...]]
 
 
-def format_of(path: Path) -> str:
+def format_of(path: str | Path) -> str:
     """The format of a file by its suffix.
 
     Raises:
         UserError: If the suffix is unknown, or a package that the format needs is missing.
     """
+    path = Path(path)
     if path.suffix not in SUFFIXES:
         raise UserError(f'{path} has an unknown suffix: use {", ".join(SUFFIXES)}')
     kind = SUFFIXES[path.suffix]
@@ -55,16 +56,18 @@ def trace(graph: Graph, inputs: tuple[Tensor, ...], dynamic: tuple[str, ...]) ->
 
     Args:
         graph: In eval mode.
-        inputs: Its example, with at least two images if the batch is dynamic, and sides of at least ``SMALLEST_SIDE``
-            where they are.
+        inputs: Its example, with at least two images if the batch is dynamic. Where sides are, too small ones would be
+            fixed: those of which a stage of the network leaves a single pixel.
         dynamic: Names of the axes of the first input that may vary, see ``AXES``.
     """
-    axes = {}
+    axes: dict[int, Any] = {}
     for name in dynamic:
-        step = 1 if name == 'batch' else graph.size_step
-        smallest = 1 if name == 'batch' else -(-SMALLEST_SIDE // step)
-        dim = torch.export.Dim(name, min=smallest) if step == 1 else torch.export.Dim(f'{name}_steps', min=smallest)
-        axes[AXES[name] % inputs[0].ndim] = dim if step == 1 else step * dim
+        axis: Any = torch.export.Dim.DYNAMIC  # any size from the smallest that the operations of the example allow
+        if name == 'batch':
+            axis = torch.export.Dim('batch', min=1)
+        elif graph.size_step > 1:
+            axis = graph.size_step * torch.export.Dim(f'{name}_steps', min=2)
+        axes[AXES[name] % inputs[0].ndim] = axis
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         return torch.export.export(graph, inputs, dynamic_shapes=graph.dynamic_shapes(axes), strict=False)

@@ -56,7 +56,7 @@ class Segmentation(Graph):
 
 def _size(number: Tensor) -> int:
     """A number of a tensor as a size that an export keeps variable."""
-    size = int(number.item())
+    size: Any = number.item()  # int() of it would fix it
     torch._check(size > 1)
     return size
 
