@@ -240,7 +240,7 @@ class Predictor:
         if self.task == VIDEO:
             _, num_inputs, channels, *_ = next(iter(self.backend.inputs.values()))
             shape = num_inputs, channels, *self.metadata['input']['size'][-2:]
-            num_targets = self.backend.outputs['frames'][1]
+            num_targets = self.backend.outputs['frames'][1] or num_inputs or 1
             settings = self.metadata.get('postprocess') or {}
             return write_sequences(
                 self.predict_frames, settings, shape, num_targets, source, out_dir, header, num_sequences

@@ -51,7 +51,7 @@ def write_sequences(
 
     Args:
         predict: Frames (1, T', C, H, W) for frames (1, T, C, H, W).
-        settings: ``frame_step`` and ``channel_order`` of the data set; ``is_image`` is False if its frames are no images.
+        settings: ``frame_step`` and ``channel_order`` of the data set; ``is_image``: whether these are images.
         shape: Shape of the past frames, (T, C, H, W).
         num_targets: Number of predicted frames.
         source: Videos, folders of the numbered frames of one, patterns or lists of them.
