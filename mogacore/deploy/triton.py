@@ -24,8 +24,8 @@ def write_triton_repository(
 ) -> Path:
     """Write ``folder/NAME`` with ``config.pbtxt``, ``1/model.onnx`` and, for a model with classes, ``labels.txt``.
 
-    An open first axis whose name all inputs and outputs share is the batch: Triton joins requests along it. Without one,
-    a request has the shapes of the file.
+    An open first axis whose name all inputs and outputs share is the batch: Triton joins requests along it. Without
+    one, a request has the shapes of the file.
 
     Args:
         model_path: File written by ``mogacore export``.
