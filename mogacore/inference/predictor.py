@@ -18,7 +18,8 @@ from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 
 from mogacore import images
 from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
-from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
+from mogacore.engine.config import build_model, load_config, locate_data, replace_sync_bn
+from mogacore.engine.dataset_meta import dataset_facts, dataset_meta
 from mogacore.engine.devices import choose_device
 from mogacore.engine.numbers import check_batch
 from mogacore.errors import UserError
@@ -111,7 +112,7 @@ class Predictor(ImageLoader):
             raise UserError(f'{cfg.model.type} does not accept boxes: use a config with a TopdownPoseEstimator')
         self.model, container = load_trained(cfg, checkpoint, device)
         self.samples = create_samples(cfg, dataset_meta(cfg, container))
-        self.writer = self.samples.task(self.samples.described_meta(), score_thr)
+        self.writer = self.samples.task(dataset_facts(self.samples.meta), score_thr)
         super().__init__(cfg)
         self.ignore_orientation = self.load_step.color_type not in ('color', 'grayscale')
 
@@ -160,17 +161,6 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint}: {error}') from None
     return model.to(device).eval(), container
-
-
-def dataset_meta(cfg: Config, container: dict) -> dict:
-    """Metainfo of the training data from the checkpoint; if incomplete, that of the config's test data."""
-    meta = container.get('meta')
-    saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
-    if isinstance(saved, dict) and all(saved.get(key) is not None for key in SAMPLES[cfg.default_scope].meta_keys):
-        return saved
-    dataset = next(leaf_datasets(cfg, 'test'))
-    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
-        return registry.get(dataset.type)._load_metainfo(dataset.get('metainfo'))
 
 
 def infer(

@@ -1,0 +1,55 @@
+"""Names and colors of the classes or keypoints that a model predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from .config import leaf_datasets
+
+# What the metainfo of a checkpoint must have to be used, by default_scope.
+REQUIRED = {
+    'mmpose': ('keypoint_id2name', 'flip_indices', 'keypoint_colors', 'skeleton_links', 'skeleton_link_colors'),
+}
+
+
+def dataset_meta(cfg: Config, container: dict) -> dict:
+    """Metainfo of the training data from the checkpoint; if incomplete, that of the config's test data.
+
+    Args:
+        cfg: Loaded config.
+        container: Content of the checkpoint.
+    """
+    meta = container.get('meta')
+    saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    required = REQUIRED.get(cfg.get('default_scope', ''), ('classes',))
+    if isinstance(saved, dict) and all(saved.get(key) is not None for key in required):
+        return saved
+    dataset = next(leaf_datasets(cfg, 'test'))
+    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+        return registry.get(dataset.type)._load_metainfo(dataset.get('metainfo'))
+
+
+def dataset_facts(meta: Mapping[str, Any]) -> dict:
+    """Names and colors of classes and keypoints, from the metainfo of a data set.
+
+    Returns:
+        ``classes``, ``palette`` and ``keypoints``; None where the data set has none.
+    """
+    keypoints = None
+    if names := meta.get('keypoint_id2name'):
+        keypoints = {
+            'names': [names[number] for number in sorted(names)],
+            'colors': meta.get('keypoint_colors'),
+            'skeleton': meta.get('skeleton_links'),
+            'skeleton_colors': meta.get('skeleton_link_colors'),
+            'flip_indices': meta.get('flip_indices'),
+        }
+    return {
+        'classes': list(meta.get('classes') or ()) or None,
+        'palette': list(meta.get('palette') or ()) or None,
+        'keypoints': keypoints,
+    }
