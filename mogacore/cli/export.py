@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument('--raw', action='store_true', help='outputs of the network, without post-processing')
     output.add_argument('--features', action='store_true', help='maps of the backbone')
+    parser.add_argument(
+        '--triton', metavar='DIR', help='also add the model, an .onnx file, to this model repository for Triton'
+    )
     parser.add_argument('--num-classes', type=int, metavar='N', help='of a network by name; default 1000')
     add_cfg_options(parser)
     parser.add_argument(
@@ -53,11 +56,14 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     from mogacore.deploy.export import export
     from mogacore.deploy.formats import format_of
     from mogacore.deploy.source import load_source
+    from mogacore.deploy.triton import check_format, write_triton_repository
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
     format_of(args.out)
+    if args.triton:
+        check_format(args.out)
     source = load_source(
         args.network, args.checkpoint, args.cfg_options, args.num_classes, raw=args.raw, features=args.features
     )
@@ -67,3 +73,5 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
     if done.fixed:
         print(f'height and width are fixed, since the model does not allow others: {done.fixed}')
+    if args.triton:
+        print(f'{write_triton_repository(done.path, args.triton)}: model for Triton')

@@ -56,12 +56,21 @@ def write_triton_repository(
     return target
 
 
+def check_format(path: str | Path) -> None:
+    """Check that a file has the suffix of an ONNX file.
+
+    Raises:
+        UserError: If it does not.
+    """
+    if Path(path).suffix != '.onnx':
+        raise UserError(f'{path} is not an ONNX file, as a Triton repository needs: export to a file with suffix .onnx')
+
+
 def _load(path: Path) -> Any:
     import onnx
     from google.protobuf.message import DecodeError
 
-    if path.suffix != '.onnx':
-        raise UserError(f'{path} is not an ONNX file, as a Triton repository needs: export to a file with suffix .onnx')
+    check_format(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except OSError as error:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from importlib.metadata import PackageNotFoundError, distribution
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ import onnx
 from google.protobuf import text_format
 from runtime.onnx_files import write_classifier, write_model
 
+from mogacore.cli.export import main
 from mogacore.deploy.triton import write_triton_repository
 from mogacore.errors import UserError
 
@@ -115,3 +117,16 @@ def test_other_files_are_refused_and_nothing_is_written(tmp_path, name, content,
     with pytest.raises(UserError, match=message):
         write_triton_repository(tmp_path / name, tmp_path / 'repository')
     assert not (tmp_path / 'repository').exists()
+
+
+def test_export_writes_a_repository_on_request(tmp_path, monkeypatch):
+    def export(source, path, *_):
+        return SimpleNamespace(path=write_classifier(path), inputs={}, outputs=[], error=0.0, fixed='')
+
+    monkeypatch.setattr('mogacore.deploy.source.load_source', lambda *_, **__: None)
+    monkeypatch.setattr('mogacore.deploy.export.export', export)
+    main(['config', 'checkpoint', str(tmp_path / 'net.onnx'), '--triton', str(tmp_path / 'repository')])
+    assert (tmp_path / 'repository' / 'net' / 'config.pbtxt').is_file()
+    with pytest.raises(UserError, match=r'other\.xml is not an ONNX file'):
+        main(['config', 'checkpoint', str(tmp_path / 'other.xml'), '--triton', str(tmp_path / 'repository')])
+    assert not list(tmp_path.glob('other.*'))
