@@ -48,8 +48,9 @@ class BuildPart(build_py):
 EXTRAS = {
     'onnxruntime': ['onnxruntime'],
     'openvino': ['openvino'],
+    # Framework, its documentation page without another host, metrics, uploads as forms, HTTP.
     'serve': ['fastapi', 'fastapi-offline', 'prometheus-client', 'python-multipart', 'uvicorn'],
-    'demo': ['gradio'],
+    'demo': ['gradio'],  # brings FastAPI and uvicorn
 }
 
 setup(

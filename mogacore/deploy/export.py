@@ -93,9 +93,7 @@ def export(
     with ExitStack() as stack:
         for path, kind in kinds.items():
             folder = Path(
-                stack.enter_context(
-                    tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-')
-                )
+                stack.enter_context(tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-'))
             )
             write(kind, program, onnx_model, folder / path.name, text)
             run = read(kind, folder / path.name, fused)

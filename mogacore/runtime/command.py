@@ -73,6 +73,14 @@ def _add_serve(subparsers) -> None:
     parser.set_defaults(function=serve)
 
 
+def _add_demo(subparsers) -> None:
+    from .demo import add_arguments, demo
+
+    parser = subparsers.add_parser('demo', help='show a page where images and videos are dropped')
+    add_arguments(parser)
+    parser.set_defaults(function=demo)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Create the parser of all subcommands."""
     parser = argparse.ArgumentParser(prog='mogacore-runtime', description=__doc__)
@@ -80,6 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar='SUBCOMMAND', required=True)
     _add_infer(subparsers)
     _add_serve(subparsers)
+    _add_demo(subparsers)
     return parser
 
 

@@ -146,7 +146,7 @@ def assert_same(found, expected, size):
     if len(found) == 4:
         assert found[3].shape == (len(boxes), 28, 28)
     ours, theirs = match(boxes, labels, expected.bboxes, expected.labels).T
-    same = ((boxes[ours] - expected.bboxes[theirs]).abs().amax(1) < 0.05)
+    same = (boxes[ours] - expected.bboxes[theirs]).abs().amax(1) < 0.05
     same &= (scores[ours] - expected.scores[theirs]).abs() < 1e-3
     if len(found) == 4 and len(expected):
         pasted, wanted = paste(found[3], boxes, height, width)[ours], expected.masks[theirs]

@@ -16,7 +16,6 @@ from .uploads import Outcome, predict_upload
 
 CACHE_S = (600, 3600)  # every ten minutes, files older than an hour are deleted
 MAX_WAITING = 32
-BUTTONS = ['download', 'fullscreen']  # none that shares the result with others
 SHOWN_RECORDS = 20  # a browser cannot show those of a long video
 
 
@@ -37,8 +36,12 @@ def create_page(predictors: Mapping[str, Predictor], max_frames: int) -> gr.Bloc
                 status = gr.Textbox(label='Status', elem_id='status', interactive=False, lines=2)
                 download = gr.DownloadButton('Download JSON', elem_id='download', interactive=False)
             with gr.Column(scale=2):
-                drawn = gr.Image(label='Result', elem_id='drawn', interactive=False, format='png', buttons=BUTTONS)
-                video = gr.Video(label='Result', elem_id='video', interactive=False, visible=False, buttons=BUTTONS[:1])
+                drawn = gr.Image(
+                    label='Result', elem_id='drawn', interactive=False, format='png', buttons=['download', 'fullscreen']
+                )
+                video = gr.Video(
+                    label='Result', elem_id='video', interactive=False, visible=False, buttons=['download']
+                )
                 records = gr.JSON(label='Records', elem_id='records')
         outputs = [status, drawn, video, records, download]
 
