@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -52,7 +52,7 @@ def max_pixels() -> int:
 
 
 @contextmanager
-def open_header(file: Path | io.BytesIO, formats: Sequence[str] | None = None) -> Iterator[ImageFile.ImageFile]:
+def open_header(file: Path | io.BytesIO, formats: tuple[str, ...] | None = None) -> Iterator[ImageFile.ImageFile]:
     """Open an image of any size with PIL, which reads its header only.
 
     Args:

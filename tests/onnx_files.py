@@ -34,10 +34,10 @@ def write_model(path, graph, **metadata):
     return path
 
 
-def write_classifier(path, batch='batch', **metadata):
+def write_classifier(path, batch='batch', size='height, width', **metadata):
     """A classifier whose probabilities are the softmax of the mean red, green and blue."""
     graph = f"""
-    classifier (uint8[{batch}, 3, height, width] images) => (float[{batch}, 3] probabilities) {{
+    classifier (uint8[{batch}, 3, {size}] images) => (float[{batch}, 3] probabilities) {{
         floats = Cast <to = 1> (images)
         axes = Constant <value_ints = [2, 3]> ()
         means = ReduceMean <keepdims = 0> (floats, axes)
@@ -101,11 +101,11 @@ def write_detector(path, with_masks=False, size='height, width', **metadata):
     return write_model(path, graph, **{'task': 'detection', 'classes': ['nothing', 'thing'], **metadata})
 
 
-def write_segmenter(path, **metadata):
+def write_segmenter(path, size='height, width', **metadata):
     """A segmentation model whose class is 1 where red is above 127, in the middle of each output pixel."""
-    graph = """
-    segmenter (uint8[batch, 3, height, width] images, int64[2] output_size)
-    => (int64[batch, out_height, out_width] class_map) {
+    graph = f"""
+    segmenter (uint8[batch, 3, {size}] images, int64[2] output_size)
+    => (int64[batch, out_height, out_width] class_map) {{
         first = Constant <value_ints = [0]> ()
         one = Constant <value_ints = [1]> ()
         two = Constant <value_ints = [2]> ()
@@ -119,7 +119,7 @@ def write_segmenter(path, **metadata):
         bright = Greater (resized, limit)
         labels = Cast <to = 7> (bright)
         class_map = Squeeze (labels, one)
-    }"""
+    }}"""
     return write_model(path, graph, **{'task': 'segmentation', 'classes': ['dark', 'bright'], **metadata})
 
 
@@ -162,14 +162,11 @@ def write_video_predictor(path, **metadata):
         frames = Concat <axis = 1> (negated, negated, negated)
     }"""
 
-    settings = {'num_targets': 3}
     described = {
         'name': 'past_frames',
         'dtype': 'float32',
         'channels': 'gray',
-        'size': [2, 1, 16, 16],
+        'size': [16, 16],
         'dynamic': ['batch'],
     }
-    return write_model(
-        path, graph, **{'task': 'video_prediction', 'postprocess': settings, 'input': described, **metadata}
-    )
+    return write_model(path, graph, **{'task': 'video_prediction', 'input': described, **metadata})

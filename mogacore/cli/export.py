@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 
+from mogacore.locations import is_config_name
+
 from .arguments import add_cfg_options, make_parser
 
 
@@ -18,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('network', help='config, by path or short name, or a name of create_model, e.g. moganet_small')
     parser.add_argument('checkpoint', help='weight file; every key must fit the model')
     parser.add_argument(
-        'out', help='file to write: .onnx; .xml for OpenVINO, with its .bin in the same folder; or .pt2'
+        'out', nargs='+', help='files to write: .onnx; .xml for OpenVINO, with its .bin in the same folder; .pt2'
     )
     parser.add_argument(
         '--shape',
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument('--raw', action='store_true', help='outputs of the network, without post-processing')
     output.add_argument('--features', action='store_true', help='maps of the backbone')
+    parser.add_argument('--triton', metavar='DIR', help='also add the .onnx file to this model repository for Triton')
     parser.add_argument('--num-classes', type=int, metavar='N', help='of a network by name; default 1000')
     add_cfg_options(parser)
     parser.add_argument(
@@ -76,39 +79,39 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     from mogacore.deploy.quantize import check_precision
     from mogacore.deploy.report import describe, export_smaller
     from mogacore.deploy.source import load_source
-    from mogacore.files import write_json
+    from mogacore.deploy.triton import check_format, write_triton_repository
+    from mogacore.files import plain, write_json
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
-    format_of(args.out)
-    check_precision(args.out, args.precision)
+    for path in args.out:
+        check_precision(path, args.precision)
+    for_triton = next((path for path in args.out if format_of(path) == 'onnx'), args.out[0])
+    if args.triton:
+        check_format(for_triton)
     if args.test_images < 0:
         parser.error(f'--test-images is {args.test_images}: use 0 or more')
     source = load_source(
         args.network, args.checkpoint, args.cfg_options, args.num_classes, raw=args.raw, features=args.features
     )
-    settings = dict(shape=tuple(args.shape) if args.shape else None, dtype=args.dtype, tolerance=args.tolerance)
-    report = None
+    settings = (tuple(args.shape) if args.shape else None, args.dtype, args.tolerance)
+    reports: list[dict] = []
     if args.precision == 'fp32':
-        done = export(source, args.out, **settings)
+        files = export(source, args.out, *settings)
     else:
-        done, report = export_smaller(
-            source,
-            args.out,
-            args.precision,
-            args.calibration,
-            args.reduce_range,
-            args.network,
-            args.cfg_options,
-            args.test_images,
-            **settings,
-        )
-    inputs = ', '.join(f'{name} ({", ".join(map(str, sizes))})' for name, sizes in done.inputs.items())
-    print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
+        test_set = args.network if is_config_name(args.network) and args.test_images else None
+        test_settings = dict(config=test_set, cfg_options=args.cfg_options, num_images=args.test_images)
+        quantization = dict(calibration=args.calibration, reduce_range=args.reduce_range)
+        files, reports = export_smaller(source, args.out, settings, args.precision, **quantization, **test_settings)
+    for done in files:
+        inputs = ', '.join(f'{name} ({", ".join(map(str, sizes))})' for name, sizes in done.inputs.items())
+        print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
     if done.fixed:
         print(f'height and width are fixed, since the model does not allow others: {done.fixed}')
-    if report is not None:
+    for report in reports:
         print('\n'.join(describe(report)))
-        if args.report:
-            write_json(args.report, report)
+    if args.report:
+        write_json(args.report, reports, default=plain)
+    if args.triton:
+        print(f'{write_triton_repository(for_triton, args.triton)}: model for Triton')

@@ -6,8 +6,6 @@ machines than this one, put a proxy with both in front.
 
 from __future__ import annotations
 
-import argparse
-
 from .arguments import make_parser
 
 
@@ -15,6 +13,6 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, and serve until a signal."""
     from mogacore.runtime.serve import add_arguments, serve
 
-    parser: argparse.ArgumentParser = make_parser(__doc__, prog)
+    parser = make_parser(__doc__, prog)
     add_arguments(parser)
     serve(parser.parse_args(argv))

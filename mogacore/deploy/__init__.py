@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from mogacore.errors import missing_package
+
 if TYPE_CHECKING:
     from mogacore.runtime.predictor import Predictor
     from mogacore.runtime.topdown import TopDown
@@ -25,5 +27,10 @@ _MODULES = {
 
 def __getattr__(name: str):
     if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
+        try:
+            return getattr(import_module(_MODULES[name]), name)
+        except ModuleNotFoundError as error:
+            if line := missing_package(error):
+                raise ImportError(line) from None
+            raise
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mogacore.errors import UserError
 from mogacore.files import writable_folder
-from mogacore.locations import is_config_name
 from mogacore.runtime.backends import Backend, open_backend
 
 from .accuracy import evaluate_files
@@ -26,58 +27,72 @@ ROUNDS = 15
 
 def export_smaller(
     source: Source,
-    path: str | Path,
+    paths: Sequence[str | Path],
+    settings: tuple,
     precision: str,
     calibration: str | Path | None = None,
     reduce_range: bool | None = None,
-    network: str = '',
+    config: str | None = None,
     cfg_options: dict | None = None,
     num_images: int | None = None,
     log: Callable[[str], None] = print,
-    **settings,
-) -> tuple[Exported, dict]:
-    """Export a network in fp16 or int8, and compare the file with that in fp32, which is not kept.
+) -> tuple[list[Exported], list[dict]]:
+    """Export a network in fp16 or int8, and compare the files with those in fp32, which are not kept.
 
     Args:
         source: See :func:`mogacore.deploy.export.export`.
-        path: ``.onnx`` or ``.xml``.
+        paths: ``.onnx`` or ``.xml`` files.
+        settings: Further arguments of ``export``.
         precision, reduce_range: See :func:`mogacore.deploy.quantize.convert`.
         calibration: For int8: folder of images, see :func:`mogacore.deploy.calibration.read_feeds`.
-        network: The config, for its test set; a network by name has none.
+        config: The config, for its test set; None to measure no accuracy.
         cfg_options: Settings that override the config's.
-        num_images: Number of test images for the accuracy; 0 for none, None for all.
+        num_images: Number of test images for the accuracy; None for all.
         log: Called with lines about what is skipped.
-        **settings: Further arguments of ``export``.
 
     Returns:
-        What was written, and the report: that of :func:`compare` with ``accuracy``, metric to [before, after], and
-        ``num_images``; or ``no_accuracy``, the reason why there is none.
+        What was written, and a report per file: that of :func:`compare` with ``path``; ``accuracy``, metric to
+        [before, after], and ``num_images``; or ``no_accuracy``, the reason why there is none.
 
     Raises:
-        UserError: See the functions above.
+        UserError: See the functions above. Then no file is written.
     """
-    path = Path(path)
-    check_precision(path, precision)
     if precision == 'int8' and calibration is None:
         raise UserError('int8 needs images to find the range of each map: give --calibration FOLDER of at least one')
-    with tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-') as folder:
-        draft, full = Path(folder) / path.name, Path(folder) / f'fp32{path.suffix}'
-        done = export(source, full, **settings)
-        feeds = read_feeds(full, calibration, log) if precision == 'int8' and calibration is not None else []
-        convert(full, draft, precision, feeds, reduce_range)
-        report = compare(full, draft, feeds[0] if feeds else _example(full))
-        if num_images == 0 or source.raw or source.features or not is_config_name(network):
-            report['no_accuracy'] = 'accuracy: not measured'
-        else:
-            try:
-                found, report['num_images'] = evaluate_files([full, draft], network, cfg_options, num_images)
-                report['accuracy'] = {name: [float(one[name]) for one in found] for name in found[0]}
-            except UserError as error:
-                report['no_accuracy'] = f'accuracy: not measured, {error}'
-        for file in Path(folder).glob(f'{draft.stem}.*'):
-            file.replace(path.parent / file.name)
-    done.path = path
-    return done, report
+    targets = [Path(path) for path in paths]
+    for target in targets:
+        check_precision(target, precision)
+    reports = []
+    with tempfile.TemporaryDirectory(dir=writable_folder(targets[0].parent), prefix='.export-') as name:
+        folder = Path(name)
+        full = [folder / f'fp32-{number}{target.suffix}' for number, target in enumerate(targets)]
+        files = export(source, full, *settings)
+        feeds = read_feeds(full[0], calibration, log) if precision == 'int8' and calibration is not None else []
+        drafts = [folder / f'smaller-{number}{target.suffix}' for number, target in enumerate(targets)]
+        for before, after, target in zip(full, drafts, targets, strict=True):
+            convert(before, after, precision, feeds, reduce_range)
+            report: dict[str, Any] = {'path': str(target), **compare(before, after, feeds[0] if feeds else _example(before))}
+            reports.append(report | _accuracy(before, after, config, cfg_options, num_images))
+        for after, target in zip(drafts, targets, strict=True):
+            writable_folder(target.parent)
+            if target.suffix == '.xml':
+                shutil.move(after.with_suffix('.bin'), target.with_suffix('.bin'))
+            shutil.move(after, target)
+    for done, target in zip(files, targets, strict=True):
+        done.path = target
+    return files, reports
+
+
+def _accuracy(
+    before: Path, after: Path, config: str | None, cfg_options: dict | None, num_images: int | None
+) -> dict[str, Any]:
+    if config is None:
+        return {'no_accuracy': 'accuracy: not measured'}
+    try:
+        found, count = evaluate_files([before, after], config, cfg_options, num_images)
+    except UserError as error:
+        return {'no_accuracy': f'accuracy: not measured, since {error}'}
+    return {'accuracy': {key: [float(one[key]) for one in found] for key in found[0]}, 'num_images': count}
 
 
 def _example(path: Path) -> dict[str, np.ndarray]:

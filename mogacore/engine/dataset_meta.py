@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
@@ -28,3 +31,25 @@ def dataset_meta(cfg: Config, container: dict) -> dict:
     dataset = next(leaf_datasets(cfg, 'test'))
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
         return registry.get(dataset.type)._load_metainfo(dataset.get('metainfo'))
+
+
+def dataset_facts(meta: Mapping[str, Any]) -> dict:
+    """Names and colors of classes and keypoints, from the metainfo of a data set.
+
+    Returns:
+        ``classes``, ``palette`` and ``keypoints``; None where the data set has none.
+    """
+    keypoints = None
+    if names := meta.get('keypoint_id2name'):
+        keypoints = {
+            'names': [names[number] for number in sorted(names)],
+            'colors': meta.get('keypoint_colors'),
+            'skeleton': meta.get('skeleton_links'),
+            'skeleton_colors': meta.get('skeleton_link_colors'),
+            'flip_indices': meta.get('flip_indices'),
+        }
+    return {
+        'classes': list(meta.get('classes') or ()) or None,
+        'palette': list(meta.get('palette') or ()) or None,
+        'keypoints': keypoints,
+    }

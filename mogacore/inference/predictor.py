@@ -19,7 +19,7 @@ from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 from mogacore import images
 from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
 from mogacore.engine.config import build_model, load_config, locate_data, replace_sync_bn
-from mogacore.engine.dataset_meta import dataset_meta
+from mogacore.engine.dataset_meta import dataset_facts, dataset_meta
 from mogacore.engine.devices import choose_device
 from mogacore.engine.numbers import check_batch
 from mogacore.errors import UserError
@@ -112,7 +112,7 @@ class Predictor(ImageLoader):
             raise UserError(f'{cfg.model.type} does not accept boxes: use a config with a TopdownPoseEstimator')
         self.model, container = load_trained(cfg, checkpoint, device)
         self.samples = create_samples(cfg, dataset_meta(cfg, container))
-        self.writer = self.samples.task(self.samples.described_meta(), score_thr)
+        self.writer = self.samples.task(dataset_facts(self.samples.meta), score_thr)
         super().__init__(cfg)
         self.ignore_orientation = self.load_step.color_type not in ('color', 'grayscale')
 

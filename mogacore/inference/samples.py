@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement, InstanceData
@@ -19,15 +17,10 @@ class Samples:
         meta: Metainfo of the data set: names and colors of the classes or keypoints.
     """
 
-    meta_keys: tuple[str, ...] = ('classes',)  # required in the metainfo of a checkpoint
     task: type[Task] = tasks.Classification
 
     def __init__(self, meta: dict):
         self.meta = meta
-
-    def described_meta(self) -> dict[str, Any]:
-        """The metainfo in the format of :class:`mogacore.runtime.tasks.Task`."""
-        return {'classes': self.meta.get('classes'), 'palette': self.meta.get('palette')}
 
     def inputs(self, image: dict, boxes: np.ndarray | None) -> list[dict]:
         """Inputs of the pipeline for a loaded image."""
@@ -61,19 +54,7 @@ class SegmentationSamples(Samples):
 class PoseSamples(Samples):
     """Of mmpose."""
 
-    meta_keys = ('keypoint_id2name', 'flip_indices', 'keypoint_colors', 'skeleton_links', 'skeleton_link_colors')
     task = tasks.Pose
-
-    def described_meta(self):
-        names = self.meta['keypoint_id2name']
-        return {
-            'keypoints': {
-                'names': [names[i] for i in sorted(names)],
-                'colors': self.meta.get('keypoint_colors'),
-                'skeleton': self.meta.get('skeleton_links'),
-                'skeleton_colors': self.meta.get('skeleton_link_colors'),
-            }
-        }
 
     def inputs(self, image, boxes):
         if boxes is None:

@@ -29,12 +29,12 @@ class Backend:
     Attributes:
         metadata: The file's description by the export.
         inputs: Shape of each input by name; None for a dynamic size.
-        outputs: Names of the outputs.
+        outputs: Shape of each output by name, likewise.
     """
 
     metadata: dict[str, Any]
     inputs: dict[str, tuple[int | None, ...]]
-    outputs: list[str]
+    outputs: dict[str, tuple[int | None, ...]]
 
     def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name for inputs by name. Several threads may call this at the same time."""
@@ -67,14 +67,13 @@ class OnnxRuntime(Backend):
         ):  # it only warns if a library of the device is missing
             raise UserError(f'device {device!r} cannot be used by onnxruntime: install its libraries, or use cpu')
         self.metadata = _parse(self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path)
-        self.inputs = {
-            item.name: tuple(size if isinstance(size, int) else None for size in item.shape)
-            for item in self._session.get_inputs()
-        }
-        self.outputs = [item.name for item in self._session.get_outputs()]
+        self.inputs, self.outputs = (
+            {item.name: tuple(size if isinstance(size, int) else None for size in item.shape) for item in items}
+            for items in (self._session.get_inputs(), self._session.get_outputs())
+        )
 
     def run(self, arrays):
-        return dict(zip(self.outputs, self._session.run(self.outputs, arrays), strict=True))
+        return dict(zip(self.outputs, self._session.run(list(self.outputs), arrays), strict=True))
 
 
 class OpenVino(Backend):
@@ -95,11 +94,15 @@ class OpenVino(Backend):
         except RuntimeError as error:
             raise _unreadable(path, error) from error
         self.metadata = _parse(self._read_metadata(network), path)
-        self.inputs = {
-            item.get_any_name(): tuple(None if size.is_dynamic else size.get_length() for size in item.partial_shape)
-            for item in network.inputs
-        }
-        self.outputs = [item.get_any_name() for item in network.outputs]
+        self.inputs, self.outputs = (
+            {
+                item.get_any_name(): tuple(
+                    None if size.is_dynamic else size.get_length() for size in item.partial_shape
+                )
+                for item in items
+            }
+            for items in (network.inputs, network.outputs)
+        )
 
     @staticmethod
     def _read_metadata(network) -> str | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
 from mogacore.errors import UserError
 
+from .inputs import UnreadableError
 from .masks import paste_masks
-from .preprocess import prepare, to_image, warp
+from .preprocess import pad, prepare, resize, to_image, warp
 from .tasks import Result, no_objects
+
+GRAY = 114  # close to the mean of photos
 
 
 @dataclass
@@ -44,10 +46,19 @@ class Decoder:
         self.steps: list[dict] = metadata.get('preprocess') or []
         self.settings: dict = metadata.get('postprocess') or {}
         self.inputs = inputs
+        height, width = inputs[metadata['input']['name']][2:]
+        self.fixed = None if height is None or width is None else (height, width)
 
     def crops(self, pixels: np.ndarray, boxes: Sequence | None) -> list[Crop]:
         """Inputs for an image (H, W, C) uint8; ``boxes`` (N, 4) or (N, 5) are those of its objects."""
-        return [Crop(prepare(pixels, self.steps))]
+        prepared = prepare(pixels, self.steps)
+        if self.fixed and prepared.shape[:2] != self.fixed:
+            (height, width), wanted = prepared.shape[:2], self.fixed
+            raise UnreadableError(
+                f'an image of {width} x {height} px does not fit this model, which takes {wanted[1]} x {wanted[0]}: '
+                'resize it, or export the model without --shape'
+            )
+        return [Crop(prepared)]
 
     def decode(self, crops: list[Crop], outputs: list[Result]) -> Result:
         """The result for an image from the outputs for its crops, without the batch axis."""
@@ -60,12 +71,9 @@ class DetectionDecoder(Decoder):
     is_batched = False
 
     def crops(self, pixels, boxes):
-        prepared = prepare(pixels, self.steps)
-        (height, width), (new_height, new_width) = pixels.shape[:2], self._resized(prepared).shape[:2]
-        return [Crop(prepared, context=(height, width, new_width / width, new_height / height))]
-
-    def _resized(self, prepared: np.ndarray) -> np.ndarray:
-        return prepared
+        height, width = pixels.shape[:2]
+        prepared, (shown_height, shown_width) = letter_box(prepare(pixels, self.steps), self.fixed)
+        return [Crop(prepared, context=(height, width, shown_width / width, shown_height / height))]
 
     def decode(self, crops, outputs):
         (crop,), (found,) = crops, outputs
@@ -82,17 +90,34 @@ class SegmentationDecoder(Decoder):
     """The class map at the size of the image: the file resizes its logits to its input ``output_size`` (h, w)."""
 
     def crops(self, pixels, boxes):
-        prepared = prepare(pixels, self.steps)
-        size = np.array(pixels.shape[:2], np.int64)
-        extras = {'output_size': size} if 'output_size' in self.inputs else {}
-        return [Crop(prepared, extras, context=(int(size[0]), int(size[1])))]
+        height, width = pixels.shape[:2]
+        prepared, (shown_height, shown_width) = letter_box(prepare(pixels, self.steps), self.fixed)
+        # Of a padded image, the file resizes the padding, too.
+        whole = round(height * prepared.shape[0] / shown_height), round(width * prepared.shape[1] / shown_width)
+        return [Crop(prepared, {'output_size': np.array(whole, np.int64)}, context=(height, width))]
 
     def decode(self, crops, outputs):
         height, width = crops[0].context
-        class_map = outputs[0]['class_map']
-        if class_map.shape != (height, width):
-            class_map = cv2.resize(class_map.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return {'class_map': class_map}
+        return {'class_map': outputs[0]['class_map'][:height, :width]}
+
+
+def letter_box(image: np.ndarray, fixed: tuple[int, int] | None) -> tuple[np.ndarray, tuple[int, int]]:
+    """Fit an image into the size that a file requires, with gray below or to the right.
+
+    Args:
+        image: (H, W, C) uint8.
+        fixed: (h, w); None for a file of any size, which leaves the image as it is.
+
+    Returns:
+        The image, and height and width of the part of it that is not gray.
+    """
+    height, width = image.shape[:2]
+    if fixed is None or (height, width) == fixed:
+        return image, (height, width)
+    scale = min(fixed[0] / height, fixed[1] / width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    image = resize(image, {'mode': 'exact', 'size': size})
+    return pad(image, {'size': fixed, 'value': [GRAY] * image.shape[2]}), size
 
 
 class PoseDecoder(Decoder):

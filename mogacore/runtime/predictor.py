@@ -238,7 +238,13 @@ class Predictor:
         header = {'model': str(self.path), 'config': self.metadata.get('config')}
         found = find_boxes(boxes, box_class, find_inputs(source, out_dir), self.task in ('pose', 'hands'))
         if self.task == VIDEO:
-            return write_sequences(self.predict_frames, self.metadata, source, out_dir, header, num_sequences)
+            _, num_inputs, channels, *_ = next(iter(self.backend.inputs.values()))
+            shape = num_inputs, channels, *self.metadata['input']['size'][-2:]
+            num_targets = self.backend.outputs['frames'][1] or num_inputs or 1
+            settings = self.metadata.get('postprocess') or {}
+            return write_sequences(
+                self.predict_frames, settings, shape, num_targets, source, out_dir, header, num_sequences
+            )
         return write_predictions(self, source, out_dir, header, found, progress)
 
     def predict_frames(self, frames: np.ndarray) -> np.ndarray:

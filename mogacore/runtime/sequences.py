@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -39,7 +39,9 @@ def draw_overview(out_dir: Path, strips: list[np.ndarray]) -> None:
 
 def write_sequences(
     predict: Callable[[np.ndarray], np.ndarray],
-    metadata: dict[str, Any],
+    settings: dict[str, Any],
+    shape: Sequence[int],
+    num_targets: int,
     source: Source,
     out_dir: str | Path,
     header: dict[str, Any],
@@ -49,8 +51,9 @@ def write_sequences(
 
     Args:
         predict: Frames (1, T', C, H, W) for frames (1, T, C, H, W).
-        metadata: Description of the file. ``postprocess`` has ``num_targets``, and ``frame_step`` and
-            ``channel_order`` of the data set; ``input.size`` is the shape of the past frames.
+        settings: ``frame_step`` and ``channel_order`` of the data set; ``is_image``: whether these are images.
+        shape: Shape of the past frames, (T, C, H, W).
+        num_targets: Number of predicted frames.
         source: Videos, folders of the numbered frames of one, patterns or lists of them.
         out_dir: Output folder.
         header: First fields of the JSON file.
@@ -64,15 +67,14 @@ def write_sequences(
     """
     if num_sequences < 1:
         raise UserError(f'--num-sequences is {num_sequences}: use 1 or more')
-    settings = metadata.get('postprocess') or {}
-    num_inputs, *size = metadata['input']['size']
-    if len(size) != 3 or size[0] not in (1, 3):
+    num_inputs, channels, height, width = shape
+    if channels not in (1, 3) or not settings.get('is_image', True):
         raise UserError('this network does not predict images: use predict_frames')
     videos, out_dir = find_videos(source, out_dir), make_folder(out_dir)
     truncated: list[dict] = []
     order = settings.get('channel_order', 'rgb')
     sequences = cut_sequences(
-        videos, num_inputs, settings.get('num_targets') or num_inputs, (size[0], size[1], size[2]),
+        videos, num_inputs, num_targets, (channels, height, width),
         settings.get('frame_step', 1), order == 'bgr', partial(warn_if_truncated, truncated=truncated),
     )  # fmt: skip
     records, strips = [], []

@@ -220,14 +220,16 @@ def _resized(frame: np.ndarray, channels: int, height: int, width: int, is_bgr: 
 
 
 def create_video(path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
-    """Open an MPEG-4 file for writing; an odd width or height loses its last pixel.
+    """Open an MPEG-4 file, or a WebM file, which browsers play, for writing.
+
+    In an MPEG-4 file, an odd width or height loses its last pixel.
 
     Raises:
         UserError: If the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # MPEG-4 stores the rate as a 16-bit fraction: above 65 fps, three decimals overflow it.
-    codec = cv2.VideoWriter.fourcc(*'mp4v')
+    codec = cv2.VideoWriter.fourcc(*('VP80' if path.suffix == '.webm' else 'mp4v'))
     with _utf8_name(path) as name:
         writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, codec, fps if fps < 65 else round(fps, 2), size)
     if not writer.isOpened():

@@ -225,3 +225,23 @@ def test_a_folder_is_predicted_as_mogacore_infer_does(tmp_path, capsys):
     (prediction,) = predictor.predict([source / 'a.png'])
     np.testing.assert_array_equal(drawn, prediction.draw())
     assert 'warning: image' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('image_size', [(64, 64), (64, 200), (150, 50), (20, 30)])
+def test_files_of_one_size_get_letter_boxed_images(backend, image_size, tmp_path):
+    height, width = image_size
+    box = [width // 4, height // 4, width // 2, height // 2]
+    image = scene(height, width, box)
+    detector = Predictor(write_detector(tmp_path / 'detector.onnx', True, size='64, 96'), backend)
+    (prediction,) = detector.predict([image])
+    np.testing.assert_allclose(prediction.result['boxes'], [box], atol=max(height / 64, width / 96))
+    assert prediction.masks.shape == (1, height, width)
+    segmenter = Predictor(write_segmenter(tmp_path / 'segmenter.onnx', size='64, 96'), backend)
+    (prediction,) = segmenter.predict([image])
+    assert prediction.class_map.shape == (height, width)
+    wrong = prediction.class_map != (image[..., 0] > 127)
+    near = cv2.dilate(cv2.Canny(image, 1, 2), np.ones((9, 9))) > 0
+    assert not wrong[~near].any()
+    with pytest.raises(UserError, match=f'of {width} x {height} px does not fit this model, which takes 9 x 8'):
+        Predictor(write_classifier(tmp_path / 'classifier.onnx', size='8, 9'), backend)(image)

@@ -18,11 +18,32 @@ from mogacore.errors import UserError
 from .base import Difference, Graph
 from .boxes import anchors_at, decode, image_corners, larger_than, match, pool_regions, suppress
 
-# Methods of mmdet and mmcv for which this module has an equivalent: other ones cannot be exported.
-DENSE = ('AnchorHead', 'predict_by_feat', 'BaseDenseHead')
-MAX_MOVED = 0.05  # pixels
-MAX_FLIPPED = 0.05  # fraction of detections that rounding may add or remove in non-maximum suppression
+# The methods of mmdet and mmcv that this module replaces: part of a model -> class and method that define it.
+CODER = ('DeltaXYWHBBoxCoder.decode',)
+ANCHORS = ('AnchorGenerator.single_level_grid_priors',)
+ONE_STAGE = {
+    '': ('BaseDenseHead._predict_by_feat_single', 'BaseDenseHead._bbox_post_process'),
+    'prior_generator': ANCHORS,
+    'bbox_coder': CODER,
+}
+PROPOSALS = ONE_STAGE | {'': ('RPNHead._predict_by_feat_single', 'RPNHead._bbox_post_process')}
+BOX_HEAD = {'': ('BBoxHead._predict_by_feat_single', 'BBoxHead.regress_by_class'), 'bbox_coder': CODER}
+POOLING = {
+    '': ('SingleRoIExtractor.forward', 'SingleRoIExtractor.map_roi_levels'),
+    'roi_layers.0': ('RoIAlign.forward',),
+}
+MASK_HEAD = {'': ('FCNMaskHead._predict_by_feat_single',)}
+ROI_HEADS = ('StandardRoIHead', 'CascadeRoIHead')
 NMS_SETTINGS = {'type', 'iou_threshold', 'class_agnostic', 'split_thr'}  # split_thr changes the memory only
+
+# What rounding may change in a file, at the default tolerance.
+TOLERANCE = 1e-4
+MAX_MOVED = 0.05  # pixels
+LIMITS = {'scores': 1e-3, 'masks': 1e-2}
+MAX_FLIPPED, FEW_FLIPPED = (
+    0.05,
+    2,
+)  # detections that suppression keeps or drops: a fraction, or a number if that is more
 
 
 class Detector(Graph):
@@ -56,17 +77,19 @@ class Detector(Graph):
         self, found: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float
     ) -> list[Difference]:
         pairs = match(found[0], found[2], expected[0], expected[2])
-        ours, theirs = ([output[index] for output in outputs] for outputs, index in zip((found, expected), pairs.T))
-        same = (ours[0] - theirs[0]).abs().amax(1) <= MAX_MOVED * tolerance / 1e-4
-        count = max(len(found[0]), len(expected[0]))
-        flipped = Difference('boxes (fraction)', (count - int(same.sum())) / max(count, 1), max(MAX_FLIPPED, 2 / max(count, 1)))
-        names = dict(zip(self.output_names, zip(ours, theirs), strict=True))
-        return [flipped] + [
-            Difference(name, (a[same] - b[same]).abs().amax().item() if same.any() else 0.0, limit * tolerance)
-            for name, limit in (('scores', 10), ('masks', 100))
-            if name in names
-            for a, b in [names[name]]
+        ours = [output[pairs[:, 0]] for output in found]
+        theirs = [output[pairs[:, 1]] for output in expected]
+        same = (ours[0] - theirs[0]).abs().amax(1) <= MAX_MOVED * tolerance / TOLERANCE
+        count = max(len(found[0]), len(expected[0]), 1)
+        flipped = 1 - int(same.sum()) / count if len(found[0]) or len(expected[0]) else 0.0
+        differences = [
+            Difference('boxes (fraction that moved or is missing)', flipped, max(MAX_FLIPPED, FEW_FLIPPED / count))
         ]
+        for name, a, b in zip(self.output_names, ours, theirs, strict=True):
+            if name in LIMITS and same.any():
+                error = (a[same] - b[same]).abs().max().item()
+                differences.append(Difference(name, error, LIMITS[name] * tolerance / TOLERANCE))
+        return differences
 
 
 class OneStage(Detector):
@@ -202,4 +225,64 @@ def _of_class(is_agnostic: bool, values: Tensor, classes: Tensor, size: int = 4)
 
 
 def create(model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> Graph:
-    return TwoStage(model, cfg, meta) if hasattr(model, 'roi_head') else OneStage(model, cfg, meta)
+    """The graph of a detector.
+
+    Raises:
+        UserError: If a part of the model has no equivalent among the operations that export.
+    """
+    if not hasattr(model, 'roi_head'):
+        _check_dense_head(getattr(model, 'bbox_head', None), ONE_STAGE)
+        return OneStage(model, cfg, meta)
+    roi: Any = model.roi_head
+    if type(roi).__name__ not in ROI_HEADS or roi.with_shared_head:
+        raise _refusal(f'{type(roi).__name__}{" with a shared head" * bool(roi.with_shared_head)}')
+    _check_dense_head(model.rpn_head, PROPOSALS)
+    _check_suppression(roi.test_cfg)
+    for head in _stages(roi.bbox_head):
+        _check(head, BOX_HEAD)
+        if head.custom_cls_channels or not (head.with_cls and head.with_reg):
+            raise _refusal(f'{type(head).__name__} without softmax scores or boxes')
+    extractors = _stages(roi.bbox_roi_extractor)
+    if roi.with_mask:
+        extractors += _stages(roi.mask_roi_extractor)
+        for head in _stages(roi.mask_head):
+            _check(head, MASK_HEAD)
+    for extractor in extractors:
+        _check(extractor, POOLING)
+        if any(layer.pool_mode != 'avg' for layer in extractor.roi_layers):
+            raise _refusal('RoIAlign with pool_mode max')
+    return TwoStage(model, cfg, meta)
+
+
+def _check_dense_head(head: Any, needed: Mapping[str, tuple[str, ...]]) -> None:
+    _check(head, needed)
+    third = list(inspect.signature(head.loss_by_feat).parameters)[2]
+    if third != 'batch_gt_instances':  # an output besides scores and boxes
+        raise _refusal(f'{type(head).__name__} with {third}')
+    if getattr(head.loss_cls, 'custom_cls_channels', False):
+        raise _refusal(f'{type(head).__name__} with {type(head.loss_cls).__name__}')
+    _check_suppression(head.test_cfg)
+    if head.test_cfg.get('nms_pre', -1) <= 0:
+        raise _refusal(f'{type(head).__name__} without nms_pre in its test_cfg')
+
+
+def _check_suppression(cfg: Mapping[str, Any]) -> None:
+    nms_cfg = cfg.get('nms') or {'type': None}
+    if nms_cfg.get('type') != 'nms' or not NMS_SETTINGS.issuperset(nms_cfg) or 'iou_threshold' not in nms_cfg:
+        raise _refusal(f'nms={dict(nms_cfg)} in test_cfg', "dict(type='nms', iou_threshold=...)")
+
+
+def _check(part: Any, needed: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a part of a model whose class, or that of a part of it, defines a method that this module replaces."""
+    for path, methods in needed.items():
+        inner = part
+        for name in path.split('.') if path else ():
+            inner = inner[int(name)] if name.isdigit() else getattr(inner, name, None)
+        for method in methods:
+            own = getattr(type(inner), method.partition('.')[2], None)
+            if getattr(own, '__qualname__', None) != method:
+                raise _refusal(type(inner).__name__, f'a subclass of {method.partition(".")[0]}')
+
+
+def _refusal(what: str, allowed: str = 'a config of RetinaNet, Mask R-CNN or Cascade R-CNN') -> UserError:
+    return UserError(f'{what} cannot be exported with its post-processing: use {allowed}')

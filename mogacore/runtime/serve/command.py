@@ -38,12 +38,13 @@ def require(packages: dict[str, str]) -> None:
         raise UserError(f'this command also needs {", ".join(missing)}: run pip install {" ".join(packages.values())}')
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, port: int) -> None:
-    """Add the flags of all commands that serve models.
+def add_model_arguments(parser: argparse.ArgumentParser, port: int, max_bytes: int) -> None:
+    """Add the flags that the server and the demo page share.
 
     Args:
         parser: Parser to extend.
         port: Default port.
+        max_bytes: Default size of the largest upload.
     """
     parser.add_argument(
         'models', metavar='MODEL', nargs='+',
@@ -57,9 +58,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, port: int) -> None:
     parser.add_argument('--device', default='cpu', choices=tuple(PROVIDERS), help='default cpu')
     parser.add_argument('--threads', type=int, help='CPU threads per model; default: as the backend decides')
     parser.add_argument('--score-thr', type=float, default=0.3, help='minimum score of reported objects; default 0.3')
-    parser.add_argument(
-        '--max-bytes', type=int, default=Settings.max_bytes, help=f'largest upload; default {Settings.max_bytes:,}'
-    )
+    parser.add_argument('--max-bytes', type=int, default=max_bytes, help=f'largest upload; default {max_bytes:,}')
     parser.add_argument(
         '--max-pixels', type=int, help=f'largest image; default: ${LIMIT_VARIABLE}, or else {MAX_PIXELS:,}'
     )
@@ -67,7 +66,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, port: int) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of :func:`serve`."""
-    add_model_arguments(parser, port=8000)
+    add_model_arguments(parser, port=8000, max_bytes=Settings.max_bytes)
     parser.add_argument(
         '--max-batch', type=int, default=Settings.max_batch,
         help=f'largest number of images predicted together; default {Settings.max_batch}',

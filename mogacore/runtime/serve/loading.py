@@ -12,6 +12,7 @@ from mogacore.errors import UserError
 from mogacore.runtime.predictor import Predictor
 
 NAME = re.compile(r'[\w.-]+', re.ASCII)
+IMAGE_TASKS = ('classification', 'detection', 'segmentation', 'pose', 'hands')
 
 
 def load_predictors(sources: Iterable[str], **options) -> dict[str, Predictor]:
@@ -22,7 +23,7 @@ def load_predictors(sources: Iterable[str], **options) -> dict[str, Predictor]:
         **options: Further arguments of :class:`mogacore.runtime.Predictor`.
 
     Raises:
-        UserError: If a name is invalid or repeated, or a file cannot be used.
+        UserError: If a name is invalid or repeated, or a file cannot be used or does not take images.
     """
     predictors: dict[str, Predictor] = {}
     for source in sources:
@@ -34,6 +35,10 @@ def load_predictors(sources: Iterable[str], **options) -> dict[str, Predictor]:
         if name in predictors:
             raise UserError(f'two models are named {name}: name them differently, as in other={path}')
         predictors[name] = Predictor(path, **options)
+        if predictors[name].task not in IMAGE_TASKS:
+            raise UserError(
+                f'{path} is a model for {predictors[name].task}, not for images: use mogacore-runtime infer'
+            )
         warm_up(predictors[name])
     return predictors
 

@@ -50,6 +50,6 @@ def record_of(prediction: Prediction) -> dict[str, Any]:
     """The record of a prediction; a class map is added as ``map``, a PNG file of labels in base64."""
     record = dict(prediction.record)
     if prediction.class_map is not None:
-        labels = prediction.class_map.astype(np.uint8 if prediction.class_map.max() < 256 else np.uint16)
+        labels = prediction.class_map.astype('uint8' if prediction.class_map.max() < 256 else 'uint16')
         record['map'] = base64.b64encode(cv2.imencode('.png', labels)[1].tobytes()).decode()
     return record

@@ -18,11 +18,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mogacore.images import max_pixels
 
 PIXELS, FILES, RESULT = 'images', 'encoded_images', 'predictions'
-INPUTS = [
-    {'name': FILES, 'datatype': 'BYTES', 'shape': [-1]},
-    {'name': PIXELS, 'datatype': 'UINT8', 'shape': [-1, -1, -1, 3]},
-]
-OUTPUTS = [{'name': RESULT, 'datatype': 'BYTES', 'shape': [-1]}]
 
 
 class Message(BaseModel):
@@ -87,8 +82,11 @@ class ModelMetadata(Message):
     name: str
     versions: list[str] = ['1']
     platform: str
-    inputs: list[TensorMetadata] = [TensorMetadata(**tensor) for tensor in INPUTS]
-    outputs: list[TensorMetadata] = [TensorMetadata(**tensor) for tensor in OUTPUTS]
+    inputs: list[TensorMetadata] = [
+        TensorMetadata(name=FILES, datatype='BYTES', shape=[-1]),
+        TensorMetadata(name=PIXELS, datatype='UINT8', shape=[-1, -1, -1, 3]),
+    ]
+    outputs: list[TensorMetadata] = [TensorMetadata(name=RESULT, datatype='BYTES', shape=[-1])]
 
 
 def parse_request(body: bytes) -> InferRequest:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 pytest.importorskip('onnx')
-from runtime.onnx_files import write_classifier
+from runtime.onnx_files import write_classifier, write_video_predictor
 
 from mogacore.errors import UserError
 from mogacore.runtime.serve.loading import load_predictors
@@ -39,3 +39,9 @@ def test_file_whose_path_contains_an_equals_sign_is_found(path):
 def test_names_that_are_invalid_or_repeated_are_reported(path, sources, message):
     with pytest.raises(UserError, match=message):
         load_predictors([source.format(path) for source in sources])
+
+
+def test_model_that_takes_no_images_is_reported(tmp_path):
+    path = write_video_predictor(tmp_path / 'frames.onnx')
+    with pytest.raises(UserError, match=r'frames\.onnx is a model for video_prediction, not for images'):
+        load_predictors([str(path)])

@@ -3,8 +3,6 @@
 import http.client
 import json
 import socket
-import subprocess
-import sys
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +12,10 @@ pytest.importorskip('onnx')
 from runtime.onnx_files import write_classifier
 from runtime.serve.serving import ServerProcess, encode, filled
 from stress.server_load import MAX_BYTES, is_passed, run_load, stop_during_load
+
+from mogacore.cli.serve import main
+from mogacore.errors import UserError
+from mogacore.images import LIMIT_VARIABLE
 
 
 @pytest.fixture(scope='module')
@@ -87,18 +89,14 @@ def test_client_that_hangs_up_leaves_no_error_in_the_log(model):
     assert exit_code == 0 and stdout.startswith('stopped after ') and stderr == ''
 
 
-def serve(*arguments):
-    command = [sys.executable, '-W', 'ignore', '-m', 'mogacore', 'serve', *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-def test_user_errors_take_one_line(model, tmp_path):
+def test_address_in_use_and_missing_file_are_user_errors(model, tmp_path, monkeypatch):
+    monkeypatch.setenv(LIMIT_VARIABLE, '1000')
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
-        done = serve(model, '--port', port)
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        f'error: cannot listen on 127.0.0.1:{port} (Address already in use): choose another --host or --port'
-    ]
-    done = serve(tmp_path / 'none.onnx')
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and 'none.onnx' in done.stderr
+        with pytest.raises(UserError) as raised:
+            main([str(model), '--port', str(port)])
+    assert str(raised.value) == (
+        f'cannot listen on 127.0.0.1:{port} (Address already in use): choose another --host or --port'
+    )
+    with pytest.raises(UserError, match=r'none\.onnx'):
+        main([str(tmp_path / 'none.onnx'), '--port', '0'])

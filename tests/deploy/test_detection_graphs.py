@@ -1,0 +1,163 @@
+"""Exported detectors against mmdet's own ``predict``, in eager PyTorch with the network that is not fused."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT, TINY_ARCH
+
+from mogacore.deploy import fuse
+from mogacore.deploy.export import export
+from mogacore.deploy.graphs import create_graph
+from mogacore.deploy.graphs.boxes import match
+from mogacore.deploy.source import Source
+from mogacore.engine.config import build_model, load_config, replace_sync_bn
+from mogacore.errors import UserError
+
+pytest.importorskip('mmdet')
+
+CONFIGS = ROOT / 'configs/detection'
+FAMILIES = {
+    'retinanet': 'retinanet_moganet-xtiny_fpn_digits',
+    'faster-rcnn': 'mask-rcnn_moganet-xtiny_fpn_digits',
+    'mask-rcnn': 'mask-rcnn_moganet-xtiny_fpn_digits',
+    'cascade-rcnn': '_base_/models/cascade-rcnn_moganet_fpn',
+    'cascade-mask-rcnn': '_base_/models/cascade-mask-rcnn_moganet_fpn_4conv1fc-giou',
+}
+EXPORTED = ('retinanet', 'mask-rcnn', 'cascade-mask-rcnn')
+# Portrait and landscape, none of the example's size. None: an image in which nothing is found.
+SIZES = ((96, 128), None, (128, 96), (61, 150), None, (90, 100))
+
+
+def small(family):
+    """Config of a small detector with three classes."""
+    cfg = load_config(CONFIGS / f'{FAMILIES[family]}.py')
+    replace_sync_bn(cfg.model)
+    model, widths = cfg.model, list(TINY_ARCH['embed_dims'])
+    cfg.default_scope = 'mmdet'
+    model.backbone = dict(type='MogaNet', arch=TINY_ARCH, drop_path_rate=0.0)
+    model.neck.update(in_channels=widths, out_channels=16, num_outs=4, norm_cfg=None)
+    norm = dict(type='GN', num_groups=4)
+    if family == 'retinanet':
+        model.bbox_head.update(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, norm_cfg=norm)
+        model.bbox_head.anchor_generator.update(strides=[8, 16, 32, 64], scales_per_octave=1)
+        return cfg
+    model.rpn_head.update(in_channels=16, feat_channels=16)
+    model.rpn_head.anchor_generator.update(strides=[4, 8, 16, 32], scales=[4])
+    roi = model.roi_head
+    extractors = [roi.bbox_roi_extractor]
+    heads = roi.bbox_head if isinstance(roi.bbox_head, list) else [roi.bbox_head]
+    for head in heads:
+        head.update(in_channels=16, fc_out_channels=32, num_classes=3)
+        if 'num_shared_convs' in head:
+            head.update(num_shared_convs=1, conv_out_channels=16)
+    if family == 'faster-rcnn':
+        model.type, roi.mask_head, roi.mask_roi_extractor = 'FasterRCNN', None, None
+    if roi.get('mask_head'):
+        roi.mask_head.update(in_channels=16, conv_out_channels=16, num_convs=1, num_classes=3, norm_cfg=norm)
+        extractors.append(roi.mask_roi_extractor)
+    for extractor in extractors:
+        extractor.update(out_channels=16, featmap_strides=[4, 8, 16, 32])
+    model.test_cfg.rpn.update(nms_pre=100, max_per_img=60)
+    return cfg
+
+
+def fill(model):
+    """Fill every weight at random, so that scores differ between places, classes and images."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, layer in model.named_modules():
+            if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear, torch.nn.ConvTranspose2d)):
+                gain = 0.3 if name.endswith('_reg') else 1.2
+                layer.weight.normal_(generator=generator).mul_(gain / layer.weight[0].numel() ** 0.5)
+    return model.eval()
+
+
+def scene(size, seed):
+    """RGB image (1, 3, H, W) uint8 of colored rectangles on noise."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = size
+    image = torch.randint(0, 90, (1, 3, height, width), generator=generator)
+    for _ in range(6):
+        y, x, color = (int(torch.randint(0, n, (1,), generator=generator)) for n in (height, width, 256))
+        image[:, seed % 3, y : y + 20, x : x + 30] = color
+    return image.to(torch.uint8)
+
+
+def predict(model, image):
+    """What mmdet finds in an RGB image."""
+    from mmdet.structures import DetDataSample
+
+    size = tuple(image.shape[2:])
+    sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+    data = model.data_preprocessor({'inputs': [image[0].flip(0)], 'data_samples': [sample]}, False)
+    with torch.no_grad():
+        return model.predict(data['inputs'], data['data_samples'], rescale=False)[0].pred_instances
+
+
+def set_threshold(model, value):
+    (model.roi_head if hasattr(model, 'roi_head') else model.bbox_head).test_cfg.score_thr = value
+
+
+def best_score(model, image):
+    return predict(model, image).scores.max().item()
+
+
+def prepare(family):
+    """A small detector whose threshold is between the scores of a dull image and those of the others."""
+    cfg = small(family)
+    model = fill(build_model(cfg))
+    set_threshold(model, 0.0)
+    dull = [torch.full((1, 3, 33, 40), value, dtype=torch.uint8) for value in range(0, 256, 51)]
+    blank, quiet = min(((image, best_score(model, image)) for image in dull), key=lambda pair: pair[1])
+    images, loud = [], 1.0
+    for size in SIZES:
+        scenes = [scene(size, seed) for seed in range(4)] if size else [blank]
+        scores = [best_score(model, image) for image in scenes]
+        images.append(scenes[scores.index(max(scores))])
+        loud = min(loud, max(scores)) if size else loud
+    assert quiet < loud
+    set_threshold(model, quiet + 0.1 * (loud - quiet))
+    expected = [predict(model, image) for image in images]
+    counts = [len(instances) for instances in expected]
+    assert [count == 0 for count in counts] == [size is None for size in SIZES] and max(counts) > 5
+    return SimpleNamespace(family=family, cfg=cfg, model=model, images=images, expected=expected)
+
+
+@pytest.fixture(scope='module', params=FAMILIES)
+def detector(request):
+    return prepare(request.param)
+
+
+def paste(masks, boxes, height, width):
+    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+
+    return _do_paste_mask(masks[:, None], boxes, height, width, skip_empty=False)[0] >= 0.5
+
+
+def assert_same(found, expected, size):
+    """Hold the outputs of a graph against mmdet's instances, for an image of ``size``."""
+    boxes, scores, labels = found[:3]
+    flips = max(2, len(expected) // 20) if len(expected) else 0  # rounding may turn a decision of the suppression
+    assert len(boxes) == len(scores) == len(labels) and abs(len(boxes) - len(expected)) <= flips
+    assert labels.dtype == torch.int64 and (scores[:-1] >= scores[1:]).all()
+    height, width = size
+    assert (boxes >= 0).all() and (boxes <= torch.tensor([width, height, width, height])).all()
+    if len(found) == 4:
+        assert found[3].shape == (len(boxes), 28, 28)
+    ours, theirs = match(boxes, labels, expected.bboxes, expected.labels).T
+    same = (boxes[ours] - expected.bboxes[theirs]).abs().amax(1) < 0.05
+    same &= (scores[ours] - expected.scores[theirs]).abs() < 1e-3
+    if len(found) == 4 and len(expected):
+        pasted, wanted = paste(found[3], boxes, height, width)[ours], expected.masks[theirs]
+        union = (pasted | wanted).flatten(1).sum(1)
+        same &= (pasted & wanted).flatten(1).sum(1) >= 0.99 * union
+    assert same.sum() >= len(expected) - flips
+
+
+def test_a_graph_gives_the_predictions_of_mmdet(detector):
+    graph = create_graph(fuse(detector.model), detector.cfg)
+    assert ('masks' in graph.output_names) == ('mask' in detector.family)
+    for image, expected in zip(detector.images, detector.expected, strict=True):
+        with torch.no_grad():
+            assert_same(graph(image), expected, image.shape[2:])
