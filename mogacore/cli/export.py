@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('network', help='config, by path or short name, or a name of create_model, e.g. moganet_small')
     parser.add_argument('checkpoint', help='weight file; every key must fit the model')
     parser.add_argument(
-        'out', help='file to write: .onnx; .xml for OpenVINO, with its .bin in the same folder; or .pt2'
+        'out', nargs='+', help='files to write: .onnx; .xml for OpenVINO, with its .bin in the same folder; .pt2'
     )
     parser.add_argument(
         '--shape',
@@ -57,13 +57,14 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
-    format_of(args.out)
+    for path in args.out:
+        format_of(path)
     source = load_source(
         args.network, args.checkpoint, args.cfg_options, args.num_classes, raw=args.raw, features=args.features
     )
     shape = tuple(args.shape) if args.shape else None
-    done = export(source, args.out, shape, args.dtype, args.tolerance)
-    inputs = ', '.join(f'{name} ({", ".join(map(str, sizes))})' for name, sizes in done.inputs.items())
-    print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
+    for done in export(source, args.out, shape, args.dtype, args.tolerance):
+        inputs = ', '.join(f'{name} ({", ".join(map(str, sizes))})' for name, sizes in done.inputs.items())
+        print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
     if done.fixed:
         print(f'height and width are fixed, since the model does not allow others: {done.fixed}')

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from mogacore.errors import UserError, accepting
 from mogacore.files import writable_folder
 
-from .formats import AXES, SUFFIXES, format_of, read, require, trace, write
+from .formats import AXES, SUFFIXES, format_of, read, require, to_onnx, trace, write
 from .fuse import fuse
 from .graphs import Graph, create_graph
 from .graphs.raw import Features, Raw
@@ -35,7 +36,6 @@ class Exported:
         path: The file.
         inputs: Name and shape of each input; a varying axis has its name instead of a size.
         outputs: Names of the outputs.
-        dtype: 'uint8' or 'float32', of the first input.
         error: Largest difference from eager PyTorch, relative to its limit times the tolerance.
         fixed: Why height and width are those of the example, if they could vary otherwise.
     """
@@ -43,37 +43,36 @@ class Exported:
     path: Path
     inputs: dict[str, tuple[str | int, ...]]
     outputs: tuple[str, ...]
-    dtype: str
     error: float
     fixed: str = ''
 
 
 def export(
     source: Source,
-    path: str | Path,
+    paths: Sequence[str | Path],
     shape: tuple[int, ...] | None = None,
     dtype: str = 'uint8',
     tolerance: float = 1e-4,
-) -> Exported:
+) -> list[Exported]:
     """Fuse a network and write it with its pre- and post-processing.
 
-    The file is compared with eager PyTorch and the network that is not fused: for the example, for other sizes, and for
-    other batch sizes where they may vary.
+    The files are compared with eager PyTorch and the network that is not fused: for the example, for other sizes, and
+    for other batch sizes where they may vary.
 
     Args:
         source: From :func:`mogacore.deploy.source.load_source`.
-        path: ``.onnx``; ``.xml`` for OpenVINO, with the weights in a ``.bin`` file in the same folder; or ``.pt2``.
+        paths: Files: ``.onnx``; ``.xml`` for OpenVINO, with the weights in a ``.bin`` file in the same folder;
+            ``.pt2``.
         shape: C H W of an image or T C H W of a video, which are then fixed; a batch size before them fixes it, too.
             None for the source's shape, of which batch, height and width may vary where the model allows.
         dtype: Type of the first input, 'uint8' or 'float32'; its values are 0..255 in both. Videos are float32 always.
         tolerance: Largest difference of floats, relative to the largest absolute value of the output.
 
     Raises:
-        UserError: If the suffix is unknown, a package is missing, the network does not accept the shape or cannot be
+        UserError: If a suffix is unknown, a package is missing, the network does not accept the shape or cannot be
             fused, or the outputs differ; then no file is written.
     """
-    path = Path(path)
-    kind = format_of(path)
+    kinds = {Path(path): format_of(path) for path in paths}
     if not 0 < tolerance < float('inf'):
         raise UserError(f'--tolerance {tolerance} is out of range: use a positive number')
     fused = _create_graph(source, fuse(source.model))
@@ -86,34 +85,47 @@ def export(
             raise ValueError(f'expected {num_axes} sizes, or {num_axes + 1} with the batch size first')
         for one in (graph, fused):
             one.name_outputs(*one.example((1, *example_shape[1:]), DTYPES[dtype]))
-    program, dynamic, fixed = _trace(fused, example_shape, DTYPES[dtype], dynamic, kind)
+    program, dynamic, fixed = _trace(fused, example_shape, DTYPES[dtype], dynamic, 'pt2' in kinds.values())
+    text = to_text(_metadata(source, fused, example_shape, dtype, dynamic))
+    is_onnx_needed = set(kinds.values()) - {'pt2'}
+    onnx_model = to_onnx(program, fused, dynamic) if is_onnx_needed else None
+    done = []
+    with ExitStack() as stack:
+        for path, kind in kinds.items():
+            folder = Path(
+                stack.enter_context(
+                    tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-')
+                )
+            )
+            write(kind, program, onnx_model, folder / path.name, text)
+            run = read(kind, folder / path.name, fused)
+            error = _check(path, run, graph, example_shape, DTYPES[dtype], dynamic, tolerance)
+            inputs = _input_shapes(fused, example_shape, dynamic)
+            done.append((folder, Exported(path, inputs, fused.output_names, error, fixed)))
+        for folder, one in done:
+            for file in folder.iterdir():
+                file.replace(one.path.parent / file.name)
+    return [one for _, one in done]
 
-    metadata = {
+
+def _metadata(source: Source, graph: Graph, shape: tuple[int, ...], dtype: str, dynamic: tuple[str, ...]) -> dict:
+    return {
         'format': FORMAT,
-        'task': fused.task,
+        'task': graph.task,
         'raw': source.raw,
         **source.facts,
         'input': {
-            'name': fused.input_names[0],
+            'name': graph.input_names[0],
             'dtype': dtype,
-            'channels': 'gray' if example_shape[-3] == 1 else 'rgb',
-            'size': list(example_shape[-2:]),
+            'channels': 'gray' if shape[-3] == 1 else 'rgb',
+            'size': list(shape[-2:]),
             'dynamic': list(dynamic),
         },
-        'postprocess': fused.postprocess(),
+        'postprocess': graph.postprocess(),
         'opset': OPSET,
         'precision': 'fp32',
         'versions': versions(*LIBRARIES),
     }
-    folder_of_file = writable_folder(path.parent)
-    with tempfile.TemporaryDirectory(dir=folder_of_file, prefix='.export-') as folder:
-        draft = Path(folder) / path.name
-        write(kind, program, fused, dynamic, draft, to_text(metadata))
-        del program
-        error = _check(path, read(kind, draft, fused), graph, example_shape, DTYPES[dtype], dynamic, tolerance)
-        for file in Path(folder).iterdir():
-            file.replace(path.parent / file.name)
-    return Exported(path, _input_shapes(fused, example_shape, dynamic), fused.output_names, dtype, error, fixed)
 
 
 def _create_graph(source: Source, model: nn.Module) -> Graph:
@@ -136,7 +148,7 @@ def _choose_axes(
     return (*batch, *chosen), tuple(axis for axis in graph.dynamic if axis == 'batch')
 
 
-def _trace(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tuple[str, ...], kind: str):
+def _trace(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tuple[str, ...], for_pt2: bool):
     """The program, the axes that vary in it, and why there are fewer than asked for."""
     reason = ''
     sized = any(axis != 'batch' for axis in dynamic)
@@ -148,7 +160,7 @@ def _trace(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tu
         ]
         try:
             program = trace(graph, graph.example((*shape[:-2], *sides), dtype), dynamic)
-            if kind == 'pt2':  # it refuses sizes below its smallest, which other formats accept
+            if for_pt2:  # it refuses sizes below its smallest, which other formats accept
                 program.module()(*graph.example(shape, dtype))
             return program, dynamic, ''
         except UNTRACEABLE as error:
@@ -250,7 +262,8 @@ def load_runtime(model: nn.Module, kind: str, images: Tensor) -> Callable[[Tenso
         path = Path(folder) / f'model{suffix}'
         # torch.export treats a dimension of size 1 as constant.
         example = images if len(images) > 1 else torch.cat([images, images])
-        write(kind, trace(graph, (example,), ('batch',)), graph, ('batch',), path, '{}')
+        program = trace(graph, (example,), ('batch',))
+        write(kind, program, to_onnx(program, graph, ('batch',)), path, '{}')
         run = read(kind, path, graph)
 
     def runtime(images: Tensor) -> Tensor | tuple[Tensor, ...]:

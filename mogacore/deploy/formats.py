@@ -73,49 +73,55 @@ def trace(graph: Graph, inputs: tuple[Tensor, ...], dynamic: tuple[str, ...]) ->
         return torch.export.export(graph, inputs, dynamic_shapes=graph.dynamic_shapes(axes), strict=False)
 
 
-def write(kind: str, program: ExportedProgram, graph: Graph, dynamic: tuple[str, ...], path: Path, text: str) -> None:
-    """Write a program to a file.
+def to_onnx(program: ExportedProgram, graph: Graph, dynamic: tuple[str, ...]) -> Any:
+    """A program as an ONNX model of the standard operators.
 
     Args:
-        kind: A value of ``SUFFIXES``.
         program: From :func:`trace`.
         graph: The traced graph, for the names of inputs and outputs.
-        dynamic: The axes that vary.
-        path: The file; OpenVINO's weights go to a ``.bin`` file beside it.
-        text: The metadata.
+        dynamic: The axes that vary, which get their names.
     """
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        if kind == 'pt2':
-            torch.export.save(program, path, extra_files={PT2_FILE: text})
-            return
-        model = _to_onnx(program, graph, dynamic)
-        if kind == 'onnx':
-            import onnx
-
-            onnx.helper.set_model_props(model, {KEY: text})
-            onnx.checker.check_model(model, full_check=True)
-            onnx.save(model, path)
-        else:
-            _save_openvino(model, path, text)
-
-
-def _to_onnx(program: ExportedProgram, graph: Graph, dynamic: tuple[str, ...]):
-    exported = torch.onnx.export(
-        program,
-        input_names=list(graph.input_names),
-        output_names=list(graph.output_names),
-        opset_version=OPSET,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+        exported = torch.onnx.export(
+            program,
+            input_names=list(graph.input_names),
+            output_names=list(graph.output_names),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     assert exported is not None
     model = exported.model_proto
     for node in model.graph.node:  # they hold stack traces with the paths of this machine
         del node.metadata_props[:]
     _name_axes(model, dynamic)
     return model
+
+
+def write(kind: str, program: ExportedProgram, onnx_model: Any, path: Path, text: str) -> None:
+    """Write a file.
+
+    Args:
+        kind: A value of ``SUFFIXES``.
+        program: From :func:`trace`, for torch.export's format.
+        onnx_model: From :func:`to_onnx`, for the others.
+        path: The file; OpenVINO's weights go to a ``.bin`` file beside it.
+        text: The metadata.
+    """
+    if kind == 'pt2':
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            torch.export.save(program, path, extra_files={PT2_FILE: text})
+    elif kind == 'openvino':
+        _save_openvino(onnx_model, path, text)
+    else:
+        import onnx
+
+        onnx.helper.set_model_props(onnx_model, {KEY: text})
+        onnx.checker.check_model(onnx_model, full_check=True)
+        onnx.save(onnx_model, path)
 
 
 def _name_axes(model, dynamic: tuple[str, ...]) -> None:
@@ -135,6 +141,7 @@ def _save_openvino(model, path: Path, text: str) -> None:
     import openvino
 
     onnx_file = path.with_suffix('.onnx')
+    del model.metadata_props[:]  # they would stand twice in the file
     onnx.save(model, onnx_file)
     network = openvino.convert_model(onnx_file)
     network.set_rt_info(text, KEY)

@@ -39,6 +39,25 @@ class Difference:
         return f'{self.name} by {self.value:.2g}, more than {self.limit:.2g}'
 
 
+def compare(name: str, found: Tensor, expected: Tensor, tolerance: float) -> Difference:
+    """Difference of one output: the largest one of floats, the fraction of integers that are not equal.
+
+    Args:
+        name: Name of the output.
+        found: Output of the file.
+        expected: Output of eager PyTorch.
+        tolerance: Limit for floats, relative to the largest absolute value.
+    """
+    if found.shape != expected.shape:
+        return Difference(f'{name} (shape {tuple(found.shape)} instead of {tuple(expected.shape)})', float('inf'), 0.0)
+    if not expected.numel():
+        return Difference(name, 0.0, 0.0)
+    if expected.is_floating_point():
+        error = (found.float() - expected.float()).abs().max().item()
+        return Difference(name, error, tolerance * expected.abs().max().item())
+    return Difference(f'{name} (fraction of values)', (found != expected).float().mean().item(), MAX_FLIPPED)
+
+
 class Normalize(nn.Module):
     """The arithmetic of a data preprocessor: channel order, mean and standard deviation, padding to a size divisor.
 
@@ -158,16 +177,7 @@ class Graph(nn.Module):
             expected: Outputs of the graph over the network that is not fused.
             tolerance: Largest difference of floats, relative to the largest absolute value of the output.
         """
-        differences = []
-        for name, ours, theirs in zip(self.output_names, found, expected, strict=True):
-            if ours.shape != theirs.shape:
-                differences.append(Difference(f'{name} (shape {tuple(ours.shape)})', float('inf'), 0.0))
-            elif not theirs.numel():
-                continue
-            elif theirs.is_floating_point():
-                error = (ours.float() - theirs.float()).abs().max().item()
-                differences.append(Difference(name, error, tolerance * theirs.abs().max().item()))
-            else:
-                flipped = (ours != theirs).float().mean().item()
-                differences.append(Difference(f'{name} (fraction of values)', flipped, MAX_FLIPPED))
-        return differences
+        return [
+            compare(name, ours, theirs, tolerance)
+            for name, ours, theirs in zip(self.output_names, found, expected, strict=True)
+        ]

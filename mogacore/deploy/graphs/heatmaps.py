@@ -26,6 +26,7 @@ class Decoder(nn.Module):
     def __init__(self, codec: Any):
         super().__init__()
         self.register_buffer('scale', torch.tensor(np.asarray(codec.scale_factor, np.float32)), persistent=False)
+        self.register_buffer('crop_size', torch.tensor(codec.input_size), persistent=False)
 
 
 def peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,8 +109,12 @@ class Dark(Blurring):
 class UDP(Blurring):
     """UDPHeatmap of Gaussians: as :class:`Dark`, with direct neighbors, and pixel centers on the border of the crop.
 
-    Source: Huang et al., arXiv 1911.07524.
+    Source: Huang et al., arXiv 1911.07524. As in mmpose, the last pixel of a heatmap stands for the width of the crop.
     """
+
+    def __init__(self, codec: Any):
+        super().__init__(codec)
+        self.scale = torch.tensor(np.asarray(codec.input_size) / (np.asarray(codec.heatmap_size) - 1))
 
     def forward(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         x, y, values = peaks(heatmaps)
@@ -128,7 +133,7 @@ class UDP(Blurring):
         dxx, dyy = right - 2 * center + left, below - 2 * center + above
         dxy = 0.5 * (neighbor(1, 1) - right - below + center + center - left - above + neighbor(-1, -1))
         step = newton_step(dx, dy, dxx, dxy, dyy, np.finfo(np.float32).eps.item())
-        return ((torch.stack([x, y], 2) - step) * self.scale.double()).float(), values
+        return ((torch.stack([x, y], 2) - step) * self.scale).float(), values
 
 
 def newton_step(dx: Tensor, dy: Tensor, dxx: Tensor, dxy: Tensor, dyy: Tensor, ridge: float = 0.0) -> Tensor:
