@@ -28,6 +28,8 @@ EXPORTED = ('retinanet', 'mask-rcnn', 'cascade-mask-rcnn')
 # Portrait and landscape, none of the example's size. None: an image in which nothing is found.
 SIZES = ((96, 128), None, (128, 96), (61, 150), None, (90, 100))
 
+REFUSALS = r'index: 0 Got: 2 Expected: 1|shape=\[1,3,\?,\?\]\) and the tensor \(shape=\(2\.'  # of each runtime
+
 
 def small(family):
     """Config of a small detector with three classes."""
@@ -161,3 +163,77 @@ def test_a_graph_gives_the_predictions_of_mmdet(detector):
     for image, expected in zip(detector.images, detector.expected, strict=True):
         with torch.no_grad():
             assert_same(graph(image), expected, image.shape[2:])
+
+
+class Ort:
+    def __init__(self, path):
+        import onnxruntime
+
+        self.session = onnxruntime.InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
+
+    def __call__(self, images):
+        names = [output.name for output in self.session.get_outputs()]
+        found = self.session.run(None, {'images': images.numpy()})
+        return dict(zip(names, map(torch.from_numpy, found), strict=True))
+
+
+class OpenVino:
+    def __init__(self, path):
+        import openvino
+
+        core = openvino.Core()
+        self.network = core.compile_model(core.read_model(path), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+
+    def __call__(self, images):
+        return {out.any_name: torch.from_numpy(a.copy()) for out, a in self.network(images.numpy()).items()}
+
+
+@pytest.fixture(scope='module')
+def exported(detector, tmp_path_factory):
+    """A detector with its ONNX and OpenVINO files."""
+    if detector.family not in EXPORTED:
+        pytest.skip('has the operations of the others')
+    for package in ('onnxscript', 'onnxruntime', 'openvino'):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp(detector.family)
+    detector.paths = [folder / 'net.onnx', folder / 'net.xml']
+    source = Source(detector.model, detector.cfg, shape=(3, 128, 160), facts={'classes': ['a', 'b', 'c']})
+    detector.done = export(source, detector.paths)
+    return detector
+
+
+def test_files_find_what_mmdet_finds_at_any_size_and_between_empty_images(exported):
+    for runtime, path in zip((Ort, OpenVino), exported.paths, strict=True):
+        run = runtime(path)
+        for image, expected in zip(exported.images, exported.expected, strict=True):
+            found = run(image)
+            found = [found[name] for name in exported.done[0].outputs]
+            assert_same(found, expected, image.shape[2:])
+
+
+def test_a_file_has_standard_operators_and_says_what_it_holds(exported):
+    import json
+
+    import onnx
+
+    model = onnx.load(exported.paths[0])
+    onnx.checker.check_model(model, full_check=True)
+    operators = {(node.domain, node.op_type) for node in model.graph.node}
+    assert {domain for domain, _ in operators} == {''} and not model.functions
+    assert ('', 'NonMaxSuppression') in operators
+    assert (('', 'RoiAlign') in operators) == ('rcnn' in exported.family)
+    metadata = json.loads({prop.key: prop.value for prop in model.metadata_props}['mogacore'])
+    cfg = exported.cfg.model.test_cfg
+    cfg = cfg.get('rcnn', cfg)
+    settings = metadata['postprocess']
+    assert metadata['task'] == 'detection' and metadata['input']['dynamic'] == ['height', 'width']
+    assert settings['iou_threshold'] == cfg.nms.iou_threshold and settings['max_per_img'] == cfg.max_per_img
+    assert settings.get('mask_threshold') == cfg.get('mask_thr_binary')
+    assert 0 < settings['score_thr'] < 1
+
+
+def test_a_batch_of_two_is_refused_by_its_size(exported):
+    pair = torch.cat([exported.images[0]] * 2)
+    for runtime, path in zip((Ort, OpenVino), exported.paths, strict=True):
+        with pytest.raises(Exception, match=REFUSALS):
+            runtime(path)(pair)
