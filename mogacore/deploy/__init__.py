@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ['Predictor', 'TopDown', 'fuse', 'unfused']
 
-# Imported on first use: what is in mogacore.runtime works without torch. No module has the name of what it defines, since
-# Python would then replace the object by the module.
+# Imported on first use: what is in mogacore.runtime works without torch. No module has the name of what it defines,
+# since Python would then replace the object by the module.
 _MODULES = {
     'Predictor': 'mogacore.runtime.predictor',
     'TopDown': 'mogacore.runtime.topdown',

@@ -71,7 +71,10 @@ def export_smaller(
         drafts = [folder / f'smaller-{number}{target.suffix}' for number, target in enumerate(targets)]
         for before, after, target in zip(full, drafts, targets, strict=True):
             convert(before, after, precision, feeds, reduce_range)
-            report: dict[str, Any] = {'path': str(target), **compare(before, after, feeds[0] if feeds else _example(before))}
+            report: dict[str, Any] = {
+                'path': str(target),
+                **compare(before, after, feeds[0] if feeds else _example(before)),
+            }
             reports.append(report | _accuracy(before, after, config, cfg_options, num_images))
         for after, target in zip(drafts, targets, strict=True):
             writable_folder(target.parent)

@@ -75,8 +75,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def outputs(path, count=8):
-    backend = open_backend(path)
+def outputs(path, count=8, **settings):
+    backend = open_backend(path, **settings)
     return np.concatenate([backend.run(feed)['probabilities'] for feed in images(count)])
 
 
@@ -139,10 +139,10 @@ def test_int8_quantizes_each_channel_of_all_layers_but_the_last(network, tmp_pat
 
 def test_openvino_files_get_smaller_too(network, tmp_path):
     openvino, _ = pytest.importorskip('openvino'), pytest.importorskip('nncf')
-    from mogacore.deploy.formats import _save_openvino
-
+    model = openvino.convert_model(network)
+    model.set_rt_info(json.dumps(open_backend(network).metadata), 'mogacore')
     full = tmp_path / 'full.xml'
-    _save_openvino(onnx.load(network), full, json.dumps(open_backend(network).metadata))
+    openvino.save_model(model, full, compress_to_fp16=False)
     np.testing.assert_allclose(outputs(full), outputs(network), atol=1e-5)
     for precision, size, limit in (('fp16', 0.55, 2e-3), ('int8', 0.45, 0.05)):
         path = tmp_path / f'{precision}.xml'
@@ -150,6 +150,8 @@ def test_openvino_files_get_smaller_too(network, tmp_path):
         assert path.with_suffix('.bin').stat().st_size < size * full.with_suffix('.bin').stat().st_size
         assert 0 < np.abs(outputs(path) - outputs(network)).max() < limit
         assert open_backend(path).metadata['precision'] == precision
+    # A hint, which a CPU without bf16 ignores.
+    assert np.abs(outputs(full, precision='bf16') - outputs(network)).max() < 0.05
     kinds = [op.get_type_name() for op in openvino.Core().read_model(tmp_path / 'int8.xml').get_ops()]
     assert kinds.count('FakeQuantize') >= 3
 
@@ -178,6 +180,13 @@ def test_last_layers_are_those_before_outputs_and_decisions():
 def test_an_impossible_precision_is_refused_with_advice(path, precision, message):
     with pytest.raises(UserError, match=message):
         check_precision(path, precision)
+
+
+def test_bf16_is_refused_where_it_is_not_available(network):
+    with pytest.raises(UserError, match="'bf16' is not available in onnxruntime: use backend openvino"):
+        Predictor(network, precision='bf16')
+    with pytest.raises(UserError, match="precision 'fp8' is unknown: use fp32 or bf16"):
+        Predictor(network, precision='fp8')
 
 
 def test_the_command_refuses_before_it_loads_anything(capsys):
