@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def compare(
         input; ``advice``, '' if there is none.
     """
     backends: list[Backend] = [open_backend(path, threads=threads) for path in (before, after)]
-    seconds = alternate([lambda backend=backend: backend.run(dict(inputs)) for backend in backends])
+    seconds = alternate([partial(backend.run, dict(inputs)) for backend in backends])
     precision = [backend.metadata.get('precision', 'fp32') for backend in backends]
     return {
         'precision': precision,
