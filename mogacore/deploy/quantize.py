@@ -247,12 +247,37 @@ def _convert_openvino(source: Path, path: Path, examples: list[dict], facts: dic
             subset_size=len(examples),
             ignored_scope=nncf.IgnoredScope(names=last_layers(types, sources, outputs), validate=False),
         )
+    else:
+        _halve_openvino(model)
     if text is not None:
         model.set_rt_info(_updated(text, facts), [KEY])
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.quantize-') as folder:
-        openvino.save_model(model, Path(folder) / path.name, compress_to_fp16=facts['precision'] == 'fp16')
+        openvino.save_model(model, Path(folder) / path.name, compress_to_fp16=False)
         for file in Path(folder).iterdir():
             file.replace(path.parent / file.name)
+
+
+def _halve_openvino(model: Any) -> None:
+    """Store the weights of the layers in fp16, each followed by a conversion to fp32.
+
+    OpenVINO's own compression also rounds the constants from which a detector decides, such as its anchors.
+    """
+    from openvino import opset13
+
+    converted: dict[str, Any] = {}
+    for node in model.get_ops():
+        if node.get_type_name() not in LAYERS:
+            continue
+        for value in node.inputs():
+            weight = value.get_source_output().get_node()
+            name = weight.get_friendly_name()
+            if weight.get_type_name() != 'Constant' or weight.get_element_type().get_type_name() != 'f32':
+                continue
+            if np.abs(weight.data).max(initial=0) > LARGEST_HALF:
+                continue
+            if name not in converted:
+                converted[name] = opset13.convert(opset13.constant(weight.data.astype(np.float16)), 'f32')
+            value.replace_source_output(converted[name].output(0))
 
 
 def _openvino_graph(model: Any) -> tuple[dict[str, str], dict[str, list[str]], list[str]]:

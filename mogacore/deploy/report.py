@@ -63,8 +63,9 @@ def export_smaller(
     targets = [Path(path) for path in paths]
     for target in targets:
         check_precision(target, precision)
+        writable_folder(target.parent)
     reports = []
-    with tempfile.TemporaryDirectory(dir=writable_folder(targets[0].parent), prefix='.export-') as name:
+    with tempfile.TemporaryDirectory(dir=targets[0].parent, prefix='.export-') as name:
         folder = Path(name)
         full = [folder / f'fp32-{number}{target.suffix}' for number, target in enumerate(targets)]
         files = export(source, full, *settings)
@@ -78,7 +79,6 @@ def export_smaller(
             }
             reports.append(report | _accuracy(before, after, config, cfg_options, num_images))
         for after, target in zip(drafts, targets, strict=True):
-            writable_folder(target.parent)
             if target.suffix == '.xml':
                 shutil.move(after.with_suffix('.bin'), target.with_suffix('.bin'))
             shutil.move(after, target)
