@@ -89,23 +89,21 @@ def export(
     text = to_text(_metadata(source, fused, example_shape, dtype, dynamic))
     is_onnx_needed = set(kinds.values()) - {'pt2'}
     onnx_model = to_onnx(program, fused, dynamic) if is_onnx_needed else None
-    done = []
+    done: list[tuple[Path, Exported]] = []
     with ExitStack() as stack:
         for path, kind in kinds.items():
             folder = Path(
-                stack.enter_context(
-                    tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-')
-                )
+                stack.enter_context(tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-'))
             )
             write(kind, program, onnx_model, folder / path.name, text)
             run = read(kind, folder / path.name, fused)
             error = _check(path, run, graph, example_shape, DTYPES[dtype], dynamic, tolerance)
             inputs = _input_shapes(fused, example_shape, dynamic)
             done.append((folder, Exported(path, inputs, fused.output_names, error, fixed)))
-        for folder, one in done:
+        for folder, exported in done:
             for file in folder.iterdir():
-                file.replace(one.path.parent / file.name)
-    return [one for _, one in done]
+                file.replace(exported.path.parent / file.name)
+    return [exported for _, exported in done]
 
 
 def _metadata(source: Source, graph: Graph, shape: tuple[int, ...], dtype: str, dynamic: tuple[str, ...]) -> dict:
@@ -200,7 +198,8 @@ def _check(
         except Exception as error:  # each runtime has its own types
             raise UserError(
                 f'{path} was not written, since the file fails for inputs of {size}: '
-                f'{" ".join(str(error).split())[:300]}; fix the size with --shape, or try another format, {_others(path)}'
+                f'{" ".join(str(error).split())[:300]}; fix the size with --shape, or try another format, '
+                f'{_others(path)}'
             ) from error
         for difference in graph.differences(found, expected, tolerance):
             if not difference.value <= difference.limit:

@@ -13,7 +13,6 @@ from mogacore.models import MogaNetClassifier
 from .base import Graph
 
 
-
 class Classification(Graph):
     """Output: ``probabilities`` (B, classes), of mmpretrain's ImageClassifier or :func:`mogacore.create_model`."""
 
