@@ -19,9 +19,11 @@ from .fuse import fuse
 from .graphs import Graph, create_graph
 from .graphs.raw import Features, Raw
 from .metadata import FORMAT, OPSET, to_text, versions
-from .source import Source
+from .source import Source, load_source
 
 DTYPES = {'uint8': torch.uint8, 'float32': torch.float32}
+__all__ = ['Exported', 'export', 'load_runtime', 'load_source']
+
 LIBRARIES = ('torch', 'torchvision', 'onnx', 'openvino')
 # What torch.export raises for models that it cannot trace, or not with these axes.
 UNTRACEABLE = (torch._dynamo.exc.UserError, RuntimeError, AssertionError, TypeError, ValueError)
@@ -80,7 +82,7 @@ def export(
     num_axes = len(source.shape)
     dtype = dtype if num_axes == 3 else 'float32'
     example_shape, dynamic = _choose_axes(fused, source.shape, shape)
-    with accepting(type(source.model).__name__, example_shape[1:]):
+    with accepting(type(source.model).__name__, shape or source.shape):
         if len(example_shape) != num_axes + 1:
             raise ValueError(f'expected {num_axes} sizes, or {num_axes + 1} with the batch size first')
         for one in (graph, fused):
@@ -141,7 +143,15 @@ def _choose_axes(
     batch = (2,) if 'batch' in graph.dynamic else (1,)
     if chosen is None:
         return (*batch, *own), graph.dynamic
+    text = ' x '.join(map(str, chosen))
+    if 'height' not in graph.dynamic and tuple(chosen[-2:]) != tuple(own[-2:]):
+        raise UserError(
+            f'--shape {text} is not the size of the model, {" x ".join(map(str, own[-2:]))}, which its outputs depend on: '
+            'omit --shape'
+        )
     if len(chosen) > len(own):
+        if batch == (1,) and chosen[0] != 1:
+            raise UserError(f'--shape {text} has {chosen[0]} images, but the file takes one at a time: use 1')
         return tuple(chosen), ()
     return (*batch, *chosen), tuple(axis for axis in graph.dynamic if axis == 'batch')
 

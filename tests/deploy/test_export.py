@@ -14,6 +14,7 @@ from mogacore.deploy import export as driver
 from mogacore.deploy import formats
 from mogacore.deploy.export import export, load_runtime
 from mogacore.deploy.formats import PACKAGES
+from mogacore.deploy.graphs.raw import Raw
 from mogacore.deploy.source import Source, load_source
 from mogacore.errors import UserError
 from mogacore.models import MogaNet, SimVP
@@ -125,11 +126,26 @@ def test_unknown_suffixes_tolerances_and_missing_packages_are_reported(pyramid, 
         export(pyramid, [tmp_path / 'net.onnx', tmp_path / 'net.pt'])
     with pytest.raises(UserError, match='--tolerance -1 is out of range'):
         export(pyramid, [tmp_path / 'net.pt2'], tolerance=-1)
+    (tmp_path / 'folder.pt2').mkdir()
+    with pytest.raises(UserError, match=r'folder\.pt2 is a folder: give the name of a file'):
+        export(pyramid, [tmp_path / 'folder.pt2'])
+    (tmp_path / 'folder.pt2').rmdir()
     monkeypatch.setitem(formats.PACKAGES, 'onnx', ('no_such_package',))
     assert find_spec('no_such_package') is None
     with pytest.raises(UserError, match='onnx requires no_such_package: run pip install no_such_package'):
         export(pyramid, [tmp_path / 'net.onnx'])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shapes_that_the_outputs_do_not_allow_are_refused(pyramid, tmp_path, monkeypatch):
+    class OneByOne(Raw):
+        dynamic = ()
+
+    monkeypatch.setattr(driver, 'create_graph', lambda model, cfg, meta, raw: OneByOne(model, cfg, meta))
+    with pytest.raises(UserError, match='--shape 3 x 32 x 32 is not the size of the model, 64 x 48'):
+        export(pyramid, [tmp_path / 'net.pt2'], (3, 32, 32))
+    with pytest.raises(UserError, match='--shape 2 x 3 x 64 x 48 has 2 images, but the file takes one at a time'):
+        export(pyramid, [tmp_path / 'net.pt2'], (2, 3, 64, 48))
 
 
 @pytest.mark.parametrize('kind', ['onnx', 'openvino'])
@@ -154,7 +170,15 @@ def test_the_tool_writes_files_and_prints_what_they_take(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    'shape', [('4', '64', '64'), ('1', '0', '64'), ('1', '-2', '64'), ('64', '64'), ('1', '1', '1', '32', '32')]
+    'shape',
+    [
+        ('4', '64', '64'),
+        ('1', '0', '64'),
+        ('1', '-2', '64'),
+        ('64', '64'),
+        ('1', '1', '1', '32', '32'),
+        ('0', '1', '32', '32'),
+    ],
 )
 def test_shapes_that_do_not_fit_are_refused_in_one_line(shape, tmp_path):
     from mogacore.cli.export import main
