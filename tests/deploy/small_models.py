@@ -10,7 +10,6 @@ from torch import nn
 from mogacore.engine.config import build_model, load_config, replace_sync_bn
 
 
-
 @MODELS.register_module(force=True)
 class Pyramid(nn.Module):
     """Stands in for the backbone where a test is about what follows it; a MogaNet takes longer to trace."""
@@ -47,7 +46,9 @@ CHANGES = {
     'pose/td-hm_moganet-xtiny_digits': f'head=dict(in_channels={WIDTHS[3]}, {HEATMAPS})',
     'pose/hand3d/heatmap3d_moganet-xtiny_freihand-synthetic': f'head=dict(in_channels={WIDTHS[3]}, {HEATMAPS})',
     'pose/hand3d/internet_moganet-xtiny_interhand3d-synthetic': f'head=dict({HANDS})',
-    'video_prediction/simvp_moganet_moving-digits': 'spatial_dims=8, spatial_depth=2, temporal_dims=16, temporal_depth=2, num_targets=4',
+    'video_prediction/simvp_moganet_moving-digits': (
+        'spatial_dims=8, spatial_depth=2, temporal_dims=16, temporal_depth=2, num_targets=4'
+    ),
 }
 
 
@@ -65,9 +66,7 @@ def write_small(folder, config, more=''):
     backbone = f'arch={dict(TINY_ARCH, _delete_=True)}' if config.startswith('classification') else 'type="Pyramid"'
     backbone = '' if config.startswith('video') else f'backbone=dict({backbone}), '
     path = folder / f'{config.rpartition("/")[2]}.py'
-    path.write_text(
-        f"_base_ = '{ROOT / 'configs' / config}.py'\nmodel = dict({backbone}{CHANGES[config]})\n{more}\n"
-    )
+    path.write_text(f"_base_ = '{ROOT / 'configs' / config}.py'\nmodel = dict({backbone}{CHANGES[config]})\n{more}\n")
     torch.save(build_small(path).state_dict(), path.with_suffix('.pth'))
     return str(path), str(path.with_suffix('.pth'))
 
