@@ -24,7 +24,7 @@ FAMILIES = {
     'cascade-rcnn': '_base_/models/cascade-rcnn_moganet_fpn',
     'cascade-mask-rcnn': '_base_/models/cascade-mask-rcnn_moganet_fpn_4conv1fc-giou',
 }
-EXPORTED = ('retinanet', 'cascade-mask-rcnn')  # together they have the operations of the others
+EXPORTED = ('retinanet', 'mask-rcnn')  # together they have the operations of the others
 # Portrait and landscape, none of the example's size. None: an image in which nothing is found.
 SIZES = ((96, 128), None, (128, 96), (61, 150), None, (90, 100))
 
@@ -38,7 +38,7 @@ def small(family):
     replace_sync_bn(cfg.model)
     model, widths = cfg.model, list(TINY_ARCH['embed_dims'])
     cfg.default_scope = 'mmdet'
-    model.backbone = dict(type='MogaNet', arch=TINY_ARCH, drop_path_rate=0.0)
+    model.backbone = dict(type='MogaNet', arch=TINY_ARCH | dict(depths=(1, 1, 1, 1)), drop_path_rate=0.0)
     model.neck.update(in_channels=widths, out_channels=16, num_outs=4, norm_cfg=None)
     norm = dict(type='GN', num_groups=4)
     if family == 'retinanet':

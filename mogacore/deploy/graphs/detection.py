@@ -53,7 +53,7 @@ class Detector(Graph):
     """
 
     task = 'detection'
-    output_names = ('boxes', 'scores', 'labels')
+    output_names: tuple[str, ...] = ('boxes', 'scores', 'labels')
     dynamic = ('height', 'width')
     score_thr: Tensor
 
@@ -128,7 +128,8 @@ class TwoStage(Detector):
 
     def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__(model, cfg, meta)
-        if model.roi_head.with_mask:
+        roi: Any = model.roi_head
+        if roi.with_mask:
             self.output_names = (*self.output_names, 'masks')
 
     def final_settings(self) -> Mapping[str, Any]:
