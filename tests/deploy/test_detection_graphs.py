@@ -24,10 +24,11 @@ FAMILIES = {
     'cascade-rcnn': '_base_/models/cascade-rcnn_moganet_fpn',
     'cascade-mask-rcnn': '_base_/models/cascade-mask-rcnn_moganet_fpn_4conv1fc-giou',
 }
-EXPORTED = ('retinanet', 'mask-rcnn', 'cascade-mask-rcnn')
+EXPORTED = ('retinanet', 'mask-rcnn')  # together they have the operations of the others
 # Portrait and landscape, none of the example's size. None: an image in which nothing is found.
 SIZES = ((96, 128), None, (128, 96), (61, 150), None, (90, 100))
 
+MOVED = 'boxes (fraction that moved or is missing)'
 REFUSALS = r'index: 0 Got: 2 Expected: 1|shape=\[1,3,\?,\?\]\) and the tensor \(shape=\(2\.'  # of each runtime
 
 
@@ -37,7 +38,7 @@ def small(family):
     replace_sync_bn(cfg.model)
     model, widths = cfg.model, list(TINY_ARCH['embed_dims'])
     cfg.default_scope = 'mmdet'
-    model.backbone = dict(type='MogaNet', arch=TINY_ARCH, drop_path_rate=0.0)
+    model.backbone = dict(type='MogaNet', arch=TINY_ARCH | dict(depths=(1, 1, 1, 1)), drop_path_rate=0.0)
     model.neck.update(in_channels=widths, out_channels=16, num_outs=4, norm_cfg=None)
     norm = dict(type='GN', num_groups=4)
     if family == 'retinanet':
@@ -192,7 +193,7 @@ class OpenVino:
 def exported(detector, tmp_path_factory):
     """A detector with its ONNX and OpenVINO files."""
     if detector.family not in EXPORTED:
-        pytest.skip('has the operations of the others')
+        pytest.skip('only some families are exported, to save time')
     for package in ('onnxscript', 'onnxruntime', 'openvino'):
         pytest.importorskip(package)
     folder = tmp_path_factory.mktemp(detector.family)
@@ -237,3 +238,72 @@ def test_a_batch_of_two_is_refused_by_its_size(exported):
     for runtime, path in zip((Ort, OpenVino), exported.paths, strict=True):
         with pytest.raises(Exception, match=REFUSALS):
             runtime(path)(pair)
+
+
+@pytest.mark.parametrize(
+    'family, part, change, message',
+    [
+        ('retinanet', 'bbox_head.test_cfg.nms.type', 'soft_nms', r"nms=\{'type': 'soft_nms'.*use dict\(type='nms'"),
+        ('retinanet', 'bbox_head.test_cfg.nms_pre', -1, 'RetinaHead without nms_pre'),
+        ('retinanet', 'bbox_head.bbox_coder', object(), 'object cannot be exported .*DeltaXYWHBBoxCoder'),
+        ('retinanet', 'bbox_head', torch.nn.Identity(), 'Identity cannot be exported .*BaseDenseHead'),
+        ('mask-rcnn', 'rpn_head.prior_generator', object(), 'object cannot be exported .*AnchorGenerator'),
+        ('mask-rcnn', 'roi_head.test_cfg.nms.min_score', 0.1, 'min_score'),
+        ('mask-rcnn', 'roi_head.bbox_head', torch.nn.Identity(), 'Identity cannot be exported .*BBoxHead'),
+        ('mask-rcnn', 'roi_head.mask_head', torch.nn.Identity(), 'Identity cannot be exported .*FCNMaskHead'),
+        ('mask-rcnn', 'roi_head.bbox_roi_extractor.roi_layers.2.pool_mode', 'max', 'RoIAlign with pool_mode max'),
+        ('mask-rcnn', 'roi_head.shared_head', torch.nn.Identity(), 'StandardRoIHead with a shared head'),
+    ],
+)
+def test_a_part_without_an_equivalent_is_refused_by_name(family, part, change, message):
+    cfg = small(family)
+    model = owner = build_model(cfg)
+    *path, last = part.split('.')
+    for name in path:
+        owner = owner[int(name)] if name.isdigit() else getattr(owner, name)
+    setattr(owner, last, change)
+    with pytest.raises(UserError, match=message) as error:
+        create_graph(model, cfg)
+    assert '\n' not in str(error.value)
+
+
+def test_boxes_are_matched_by_label_and_overlap():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60], [20, 20, 30, 30]])
+    others = torch.tensor([[51.0, 50, 61, 60], [0, 0, 10, 9], [0, 0, 10, 10], [27, 20, 37, 30]])
+    pairs = match(boxes, torch.tensor([0, 1, 0, 0]), others, torch.tensor([0, 0, 1, 0]))
+    assert sorted(map(tuple, pairs.tolist())) == [(0, 1), (1, 2), (2, 0)]  # the last ones overlap by 3 of 17
+    assert match(boxes[:0], torch.tensor([]), others, torch.tensor([0, 0, 1, 0])).shape == (0, 2)
+
+
+def test_the_check_of_a_file_allows_few_flips_and_no_others():
+    cfg = small('mask-rcnn')
+    graph = create_graph(build_model(cfg).eval(), cfg)
+    corners = 12 * torch.arange(50.0)[:, None].expand(-1, 2)
+    boxes = torch.cat([corners, corners + 10], 1)
+    expected = boxes, torch.linspace(0.9, 0.1, 50), torch.arange(50) % 3, torch.rand(50, 28, 28)
+
+    def failing(*found):
+        return [item.name for item in graph.differences(found, expected, 1e-4) if item.value > item.limit]
+
+    assert failing(*expected) == []
+    assert failing(*(output[2:] for output in expected)) == []
+    assert failing(*(output[3:] for output in expected)) == [MOVED]
+    assert failing(boxes + 0.2, *expected[1:]) == [MOVED]
+    assert failing(boxes, expected[1] - 0.01, *expected[2:]) == ['scores']
+    assert failing(boxes, expected[1], (expected[2] + 1) % 3, expected[3]) == [MOVED]
+    assert failing(*expected[:3], expected[3] + 0.1) == ['masks']
+    nothing = [output[:0] for output in expected]
+    assert failing(*nothing) == [MOVED]
+    assert all(item.value == 0 for item in graph.differences(nothing, nothing, 1e-4))
+
+
+def test_the_check_of_a_file_includes_images_with_and_without_detections():
+    cfg = small('retinanet')
+    graph = create_graph(fill(build_model(cfg)), cfg).eval()
+    examples = [graph.example((1, 3, 64, 64 + 16 * seed), torch.uint8, seed) for seed in range(3)]
+    lowered, own = graph.constants_to_check(examples)
+    assert own['score_thr'] == pytest.approx(cfg.model.test_cfg.score_thr) == pytest.approx(graph.score_thr.item())
+    graph.score_thr.fill_(lowered['score_thr'])
+    with torch.no_grad():
+        counts = sorted(len(graph(*example)[0]) for example in examples)
+    assert counts[0] == 0 and counts[1] > 0

@@ -26,7 +26,7 @@ class VideoPrediction(Graph):
 
     def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__(model, cfg, meta)
-        self.size_step = int(model.size_divisor)
+        self.size_step = int(self.model.size_divisor)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return (self.model(images),)
