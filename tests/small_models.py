@@ -54,7 +54,9 @@ CHANGES = {
     'pose/td-hm_moganet-xtiny_digits': f'head=dict(in_channels={WIDTHS[3]}, {HEATMAPS})',
     'pose/hand3d/heatmap3d_moganet-xtiny_freihand-synthetic': f'head=dict(in_channels={WIDTHS[3]}, {HEATMAPS})',
     'pose/hand3d/internet_moganet-xtiny_interhand3d-synthetic': f'head=dict({HANDS})',
-    'video_prediction/simvp_moganet_moving-digits': 'spatial_dims=8, spatial_depth=2, temporal_dims=16, temporal_depth=2, num_targets=4',
+    'video_prediction/simvp_moganet_moving-digits': (
+        'spatial_dims=8, spatial_depth=2, temporal_dims=16, temporal_depth=2, num_targets=4'
+    ),
 }
 
 
