@@ -19,9 +19,11 @@ from .fuse import fuse
 from .graphs import Graph, create_graph
 from .graphs.raw import Features, Raw
 from .metadata import FORMAT, OPSET, to_text, versions
-from .source import Source
+from .source import Source, load_source
 
 DTYPES = {'uint8': torch.uint8, 'float32': torch.float32}
+__all__ = ['Exported', 'export', 'load_runtime', 'load_source']
+
 LIBRARIES = ('torch', 'torchvision', 'onnx', 'openvino')
 # What torch.export raises for models that it cannot trace, or not with these axes.
 UNTRACEABLE = (torch._dynamo.exc.UserError, RuntimeError, AssertionError, TypeError, ValueError)
@@ -80,7 +82,7 @@ def export(
     num_axes = len(source.shape)
     dtype = dtype if num_axes == 3 else 'float32'
     example_shape, dynamic = _choose_axes(fused, source.shape, shape)
-    with accepting(type(source.model).__name__, example_shape[1:]):
+    with accepting(type(source.model).__name__, shape or source.shape):
         if len(example_shape) != num_axes + 1:
             raise ValueError(f'expected {num_axes} sizes, or {num_axes + 1} with the batch size first')
         for one in (graph, fused):
@@ -89,7 +91,7 @@ def export(
     text = to_text(_metadata(source, fused, example_shape, dtype, dynamic))
     is_onnx_needed = set(kinds.values()) - {'pt2'}
     onnx_model = to_onnx(program, fused, dynamic) if is_onnx_needed else None
-    done = []
+    done: list[tuple[Path, Exported]] = []
     with ExitStack() as stack:
         for path, kind in kinds.items():
             folder = Path(
@@ -100,10 +102,10 @@ def export(
             error = _check(path, run, graph, example_shape, DTYPES[dtype], dynamic, tolerance)
             inputs = _input_shapes(fused, example_shape, dynamic)
             done.append((folder, Exported(path, inputs, fused.output_names, error, fixed)))
-        for folder, one in done:
+        for folder, exported in done:
             for file in folder.iterdir():
-                file.replace(one.path.parent / file.name)
-    return [one for _, one in done]
+                file.replace(exported.path.parent / file.name)
+    return [exported for _, exported in done]
 
 
 def _metadata(source: Source, graph: Graph, shape: tuple[int, ...], dtype: str, dynamic: tuple[str, ...]) -> dict:
@@ -141,7 +143,15 @@ def _choose_axes(
     batch = (2,) if 'batch' in graph.dynamic else (1,)
     if chosen is None:
         return (*batch, *own), graph.dynamic
+    text = ' x '.join(map(str, chosen))
+    if 'height' not in graph.dynamic and tuple(chosen[-2:]) != tuple(own[-2:]):
+        raise UserError(
+            f'--shape {text} is not the size of the model, {" x ".join(map(str, own[-2:]))}, which its outputs depend on: '
+            'omit --shape'
+        )
     if len(chosen) > len(own):
+        if batch == (1,) and chosen[0] != 1:
+            raise UserError(f'--shape {text} has {chosen[0]} images, but the file takes one at a time: use 1')
         return tuple(chosen), ()
     return (*batch, *chosen), tuple(axis for axis in graph.dynamic if axis == 'batch')
 
@@ -198,7 +208,8 @@ def _check(
         except Exception as error:  # each runtime has its own types
             raise UserError(
                 f'{path} was not written, since the file fails for inputs of {size}: '
-                f'{" ".join(str(error).split())[:300]}; fix the size with --shape, or try another format, {_others(path)}'
+                f'{" ".join(str(error).split())[:300]}; fix the size with --shape, or try another format, '
+                f'{_others(path)}'
             ) from error
         for difference in graph.differences(found, expected, tolerance):
             if not difference.value <= difference.limit:

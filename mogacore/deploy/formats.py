@@ -39,6 +39,8 @@ def format_of(path: str | Path) -> str:
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise UserError(f'{path} has an unknown suffix: use {", ".join(SUFFIXES)}')
+    if path.is_dir():
+        raise UserError(f'{path} is a folder: give the name of a file')
     kind = SUFFIXES[path.suffix]
     require(kind)
     return kind

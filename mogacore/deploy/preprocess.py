@@ -12,7 +12,7 @@ from mogacore.text import type_name
 BACKENDS = ('cv2', 'pillow')
 
 
-def test_pipeline(cfg: Mapping[str, Any]) -> list[dict]:
+def pipeline_of(cfg: Mapping[str, Any]) -> list[dict]:
     """Steps of the test pipeline of a config; none if it has no test data."""
     dataset = next(leaves(cfg.get('test_dataloader')), None)
     return list((dataset or {}).get('pipeline') or ())

@@ -28,7 +28,7 @@ from mogacore.errors import UserError
 from mogacore.locations import find_config, is_config_name
 from mogacore.models.factory import create_model
 
-from .preprocess import steps_of, test_pipeline
+from .preprocess import pipeline_of, steps_of
 
 IMAGENET = 'classification/_base_/datasets/imagenet-224'  # mean, deviation and test pipeline of networks by name
 
@@ -93,7 +93,7 @@ def load_source(
     facts = {
         'config': name,
         **dataset_facts(meta),
-        'preprocess': steps_of(test_pipeline(cfg)) if _has_images(cfg) else [],
+        'preprocess': steps_of(pipeline_of(cfg)) if _has_images(cfg) else [],
         'checkpoint': _describe(checkpoint, network),
     }
     return Source(model.eval(), cfg, meta, tuple(cfg.get('input_shape', (3, 224, 224))), raw, features, facts)

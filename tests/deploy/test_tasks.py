@@ -63,7 +63,8 @@ def photos(batch, channels, height, width, seed=0):
 def test_classifier(exported):
     model, metadata, runs = exported('classification/moganet-xtiny_digits')
     assert metadata['task'] == 'classification' and metadata['input'] == {
-        'name': 'images', 'dtype': 'uint8', 'channels': 'gray', 'size': [32, 32], 'dynamic': ['batch', 'height', 'width'],
+        'name': 'images', 'dtype': 'uint8', 'channels': 'gray', 'size': [32, 32],
+        'dynamic': ['batch', 'height', 'width'],
     }  # fmt: skip
     assert metadata['preprocess'] == [] and metadata['opset'] == 20
     for batch, (height, width) in [(1, (32, 32)), (3, (32, 32)), (1, (64, 96)), (3, (97, 61)), (2, (33, 70))]:
@@ -131,6 +132,18 @@ def test_two_hands(exported):
                 np.testing.assert_allclose(found['root_depth'][i], instances.rel_root_depth[0], rtol=0, atol=0.05)
                 hands.add(tuple(present))
     assert hands - {(0, 0)}
+
+
+def test_one_hand_from_heatmaps(exported):
+    model, metadata, runs = exported('pose/hand3d/heatmap3d_moganet-xtiny_freihand-synthetic')
+    assert metadata['task'] == 'hands' and len(metadata['keypoints']['names']) == 21
+    images = photos(3, 3, 64, 64)
+    for run in runs:
+        found = run({'images': images.numpy()})
+        assert list(found) == ['keypoints', 'scores']
+        for i, sample in enumerate(predict(model, images, {})):
+            np.testing.assert_allclose(found['keypoints'][i], sample.pred_instances.keypoints[0], rtol=0, atol=0.05)
+            np.testing.assert_allclose(found['scores'][i], sample.pred_instances.keypoint_scores[0], rtol=0, atol=1e-4)
 
 
 def test_video(exported):

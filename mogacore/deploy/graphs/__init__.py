@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from mogacore.errors import UserError
+from mogacore.models import MogaNet
 
 from .base import Difference, Graph
 
@@ -42,7 +43,7 @@ def create_graph(
         from .raw import Raw
 
         return Raw(model, cfg, meta)
-    scope = cfg.get('default_scope', 'mmengine')
+    scope = 'mmpretrain' if isinstance(model, MogaNet) else cfg.get('default_scope', 'mmengine')
     if scope not in MODULES:
         raise UserError(f'models of {scope} cannot be exported: use a config for {", ".join(MODULES)}')
     return import_module(f'.{MODULES[scope]}', __name__).create(model, cfg, meta)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ class Normalize(nn.Module):
             x = x.flip(1)
         if self.mean is not None and self.std is not None:
             x = (x - self.mean) / self.std
-        height, width = x.shape[2:]
+        height, width = x.shape[-2:]
         if self.size is not None:
             return F.pad(x, (0, max(self.size[1] - width, 0), 0, max(self.size[0] - height, 0)), value=self.pad_value)
         if self.size_divisor > 1:
@@ -118,7 +118,8 @@ class Graph(nn.Module):
         normalize: The preprocessing.
     """
 
-    task: ClassVar[str] = ''
+    model: Any  # its attributes are those of a task library
+    task: str = ''
     input_names: tuple[str, ...] = ('images',)
     size_step = 1
     output_names: tuple[str, ...] = ()

@@ -23,6 +23,9 @@ class Decoder(nn.Module):
         codec: The codec of mmpose that the decoder stands for.
     """
 
+    scale: Tensor
+    crop_size: Tensor
+
     def __init__(self, codec: Any):
         super().__init__()
         self.register_buffer('scale', torch.tensor(np.asarray(codec.scale_factor, np.float32)), persistent=False)
@@ -68,6 +71,8 @@ class QuarterShift(Decoder):
 
 class Blurring(Decoder):
     """Base class of the decoders that fit a parabola to the logarithm of a blurred heatmap."""
+
+    kernel: Tensor
 
     def __init__(self, codec: Any):
         super().__init__(codec)

@@ -5,6 +5,8 @@ The originals export without an error, but for the size of the example: they com
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,11 +61,13 @@ class Enlarge(nn.Module):
 def replace_sized_layers(model: nn.Module) -> None:
     """Replace, in place, the layers of a model that would export for one image size only."""
     for parent in list(model.modules()):
+        layer: Any
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.AdaptiveAvgPool2d:
-                size = layer.output_size if isinstance(layer.output_size, tuple) else (layer.output_size,) * 2
-                if None not in size and size != (1, 1):
-                    setattr(parent, name, AdaptivePool(size))
+                given = layer.output_size
+                height, width = given if isinstance(given, tuple) else (given, given)
+                if height is not None and width is not None and (height, width) != (1, 1):
+                    setattr(parent, name, AdaptivePool((height, width)))
             elif type(layer).__name__ == 'Upsample' and type(layer).__module__.startswith('mmseg.'):
                 scale = layer.scale_factor
                 factors = tuple(scale) if isinstance(scale, tuple) else (scale, scale)

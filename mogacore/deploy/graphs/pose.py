@@ -16,8 +16,8 @@ from .base import Difference, Graph, compare
 from .heatmaps import UDP, Dark, Decoder, QuarterShift, volume_peaks, volume_values
 
 MAX_MISPLACED = 0.05  # pixels or mm
-# Keypoints that rounding may move to another place: where a heatmap has two peaks of the same height, or is so flat that
-# its curvature is all rounding. The larger of a number and a fraction.
+# Keypoints that rounding may move to another place, where a heatmap has two peaks of the same height or is almost flat:
+# the larger of a number and a fraction.
 MAX_JUMPS = 2, 0.05
 
 
@@ -95,11 +95,12 @@ class Pose(Graph):
 class RootRelativeHand(Pose):
     """One hand from 3D heatmaps: ``keypoints`` (B, K, 3) with z in mm relative to the wrist, and ``scores`` in 0..1."""
 
+    scale: Tensor
     task = 'hands'
 
     def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__(model, cfg, meta)
-        codec: RootRelativeHeatmap = model.head.decoder
+        codec: RootRelativeHeatmap = self.model.head.decoder
         self.size, self.max_value = codec.heatmap_size, float(codec.max_value)
         self.register_buffer('scale', torch.from_numpy(codec.scale), persistent=False)
 
@@ -137,12 +138,13 @@ class TwoHands(Pose):
     """InterNet: ``keypoints`` and ``scores`` as for one hand, those of the right hand first; ``hands`` (B, 2), 1 if
     right, left are present; ``root_depth`` (B,), mm by which the left wrist is behind the right one."""
 
+    scale: Tensor
     task = 'hands'
     output_names = ('keypoints', 'scores', 'hands', 'root_depth')
 
     def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__(model, cfg, meta)
-        codec = model.head.decoder
+        codec = self.model.head.decoder
         self.depth_size, self.depth_bound = float(codec.depth_size), float(codec.heatmap3d_depth_bound)
         self.root_size, self.root_bound = float(codec.root_heatmap_size), float(codec.root_depth_bound)
         self.max_score = float(codec.max_bound)

@@ -36,7 +36,7 @@ class Raw(Graph):
         super().__init__(model, cfg, meta)
         replace_sized_layers(model)
         scope = cfg.get('default_scope', 'mmengine')
-        self.task = TASKS.get(scope, 'features')  # type: ignore[misc]  # of this instance
+        self.task = TASKS.get(scope, 'features')
         if isinstance(model, SimVP):
             self.task, self.input_names, self.size_step = 'video_prediction', ('past_frames',), model.size_divisor
         elif isinstance(model, MogaNetClassifier):
@@ -80,7 +80,7 @@ class Features(Raw):
 
     def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__(model, cfg, meta)
-        self.task = 'features'  # type: ignore[misc]
+        self.task = 'features'
         self.model = getattr(model, 'backbone', model)
         if isinstance(self.model, MogaNet):
             self.model.out_indices = (0, 1, 2, 3)

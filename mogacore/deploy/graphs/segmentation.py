@@ -29,9 +29,9 @@ class Segmentation(Graph):
     def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__(model, cfg, meta)
         replace_sized_layers(model)
-        self.align_corners = bool(model.align_corners)
-        self.is_binary = int(model.out_channels) == 1
-        self.threshold = getattr(model.decode_head, 'threshold', None)
+        self.align_corners = bool(self.model.align_corners)
+        self.is_binary = int(self.model.out_channels) == 1
+        self.threshold = float(getattr(self.model.decode_head, 'threshold', None) or 0.0)
 
     def forward(self, images: Tensor, output_size: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # one more
         x = self.normalize(images)
