@@ -8,7 +8,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from .config import leaf_datasets
+from mogacore.text import type_name
+
+from .config import leaf_datasets, leaves
 
 # What the metainfo of a checkpoint must have to be used, by default_scope.
 REQUIRED = {
@@ -52,4 +54,18 @@ def dataset_facts(meta: Mapping[str, Any]) -> dict:
         'classes': list(meta.get('classes') or ()) or None,
         'palette': list(meta.get('palette') or ()) or None,
         'keypoints': keypoints,
+    }
+
+
+def video_facts(cfg: Mapping[str, Any]) -> dict:
+    """How the test set of a video predictor makes frames.
+
+    Returns:
+        ``frame_step``; ``channel_order``, 'rgb' or 'bgr'; ``is_image``, whether the frames are images.
+    """
+    dataset = next(leaves(cfg.get('test_dataloader')), None) or {}
+    return {
+        'frame_step': dataset.get('frame_step', 1),
+        'channel_order': dataset.get('channel_order', 'rgb'),
+        'is_image': type_name(dataset.get('type')) not in ('TaxiBJ', 'WeatherBench'),
     }

@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
+from mogacore.engine.dataset_meta import video_facts
 from mogacore.errors import UserError
 from mogacore.runtime.videos import FrameFolder, Video, cut_sequences
 
@@ -30,13 +31,12 @@ def sequences_of_videos(
         UserError: If the network does not predict images, or a video is invalid or too short.
     """
     num_inputs, *size = cfg.input_shape
-    dataset = cfg.test_dataloader.dataset
-    if size[0] not in (1, 3) or dataset.type in ('TaxiBJ', 'WeatherBench'):
+    facts = video_facts(cfg)
+    if size[0] not in (1, 3) or not facts['is_image']:
         raise UserError('this network does not predict images: omit the input to predict sequences of its test set')
     num_targets = cfg.model.get('num_targets') or num_inputs
-    is_bgr = dataset.get('channel_order') == 'bgr'
-    step = dataset.get('frame_step', 1)
-    for sequence in cut_sequences(paths, num_inputs, num_targets, tuple(size), step, is_bgr, at_end):
+    is_bgr = facts['channel_order'] == 'bgr'
+    for sequence in cut_sequences(paths, num_inputs, num_targets, tuple(size), facts['frame_step'], is_bgr, at_end):
         frames = torch.from_numpy(sequence.frames)
         meta = dict(name=sequence.name, sample_idx=sequence.start)
         sample = BaseDataElement(gt_frames=frames[num_inputs:], metainfo=meta)

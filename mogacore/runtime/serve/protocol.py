@@ -1,4 +1,4 @@
-"""Messages of KServe's v2 protocol in JSON: https://kserve.github.io/website/docs/concepts/architecture/data-plane.
+"""Messages of KServe's v2 protocol in JSON: https://github.com/kserve/open-inference-protocol.
 
 A request has one input, images as pixels or as files; the response has one output, a JSON text per image.
 """

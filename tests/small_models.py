@@ -34,8 +34,16 @@ WIDTHS = list(TINY_ARCH['embed_dims'])
 HEATMAPS = 'deconv_out_channels=(8, 8, 8)'
 HANDS = f'keypoint_head_cfg=dict(in_channels={WIDTHS[3]}, {HEATMAPS}), root_head_cfg=dict(in_channels={WIDTHS[3]}), '
 HANDS += f'hand_type_head_cfg=dict(in_channels={WIDTHS[3]})'
+ROI_HEAD = (
+    'bbox_roi_extractor=dict(out_channels=16), bbox_head=dict(in_channels=16, fc_out_channels=32), '
+    'mask_roi_extractor=dict(out_channels=16), mask_head=dict(in_channels=16, conv_out_channels=16, num_convs=1)'
+)
 # What makes the model of a config small, besides its backbone.
 CHANGES = {
+    'detection/mask-rcnn_moganet-xtiny_fpn_digits': (
+        f'neck=dict(in_channels={WIDTHS}, out_channels=16), rpn_head=dict(in_channels=16, feat_channels=16), '
+        f'roi_head=dict({ROI_HEAD})'
+    ),
     'classification/moganet-xtiny_digits': f'head=dict(in_channels={WIDTHS[3]})',
     'segmentation/semantic-fpn_moganet-xtiny_digits': (
         f'neck=dict(in_channels={WIDTHS}, out_channels=8), decode_head=dict(in_channels=[8] * 4, channels=8)'
