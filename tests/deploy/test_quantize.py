@@ -11,7 +11,6 @@ from mogacore.cli.main import main
 from mogacore.deploy import Predictor
 from mogacore.deploy.calibration import read_feeds, spread
 from mogacore.deploy.quantize import check_precision, convert, has_int8_instructions, last_layers
-from mogacore.deploy.report import alternate, compare, describe
 from mogacore.errors import UserError, run
 from mogacore.runtime.backends import open_backend
 
@@ -237,25 +236,3 @@ def test_broken_images_are_skipped_with_one_line(network, folder, tmp_path):
 
 def test_indices_are_spread_evenly():
     assert spread(9, 3) == [0, 4, 8] and spread(3, 9) == [0, 1, 2] and spread(0, 5) == []
-
-
-def test_functions_run_in_turn():
-    calls = []
-    seconds = alternate([lambda: calls.append('a'), lambda: calls.append('b')], rounds=3)
-    assert ''.join(calls) == 'ab' * 4 and len(seconds) == 2 and all(value >= 0 for value in seconds)
-
-
-def test_the_report_compares_both_files(network, tmp_path, monkeypatch):
-    small = tmp_path / 'int8.onnx'
-    convert(network, small, 'int8', images(4))
-    report = compare(network, small, images(1)[0])
-    assert report['size'] == [network.stat().st_size, small.stat().st_size]
-    assert report['precision'] == ['fp32', 'int8'] and report['shape'] == [1, 3, 24, 20]
-    assert all(value > 0 for value in report['latency_ms'])
-    monkeypatch.setattr('mogacore.deploy.report.has_int8_instructions', lambda: False)
-    monkeypatch.setattr('mogacore.deploy.report.alternate', lambda runs: [1.0, 2.0])
-    report = compare(network, small, images(1)[0]) | {'accuracy': {'top1': [98.5, 98.25]}, 'num_images': 40}
-    text = '\n'.join(describe(report))
-    assert 'fp32 1000.0 ms, int8 2000.0 ms' in text
-    assert 'top1: fp32 98.5, int8 98.25 (40 test images)' in text
-    assert '2.0 times as slow' in text and 'no 8-bit dot products (VNNI): use fp16' in text

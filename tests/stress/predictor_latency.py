@@ -42,7 +42,7 @@ def measure(name, folder, photo, backend, threads, rounds):
     weights = folder / f'{name}.pth'
     torch.save(model.state_dict(), weights)
     suffix = '.xml' if backend == 'openvino' else '.onnx'
-    done = export(load_source(name, str(weights)), folder / f'{name}{suffix}')
+    (done,) = export(load_source(name, str(weights)), [folder / f'{name}{suffix}'])
     predictor = Predictor(done.path, backend=backend, threads=threads)
     decoder = DECODERS[predictor.task](predictor.metadata, predictor.backend.inputs)
 
