@@ -22,7 +22,7 @@ class ConfusionMatrixPlot(BaseMetric):
     """Draws for each true class as which classes it is predicted, in percent.
 
     The visualizer of the run stores the drawing, by default in ``WORK_DIR/TIME/vis_data/vis_image``, as
-    ``confusion_STEP.png``. Rows are true classes, with their number of samples, pixels or boxes; columns are predicted
+    ``confusion_ITERATION.png``. Rows are true classes, with their number of samples, pixels or boxes; columns are predicted
     classes. No score is returned.
 
     For boxes there is one more class, the background: its column counts missed objects, its row false detections. A
@@ -67,7 +67,7 @@ class ConfusionMatrixPlot(BaseMetric):
         for _, cells, counts in results:
             matrix[cells] += counts
         image = draw_confusion(matrix.reshape(len(names), len(names)), names)
-        step = MessageHub.get_current_instance().get_info('iter', 0)
+        step = MessageHub.get_current_instance().get_info('iter', -1) + 1  # counted from 0; a test has none
         Visualizer.get_current_instance().add_image('confusion', image, step)
         return {}
 
