@@ -21,9 +21,9 @@ BACKGROUND = 'background'
 class ConfusionMatrixPlot(BaseMetric):
     """Draws for each true class as which classes it is predicted, in percent.
 
-    The visualizer of the run stores the drawing, by default in ``WORK_DIR/TIME/vis_data/vis_image``, as
-    ``confusion_ITERATION.png``. Rows are true classes, with their number of samples, pixels or boxes; columns are predicted
-    classes. No score is returned.
+    The visualizer of the run stores the drawing, by default as ``confusion_ITERATION.png`` in
+    ``WORK_DIR/TIME/vis_data/vis_image``. Rows are true classes, with their number of samples, pixels or boxes; columns
+    are predicted classes. No score is returned.
 
     For boxes there is one more class, the background: its column counts missed objects, its row false detections. A
     prediction and an object are matched if they overlap enough, whatever their classes, the largest overlaps first.
