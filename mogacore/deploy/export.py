@@ -1,162 +1,252 @@
-"""Export to ONNX and OpenVINO; every file is checked against eager PyTorch."""
+"""Export to ONNX, OpenVINO and torch.export's format; every file is checked against eager PyTorch."""
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from mogacore.checkpoint import load_into
-from mogacore.engine.config import build_model, load_config
 from mogacore.errors import UserError, accepting
-from mogacore.locations import is_config_name
-from mogacore.models import MogaNetClassifier, SimVP
-from mogacore.models.factory import create_model
+from mogacore.files import writable_folder
 
+from .formats import AXES, SUFFIXES, format_of, read, require, to_onnx, trace, write
 from .fuse import fuse
+from .graphs import Graph, create_graph
+from .graphs.raw import Features, Raw
+from .metadata import FORMAT, OPSET, to_text, versions
+from .source import Source, load_source
 
-PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('openvino',)}
-SUFFIXES = {'.onnx': 'onnx', '.xml': 'openvino'}
-# Outputs of heads, by class or base class. mmdet's and mmseg's heads name theirs in the signature of loss_by_feat.
-HEAD_OUTPUTS = {
-    'ClsHead': ('logits',),
-    'HeatmapHead': ('heatmaps',),
-    'InternetHead': ('heatmaps', 'root_depth', 'hand_type'),
-}
+DTYPES = {'uint8': torch.uint8, 'float32': torch.float32}
+__all__ = ['Exported', 'export', 'load_runtime', 'load_source']
+
+LIBRARIES = ('torch', 'torchvision', 'onnx', 'openvino')
+# What torch.export raises for models that it cannot trace, or not with these axes.
+UNTRACEABLE = (torch._dynamo.exc.UserError, RuntimeError, AssertionError, TypeError, ValueError)
+TRACED_SIDE = 64  # an example with a smaller side would fix it, see :func:`.formats.trace`
 
 
-class TensorOutputs(nn.Module):
-    """Wraps a model of an OpenMMLab toolbox as a function from tensors to tensors.
+@dataclass
+class Exported:
+    """What was written.
 
     Args:
-        model: Model that supports ``mode='tensor'``.
+        path: The file.
+        inputs: Name and shape of each input; a varying axis has its name instead of a size.
+        outputs: Names of the outputs.
+        error: Largest difference from eager PyTorch, relative to its limit times the tolerance.
+        fixed: Why height and width are those of the example, if they could vary otherwise.
     """
 
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Outputs for normalized images (B, C, H, W) in mode 'tensor', with nested lists flattened."""
-        return tuple(tree_leaves(self.model(images, None, mode='tensor')))
+    path: Path
+    inputs: dict[str, tuple[str | int, ...]]
+    outputs: tuple[str, ...]
+    error: float
+    fixed: str = ''
 
 
-def output_names(model: nn.Module, images: Tensor) -> list[str]:
-    """A name for each output of a network, after what it is; a number follows where there is one per pyramid level.
+def export(
+    source: Source,
+    paths: Sequence[str | Path],
+    shape: tuple[int, ...] | None = None,
+    dtype: str = 'uint8',
+    tolerance: float = 1e-4,
+) -> list[Exported]:
+    """Fuse a network and write it with its pre- and post-processing.
+
+    The files are compared with eager PyTorch and the network that is not fused: for the example, for other sizes, and
+    for other batch sizes where they may vary.
 
     Args:
-        model: Network in eval mode, or :class:`TensorOutputs`.
-        images: Example (B, C, H, W).
+        source: From :func:`mogacore.deploy.source.load_source`.
+        paths: Files: ``.onnx``; ``.xml`` for OpenVINO, with the weights in a ``.bin`` file in the same folder;
+            ``.pt2``.
+        shape: C H W of an image or T C H W of a video, which are then fixed; a batch size before them fixes it, too.
+            None for the source's shape, of which batch, height and width may vary where the model allows.
+        dtype: Type of the first input, 'uint8' or 'float32'; its values are 0..255 in both. Videos are float32 always.
+        tolerance: Largest difference of floats, relative to the largest absolute value of the output.
 
     Raises:
-        UserError: If the network does not accept images of this shape.
+        UserError: If a suffix is unknown, a package is missing, the network does not accept the shape or cannot be
+            fused, or the outputs differ; then no file is written.
     """
-    network = model.model if isinstance(model, TensorOutputs) else model
-    with accepting(type(network).__name__, images.shape[1:]), torch.no_grad():
-        outputs = network(images, None, mode='tensor') if isinstance(model, TensorOutputs) else network(images)
-    indices = getattr(network, 'out_indices', ())  # of a backbone
-    if not isinstance(outputs, Tensor) and len(indices) == len(outputs):
-        return [f'features_{index}' for index in indices]
-    return _name_leaves(outputs, _kinds(network, 1 if isinstance(outputs, Tensor) else len(outputs)))
-
-
-def _kinds(network: nn.Module, count: int) -> list[str]:
-    """What the outputs of a network are, in order; ['output'] if unknown."""
-    if isinstance(network, SimVP):
-        return ['frames']
-    if isinstance(network, MogaNetClassifier):
-        return ['logits']
-    heads = (getattr(network, name, None) for name in ('bbox_head', 'decode_head', 'head'))
-    head: Any = next((head for head in heads if isinstance(head, nn.Module)), None)
-    if head is None:
-        return ['features'] if hasattr(network, 'backbone') else ['output']
-    if hasattr(head, 'loss_by_feat'):
-        parameters = list(inspect.signature(head.loss_by_feat).parameters.values())[:count]
-        return [parameter.name for parameter in parameters]
-    return next(
-        (list(HEAD_OUTPUTS[cls.__name__]) for cls in type(head).__mro__ if cls.__name__ in HEAD_OUTPUTS), ['output']
-    )
-
-
-def _name_leaves(outputs: Tensor | Sequence | dict, kinds: list[str]) -> list[str]:
-    """One name per tensor, in the order of ``tree_leaves``."""
-    if isinstance(outputs, Tensor):
-        return kinds[:1]
-    if isinstance(outputs, dict):
-        return [name for key, value in outputs.items() for name in _name_leaves(value, [str(key)])]
-    if len(kinds) != len(outputs):
-        kinds = [f'{kinds[0]}_{number}' for number in range(len(outputs))] if len(outputs) > 1 else kinds[:1]
-    return [name for kind, value in zip(kinds, outputs, strict=True) for name in _name_leaves(value, [kind])]
-
-
-def load_network(source: str, checkpoint: str) -> tuple[nn.Module, tuple[int, int, int]]:
-    """Load a trained network in eval mode; also returns the shape (C, H, W) of its images.
-
-    Args:
-        source: Config file, or a model name for :func:`mogacore.create_model`.
-        checkpoint: Weight file; it must match the network exactly.
-
-    Raises:
-        UserError: If the network is unknown or cannot be exported, or the weights do not match.
-    """
-    if not is_config_name(source):
-        return create_model(source, checkpoint=checkpoint).eval(), (3, 224, 224)
-    cfg = load_config(source)
-    model = build_model(cfg)
-    if hasattr(model, 'rpn_head'):
-        raise UserError(f'{source} is a two-stage detector, which cannot be exported: use a single-stage detector')
-    load_into(model, checkpoint, advice='')
-    return TensorOutputs(model).eval(), tuple(cfg.get('input_shape', (3, 224, 224)))
-
-
-def export(model: nn.Module, path: str | Path, images: Tensor, tolerance: float = 1e-4) -> float:
-    """Fuse and write a network in eval mode, and compare the outputs of the file with those of the network.
-
-    Args:
-        model: Network with tensor outputs.
-        path: ``.onnx``, or ``.xml`` for OpenVINO, with the weights in a ``.bin`` file in the same folder.
-        images: Example (B, C, H, W); the file accepts any batch size with this C, H, W.
-        tolerance: Maximum difference, relative to the largest absolute output of the network.
-
-    Returns:
-        The largest absolute difference.
-
-    Raises:
-        UserError: If the suffix is unknown, a package is missing, the network does not accept the shape, or the outputs
-            differ; then no file is written.
-    """
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise UserError(f'{path} has an unknown suffix: use {" or ".join(SUFFIXES)}')
-    kind = SUFFIXES[path.suffix]
-    _require(kind)
-    model = model.eval()
-    names = output_names(model, images)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        WRITERS[kind](fuse(model), draft, images, names)
-        outputs = READERS[kind](draft)(images)
-        with torch.inference_mode():
-            expected = _as_tuple(model(images))
-        error = max((ours - theirs).abs().max().item() for ours, theirs in zip(outputs, expected, strict=True))
-        largest = max(theirs.abs().max().item() for theirs in expected)
-        if not error <= tolerance * largest:
-            raise UserError(
-                f'{path} was not written, since its outputs differ from eager PyTorch by {error:.2g}, more than '
-                f'{tolerance * largest:.2g}: try the other format, {" or ".join(set(SUFFIXES) - {path.suffix})}'
+    kinds = {Path(path): format_of(path) for path in paths}
+    if not 0 < tolerance < float('inf'):
+        raise UserError(f'--tolerance {tolerance} is out of range: use a positive number')
+    fused = _create_graph(source, fuse(source.model))
+    graph = _create_graph(source, source.model)
+    num_axes = len(source.shape)
+    dtype = dtype if num_axes == 3 else 'float32'
+    example_shape, dynamic = _choose_axes(fused, source.shape, shape)
+    with accepting(type(source.model).__name__, shape or source.shape):
+        if len(example_shape) != num_axes + 1:
+            raise ValueError(f'expected {num_axes} sizes, or {num_axes + 1} with the batch size first')
+        for one in (graph, fused):
+            one.name_outputs(*one.example((1, *example_shape[1:]), DTYPES[dtype]))
+    program, dynamic, fixed = _trace(fused, example_shape, DTYPES[dtype], dynamic, 'pt2' in kinds.values())
+    text = to_text(_metadata(source, fused, example_shape, dtype, dynamic))
+    is_onnx_needed = set(kinds.values()) - {'pt2'}
+    onnx_model = to_onnx(program, fused, dynamic) if is_onnx_needed else None
+    done: list[tuple[Path, Exported]] = []
+    with ExitStack() as stack:
+        for path, kind in kinds.items():
+            folder = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-'))
             )
-        for file in Path(folder).iterdir():
-            file.replace(path.parent / file.name)
-    return error
+            write(kind, program, onnx_model, folder / path.name, text)
+            run = read(kind, folder / path.name, fused)
+            error = _check(path, run, graph, example_shape, DTYPES[dtype], dynamic, tolerance)
+            inputs = _input_shapes(fused, example_shape, dynamic)
+            done.append((folder, Exported(path, inputs, fused.output_names, error, fixed)))
+        for folder, exported in done:
+            for file in folder.iterdir():
+                file.replace(exported.path.parent / file.name)
+    return [exported for _, exported in done]
+
+
+def _metadata(source: Source, graph: Graph, shape: tuple[int, ...], dtype: str, dynamic: tuple[str, ...]) -> dict:
+    return {
+        'format': FORMAT,
+        'task': graph.task,
+        'raw': source.raw,
+        **source.facts,
+        'input': {
+            'name': graph.input_names[0],
+            'dtype': dtype,
+            'channels': 'gray' if shape[-3] == 1 else 'rgb',
+            'size': list(shape[-2:]),
+            'dynamic': list(dynamic),
+        },
+        'postprocess': graph.postprocess(),
+        'opset': OPSET,
+        'precision': 'fp32',
+        'versions': versions(*LIBRARIES),
+    }
+
+
+def _create_graph(source: Source, model: nn.Module) -> Graph:
+    if source.features:
+        graph: Graph = Features(model, source.cfg, source.meta)
+    else:
+        graph = create_graph(model, source.cfg, source.meta, source.raw)
+    return graph.eval().requires_grad_(False)
+
+
+def _choose_axes(
+    graph: Graph, own: tuple[int, ...], chosen: tuple[int, ...] | None
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Shape of the example with its batch, and the axes that vary."""
+    batch = (2,) if 'batch' in graph.dynamic else (1,)
+    if chosen is None:
+        return (*batch, *own), graph.dynamic
+    text = ' x '.join(map(str, chosen))
+    if 'height' not in graph.dynamic and tuple(chosen[-2:]) != tuple(own[-2:]):
+        raise UserError(
+            f'--shape {text} is not the size of the model, {" x ".join(map(str, own[-2:]))}, which its outputs depend '
+            'on: omit --shape'
+        )
+    if len(chosen) > len(own):
+        if batch == (1,) and chosen[0] != 1:
+            raise UserError(f'--shape {text} has {chosen[0]} images, but the file takes one at a time: use 1')
+        return tuple(chosen), ()
+    return (*batch, *chosen), tuple(axis for axis in graph.dynamic if axis == 'batch')
+
+
+def _trace(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tuple[str, ...], for_pt2: bool):
+    """The program, the axes that vary in it, and why there are fewer than asked for."""
+    reason = ''
+    sized = any(axis != 'batch' for axis in dynamic)
+    if sized:
+        smallest = -(-TRACED_SIDE // graph.size_step) * graph.size_step
+        sides = [
+            max(side, smallest) if axis in dynamic else side
+            for axis, side in zip(('height', 'width'), shape[-2:], strict=True)
+        ]
+        try:
+            program = trace(graph, graph.example((*shape[:-2], *sides), dtype), dynamic)
+            if for_pt2:  # it refuses sizes below its smallest, which other formats accept
+                program.module()(*graph.example(shape, dtype))
+            return program, dynamic, ''
+        except UNTRACEABLE as error:
+            reason = _first_line(error)
+            dynamic = tuple(axis for axis in dynamic if axis == 'batch')
+    try:
+        return trace(graph, graph.example(shape, dtype), dynamic), dynamic, reason
+    except UNTRACEABLE as error:
+        raise UserError(
+            f'{type(graph.model).__name__} cannot be exported, since torch.export does not accept an operation of it: '
+            f'{_first_line(error)}'
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition('\n')[0]
+
+
+def _check(
+    path: Path,
+    run: Callable[..., tuple[Tensor, ...]],
+    graph: Graph,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    dynamic: tuple[str, ...],
+    tolerance: float,
+) -> float:
+    """Compare a file with a graph; the largest difference relative to its limit, times the tolerance."""
+    largest = 0.0
+    for seed, case in enumerate(_shapes_to_check(shape, dynamic, graph.size_step)):
+        inputs = graph.example(case, dtype, seed)
+        size = ' x '.join(map(str, case))
+        with torch.inference_mode():
+            expected = graph(*inputs)
+        try:
+            found = run(*inputs)
+        except Exception as error:  # each runtime has its own types
+            raise UserError(
+                f'{path} was not written, since the file fails for inputs of {size}: '
+                f'{" ".join(str(error).split())[:300]}; fix the size with --shape, or try another format, '
+                f'{_others(path)}'
+            ) from error
+        for difference in graph.differences(found, expected, tolerance):
+            if not difference.value <= difference.limit:
+                raise UserError(
+                    f'{path} was not written, since its outputs for inputs of {size} differ from eager PyTorch, '
+                    f'{difference}: fix the size with --shape, or try another format, {_others(path)}'
+                )
+            if difference.limit:
+                largest = max(largest, difference.value / difference.limit * tolerance)
+    return largest
+
+
+def _shapes_to_check(shape: tuple[int, ...], dynamic: tuple[str, ...], step: int) -> list[tuple[int, ...]]:
+    """The example's shape; another batch; other sides, one larger and one smaller; and one image, upright."""
+    shapes = [shape]
+    height, width = shape[-2:]
+    if 'batch' in dynamic:
+        shapes.append((shape[0] + 1, *shape[1:]))
+    if 'height' in dynamic and 'width' in dynamic:
+        height, width = height + step * (height // (3 * step) + 1), max(step, width - step * (width // (5 * step)))
+        shapes.append((1, *shape[1:-2], height, width))
+    elif 'batch' in dynamic:
+        shapes.append((1, *shape[1:]))
+    return shapes
+
+
+def _input_shapes(graph: Graph, shape: tuple[int, ...], dynamic: tuple[str, ...]) -> dict[str, tuple[str | int, ...]]:
+    names = {AXES[axis] % len(shape): axis for axis in dynamic}
+    first = tuple(names.get(axis, size) for axis, size in enumerate(shape))
+    further = graph.example((1, *shape[1:]), torch.float32)[1:]
+    return {graph.input_names[0]: first} | {
+        name: tuple(value.shape) for name, value in zip(graph.input_names[1:], further, strict=True)
+    }
+
+
+def _others(path: Path) -> str:
+    return ' or '.join(suffix for suffix in SUFFIXES if suffix != path.suffix)
 
 
 def load_runtime(model: nn.Module, kind: str, images: Tensor) -> Callable[[Tensor], Tensor | tuple[Tensor, ...]]:
@@ -165,7 +255,7 @@ def load_runtime(model: nn.Module, kind: str, images: Tensor) -> Callable[[Tenso
     Args:
         model: Network with tensor outputs.
         kind: 'onnx' or 'openvino'.
-        images: Example (B, C, H, W).
+        images: Example (B, C, H, W), of the network itself, without preprocessing; only the batch may vary.
 
     Returns:
         Function from images to the outputs of the network.
@@ -173,77 +263,20 @@ def load_runtime(model: nn.Module, kind: str, images: Tensor) -> Callable[[Tenso
     Raises:
         UserError: If a package is missing.
     """
-    _require(kind)
+    require(kind)
+    graph = Raw(fuse(model), {}).eval()
+    graph.name_outputs(images)
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == kind)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f'model{suffix}'
-        WRITERS[kind](fuse(model), path, images, output_names(model, images))
-        run = READERS[kind](path)
+        # torch.export treats a dimension of size 1 as constant.
+        example = images if len(images) > 1 else torch.cat([images, images])
+        program = trace(graph, (example,), ('batch',))
+        write(kind, program, to_onnx(program, graph, ('batch',)), path, '{}')
+        run = read(kind, path, graph)
 
     def runtime(images: Tensor) -> Tensor | tuple[Tensor, ...]:
         outputs = run(images)
         return outputs[0] if len(outputs) == 1 else outputs
 
     return runtime
-
-
-def _require(kind: str) -> None:
-    missing = [package for package in PACKAGES[kind] if find_spec(package) is None]
-    if missing:
-        raise UserError(f'{kind} requires {", ".join(missing)}: run pip install {" ".join(missing)}')
-
-
-def _as_tuple(out: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (out,) if isinstance(out, Tensor) else out
-
-
-def _write_onnx(model: nn.Module, path: Path, images: Tensor, names: list[str]) -> None:
-    # torch.export treats a dimension of size 1 as constant.
-    example = images if len(images) > 1 else torch.cat([images, images])
-    torch.onnx.export(
-        model,
-        (example,),
-        str(path),
-        input_names=['images'],
-        output_names=names,
-        dynamic_shapes=({0: torch.export.Dim('batch')},),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-
-
-def _write_openvino(model: nn.Module, path: Path, images: Tensor, names: list[str]) -> None:
-    import openvino
-
-    shape = openvino.PartialShape([-1, *images.shape[1:]])
-    network = openvino.convert_model(model, example_input=images, input=[shape])
-    for output, name in zip(network.outputs, names, strict=True):
-        output.get_tensor().set_names({name})
-    openvino.save_model(network, path, compress_to_fp16=False)
-
-
-def _read_onnx(path: Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=['CPUExecutionProvider'])
-    return lambda images: _tensors(session.run(None, {'images': images.numpy()}))
-
-
-def _read_openvino(path: Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    import openvino
-
-    core = openvino.Core()
-    settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': torch.get_num_threads()}
-    network = core.compile_model(core.read_model(path), 'CPU', settings)
-    return lambda images: _tensors(network(images.numpy()).values())
-
-
-def _tensors(arrays) -> tuple[Tensor, ...]:
-    return tuple(torch.from_numpy(np.array(array)) for array in arrays)
-
-
-WRITERS = {'onnx': _write_onnx, 'openvino': _write_openvino}
-READERS = {'onnx': _read_onnx, 'openvino': _read_openvino}

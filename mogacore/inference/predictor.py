@@ -21,7 +21,8 @@ from mmengine.structures import BaseDataElement
 
 from mogacore import images
 from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
-from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
+from mogacore.engine.config import build_model, load_config, locate_data, replace_sync_bn
+from mogacore.engine.dataset_meta import dataset_meta
 from mogacore.engine.devices import choose_device
 from mogacore.engine.numbers import check_batch
 from mogacore.errors import UserError
@@ -153,17 +154,6 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint}: {error}') from None
     return model.to(device).eval(), container
-
-
-def dataset_meta(cfg: Config, container: dict) -> dict:
-    """Metainfo of the training data from the checkpoint; if incomplete, that of the config's test data."""
-    meta = container.get('meta')
-    saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
-    if isinstance(saved, dict) and all(saved.get(key) is not None for key in TASKS[cfg.default_scope].meta_keys):
-        return saved
-    dataset = next(leaf_datasets(cfg, 'test'))
-    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
-        return registry.get(dataset.type)._load_metainfo(dataset.get('metainfo'))
 
 
 def infer(

@@ -219,8 +219,10 @@ def channels_last(x: Tensor) -> Tensor:
 
     The strides of a one-channel map match both layouts, so torch would leave them as they are; they are set explicitly.
     """
+    if is_exported():  # the other runtime chooses the layout
+        return x
     x = x.contiguous(memory_format=torch.channels_last)
-    if not is_exported() and x.shape[1] == 1:
+    if x.shape[1] == 1:
         x = x.reshape(x.shape[0], *x.shape[2:], 1).permute(0, 3, 1, 2)
     return x
 

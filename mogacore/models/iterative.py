@@ -61,7 +61,7 @@ class IterativeRegressor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, in_channels) to (B, P)."""
-        parameters = self.mean.expand(len(features), -1)
+        parameters = self.mean.expand(features.shape[0], -1)
         for _ in range(self.num_rounds):
             parameters = parameters + self.mlp(torch.cat([features, parameters], 1))
         return parameters

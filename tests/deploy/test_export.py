@@ -1,178 +1,214 @@
+"""The export driver: what it writes, checks and refuses. For the outputs of every task see test_tasks.py."""
+
+import json
 import runpy
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import pytest
 import torch
 from conftest import ROOT, TINY_ARCH, fill_by_name
-from mmengine.config import Config
+from small_models import Pyramid, write_small
 
-from mogacore.deploy import export as export_module
-from mogacore.deploy.export import PACKAGES, READERS, TensorOutputs, export, load_network, load_runtime, output_names
-from mogacore.engine.config import build_model, load_config
+from mogacore.deploy import export as driver
+from mogacore.deploy import formats
+from mogacore.deploy.export import export, load_runtime
+from mogacore.deploy.formats import PACKAGES
+from mogacore.deploy.graphs.raw import Raw
+from mogacore.deploy.source import Source, load_source
 from mogacore.errors import UserError
 from mogacore.models import MogaNet, SimVP
 
+CONFIG = 'classification/moganet-xtiny_digits'
+
+
+def needs_packages(kind):
+    for package in PACKAGES[kind]:
+        pytest.importorskip(package)
+
 
 @pytest.fixture
-def model():
+def pyramid():
+    """A network of four convolutions, of which the maps are exported."""
     with torch.no_grad():
-        return fill_by_name(MogaNet(TINY_ARCH, out_indices=(2, 3))).eval()
+        return Source(
+            fill_by_name(Pyramid()).eval(), shape=(3, 64, 48), raw=True, facts={'config': 'a', 'classes': None}
+        )
 
 
-def names_in(path):
-    """Names of the outputs of an exported file."""
-    if path.suffix == '.onnx':
-        import onnxruntime
-
-        return [output.name for output in onnxruntime.InferenceSession(path.read_bytes()).get_outputs()]
-    import openvino
-
-    return [output.any_name for output in openvino.Core().read_model(path).outputs]
-
-
-@pytest.mark.parametrize('kind, name', [('onnx', 'net.onnx'), ('openvino', 'net.xml')])
-def test_exported_file_equals_the_network_at_any_batch_size(kind, name, model, tmp_path):
-    for package in PACKAGES[kind]:
-        pytest.importorskip(package)
-    images = torch.randn(1, 3, 32, 64)
-    assert export(model, tmp_path / name, images) < 1e-4
-    assert names_in(tmp_path / name) == ['features_2', 'features_3']
-    more = torch.randn(3, 3, 32, 64)
-    with torch.no_grad():
-        for ours, theirs in zip(READERS[kind](tmp_path / name)(more), model(more), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
-        for ours, theirs in zip(load_runtime(model, kind, images)(more), model(more), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+def test_a_pt2_file_has_the_metadata_and_runs_in_any_size(pyramid, tmp_path):
+    (done,) = export(pyramid, [tmp_path / 'out' / 'net.pt2'])
+    assert done.inputs == {'images': ('batch', 3, 'height', 'width')} and not done.fixed
+    assert done.outputs == ('features_0', 'features_1', 'features_2', 'features_3')
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['net.pt2']
+    files = {'mogacore.json': ''}
+    module = torch.export.load(tmp_path / 'out' / 'net.pt2', extra_files=files).module()
+    metadata = json.loads(files['mogacore.json'])
+    assert metadata['format'] == 1 and metadata['opset'] == 20
+    assert metadata['raw'] and metadata['config'] == 'a' and metadata['precision'] == 'fp32'
+    assert metadata['input'] == {
+        'name': 'images', 'dtype': 'uint8', 'channels': 'rgb', 'size': [64, 48],
+        'dynamic': ['batch', 'height', 'width'],
+    }  # fmt: skip
+    assert metadata['versions']['torch'] == version('torch')
+    images = torch.randint(0, 256, (3, 3, 37, 80), dtype=torch.uint8)
+    for ours, theirs in zip(module(images), pyramid.model(images.float()), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize('kind', ['onnx', 'openvino'])
-def test_a_video_predictor_runs_at_any_batch_size(kind):
-    for package in PACKAGES[kind]:
-        pytest.importorskip(package)
-    with torch.no_grad():
-        model = fill_by_name(SimVP(3, spatial_dims=8, temporal_dims=16, temporal_depth=3)).eval()
-        run = load_runtime(model, kind, torch.rand(1, 3, 1, 16, 24))
-        videos = torch.rand(3, 3, 1, 16, 24)
-        torch.testing.assert_close(run(videos), model(videos), rtol=1e-3, atol=1e-4)
+def test_a_shape_fixes_the_size_and_with_a_batch_everything(pyramid, tmp_path):
+    (done,) = export(pyramid, [tmp_path / 'net.pt2'], (3, 40, 32), dtype='float32')
+    assert done.inputs == {'images': ('batch', 3, 40, 32)}
+    (done,) = export(pyramid, [tmp_path / 'net.pt2'], (5, 3, 40, 32))
+    assert done.inputs == {'images': (5, 3, 40, 32)}
 
 
-def test_a_file_with_different_outputs_is_not_written(model, tmp_path, monkeypatch):
-    monkeypatch.setitem(export_module.PACKAGES, 'onnx', ())
-    monkeypatch.setitem(export_module.WRITERS, 'onnx', lambda model, path, images, names: path.write_bytes(b'draft'))
-    monkeypatch.setitem(export_module.READERS, 'onnx', lambda path: lambda images: [m + 1 for m in model(images)])
-    with pytest.raises(UserError, match=r'net.onnx was not written, since its outputs differ .* by 1, more than'):
-        export(model, tmp_path / 'net.onnx', torch.randn(1, 3, 32, 32))
+def test_onnx_files_name_their_axes_and_hold_no_paths(pyramid, tmp_path):
+    needs_packages('onnx')
+    import onnx
+
+    export(pyramid, [tmp_path / 'net.onnx'])
+    model = onnx.load(tmp_path / 'net.onnx')
+    dims = [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    assert dims == ['batch', 3, 'height', 'width']
+    assert model.graph.output[0].type.tensor_type.shape.dim[0].dim_param == 'batch'
+    assert str(ROOT).encode() not in (tmp_path / 'net.onnx').read_bytes()
+
+
+class Frozen(torch.nn.Module):
+    """Computes a size as a Python number, which only the example has."""
+
+    def forward(self, x):
+        return torch.nn.functional.interpolate(x, size=(int(x.shape[2]) * 2, 5))
+
+
+class Lying(torch.nn.Module):
+    """Gives other values under export."""
+
+    def forward(self, x):
+        return x.mean((2, 3)) + float(torch.compiler.is_exporting())
+
+
+class Growing(torch.nn.Module):
+    """Right for the batch and size of the example only."""
+
+    def forward(self, x):
+        return x.mean((2, 3)) * (96 if torch.compiler.is_exporting() else x.shape[3] * x.shape[0])
+
+
+def test_a_size_that_the_model_cannot_vary_is_fixed_and_reported(tmp_path):
+    (done,) = export(Source(Frozen().eval(), shape=(3, 64, 48), raw=True), [tmp_path / 'net.pt2'])
+    assert done.inputs == {'images': ('batch', 3, 64, 48)} and done.fixed
+
+
+@pytest.mark.parametrize('model, case', [(Lying, '2 x 3 x 64 x 48 differ'), (Growing, 'for inputs of 3 x 3 x 64 x 48')])
+def test_a_file_with_other_outputs_at_any_checked_size_is_not_written(model, case, tmp_path):
+    with pytest.raises(UserError, match=f'net.pt2 was not written, since its outputs .*{case}'):
+        export(Source(model().eval(), shape=(3, 64, 48), raw=True), [tmp_path / 'net.pt2'])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_suffixes_and_missing_packages_are_reported(model, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r'net\.pt has an unknown suffix: use \.onnx or \.xml'):
-        export(model, tmp_path / 'net.pt', torch.randn(1, 3, 32, 32))
-    monkeypatch.setitem(export_module.PACKAGES, 'onnx', ('no_such_package',))
+def test_a_file_that_fails_leaves_no_file_and_those_of_an_earlier_export(pyramid, tmp_path, monkeypatch):
+    (tmp_path / 'net.pt2').write_bytes(b'earlier')
+
+    def fail(*inputs):
+        raise RuntimeError('no\nway')
+
+    monkeypatch.setattr(driver, 'read', lambda *args: fail)
+    with pytest.raises(UserError, match=r'net.pt2 was not written, since the file fails for inputs of .*: no way; fix'):
+        export(pyramid, [tmp_path / 'net.pt2'])
+    assert [path.name for path in tmp_path.iterdir()] == ['net.pt2']
+    assert (tmp_path / 'net.pt2').read_bytes() == b'earlier'
+
+
+def test_unknown_suffixes_tolerances_and_missing_packages_are_reported(pyramid, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r'net\.pt has an unknown suffix: use \.onnx, \.xml, \.pt2'):
+        export(pyramid, [tmp_path / 'net.onnx', tmp_path / 'net.pt'])
+    with pytest.raises(UserError, match='--tolerance -1 is out of range'):
+        export(pyramid, [tmp_path / 'net.pt2'], tolerance=-1)
+    (tmp_path / 'folder.pt2').mkdir()
+    with pytest.raises(UserError, match=r'folder\.pt2 is a folder: give the name of a file'):
+        export(pyramid, [tmp_path / 'folder.pt2'])
+    (tmp_path / 'folder.pt2').rmdir()
+    monkeypatch.setitem(formats.PACKAGES, 'onnx', ('no_such_package',))
     assert find_spec('no_such_package') is None
     with pytest.raises(UserError, match='onnx requires no_such_package: run pip install no_such_package'):
-        export(model, tmp_path / 'net.onnx', torch.randn(1, 3, 32, 32))
+        export(pyramid, [tmp_path / 'net.onnx'])
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def segmentor(tmp_path):
-    """Config file and weight file of a small segmentor."""
-    pytest.importorskip('mmseg')
-    base = ROOT / 'configs' / 'segmentation' / 'semantic-fpn_moganet-xtiny_digits.py'
-    path = tmp_path / 'small.py'
-    path.write_text(
-        f"_base_ = '{base}'\n"
-        f'model = dict(backbone=dict(_delete_=True, type="MogaNet", arch={TINY_ARCH}),'
-        f'neck=dict(in_channels={list(TINY_ARCH["embed_dims"])}))\n'
-    )
-    torch.save(build_model(Config.fromfile(path)).state_dict(), tmp_path / 'small.pth')
-    return path, tmp_path / 'small.pth'
+def test_shapes_that_the_outputs_do_not_allow_are_refused(pyramid, tmp_path, monkeypatch):
+    class OneByOne(Raw):
+        dynamic = ()
+
+    monkeypatch.setattr(driver, 'create_graph', lambda model, cfg, meta, raw: OneByOne(model, cfg, meta))
+    with pytest.raises(UserError, match='--shape 3 x 32 x 32 is not the size of the model, 64 x 48'):
+        export(pyramid, [tmp_path / 'net.pt2'], (3, 32, 32))
+    with pytest.raises(UserError, match='--shape 2 x 3 x 64 x 48 has 2 images, but the file takes one at a time'):
+        export(pyramid, [tmp_path / 'net.pt2'], (2, 3, 64, 48))
 
 
-def test_complete_model_of_a_config_is_exported_by_the_tool(segmentor, tmp_path, monkeypatch, capsys):
-    for package in PACKAGES['onnx']:
-        pytest.importorskip(package)
-    config, weights = map(str, segmentor)
-    out = tmp_path / 'out' / 'net.onnx'
-    monkeypatch.setattr('sys.argv', ['export.py', config, weights, str(out), '--shape', '3', '64', '64'])
+@pytest.mark.parametrize('kind', ['onnx', 'openvino'])
+def test_a_runtime_for_benchmarks_equals_the_network_at_any_batch_size(kind):
+    needs_packages(kind)
+    with torch.no_grad():
+        model = fill_by_name(Pyramid()).eval()
+        run = load_runtime(model, kind, torch.randn(1, 3, 32, 64))
+        for images in (torch.randn(1, 3, 32, 64), torch.randn(3, 3, 32, 64)):
+            for ours, theirs in zip(run(images), model(images), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_tool_writes_files_and_prints_what_they_take(tmp_path, monkeypatch, capsys):
+    pytest.importorskip('mmpose')
+    files = write_small(tmp_path, 'pose/td-hm_moganet-xtiny_digits')
+    out = str(tmp_path / 'out' / 'net.pt2')
+    monkeypatch.setattr('sys.argv', ['export.py', *files, out, '--shape', '3', '64', '64', '--raw'])
     with pytest.raises(SystemExit) as leave:
         runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
     assert not leave.value.code
-    assert 'images (any, 3, 64, 64), differs from PyTorch by' in capsys.readouterr().out
-    assert names_in(out) == ['seg_logits']
-    network, shape = load_network(config, weights)
-    assert shape == (3, 128, 128)
-    images = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        (expected,) = network(images)
-    assert expected.shape == (2, 11, 16, 16)
-    torch.testing.assert_close(READERS['onnx'](out)(images)[0], expected, rtol=1e-3, atol=1e-4)
-
-
-def test_two_stage_detectors_are_refused(tmp_path):
-    pytest.importorskip('mmdet')
-    with pytest.raises(UserError, match='is a two-stage detector, which cannot be exported'):
-        load_network(str(ROOT / 'configs' / 'detection' / 'mask-rcnn_moganet-xtiny_fpn_digits.py'), 'weights.pth')
-
-
-WIDTHS = list(TINY_ARCH['embed_dims'])
-HEADS = {
-    'classification/moganet-xtiny_digits.py': (f'head=dict(in_channels={WIDTHS[3]})', ['logits']),
-    'segmentation/upernet_moganet-xtiny_digits.py': (
-        f'decode_head=dict(in_channels={WIDTHS}, channels=16), auxiliary_head=dict(in_channels={WIDTHS[2]})',
-        ['seg_logits'],
-    ),
-    'pose/td-hm_moganet-xtiny_digits.py': (
-        f'head=dict(in_channels={WIDTHS[3]}, deconv_out_channels=(16, 16, 16))', ['heatmaps'],
-    ),
-    'detection/retinanet_moganet-xtiny_fpn_digits.py': (f'neck=dict(in_channels={WIDTHS})', None),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize('config', HEADS)
-def test_outputs_of_every_task_are_named_for_what_they_are(config, tmp_path):
-    pytest.importorskip('mmdet')
-    changes, expected = HEADS[config]
-    (tmp_path / 'small.py').write_text(
-        f"_base_ = '{ROOT / 'configs' / config}'\n"
-        f'model = dict(backbone=dict(arch=dict(_delete_=True, **{TINY_ARCH})), {changes})\n'
-    )
-    cfg = load_config(tmp_path / 'small.py')
-    model = TensorOutputs(build_model(cfg)).eval()
-    images = torch.randn(1, cfg.input_shape[0], 64, 64)
-    names = output_names(model, images)
-    with torch.no_grad():
-        outputs = dict(zip(names, model(images), strict=True))
-    if expected is not None:
-        assert names == expected
-        return
-    # A cell of a level has the same number of anchors in both: 10 classes and 4 coordinates each.
-    anchors = outputs['bbox_preds_0'].shape[1] // 4
-    for level in range(len(names) // 2):
-        scores, boxes = outputs[f'cls_scores_{level}'], outputs[f'bbox_preds_{level}']
-        assert scores.shape[1] == 10 * anchors and boxes.shape[1] == 4 * anchors
-        assert scores.shape[2:] == boxes.shape[2:]
-
-
-def test_outputs_in_a_dict_a_video_and_unknown_outputs_have_names():
-    class Head(torch.nn.Module):
-        def forward(self, images, samples, mode):
-            return {'rotations': images, 'points': [images, images]}
-
-    images = torch.rand(1, 3, 8, 8)
-    assert output_names(TensorOutputs(Head()), images) == ['rotations', 'points_0', 'points_1']
-    assert output_names(torch.nn.Identity(), images) == ['output']
-    model = SimVP(3, spatial_dims=8, temporal_dims=16, temporal_depth=3).eval()
-    assert output_names(model, torch.rand(1, 3, 1, 16, 16)) == ['frames']
+    assert f'{out}: images (batch, 3, 64, 64) -> heatmaps; differs from PyTorch by' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    'shape', [('4', '64', '64'), ('3', '0', '64'), ('3', '-2', '64'), ('64', '64'), ('1', '3', '64', '64')]
+    'shape',
+    [
+        ('4', '64', '64'),
+        ('1', '0', '64'),
+        ('1', '-2', '64'),
+        ('64', '64'),
+        ('1', '1', '1', '32', '32'),
+        ('0', '1', '32', '32'),
+    ],
 )
-def test_shapes_that_do_not_fit_are_refused_in_one_line(shape, segmentor, tmp_path):
+def test_shapes_that_do_not_fit_are_refused_in_one_line(shape, tmp_path):
     from mogacore.cli.export import main
 
     with pytest.raises(UserError, match=r'does not accept inputs of|shape .* is invalid') as caught:
-        main([*map(str, segmentor), str(tmp_path / 'net.onnx'), '--shape', *shape])
-    assert '\n' not in str(caught.value) and ' x '.join(shape) in str(caught.value)
-    assert not (tmp_path / 'net.onnx').exists()
+        main([*write_small(tmp_path, CONFIG), str(tmp_path / 'net.pt2'), '--shape', *shape])
+    assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'net.pt2').exists()
+
+
+def test_maps_of_the_backbone(tmp_path):
+    source = load_source(*write_small(tmp_path, CONFIG), features=True)
+    images = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
+    graph = driver._create_graph(source, source.model)
+    graph.name_outputs(images)
+    assert graph.task == 'features' and graph.output_names == tuple(f'features_{i}' for i in range(4))
+    backbone = MogaNet(TINY_ARCH, in_channels=1).eval()
+    backbone.load_state_dict(source.model.backbone.state_dict())
+    preprocessor = source.model.data_preprocessor
+    with torch.no_grad():
+        expected = backbone((images.float() - preprocessor.mean) / preprocessor.std)
+        for ours, theirs in zip(graph(images), expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def test_raw_outputs_of_a_video_predictor_have_the_range_of_the_data():
+    model = SimVP(3, spatial_dims=8, temporal_dims=16, temporal_depth=2).eval()
+    graph = driver._create_graph(Source(model, raw=True), model)
+    (frames,) = graph.example((2, 3, 1, 16, 16), torch.uint8)
+    assert frames.shape == (2, 3, 1, 16, 16) and 0 <= frames.min() < frames.max() <= 1
+    graph.name_outputs(frames)
+    assert graph.output_names == ('frames',) and graph.input_names == ('past_frames',) and graph.size_step == 4

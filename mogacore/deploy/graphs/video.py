@@ -1,0 +1,47 @@
+"""Video prediction: future frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mogacore.errors import UserError
+from mogacore.models import SimVP
+
+from .base import Graph
+
+
+class VideoPrediction(Graph):
+    """Output: ``frames`` (B, num_targets, C, H, W) in the range of the data set, of SimVP.
+
+    The input is ``past_frames`` (B, T, C, H, W) float32 in the same range.
+    """
+
+    task = 'video_prediction'
+    input_names = ('past_frames',)
+    output_names = ('frames',)
+
+    def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
+        super().__init__(model, cfg, meta)
+        self.size_step = int(self.model.size_divisor)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return (self.model(images),)
+
+    def example(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
+        images, *_ = super().example((shape[0] * shape[1], *shape[2:]), torch.float32, seed)
+        return ((images / 255).reshape(shape),)
+
+
+def create(model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> Graph:
+    """The graph of a video predictor.
+
+    Raises:
+        UserError: If the model is not SimVP.
+    """
+    if not isinstance(model, SimVP):
+        raise UserError(f'{type(model).__name__} cannot be exported: use --raw for the outputs of the network')
+    return VideoPrediction(model, cfg, meta)

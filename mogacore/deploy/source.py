@@ -1,0 +1,141 @@
+"""A trained network with all that its exported file needs to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.model import ImgDataPreprocessor
+from torch import nn
+
+from mogacore.checkpoint import (
+    SCHEME,
+    CheckpointError,
+    check_source,
+    load_into,
+    local_file,
+    read,
+    read_any,
+    report_choice,
+    sha256,
+)
+from mogacore.engine.config import build_model, load_config, replace_sync_bn
+from mogacore.engine.dataset_meta import dataset_meta
+from mogacore.errors import UserError
+from mogacore.locations import find_config, is_config_name
+from mogacore.models.factory import create_model
+
+from .metadata import dataset_facts
+from .preprocess import pipeline_of, steps_of
+
+IMAGENET = 'classification/_base_/datasets/imagenet-224'  # mean, deviation and test pipeline of networks by name
+
+
+@dataclass
+class Source:
+    """A trained network.
+
+    Args:
+        model: In eval mode; an export may replace its parts by equivalent ones.
+        cfg: Its config, or what there is of one.
+        meta: Metainfo of its data set.
+        shape: Shape of one input, (C, H, W) or (T, C, H, W).
+        raw: Whether the file has the outputs of the network, without post-processing.
+        features: Whether it has the maps of the backbone.
+        facts: Entries of the metadata: config, checkpoint, classes, preprocess ...
+    """
+
+    model: nn.Module
+    cfg: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...] = (3, 224, 224)
+    raw: bool = False
+    features: bool = False
+    facts: dict = field(default_factory=dict)
+
+
+def load_source(
+    network: str,
+    checkpoint: str,
+    cfg_options: dict | None = None,
+    num_classes: int | None = None,
+    raw: bool = False,
+    features: bool = False,
+) -> Source:
+    """Load a trained network.
+
+    Args:
+        network: Config, by path or short name, or a model name for :func:`mogacore.create_model`.
+        checkpoint: Weight file; it must match the network exactly.
+        cfg_options: Settings that override the config.
+        num_classes: Classes of a network by name; None for 1000.
+        raw, features: See :class:`Source`.
+
+    Raises:
+        UserError: If the network or a setting is unknown, or the weights do not match.
+    """
+    if is_config_name(network):
+        if num_classes is not None:
+            raise UserError(
+                f'--num-classes {num_classes} is for networks by name: use --cfg-options, for a classifier '
+                f'model.head.num_classes={num_classes}'
+            )
+        cfg = load_config(network, cfg_options)
+        model, meta = _load_config_model(cfg, checkpoint)
+    else:
+        if cfg_options:
+            raise UserError(f'--cfg-options {cfg_options} are for configs, not for the network {network}: omit them')
+        cfg = load_config(find_config(IMAGENET))
+        model, meta = _load_named_model(network, checkpoint, num_classes, cfg, features)
+    name = Path(network).stem if network.endswith('.py') else network
+    facts = {
+        'config': name,
+        **dataset_facts(meta),
+        'preprocess': steps_of(pipeline_of(cfg)) if _has_images(cfg) else [],
+        'checkpoint': _describe(checkpoint, network),
+    }
+    return Source(model.eval(), cfg, meta, tuple(cfg.get('input_shape', (3, 224, 224))), raw, features, facts)
+
+
+def _has_images(cfg: Config) -> bool:
+    """Whether the test pipeline prepares images; a video predictor's data sets have none."""
+    return len(cfg.get('input_shape', (3, 224, 224))) == 3
+
+
+def _load_config_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
+    check_source(checkpoint)
+    container = read_any(checkpoint)  # before the model, which takes longer to build
+    report_choice(container, checkpoint)
+    replace_sync_bn(cfg.model)
+    model = build_model(cfg)
+    try:
+        load_into(model, container, advice='')
+    except CheckpointError as error:
+        raise CheckpointError(f'{checkpoint}: {error}') from None
+    return model, dataset_meta(cfg, container) if _has_images(cfg) else {}
+
+
+def _load_named_model(
+    name: str, checkpoint: str, num_classes: int | None, cfg: Config, features: bool
+) -> tuple[nn.Module, dict]:
+    model = create_model(name, 1000 if num_classes is None else num_classes, checkpoint, features_only=features)
+    model.data_preprocessor = ImgDataPreprocessor(
+        mean=cfg.data_preprocessor.mean, std=cfg.data_preprocessor.std, bgr_to_rgb=True
+    )
+    meta = read(_named(checkpoint, name), mmap=True).get('meta')
+    saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    return model, saved if isinstance(saved, dict) else {}
+
+
+def _named(checkpoint: str, name: str) -> str:
+    return SCHEME + name if checkpoint == 'official' else checkpoint
+
+
+def _describe(checkpoint: str, network: str) -> dict:
+    """Name and sha256 of a weight file; None for the hash of one from another library's table."""
+    source = _named(checkpoint, network)
+    is_local = source.startswith((SCHEME, 'http://', 'https://')) or Path(source).expanduser().is_file()
+    return {'name': Path(source).name, 'sha256': sha256(local_file(source)) if is_local else None}
