@@ -154,8 +154,8 @@ def _choose_axes(
     text = ' x '.join(map(str, chosen))
     if 'height' not in graph.dynamic and tuple(chosen[-2:]) != tuple(own[-2:]):
         raise UserError(
-            f'--shape {text} is not the size of the model, {" x ".join(map(str, own[-2:]))}, which its outputs depend on: '
-            'omit --shape'
+            f'--shape {text} is not the size of the model, {" x ".join(map(str, own[-2:]))}, which its outputs depend '
+            'on: omit --shape'
         )
     if len(chosen) > len(own):
         if batch == (1,) and chosen[0] != 1:
