@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mogacore.errors import UserError, accepting
 from mogacore.files import writable_folder
 
-from .formats import AXES, SUFFIXES, format_of, read, require, to_onnx, trace, write
+from .formats import AXES, SUFFIXES, format_of, read, require, set_constants, to_onnx, trace, write
 from .fuse import fuse
 from .graphs import Graph, create_graph
 from .graphs.raw import Features, Raw
@@ -91,15 +91,23 @@ def export(
     text = to_text(_metadata(source, fused, example_shape, dtype, dynamic))
     is_onnx_needed = set(kinds.values()) - {'pt2'}
     onnx_model = to_onnx(program, fused, dynamic) if is_onnx_needed else None
+    examples = [
+        graph.example(case, DTYPES[dtype], seed)
+        for seed, case in enumerate(_shapes_to_check(example_shape, dynamic, graph.size_step))
+    ]
+    constants_to_check = graph.constants_to_check(examples)
     done: list[tuple[Path, Exported]] = []
     with ExitStack() as stack:
         for path, kind in kinds.items():
             folder = Path(
                 stack.enter_context(tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-'))
             )
-            write(kind, program, onnx_model, folder / path.name, text)
-            run = read(kind, folder / path.name, fused)
-            error = _check(path, run, graph, example_shape, DTYPES[dtype], dynamic, tolerance)
+            error = 0.0
+            for constants in constants_to_check:
+                set_constants(graph, program, onnx_model, constants)
+                write(kind, program, onnx_model, folder / path.name, text)
+                run = read(kind, folder / path.name, fused)
+                error = max(error, _check(path, run, graph, examples, tolerance))
             inputs = _input_shapes(fused, example_shape, dynamic)
             done.append((folder, Exported(path, inputs, fused.output_names, error, fixed)))
         for folder, exported in done:
@@ -146,8 +154,8 @@ def _choose_axes(
     text = ' x '.join(map(str, chosen))
     if 'height' not in graph.dynamic and tuple(chosen[-2:]) != tuple(own[-2:]):
         raise UserError(
-            f'--shape {text} is not the size of the model, {" x ".join(map(str, own[-2:]))}, which its outputs depend on: '
-            'omit --shape'
+            f'--shape {text} is not the size of the model, {" x ".join(map(str, own[-2:]))}, which its outputs depend '
+            'on: omit --shape'
         )
     if len(chosen) > len(own):
         if batch == (1,) and chosen[0] != 1:
@@ -191,16 +199,13 @@ def _check(
     path: Path,
     run: Callable[..., tuple[Tensor, ...]],
     graph: Graph,
-    shape: tuple[int, ...],
-    dtype: torch.dtype,
-    dynamic: tuple[str, ...],
+    examples: Sequence[tuple[Tensor, ...]],
     tolerance: float,
 ) -> float:
     """Compare a file with a graph; the largest difference relative to its limit, times the tolerance."""
     largest = 0.0
-    for seed, case in enumerate(_shapes_to_check(shape, dynamic, graph.size_step)):
-        inputs = graph.example(case, dtype, seed)
-        size = ' x '.join(map(str, case))
+    for inputs in examples:
+        size = ' x '.join(map(str, inputs[0].shape))
         with torch.inference_mode():
             expected = graph(*inputs)
         try:
@@ -223,7 +228,7 @@ def _check(
 
 
 def _shapes_to_check(shape: tuple[int, ...], dynamic: tuple[str, ...], step: int) -> list[tuple[int, ...]]:
-    """The example's shape; another batch; other sides, one larger and one smaller; and one image, upright."""
+    """The example's shape; another batch; other sides, one larger and one smaller; and one image, upright or lying."""
     shapes = [shape]
     height, width = shape[-2:]
     if 'batch' in dynamic:
@@ -231,6 +236,8 @@ def _shapes_to_check(shape: tuple[int, ...], dynamic: tuple[str, ...], step: int
     if 'height' in dynamic and 'width' in dynamic:
         height, width = height + step * (height // (3 * step) + 1), max(step, width - step * (width // (5 * step)))
         shapes.append((1, *shape[1:-2], height, width))
+        if 'batch' not in dynamic:
+            shapes.append((1, *shape[1:-2], width, height))
     elif 'batch' in dynamic:
         shapes.append((1, *shape[1:]))
     return shapes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,23 @@ def to_onnx(program: ExportedProgram, graph: Graph, dynamic: tuple[str, ...]) ->
         del node.metadata_props[:]
     _name_axes(model, dynamic)
     return model
+
+
+def set_constants(graph: Graph, program: ExportedProgram, onnx_model: Any, constants: Mapping[str, float]) -> None:
+    """Change buffers of a graph with a single value, in the graph and in what was made of it.
+
+    Args:
+        graph: The graph.
+        program: From :func:`trace`.
+        onnx_model: From :func:`to_onnx`, or None.
+        constants: Name of a buffer to value.
+    """
+    for name, value in constants.items():
+        graph.get_buffer(name).fill_(value)
+        program.state_dict[name].fill_(value)
+        if onnx_model is not None:
+            stored = next(tensor for tensor in onnx_model.graph.initializer if tensor.name == name)
+            stored.raw_data = np.array(value, '<f4').tobytes()
 
 
 def write(kind: str, program: ExportedProgram, onnx_model: Any, path: Path, text: str) -> None:

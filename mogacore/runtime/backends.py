@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ class OpenVino(Backend):
         try:
             network = core.read_model(path)
             self._network = core.compile_model(network, 'CPU', settings)
+            self._local = threading.local()  # a request serves one thread
         except RuntimeError as error:
             raise _unreadable(path, error) from error
         self.metadata = _parse(self._read_metadata(network), path)
@@ -112,9 +114,10 @@ class OpenVino(Backend):
         return None
 
     def run(self, arrays):
-        request = self._network.create_infer_request()  # one per call, for threads
-        found = request.infer(arrays)
-        return {name: np.array(found[name]) for name in self.outputs}
+        if not hasattr(self._local, 'request'):
+            self._local.request = self._network.create_infer_request()
+        found = self._local.request.infer(arrays)
+        return {name: np.array(found[name]) for name in self.outputs}  # copies: the next call reuses the memory
 
 
 BACKENDS: dict[str, type[Backend]] = {'onnxruntime': OnnxRuntime, 'openvino': OpenVino}

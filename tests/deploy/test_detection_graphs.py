@@ -24,9 +24,12 @@ FAMILIES = {
     'cascade-rcnn': '_base_/models/cascade-rcnn_moganet_fpn',
     'cascade-mask-rcnn': '_base_/models/cascade-mask-rcnn_moganet_fpn_4conv1fc-giou',
 }
-EXPORTED = ('retinanet', 'mask-rcnn', 'cascade-mask-rcnn')
+EXPORTED = ('retinanet', 'mask-rcnn')  # together they have the operations of the others
 # Portrait and landscape, none of the example's size. None: an image in which nothing is found.
 SIZES = ((96, 128), None, (128, 96), (61, 150), None, (90, 100))
+
+MOVED = 'boxes (fraction that moved or is missing)'
+REFUSALS = r'index: 0 Got: 2 Expected: 1|shape=\[1,3,\?,\?\]\) and the tensor \(shape=\(2\.'  # of each runtime
 
 
 def small(family):
@@ -35,7 +38,7 @@ def small(family):
     replace_sync_bn(cfg.model)
     model, widths = cfg.model, list(TINY_ARCH['embed_dims'])
     cfg.default_scope = 'mmdet'
-    model.backbone = dict(type='MogaNet', arch=TINY_ARCH, drop_path_rate=0.0)
+    model.backbone = dict(type='MogaNet', arch=TINY_ARCH | dict(depths=(1, 1, 1, 1)), drop_path_rate=0.0)
     model.neck.update(in_channels=widths, out_channels=16, num_outs=4, norm_cfg=None)
     norm = dict(type='GN', num_groups=4)
     if family == 'retinanet':
@@ -161,3 +164,146 @@ def test_a_graph_gives_the_predictions_of_mmdet(detector):
     for image, expected in zip(detector.images, detector.expected, strict=True):
         with torch.no_grad():
             assert_same(graph(image), expected, image.shape[2:])
+
+
+class Ort:
+    def __init__(self, path):
+        import onnxruntime
+
+        self.session = onnxruntime.InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
+
+    def __call__(self, images):
+        names = [output.name for output in self.session.get_outputs()]
+        found = self.session.run(None, {'images': images.numpy()})
+        return dict(zip(names, map(torch.from_numpy, found), strict=True))
+
+
+class OpenVino:
+    def __init__(self, path):
+        import openvino
+
+        core = openvino.Core()
+        self.network = core.compile_model(core.read_model(path), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+
+    def __call__(self, images):
+        return {out.any_name: torch.from_numpy(a.copy()) for out, a in self.network(images.numpy()).items()}
+
+
+@pytest.fixture(scope='module')
+def exported(detector, tmp_path_factory):
+    """A detector with its ONNX and OpenVINO files."""
+    if detector.family not in EXPORTED:
+        pytest.skip('only some families are exported, to save time')
+    for package in ('onnxscript', 'onnxruntime', 'openvino'):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp(detector.family)
+    detector.paths = [folder / 'net.onnx', folder / 'net.xml']
+    source = Source(detector.model, detector.cfg, shape=(3, 128, 160), facts={'classes': ['a', 'b', 'c']})
+    detector.done = export(source, detector.paths)
+    return detector
+
+
+def test_files_find_what_mmdet_finds_at_any_size_and_between_empty_images(exported):
+    for runtime, path in zip((Ort, OpenVino), exported.paths, strict=True):
+        run = runtime(path)
+        for image, expected in zip(exported.images, exported.expected, strict=True):
+            found = run(image)
+            found = [found[name] for name in exported.done[0].outputs]
+            assert_same(found, expected, image.shape[2:])
+
+
+def test_a_file_has_standard_operators_and_says_what_it_holds(exported):
+    import json
+
+    import onnx
+
+    model = onnx.load(exported.paths[0])
+    onnx.checker.check_model(model, full_check=True)
+    operators = {(node.domain, node.op_type) for node in model.graph.node}
+    assert {domain for domain, _ in operators} == {''} and not model.functions
+    assert ('', 'NonMaxSuppression') in operators
+    assert (('', 'RoiAlign') in operators) == ('rcnn' in exported.family)
+    metadata = json.loads({prop.key: prop.value for prop in model.metadata_props}['mogacore'])
+    cfg = exported.cfg.model.test_cfg
+    cfg = cfg.get('rcnn', cfg)
+    settings = metadata['postprocess']
+    assert metadata['task'] == 'detection' and metadata['input']['dynamic'] == ['height', 'width']
+    assert settings['iou_threshold'] == cfg.nms.iou_threshold and settings['max_per_img'] == cfg.max_per_img
+    assert settings.get('mask_threshold') == cfg.get('mask_thr_binary')
+    assert 0 < settings['score_thr'] < 1
+
+
+def test_a_batch_of_two_is_refused_by_its_size(exported):
+    pair = torch.cat([exported.images[0]] * 2)
+    for runtime, path in zip((Ort, OpenVino), exported.paths, strict=True):
+        with pytest.raises(Exception, match=REFUSALS):
+            runtime(path)(pair)
+
+
+@pytest.mark.parametrize(
+    'family, part, change, message',
+    [
+        ('retinanet', 'bbox_head.test_cfg.nms.type', 'soft_nms', r"nms=\{'type': 'soft_nms'.*use dict\(type='nms'"),
+        ('retinanet', 'bbox_head.test_cfg.nms_pre', -1, 'RetinaHead without nms_pre'),
+        ('retinanet', 'bbox_head.bbox_coder', object(), 'object cannot be exported .*DeltaXYWHBBoxCoder'),
+        ('retinanet', 'bbox_head', torch.nn.Identity(), 'Identity cannot be exported .*BaseDenseHead'),
+        ('mask-rcnn', 'rpn_head.prior_generator', object(), 'object cannot be exported .*AnchorGenerator'),
+        ('mask-rcnn', 'roi_head.test_cfg.nms.min_score', 0.1, 'min_score'),
+        ('mask-rcnn', 'roi_head.bbox_head', torch.nn.Identity(), 'Identity cannot be exported .*BBoxHead'),
+        ('mask-rcnn', 'roi_head.mask_head', torch.nn.Identity(), 'Identity cannot be exported .*FCNMaskHead'),
+        ('mask-rcnn', 'roi_head.bbox_roi_extractor.roi_layers.2.pool_mode', 'max', 'RoIAlign with pool_mode max'),
+        ('mask-rcnn', 'roi_head.shared_head', torch.nn.Identity(), 'StandardRoIHead with a shared head'),
+    ],
+)
+def test_a_part_without_an_equivalent_is_refused_by_name(family, part, change, message):
+    cfg = small(family)
+    model = owner = build_model(cfg)
+    *path, last = part.split('.')
+    for name in path:
+        owner = owner[int(name)] if name.isdigit() else getattr(owner, name)
+    setattr(owner, last, change)
+    with pytest.raises(UserError, match=message) as error:
+        create_graph(model, cfg)
+    assert '\n' not in str(error.value)
+
+
+def test_boxes_are_matched_by_label_and_overlap():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60], [20, 20, 30, 30]])
+    others = torch.tensor([[51.0, 50, 61, 60], [0, 0, 10, 9], [0, 0, 10, 10], [27, 20, 37, 30]])
+    pairs = match(boxes, torch.tensor([0, 1, 0, 0]), others, torch.tensor([0, 0, 1, 0]))
+    assert sorted(map(tuple, pairs.tolist())) == [(0, 1), (1, 2), (2, 0)]  # the last ones overlap by 3 of 17
+    assert match(boxes[:0], torch.tensor([]), others, torch.tensor([0, 0, 1, 0])).shape == (0, 2)
+
+
+def test_the_check_of_a_file_allows_few_flips_and_no_others():
+    cfg = small('mask-rcnn')
+    graph = create_graph(build_model(cfg).eval(), cfg)
+    corners = 12 * torch.arange(50.0)[:, None].expand(-1, 2)
+    boxes = torch.cat([corners, corners + 10], 1)
+    expected = boxes, torch.linspace(0.9, 0.1, 50), torch.arange(50) % 3, torch.rand(50, 28, 28)
+
+    def failing(*found):
+        return [item.name for item in graph.differences(found, expected, 1e-4) if item.value > item.limit]
+
+    assert failing(*expected) == []
+    assert failing(*(output[2:] for output in expected)) == []
+    assert failing(*(output[3:] for output in expected)) == [MOVED]
+    assert failing(boxes + 0.2, *expected[1:]) == [MOVED]
+    assert failing(boxes, expected[1] - 0.01, *expected[2:]) == ['scores']
+    assert failing(boxes, expected[1], (expected[2] + 1) % 3, expected[3]) == [MOVED]
+    assert failing(*expected[:3], expected[3] + 0.1) == ['masks']
+    nothing = [output[:0] for output in expected]
+    assert failing(*nothing) == [MOVED]
+    assert all(item.value == 0 for item in graph.differences(nothing, nothing, 1e-4))
+
+
+def test_the_check_of_a_file_includes_images_with_and_without_detections():
+    cfg = small('retinanet')
+    graph = create_graph(fill(build_model(cfg)), cfg).eval()
+    examples = [graph.example((1, 3, 64, 64 + 16 * seed), torch.uint8, seed) for seed in range(3)]
+    lowered, own = graph.constants_to_check(examples)
+    assert own['score_thr'] == pytest.approx(cfg.model.test_cfg.score_thr) == pytest.approx(graph.score_thr.item())
+    graph.score_thr.fill_(lowered['score_thr'])
+    with torch.no_grad():
+        counts = sorted(len(graph(*example)[0]) for example in examples)
+    assert counts[0] == 0 and counts[1] > 0

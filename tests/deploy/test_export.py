@@ -160,13 +160,14 @@ def test_a_runtime_for_benchmarks_equals_the_network_at_any_batch_size(kind):
 
 
 def test_the_tool_writes_files_and_prints_what_they_take(tmp_path, monkeypatch, capsys):
-    files = write_small(tmp_path, CONFIG)
+    pytest.importorskip('mmpose')
+    files = write_small(tmp_path, 'pose/td-hm_moganet-xtiny_digits')
     out = str(tmp_path / 'out' / 'net.pt2')
-    monkeypatch.setattr('sys.argv', ['export.py', *files, out, '--shape', '1', '32', '32', '--raw'])
+    monkeypatch.setattr('sys.argv', ['export.py', *files, out, '--shape', '3', '64', '64', '--raw'])
     with pytest.raises(SystemExit) as leave:
         runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
     assert not leave.value.code
-    assert f'{out}: images (batch, 1, 32, 32) -> logits; differs from PyTorch by' in capsys.readouterr().out
+    assert f'{out}: images (batch, 3, 64, 64) -> heatmaps; differs from PyTorch by' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

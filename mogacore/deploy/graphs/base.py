@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +163,14 @@ class Graph(nn.Module):
             axes: Axis to ``torch.export.Dim``, for the first input.
         """
         return (axes,)
+
+    def constants_to_check(self, examples: Sequence[tuple[Tensor, ...]]) -> list[dict[str, float]]:
+        """Values of buffers with which a file is checked, one check per dict; those of the file come last.
+
+        Args:
+            examples: Inputs of the checks.
+        """
+        return [{}]
 
     def postprocess(self) -> dict:
         """What the metadata says of the outputs: thresholds and parameters that a reader of the file needs."""

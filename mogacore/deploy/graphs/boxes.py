@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import nms, roi_align
 
 SMALLEST_RATIO = 16 / 1000  # limit of the change of a box's sides, default of mmdet's box coders
@@ -93,7 +93,7 @@ def larger_than(boxes: Tensor, side: float) -> Tensor:
     return (sides[:, 0] > side) & (sides[:, 1] > side) if side >= 0 else sides[:, 0] == sides[:, 0]
 
 
-def pool_regions(extractor: nn.Module, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+def pool_regions(extractor: Any, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
     """Features of regions, each from the pyramid level of its size, as mmdet's SingleRoIExtractor gives them.
 
     Args:
@@ -107,7 +107,7 @@ def pool_regions(extractor: nn.Module, maps: Sequence[Tensor], boxes: Tensor) ->
     Source: Lin et al., arXiv 1612.03144, equation 1.
     """
     rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], 1)
-    layers: Any = extractor.roi_layers
+    layers = extractor.roi_layers
     sides = boxes[:, 2:] - boxes[:, :2]
     levels = torch.floor(torch.log2(torch.sqrt(sides[:, 0] * sides[:, 1]) / extractor.finest_scale + 1e-6))
     levels = levels.clamp(0.0, len(layers) - 1.0)

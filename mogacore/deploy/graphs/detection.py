@@ -53,7 +53,7 @@ class Detector(Graph):
     """
 
     task = 'detection'
-    output_names = ('boxes', 'scores', 'labels')
+    output_names: tuple[str, ...] = ('boxes', 'scores', 'labels')
     dynamic = ('height', 'width')
     score_thr: Tensor
 
@@ -65,6 +65,25 @@ class Detector(Graph):
     def final_settings(self) -> Mapping[str, Any]:
         """The test_cfg of the last head."""
         raise NotImplementedError
+
+    def example(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
+        """As for every graph, but one image in three is dark, in which a detector finds least.
+
+        A black one has anchors with equal scores, of which every runtime keeps others.
+        """
+        images, *_ = super().example(shape, dtype, seed)
+        return (images // 4 if seed % 3 == 2 else images,)
+
+    def constants_to_check(self, examples: Sequence[tuple[Tensor, ...]]) -> list[dict[str, float]]:
+        """A threshold above the scores of one example and below those of the others, since a trained detector finds
+        nothing in random images; then that of the config."""
+        own = self.score_thr.item()
+        self.score_thr.fill_(0)
+        with torch.no_grad():
+            least, *others = sorted(max(self(*example)[1].tolist(), default=0.0) for example in examples)
+        self.score_thr.fill_(own)
+        lowered = least + 0.1 * (others[0] - least) if others else 0.5 * least
+        return [{'score_thr': lowered}, {'score_thr': own}]
 
     def postprocess(self) -> dict:
         return {
@@ -112,7 +131,8 @@ class TwoStage(Detector):
 
     def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__(model, cfg, meta)
-        if model.roi_head.with_mask:
+        roi: Any = model.roi_head
+        if roi.with_mask:
             self.output_names = (*self.output_names, 'masks')
 
     def final_settings(self) -> Mapping[str, Any]:
