@@ -66,7 +66,10 @@ EXTRAS = {
     'video': ['hickle', 'lpips', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
     'data': ['scikit-learn'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
-    'dev': ['import-linter', 'pre-commit', 'pytest', 'pytest-xdist', 'ruff'],
+    # Server: framework, its documentation page without another host, metrics, uploads as forms, HTTP.
+    'serve': ['fastapi', 'fastapi-offline', 'prometheus-client', 'python-multipart', 'uvicorn'],
+    'demo': ['gradio'],  # brings FastAPI and uvicorn
+    'dev': ['import-linter', 'pre-commit', 'pytest', 'pytest-xdist', 'ruff', 'selenium', 'tritonclient'],
 }
 EXTRAS['all'] = sorted({name for key, names in EXTRAS.items() if key != 'mmengine' for name in names})
 
@@ -86,7 +89,9 @@ setup(
     packages=find_packages(include=['mogacore', 'mogacore.*']),
     package_data={'': ['*.csv', '*.json'], 'mogacore': ['py.typed']},
     cmdclass={'build_py': BuildWithConfigs},
-    entry_points={'console_scripts': ['mogacore = mogacore.cli.main:main']},
+    entry_points={
+        'console_scripts': ['mogacore = mogacore.cli.main:main', 'mogacore-runtime = mogacore.runtime.command:main']
+    },
     python_requires='>=3.10',
     install_requires=['torch>=2.4'],
     extras_require=EXTRAS,

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import NoReturn
 
 # Required packages: import name -> name for pip.
@@ -51,6 +52,8 @@ def accepting(name: str, shape: Sequence[int]) -> Iterator[None]:
 def missing_package(error: ModuleNotFoundError) -> str | None:
     """How to install the package that an import did not find, in one line; None if mogacore does not require it."""
     module = (error.name or '').partition('.')[0]
+    if module == __package__ and find_spec('mogacore.models') is None:
+        return 'this part is not in mogacore-runtime: pip install mogacore'
     return f'mogacore needs {module}: pip install {NEEDED[module]}' if module in NEEDED else None
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -35,6 +36,8 @@ TIFF_LAYOUTS = {
 }
 TIFF_SHORT = 3
 
+_limit_lock = Lock()  # of PIL's limit, a global variable
+
 
 def max_pixels() -> int:
     """Largest number of pixels of an image that is accepted: the environment variable, or the default.
@@ -49,31 +52,42 @@ def max_pixels() -> int:
 
 
 @contextmanager
-def _open_header(file: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile]:
-    """Open an image of any size with PIL, which reads its header only."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        opened = Image.open(file)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+def open_header(file: Path | io.BytesIO, formats: tuple[str, ...] | None = None) -> Iterator[ImageFile.ImageFile]:
+    """Open an image of any size with PIL, which reads its header only.
+
+    Args:
+        file: Image file, or its content.
+        formats: Names of the accepted formats in PIL; None for all.
+
+    Raises:
+        OSError: If the file does not exist or is not an image of these formats.
+        SyntaxError: The same, for some formats; ValueError, too.
+    """
+    with _limit_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            opened = Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
     with opened:
         yield opened
 
 
-def check_pixels(path: str | Path) -> None:
-    """Check the size of an image by its header, before it is decoded.
+def check_pixels(image: str | Path | bytes) -> None:
+    """Check the size of an image, a file or its content, by its header, before it is decoded.
 
     Raises:
         UserError: If it has more than :func:`max_pixels` pixels. A file that PIL cannot open passes.
     """
+    name, file = ('image', io.BytesIO(image)) if isinstance(image, bytes) else (f'image {image}', Path(image))
     try:
-        with _open_header(Path(path)) as image:
-            width, height = image.size
+        with open_header(file) as header:
+            width, height = header.size
     except (OSError, SyntaxError, ValueError):
         return
     if width * height > max_pixels():
         raise UserError(
-            f'image {path} of {width} x {height} px has more than {max_pixels():,} pixels: reduce it, or raise the '
+            f'{name} of {width} x {height} px has more than {max_pixels():,} pixels: reduce it, or raise the '
             f'limit with the environment variable {LIMIT_VARIABLE}'
         )
 
@@ -83,7 +97,7 @@ def orientation(content: bytes) -> int:
     if content.startswith(PNG_SIGNATURE) and not any(mark in content for mark in PNG_METADATA):
         return 1
     try:
-        with _open_header(io.BytesIO(content)) as image:
+        with open_header(io.BytesIO(content)) as image:
             found = image.getexif().get(ORIENTATION_TAG, 1)
     except (OSError, SyntaxError, ValueError, struct.error):  # what PIL raises for corrupt files and metadata
         return 1
@@ -142,7 +156,7 @@ def read_size(path: str | Path, ignore_orientation: bool = False) -> tuple[tuple
         SyntaxError: The same, for some formats.
     """
     content, found = split_orientation(Path(path).read_bytes())
-    with _open_header(io.BytesIO(content)) as image:
+    with open_header(io.BytesIO(content)) as image:
         width, height = image.size
     return ((height, width) if found >= 5 and not ignore_orientation else (width, height)), found
 
@@ -153,10 +167,16 @@ def read(path: str | Path, ignore_orientation: bool = False) -> np.ndarray | Non
         content = Path(path).read_bytes()
     except OSError:
         return None
+    return decode(content, ignore_orientation)
+
+
+def decode(content: bytes, ignore_orientation: bool = False, gray: bool = False) -> np.ndarray | None:
+    """Decode an image with OpenCV as (H, W, 3) BGR uint8, or as (H, W) if ``gray``; None if it is corrupt."""
     if not content:
         return None
     content, found = split_orientation(content)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    flag = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     return image if image is None or ignore_orientation else turn(image, found)
 
 

@@ -15,8 +15,8 @@ from test_tools import assert_one_line_error, tool
 from mogacore.datasets.hands import BASES, BONES, PARENTS, pose_hand, write_hands
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
-from mogacore.inference.drawing import draw_skeletons, mm_per_pixel
 from mogacore.inference.predictor import infer
+from mogacore.runtime.tasks.hands import draw_skeletons, mm_per_pixel
 
 CONFIGS = {
     'freihand': ('heatmap3d_moganet-xtiny_freihand-synthetic.py', 'head=dict(in_channels=32)'),

@@ -215,7 +215,9 @@ def test_development_packages_are_installed_on_request(machine):
     assert 'requirements-dev.txt' not in machine.calls.read_text()
     done = machine.set_up('--dev')
     assert done.returncode == 0, done.stderr
-    assert '[dev]' in done.stdout and machine.installs()[-1].endswith('requirements-dev.txt')
+    assert '[dev]' in done.stdout and machine.installs()[-1].endswith(
+        f'requirements-dev.txt -r {ROOT}/requirements-serve.txt'
+    )
     assert machine.set_up('--dev').stdout == ''
 
 

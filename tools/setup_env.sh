@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Set up the environment of this checkout: a virtual environment with requirements.txt, mmcv and mogacore.
 # Usage: bash tools/setup_env.sh [--dev]. When sourced, it also activates the environment and sets $root to the checkout.
-#   --dev                   also install requirements-dev.txt: tests, checks, export, activation maps
+#   --dev                   also install requirements-dev.txt and requirements-serve.txt: tests, checks, export,
+#                           server, activation maps
 #   MOGACORE_VENV           folder of the environment; default: .venv in the checkout
 #   PYTHON                  Python 3.10 to 3.12 that creates it; default: the first one that works
 #   MOGACORE_COMPILE_MMCV   1 compiles mmcv's own operators instead of using torchvision's: needs a C++ compiler and
@@ -36,7 +37,7 @@ stamp() {
         "$venv_python" -c 'import sys; print(sys.version)'
         case $1 in
             packages) cat "$root/requirements.txt" ;;
-            dev) cat "$root/requirements-dev.txt" ;;
+            dev) cat "$root/requirements-dev.txt" "$root/requirements-serve.txt" ;;
             mmcv) cat "$root/requirements-mmcv.txt" ;;
             compiled-mmcv) cat "$root/requirements-mmcv.txt" && grep '^torch==' "$root/requirements.txt" ;;
             mogacore) echo "$root" && cat "$root/requirements-mmcv.txt" "$root/setup.py" "$root/mogacore/version.py" ;;
@@ -233,8 +234,8 @@ set_up() {
         mark_done mogacore
     fi
     if [ "${steps[3]:-}" = dev ] && ! is_done dev; then
-        echo '[dev] packages for tests, checks, export and activation maps'
-        pip_install --no-build-isolation -r "$root/requirements-dev.txt"
+        echo '[dev] packages for tests, checks, export, server and activation maps'
+        pip_install --no-build-isolation -r "$root/requirements-dev.txt" -r "$root/requirements-serve.txt"
         mark_done dev
     fi
     rm -rf "$state/tmp"

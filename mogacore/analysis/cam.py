@@ -33,8 +33,8 @@ from mogacore.engine.config import load_config
 from mogacore.engine.devices import choose_device
 from mogacore.errors import UserError, accepting
 from mogacore.files import make_folder, write_figure, write_json, write_npz
-from mogacore.inference.drawing import LEGIBLE_SIDE
 from mogacore.inference.predictor import ImageLoader, Predictor, dataset_meta
+from mogacore.runtime.drawing.canvas import LEGIBLE_SIDE
 
 # Names on the command line and in the grad-cam package. FullGrad is excluded: it pairs biases with gradients in the
 # order in which layers are defined, but a Moga block runs them in another order.
@@ -69,8 +69,8 @@ def explain(spec: ModelSpec, image: str | Path, data: str | None = None, device:
         if spec.checkpoint is None:
             raise UserError(f'model {spec.name} needs trained weights: write {spec.name}@CHECKPOINT')
         predictor = Predictor(spec.name, spec.checkpoint, device)
-        network, preprocess, meta = predictor.model, predictor.model.data_preprocessor, predictor.task.meta
-        (item,) = predictor.task.inputs(predictor.load(Path(image)), None)
+        network, preprocess, meta = predictor.model, predictor.model.data_preprocessor, predictor.samples.meta
+        (item,) = predictor.samples.inputs(predictor.load(Path(image)), None)
         batch = preprocess(pseudo_collate([predictor.prepare(item)]), False)
         scope = load_config(spec.name).default_scope
     else:

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument('--raw', action='store_true', help='outputs of the network, without post-processing')
     output.add_argument('--features', action='store_true', help='maps of the backbone')
+    parser.add_argument('--triton', metavar='DIR', help='also add the .onnx file to this model repository for Triton')
     parser.add_argument('--num-classes', type=int, metavar='N', help='of a network by name; default 1000')
     add_cfg_options(parser)
     parser.add_argument(
@@ -53,12 +54,14 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     from mogacore.deploy.export import export
     from mogacore.deploy.formats import format_of
     from mogacore.deploy.source import load_source
+    from mogacore.deploy.triton import check_format, write_triton_repository
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
-    for path in args.out:
-        format_of(path)
+    for_triton = next((path for path in args.out if format_of(path) == 'onnx'), args.out[0])
+    if args.triton:
+        check_format(for_triton)
     source = load_source(
         args.network, args.checkpoint, args.cfg_options, args.num_classes, raw=args.raw, features=args.features
     )
@@ -68,3 +71,5 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
     if done.fixed:
         print(f'height and width are fixed, since the model does not allow others: {done.fixed}')
+    if args.triton:
+        print(f'{write_triton_repository(for_triton, args.triton)}: model for Triton')

@@ -26,8 +26,7 @@ import numpy as np
 
 from mogacore.errors import UserError
 from mogacore.files import write_json, write_png
-
-from .rle import encode_rle
+from mogacore.runtime.rle import encode_rle
 
 PARTS = ('classification', 'scenes', 'moving')
 SPLITS = ('train', 'val')

@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS
 
 from mogacore import images
 from mogacore.errors import UserError
+from mogacore.runtime.videos import frame_number
 
 from .sequences import DATA_HELP, SequenceDataset, check_split, starts_from_end
 
@@ -22,14 +23,6 @@ INTERPOLATIONS = {
     'area': cv2.INTER_AREA,
     'lanczos': cv2.INTER_LANCZOS4,
 }
-
-
-def frame_number(path: Path) -> int:
-    """The first number in the file name of a frame, e.g. 12 for ``image-012_120x160.png``."""
-    digits = re.search(r'\d+', path.stem)
-    if digits is None:
-        raise UserError(f'frame {path} has no number in its name: put its index within the clip into the name')
-    return int(digits[0])
 
 
 @DATASETS.register_module()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import numpy as np
 
@@ -15,28 +13,6 @@ FORMAT = 1
 OPSET = 20
 KEY = 'mogacore'
 PT2_FILE = f'{KEY}.json'
-
-
-def dataset_facts(meta: Mapping[str, Any]) -> dict:
-    """Names and colors of classes and keypoints, from the metainfo of a data set.
-
-    Returns:
-        ``classes``, ``palette`` and ``keypoints``; None where the data set has none.
-    """
-    keypoints = None
-    if names := meta.get('keypoint_id2name'):
-        keypoints = {
-            'names': [names[number] for number in sorted(names)],
-            'colors': meta.get('keypoint_colors'),
-            'skeleton': meta.get('skeleton_links'),
-            'skeleton_colors': meta.get('skeleton_link_colors'),
-            'flip_indices': meta.get('flip_indices'),
-        }
-    return {
-        'classes': list(meta.get('classes') or ()) or None,
-        'palette': list(meta.get('palette') or ()) or None,
-        'keypoints': keypoints,
-    }
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -23,12 +23,11 @@ from mogacore.checkpoint import (
     sha256,
 )
 from mogacore.engine.config import build_model, load_config, replace_sync_bn
-from mogacore.engine.dataset_meta import dataset_meta
+from mogacore.engine.dataset_meta import dataset_facts, dataset_meta
 from mogacore.errors import UserError
 from mogacore.locations import find_config, is_config_name
 from mogacore.models.factory import create_model
 
-from .metadata import dataset_facts
 from .preprocess import pipeline_of, steps_of
 
 IMAGENET = 'classification/_base_/datasets/imagenet-224'  # mean, deviation and test pipeline of networks by name

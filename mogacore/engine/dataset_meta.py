@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from .config import leaf_datasets
+from mogacore.text import type_name
+
+from .config import leaf_datasets, leaves
 
 # What the metainfo of a checkpoint must have to be used, by default_scope.
 REQUIRED = {
@@ -28,3 +33,39 @@ def dataset_meta(cfg: Config, container: dict) -> dict:
     dataset = next(leaf_datasets(cfg, 'test'))
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
         return registry.get(dataset.type)._load_metainfo(dataset.get('metainfo'))
+
+
+def dataset_facts(meta: Mapping[str, Any]) -> dict:
+    """Names and colors of classes and keypoints, from the metainfo of a data set.
+
+    Returns:
+        ``classes``, ``palette`` and ``keypoints``; None where the data set has none.
+    """
+    keypoints = None
+    if names := meta.get('keypoint_id2name'):
+        keypoints = {
+            'names': [names[number] for number in sorted(names)],
+            'colors': meta.get('keypoint_colors'),
+            'skeleton': meta.get('skeleton_links'),
+            'skeleton_colors': meta.get('skeleton_link_colors'),
+            'flip_indices': meta.get('flip_indices'),
+        }
+    return {
+        'classes': list(meta.get('classes') or ()) or None,
+        'palette': list(meta.get('palette') or ()) or None,
+        'keypoints': keypoints,
+    }
+
+
+def video_facts(cfg: Mapping[str, Any]) -> dict:
+    """How the test set of a video predictor makes frames.
+
+    Returns:
+        ``frame_step``; ``channel_order``, 'rgb' or 'bgr'; ``is_image``, whether the frames are images.
+    """
+    dataset = next(leaves(cfg.get('test_dataloader')), None) or {}
+    return {
+        'frame_step': dataset.get('frame_step', 1),
+        'channel_order': dataset.get('channel_order', 'rgb'),
+        'is_image': type_name(dataset.get('type')) not in ('TaxiBJ', 'WeatherBench'),
+    }

@@ -9,8 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from mogacore.files import write_png
-
-from .filmstrips import draw_strip, sequence_rows
+from mogacore.runtime.drawing.filmstrips import draw_strip, sequence_rows
 
 
 @HOOKS.register_module()
@@ -31,5 +30,6 @@ class SequenceVisualizationHook(Hook):
             return
         meta = runner.test_dataloader.dataset.metainfo
         for inputs, sample in zip(data_batch['inputs'], outputs, strict=True):
-            strip = draw_strip(sequence_rows(inputs, sample, meta))
+            rows = sequence_rows(inputs.cpu(), sample.pred_frames.cpu(), sample.gt_frames.cpu(), meta)
+            strip = draw_strip(rows)
             write_png(self.out_dir / f'{sample.sample_idx:05}.png', strip)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
@@ -17,23 +15,25 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate, pseudo_collate
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS
-from mmengine.structures import BaseDataElement
 
 from mogacore import images
 from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
 from mogacore.engine.config import build_model, load_config, locate_data, replace_sync_bn
-from mogacore.engine.dataset_meta import dataset_meta
+from mogacore.engine.dataset_meta import dataset_facts, dataset_meta
 from mogacore.engine.devices import choose_device
 from mogacore.engine.numbers import check_batch
 from mogacore.errors import UserError
-from mogacore.files import make_folder, readable, write_png, write_text
+from mogacore.files import make_folder
+from mogacore.runtime.drawing.canvas import to_rgb
+from mogacore.runtime.drawing.filmstrips import sequence_rows
+from mogacore.runtime.folders import find_boxes, write_predictions, write_report
+from mogacore.runtime.inputs import UnreadableError, find_inputs
+from mogacore.runtime.sequences import draw_overview, draw_sequence
+from mogacore.runtime.tasks import Result
+from mogacore.runtime.videos import find_videos, warn_if_truncated
 
-from .drawing import TASKS, create_task, draw_overview
-from .filmstrips import draw_strip, sequence_rows, stack_images, write_animation
-from .inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, find_inputs, output_names
-from .videos import Video, create_video, find_videos, sequences_of_videos, warn_if_truncated
-
-OVERVIEW_SEQUENCES = 4
+from .samples import SAMPLES, create_samples
+from .sequences import sequences_of_videos
 
 
 class ImageLoader:
@@ -106,16 +106,18 @@ class Predictor(ImageLoader):
     def __init__(self, config: str | Config, checkpoint: str, device: str | None = None, score_thr: float = 0.3):
         cfg = config if isinstance(config, Config) else load_config(config)
         scope = cfg.get('default_scope', 'mmengine')
-        if scope not in TASKS:
-            raise UserError(f'predictions of {scope} models cannot be drawn: use a config for {", ".join(TASKS)}')
+        if scope not in SAMPLES:
+            raise UserError(f'predictions of {scope} models cannot be drawn: use a config for {", ".join(SAMPLES)}')
         if scope == 'mmpose' and cfg.model.type != 'TopdownPoseEstimator':
             raise UserError(f'{cfg.model.type} does not accept boxes: use a config with a TopdownPoseEstimator')
         self.model, container = load_trained(cfg, checkpoint, device)
-        self.task = create_task(cfg, dataset_meta(cfg, container), score_thr)
+        self.samples = create_samples(cfg, dataset_meta(cfg, container))
+        self.writer = self.samples.task(dataset_facts(self.samples.meta), score_thr)
         super().__init__(cfg)
+        self.ignore_orientation = self.load_step.color_type not in ('color', 'grayscale')
 
     @torch.no_grad()
-    def __call__(self, image: dict, boxes: np.ndarray | None = None) -> BaseDataElement:
+    def __call__(self, image: dict, boxes: np.ndarray | None = None) -> Result:
         """Predict an image.
 
         Args:
@@ -123,10 +125,15 @@ class Predictor(ImageLoader):
             boxes: Boxes of the objects, (N, 5), for pose estimation; None to treat the whole image as one object.
 
         Returns:
-            The prediction in the format of the task's library, in pixels of the image, on the CPU.
+            The prediction in pixels of the image, as ``writer`` describes it.
         """
-        data = [self.prepare(item) for item in self.task.inputs(dict(image), boxes)]
-        return self.task.join(self.model.test_step(pseudo_collate(data)) if data else [])
+        data = [self.prepare(item) for item in self.samples.inputs(dict(image), boxes)]
+        return self.writer.select(self.samples.result(self.model.test_step(pseudo_collate(data)) if data else []))
+
+    def predict_one(self, image: Path | np.ndarray, boxes: np.ndarray | None) -> tuple[np.ndarray, Result]:
+        """See :class:`mogacore.runtime.folders.ImagePredictor`."""
+        loaded = self.load(image)
+        return to_rgb(loaded['img'] if isinstance(image, Path) else image), self(loaded, boxes)
 
 
 def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tuple[BaseModel, dict]:
@@ -174,10 +181,10 @@ def infer(
         config: Config file.
         checkpoint: Weight file.
         source: Images, videos, folders, patterns or lists of them, see
-            :func:`mogacore.inference.inputs.find_inputs`. For a video predictor, videos and folders of the numbered
+            :func:`mogacore.runtime.inputs.find_inputs`. For a video predictor, videos and folders of the numbered
             frames of one, or None for sequences of the config's test set.
         out_dir: Output folder; created if missing.
-        boxes: File for :class:`mogacore.inference.inputs.Boxes`, for pose estimation; None to treat each whole image
+        boxes: File for :class:`mogacore.runtime.inputs.Boxes`, for pose estimation; None to treat each whole image
             as one object.
         box_class: Only use boxes of this class.
         score_thr: Minimum score of reported instances and of drawn keypoints.
@@ -202,62 +209,15 @@ def infer(
         videos = [] if source is None else find_videos(source, out_dir)
         sequences, cut = infer_sequences(cfg, checkpoint, videos, make_folder(out_dir), num_sequences, device)
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'predictions': sequences}
-        _write_report(out_dir, report | ({'truncated': cut} if cut else {}))
+        write_report(out_dir, report | ({'truncated': cut} if cut else {}))
         return sequences
     if source is None:
         raise UserError('the input is missing: give images, videos, or folders of them')
-    inputs = find_inputs(source, out_dir)
-    object_boxes = None
-    if boxes is not None:
-        if cfg.get('default_scope') != 'mmpose':
-            raise UserError(f'--boxes {boxes} is only for pose estimation: omit it')
-        object_boxes = Boxes(boxes, box_class)
-        object_boxes.check(inputs)
+    object_boxes = find_boxes(boxes, box_class, find_inputs(source, out_dir), cfg.get('default_scope') == 'mmpose')
     predictor = Predictor(cfg, checkpoint, device, score_thr)
-    out_dir = make_folder(out_dir)
-
-    is_one_file = isinstance(source, (str, Path)) and inputs == [Path(source)]
-    records: list[dict] = []
-    unreadable: list[str] = []
-    truncated: list[dict] = []
+    header = {'config': str(config), 'checkpoint': str(checkpoint)}
     with Progress() as progress:
-        for path, name in progress.track(output_names(inputs, source).items(), description='predicting'):
-            is_video = path.suffix.lower() in VIDEO_SUFFIXES
-            try:
-                if is_video:
-                    records += infer_video(predictor, path, out_dir, name, object_boxes, progress, truncated)
-                else:
-                    records.append(infer_image(predictor, path, out_dir, name, object_boxes))
-            except UnreadableError as error:
-                if is_one_file:
-                    raise
-                print(f'warning: {readable(str(error))}; skipped')
-                unreadable.append(str(path))
-    if not records:
-        place = source if isinstance(source, (str, Path)) else ' '.join(map(str, source))
-        raise UserError(f'none of the {len(inputs)} files in {place} can be read: use others')
-
-    report = {'config': str(config), 'checkpoint': str(checkpoint), **predictor.task.report(), 'predictions': records}
-    if unreadable:
-        report['unreadable'] = unreadable
-    if truncated:
-        report['truncated'] = truncated
-    _write_report(out_dir, report)
-    image_records = [record for record in records if 'image' in record]
-    if image_records:
-        files = [out_dir / record['drawn'] if 'drawn' in record else Path(record['image']) for record in image_records]
-        task = predictor.task
-        is_stored = predictor.load_step.color_type not in ('color', 'grayscale')
-        draw_overview(out_dir / 'predictions.png', files, task.titles(image_records), task.cell_inches, is_stored)
-    return records
-
-
-def _write_report(out_dir: str | Path, report: dict) -> None:
-    """Write ``predictions.json`` with each list of numbers on one line."""
-    text = re.sub(
-        r'\[\n([\s\d.eE,+-]+)\]', lambda match: f'[{" ".join(match[1].split())}]', json.dumps(report, indent=2)
-    )
-    write_text(Path(out_dir) / 'predictions.json', text + '\n')
+        return write_predictions(predictor, source, out_dir, header, object_boxes, progress)
 
 
 def infer_sequences(
@@ -276,7 +236,7 @@ def infer_sequences(
     Returns:
         One record per sequence. ``sequence`` identifies it; ``metrics`` are those of the config's evaluator and of
         repeating the last frame, or None if the video ends before the last predicted frame. And the records of
-        truncated videos, see :meth:`mogacore.inference.videos.Video.truncation`.
+        truncated videos, see :meth:`mogacore.runtime.videos.Video.truncation`.
     """
     if num_sequences < 1:
         raise UserError(f'--num-sequences is {num_sequences}: use 1 or more')
@@ -304,69 +264,14 @@ def infer_sequences(
             sample = model.test_step(batch)[0].to('cpu')
         if known is not None:
             sample.gt_frames = known
-        rows = sequence_rows(item['inputs'], sample, meta)
-        strips.append(draw_strip(rows))
-        drawn = f'drawn/{number:05}'
-        write_png(out_dir / f'{drawn}.png', strips[-1])
-        write_animation(out_dir / f'{drawn}.gif', rows)
-        records.append({'sequence': sample.name, 'drawn': f'{drawn}.png', 'animation': f'{drawn}.gif', 'metrics': None})
+        rows = sequence_rows(item['inputs'], sample.pred_frames, sample.gt_frames, meta)
+        files, strip = draw_sequence(out_dir, number, rows)
+        strips.append(strip)
+        records.append({'sequence': sample.name, **files, 'metrics': None})
         if len(sample.gt_frames) == len(sample.pred_frames):
             metric = METRICS.build(evaluator)
             metric.dataset_meta = meta
             metric.process(batch, [sample.to_dict()])
             records[-1]['metrics'] = metric.evaluate(size=1)
-    write_png(out_dir / 'predictions.png', stack_images(strips[:OVERVIEW_SEQUENCES]))
+    draw_overview(out_dir, strips)
     return records, truncated
-
-
-def infer_image(predictor: Predictor, path: Path, out_dir: Path, name: str, boxes: Boxes | None) -> dict:
-    """Predict an image, draw it to ``drawn/<name>.png``, and return its record."""
-    image = predictor.load(path)
-    task = predictor.task
-    sample = predictor(image, boxes.of(path) if boxes else None)
-    record = {'image': str(path), **task.describe(sample), **task.write(sample, out_dir, name)}
-    if task.draws_images:
-        record['drawn'] = f'drawn/{name}.png'
-        write_png(out_dir / record['drawn'], task.draw(to_rgb(image['img']), sample))
-    return record
-
-
-def infer_video(
-    predictor: Predictor, path: Path, out_dir: Path, name: str, boxes: Boxes | None, progress, truncated: list[dict]
-) -> list[dict]:
-    """Predict each frame of a video, draw them to ``<name>.mp4``, and return their records.
-
-    A video with fewer frames than it declares is reported, and its record is appended to ``truncated``.
-    """
-    target = out_dir / f'{name}.mp4'
-    if target.resolve() == path.resolve():
-        raise UserError(f'the output video would overwrite {path}: choose another --out-dir')
-    video = Video(path)
-    task, writer = predictor.task, None
-    records: list[dict] = []
-    try:
-        for frame in progress.track(video, total=video.num_frames, description=readable(path.name)):
-            index = len(records)
-            sample = predictor(predictor.load(frame), boxes.of(path, index) if boxes else None)
-            files = task.write(sample, out_dir, f'{name}/{index:06}')
-            records.append({'video': str(path), 'frame': index, **task.describe(sample), **files})
-            drawn = task.draw(to_rgb(frame), sample)
-            height = frame.shape[0]
-            width = round(drawn.shape[1] * height / drawn.shape[0])  # wider than the frame if views are added to it
-            if writer is None:
-                writer = create_video(target, video.fps, (width, height))
-            drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
-            writer.write(drawn[..., ::-1])
-    finally:
-        if writer is not None:
-            writer.release()
-    warn_if_truncated(video, truncated)
-    return records
-
-
-def to_rgb(image: np.ndarray) -> np.ndarray:
-    """Convert an image as read by OpenCV (gray, BGR or BGRA) to RGB uint8."""
-    image = image.astype(np.uint8)
-    if image.ndim == 2:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)

@@ -20,8 +20,8 @@ from mogacore.datasets.digits import (
     moving_sequence,
     write_digits,
 )
-from mogacore.datasets.rle import encode_rle
 from mogacore.errors import UserError
+from mogacore.runtime.rle import encode_rle
 
 SMALL = {'num_train_scenes': 12, 'num_val_scenes': 8, 'num_sequences': 6}
 

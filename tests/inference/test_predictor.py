@@ -22,8 +22,8 @@ from mogacore.engine.config import load_config
 from mogacore.errors import UserError
 from mogacore.inference import predictor
 from mogacore.inference.predictor import Predictor, dataset_meta, infer
-from mogacore.inference.videos import Video
 from mogacore.libraries import import_quietly
+from mogacore.runtime.videos import Video
 
 RED = (255, 0, 0)
 WIDTHS = list(TINY_ARCH['embed_dims'])
@@ -243,11 +243,11 @@ def test_each_frame_of_a_video_is_predicted_and_drawn(name, model, folder, tmp_p
 
 def test_class_names_come_from_the_checkpoint_first_and_then_from_the_config(model, folder):
     config, checkpoint = model('retinanet', dataset_meta={'classes': tuple('abcdefghij')})
-    task = Predictor(config, checkpoint, 'cpu').task
-    assert task.classes == list('abcdefghij')
-    assert len(task.visualizer.dataset_meta['palette']) == 10
+    writer = Predictor(config, checkpoint, 'cpu').writer
+    assert writer.classes == list('abcdefghij')
+    assert len(writer.palette) == 10
     config, checkpoint = model('retinanet', dataset_meta={'palette': []})
-    assert Predictor(config, checkpoint, 'cpu').task.classes == list('0123456789')
+    assert Predictor(config, checkpoint, 'cpu').writer.classes == list('0123456789')
 
 
 def test_a_class_without_a_name_is_reported(model, folder, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mogacore.engine.dataset_meta import video_facts
 from mogacore.errors import UserError
 from mogacore.models import SimVP
 
@@ -27,9 +28,13 @@ class VideoPrediction(Graph):
     def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__(model, cfg, meta)
         self.size_step = int(self.model.size_divisor)
+        self.facts = video_facts(cfg)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return (self.model(images),)
+
+    def postprocess(self) -> dict:
+        return self.facts
 
     def example(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
         images, *_ = super().example((shape[0] * shape[1], *shape[2:]), torch.float32, seed)

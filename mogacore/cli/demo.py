@@ -1,0 +1,14 @@
+"""Show a page in the browser where images and videos are dropped, and exported models predict and draw them."""
+
+from __future__ import annotations
+
+from .arguments import make_parser
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> None:
+    """Parse, and show the page until a signal."""
+    from mogacore.runtime.demo import add_arguments, demo
+
+    parser = make_parser(__doc__, prog)
+    add_arguments(parser)
+    demo(parser.parse_args(argv))

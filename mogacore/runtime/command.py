@@ -1,0 +1,102 @@
+"""mogacore-runtime SUBCOMMAND: use exported models on images and videos, without torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from mogacore.errors import run
+from mogacore.version import __version__
+
+
+def add_infer_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the subcommand infer."""
+    parser.add_argument('model', help='exported file, .onnx or .xml')
+    parser.add_argument(
+        'source', metavar='input', nargs='+',
+        help='images, videos, folders of them, patterns such as "photos/*.jpg", or .txt files with one of these on '
+        'each line; for a video predictor, a folder of numbered frames is one video',
+    )  # fmt: skip
+    parser.add_argument('--out-dir', required=True, help='folder for predictions.json and the drawings')
+    parser.add_argument('--detector', metavar='FILE', help='for poses: an exported detector that finds the objects')
+    parser.add_argument(
+        '--boxes', metavar='FILE',
+        help='for poses: object boxes, from a detector\'s predictions.json or COCO annotations; default: the whole '
+        'image',
+    )  # fmt: skip
+    parser.add_argument('--box-class', metavar='NAME', help='with --boxes or --detector: use boxes of this class only')
+    parser.add_argument('--score-thr', type=float, default=0.3, help='minimum score of reported objects; default 0.3')
+    parser.add_argument(
+        '--tile', type=int, metavar='PIXELS', help='side of overlapping tiles, for large images; default: whole images'
+    )
+    parser.add_argument(
+        '--num-sequences', type=int, default=8, metavar='N', help='for video predictors: maximum number; default 8'
+    )
+    parser.add_argument('--backend', default='auto', help='onnxruntime or openvino; default: the first installed')
+    parser.add_argument('--device', default='cpu', help='cpu; with onnxruntime also cuda, tensorrt, coreml')
+    parser.add_argument('--threads', type=int, help='CPU threads; default: as the backend decides')
+
+
+def infer(args: argparse.Namespace) -> None:
+    """Predict, and print the output folder."""
+    from mogacore.errors import UserError
+
+    from .predictor import Predictor
+    from .topdown import TopDown
+
+    settings = dict(backend=args.backend, device=args.device, threads=args.threads, score_thr=args.score_thr)
+    source = args.source if len(args.source) > 1 else args.source[0]
+    if args.detector is None:
+        model = Predictor(args.model, tile=args.tile, **settings)
+        records = model.infer(source, args.out_dir, args.boxes, args.box_class, args.num_sequences)
+    elif args.boxes is not None:
+        raise UserError('--detector and --boxes exclude each other: omit one')
+    else:
+        detector = Predictor(args.detector, tile=args.tile, **settings)
+        top_down = TopDown(detector, args.model, args.box_class, **settings)
+        records = top_down.infer(source, args.out_dir)
+    print(f'{len(records)} predictions in {args.out_dir}: predictions.json and drawings')
+
+
+def _add_infer(subparsers) -> None:
+    parser = subparsers.add_parser('infer', help='predict images and videos: drawings and a JSON file')
+    add_infer_arguments(parser)
+    parser.set_defaults(function=infer)
+
+
+def _add_serve(subparsers) -> None:
+    from .serve import add_arguments, serve
+
+    parser = subparsers.add_parser('serve', help='answer requests over HTTP')
+    add_arguments(parser)
+    parser.set_defaults(function=serve)
+
+
+def _add_demo(subparsers) -> None:
+    from .demo import add_arguments, demo
+
+    parser = subparsers.add_parser('demo', help='show a page where images and videos are dropped')
+    add_arguments(parser)
+    parser.set_defaults(function=demo)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Create the parser of all subcommands."""
+    parser = argparse.ArgumentParser(prog='mogacore-runtime', description=__doc__)
+    parser.add_argument('--version', action='version', version=f'mogacore-runtime {__version__}')
+    subparsers = parser.add_subparsers(metavar='SUBCOMMAND', required=True)
+    _add_infer(subparsers)
+    _add_serve(subparsers)
+    _add_demo(subparsers)
+    return parser
+
+
+def _run(argv: list[str]) -> int | None:
+    args = make_parser().parse_args(argv)
+    return args.function(args)
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command and exit; a user error is one line and exit code 2."""
+    run(_run, sys.argv[1:] if argv is None else argv)

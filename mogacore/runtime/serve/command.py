@@ -1,0 +1,139 @@
+"""The command that serves exported models."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import fields
+from importlib.util import find_spec
+
+from mogacore import opencv
+from mogacore.errors import UserError
+from mogacore.images import LIMIT_VARIABLE
+from mogacore.runtime.backends import PROVIDERS
+from mogacore.runtime.predictor import Predictor
+
+from .loading import load_predictors
+from .settings import Settings
+
+MAX_PIXELS = 50_000_000  # 150 MB when decoded
+# Import name -> name for pip.
+PACKAGES = {
+    'fastapi': 'fastapi', 'fastapi_offline': 'fastapi-offline', 'multipart': 'python-multipart',
+    'prometheus_client': 'prometheus-client', 'uvicorn': 'uvicorn',
+}  # fmt: skip
+
+
+def require(packages: dict[str, str]) -> None:
+    """Check that packages are installed.
+
+    Args:
+        packages: Name for pip by import name.
+
+    Raises:
+        UserError: If one is missing.
+    """
+    missing = [name for module, name in packages.items() if find_spec(module) is None]
+    if missing:
+        raise UserError(f'this command also needs {", ".join(missing)}: run pip install {" ".join(packages.values())}')
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, port: int, max_bytes: int) -> None:
+    """Add the flags that the server and the demo page share.
+
+    Args:
+        parser: Parser to extend.
+        port: Default port.
+        max_bytes: Default size of the largest upload.
+    """
+    parser.add_argument(
+        'models', metavar='MODEL', nargs='+',
+        help='exported files, .onnx or .xml; NAME=FILE sets the name of a model, by default that of its file',
+    )  # fmt: skip
+    parser.add_argument(
+        '--host', default='127.0.0.1', help='address to listen on; default 127.0.0.1, this machine only; 0.0.0.0: all'
+    )
+    parser.add_argument('--port', type=int, default=port, help=f'port; 0 takes a free one; default {port}')
+    parser.add_argument('--backend', default='auto', help='onnxruntime or openvino; default: what reads the file')
+    parser.add_argument('--device', default='cpu', choices=tuple(PROVIDERS), help='default cpu')
+    parser.add_argument('--threads', type=int, help='CPU threads per model; default: as the backend decides')
+    parser.add_argument('--score-thr', type=float, default=0.3, help='minimum score of reported objects; default 0.3')
+    parser.add_argument('--max-bytes', type=int, default=max_bytes, help=f'largest upload; default {max_bytes:,}')
+    parser.add_argument(
+        '--max-pixels', type=int, help=f'largest image; default: ${LIMIT_VARIABLE}, or else {MAX_PIXELS:,}'
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of :func:`serve`."""
+    add_model_arguments(parser, port=8000, max_bytes=Settings.max_bytes)
+    parser.add_argument(
+        '--max-batch', type=int, default=Settings.max_batch,
+        help=f'largest number of images predicted together; default {Settings.max_batch}',
+    )  # fmt: skip
+    parser.add_argument(
+        '--max-delay-ms', type=float, default=Settings.max_delay_ms,
+        help=f'longest time that an image waits for others; default {Settings.max_delay_ms:g}',
+    )  # fmt: skip
+    parser.add_argument(
+        '--max-queue', type=int, default=Settings.max_queue,
+        help=f'largest number of requests at a time, others get status 503; default {Settings.max_queue}',
+    )  # fmt: skip
+    parser.add_argument(
+        '--body-timeout-s', type=float, default=Settings.body_timeout_s,
+        help=f'longest time that a client may take to send a body; default {Settings.body_timeout_s:g}',
+    )  # fmt: skip
+    parser.add_argument(
+        '--grace-s', type=float, default=Settings.grace_s,
+        help=f'longest time to finish running requests after SIGTERM; default {Settings.grace_s:g}',
+    )  # fmt: skip
+    parser.add_argument('--access-log', action='store_true', help='log each request')
+
+
+def load_models(args: argparse.Namespace) -> dict[str, Predictor]:
+    """Load the models that the flags of :func:`add_model_arguments` name.
+
+    Raises:
+        UserError: If a setting or a file cannot be used.
+    """
+    return load_predictors(
+        args.models, backend=args.backend, device=args.device, threads=args.threads, score_thr=args.score_thr
+    )
+
+
+def limit_pixels(max_pixels: int | None) -> None:
+    """Set the limit that all of mogacore obeys; None keeps that of the environment, or sets ``MAX_PIXELS``.
+
+    Raises:
+        UserError: If the limit is below 1.
+    """
+    if max_pixels is not None and max_pixels < 1:
+        raise UserError(f'--max-pixels {max_pixels} is out of range: use 1 or more')
+    if max_pixels or not os.environ.get(LIMIT_VARIABLE, '').strip():
+        os.environ[LIMIT_VARIABLE] = str(max_pixels or MAX_PIXELS)
+    opencv.set_log_level(opencv.SILENT)  # corrupt images are reported to their sender
+
+
+def serve(args: argparse.Namespace) -> None:
+    """Load models and serve them until SIGTERM or Ctrl-C.
+
+    Args:
+        args: Flags of :func:`add_arguments`.
+
+    Raises:
+        UserError: If a package is missing, or a setting, a model or the address cannot be used.
+    """
+    require(PACKAGES)
+    from .app import create_app
+    from .metrics import Metrics
+    from .server import address, bind, run_app
+
+    settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
+    limit_pixels(args.max_pixels)
+    with bind(args.host, args.port) as sock:
+        predictors = load_models(args)
+        shown = ', '.join(f'{name} ({one.task})' for name, one in predictors.items())
+        greeting = f'serving {shown} on {address(sock)}, documentation at {address(sock)}/docs'
+        metrics = Metrics()
+        run_app(create_app(predictors, settings, metrics), sock, greeting, settings.grace_s, args.access_log)
+    print(f'stopped after {metrics.num_answered()} requests', flush=True)

@@ -1,0 +1,19 @@
+"""Tasks: how the predictions of each are described and drawn."""
+
+from .base import Result, Task
+from .classification import Classification
+from .detection import Detection
+from .hands import HandPose
+from .pose import Pose, no_objects
+from .segmentation import Segmentation
+
+# By the task in the description of an exported file.
+TASKS: dict[str, type[Task]] = {
+    'classification': Classification,
+    'detection': Detection,
+    'segmentation': Segmentation,
+    'pose': Pose,
+    'hands': HandPose,
+}
+
+__all__ = ['TASKS', 'Classification', 'Detection', 'HandPose', 'Pose', 'Result', 'Segmentation', 'Task', 'no_objects']

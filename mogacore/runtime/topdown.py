@@ -1,0 +1,78 @@
+"""A detector and a pose model in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mogacore.errors import UserError
+
+from .folders import Source, write_predictions
+from .predictor import Image, Prediction, Predictor
+from .tasks import Result
+
+
+class TopDown:
+    """Keypoints of the objects that a detector finds.
+
+    Args:
+        detector: A model for detection, or its file.
+        pose: A model for poses or hands, or its file.
+        det_class: Class of the detector that is used; None for all.
+        settings: Further arguments of :class:`Predictor` for files.
+
+    Raises:
+        UserError: If a model is for another task, or the detector does not have the class.
+    """
+
+    def __init__(
+        self,
+        detector: Predictor | str | Path,
+        pose: Predictor | str | Path,
+        det_class: str | None = 'person',
+        **settings: Any,
+    ):
+        self.detector = detector if isinstance(detector, Predictor) else Predictor(detector, **settings)
+        self.pose = pose if isinstance(pose, Predictor) else Predictor(pose, **settings)
+        if self.detector.task != 'detection':
+            raise UserError(f'the detector is a model for {self.detector.task}: use one for detection')
+        if self.pose.task not in ('pose', 'hands'):
+            raise UserError(f'the pose model is one for {self.pose.task}: use one for pose or hands')
+        names = self.detector.classes or []
+        if det_class is not None and det_class not in names:
+            raise UserError(f'the detector has no class {det_class!r}: use {", ".join(names)}, or None for all')
+        self.label = None if det_class is None else names.index(det_class)
+        self.writer = self.pose.writer
+        self.ignore_orientation = self.pose.ignore_orientation
+
+    def __call__(self, image: Image | Sequence[Image]) -> Any:
+        """Record of an image, or list of the records of several; see :meth:`Predictor.__call__`."""
+        if isinstance(image, Image):
+            return self.predict([image])[0].record
+        return [prediction.record for prediction in self.predict(image)]
+
+    def predict(self, images: Iterable[Image], batch_size: int | None = None) -> list[Prediction]:
+        """Predict the keypoints of all objects; see :meth:`Predictor.predict`."""
+        images = list(images)
+        return self.pose.predict(images, [self._boxes(image) for image in images], batch_size)
+
+    def _boxes(self, image: Image) -> np.ndarray:
+        """Boxes (N, 4) of the detected objects of the class, best first."""
+        (found,) = self.detector.predict([image])
+        chosen = np.isin(found.result['labels'], found.result['labels'] if self.label is None else [self.label])
+        boxes = found.result['boxes'][chosen]
+        return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
+
+    def predict_one(self, image: Path | np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
+        """See :class:`mogacore.runtime.folders.ImagePredictor`; ``boxes`` is not used."""
+        source: Image = image if isinstance(image, Path) else image[..., ::-1]
+        (found,) = self.predict([source])
+        return found.image, found.result
+
+    def infer(self, source: Source, out_dir: str | Path, progress: Any = None) -> list[dict]:
+        """Predict images and videos, and write records and drawings; see :meth:`Predictor.infer`."""
+        header = {'detector': str(self.detector.path), 'model': str(self.pose.path)}
+        return write_predictions(self, source, out_dir, header, progress=progress)

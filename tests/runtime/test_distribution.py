@@ -1,0 +1,235 @@
+"""The distribution mogacore-runtime, in a virtual environment without torch and the packages of OpenMMLab."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+
+for needed in ('pip', 'setuptools', 'onnx', 'onnxruntime', 'openvino'):
+    if find_spec(needed) is None:
+        pytest.skip(f'needs {needed}', allow_module_level=True)
+
+pytest.importorskip('onnxscript')
+for library in ('mmdet', 'mmpose', 'mmpretrain', 'mmseg'):
+    pytest.importorskip(library)
+
+from onnx_files import write_classifier  # noqa: E402
+from small_models import write_small  # noqa: E402
+
+from mogacore.deploy import Predictor  # noqa: E402
+from mogacore.deploy.export import export  # noqa: E402
+from mogacore.deploy.source import load_source  # noqa: E402
+from mogacore.inference.predictor import infer  # noqa: E402
+
+ABSENT = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'mmpose', 'matplotlib', 'rich')
+SCORE_THR = 0.15
+CONFIGS = {
+    'classification': 'classification/moganet-xtiny_digits',
+    'detection': 'detection/mask-rcnn_moganet-xtiny_fpn_digits',
+    'segmentation': 'segmentation/upernet_moganet-xtiny_digits',
+    'pose': 'pose/td-hm_moganet-xtiny_digits',
+    'hands': 'pose/hand3d/internet_moganet-xtiny_interhand3d-synthetic',
+    'video_prediction': 'video_prediction/simvp_moganet_moving-digits',
+}
+
+
+def requirements(distribution):
+    """Names of the installed distributions that one requires without extras."""
+    for line in metadata.requires(distribution) or ():
+        name = re.match(r'[\w.-]+', line)[0]
+        if 'extra ==' not in line:
+            try:
+                yield metadata.metadata(name)['Name']
+            except metadata.PackageNotFoundError:
+                continue
+
+
+def closure(modules):
+    """The distributions that provide modules, with all that they require."""
+    providers = metadata.packages_distributions()
+    pending, found = [name for module in modules for name in providers[module][:1]], set()
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += requirements(name)
+    return found
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy of the checkout."""
+    source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
+    for name in ('mogacore', 'runtime'):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns('__pycache__', 'build', '*.egg-info'))
+    subprocess.run(
+        [sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '--no-index', '-w', out,
+         source / 'runtime'],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (path,) = out.iterdir()
+    return path
+
+
+@pytest.fixture(scope='module')
+def python(wheel, tmp_path_factory):
+    """Python of an environment with the wheel, the two backends, and what these require, linked from this one."""
+    folder = tmp_path_factory.mktemp('environment')
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob('lib/python*/site-packages')
+    for name in closure(['numpy', 'cv2', 'PIL', 'onnxruntime', 'openvino']):
+        for file in metadata.files(name):
+            top = file.parts[0]
+            if top not in ('..', '__pycache__') and not (site / top).exists():
+                (site / top).symlink_to(
+                    Path(file.locate()).parents[len(file.parts) - 2] if file.parts[1:] else file.locate()
+                )
+    subprocess.run(
+        [sys.executable, '-m', 'pip', '--python', folder / 'bin' / 'python', 'install', '-q', '--no-index', '--no-deps',
+         wheel],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / 'bin' / 'python'
+
+
+def run(*command, cwd):
+    return subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=300, env={'PATH': '/usr/bin:/bin'}
+    )
+
+
+def test_nothing_of_torch_and_openmmlab_can_be_imported(python, tmp_path):
+    script = (
+        'from importlib.util import find_spec\n'
+        f'print([name for name in {ABSENT!r} if find_spec(name)])\n'
+        'import mogacore, mogacore.deploy\n'
+        'from mogacore.deploy import Predictor, TopDown\n'
+        'try:\n    mogacore.create_model\nexcept ImportError as error:\n    print(error)\n'
+        'try:\n    mogacore.deploy.fuse\nexcept ImportError as error:\n    print(error)\n'
+    )
+    done = run(python, '-c', script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    empty, *messages = done.stdout.splitlines()
+    assert empty == '[]'
+    assert messages == ['this part is not in mogacore-runtime: pip install mogacore'] * 2
+
+
+def test_the_wheel_contains_only_what_needs_no_torch(python):
+    (site,) = python.parents[1].glob('lib/python*/site-packages')
+    modules = {path.relative_to(site / 'mogacore').parts[0] for path in (site / 'mogacore').rglob('*.py')}
+    assert modules == {
+        '__init__.py', 'deploy', 'errors.py', 'files.py', 'images.py', 'opencv.py', 'runtime', 'text.py', 'version.py',
+    }  # fmt: skip
+    assert [path.name for path in (site / 'mogacore' / 'deploy').glob('*.py')] == ['__init__.py']
+
+
+@pytest.fixture(scope='module', params=CONFIGS)
+def exported(request, tmp_path_factory):
+    """A folder with images, an exported model of a task, and the output of ``mogacore infer`` with the model."""
+    folder = tmp_path_factory.mktemp(request.param)
+    config, checkpoint = write_small(folder, CONFIGS[request.param])
+    export(load_source(config, checkpoint), [folder / 'net.onnx'])
+    (folder / 'images').mkdir()
+    generator = np.random.default_rng(0)
+    # Landscape, portrait and, as frames of a video, eight more.
+    for number, size in enumerate([(96, 128), (131, 90)] + [(64, 64)] * (22 if 'video' in request.param else 0)):
+        coarse = generator.integers(0, 256, (6, 6, 3), np.uint8)
+        image = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / 'images' / f'{number:02}.png'), image)
+    infer(config, checkpoint, folder / 'images', folder / 'infer', score_thr=SCORE_THR, device='cpu')
+    return request.param, folder
+
+
+def read_records(folder):
+    return json.loads((folder / 'predictions.json').read_text())['predictions']
+
+
+def assert_equal(task, ours, theirs):
+    """Two output folders have the same predictions."""
+    records, expected = read_records(ours), read_records(theirs)
+    assert len(records) == len(expected) > 1
+    for record, other in zip(records, expected, strict=True):
+        assert record.keys() == other.keys() - {'metrics'}
+        if task == 'classification':
+            assert record['pred_label'] == other['pred_label']
+            scores = [[entry['score'] for entry in one['top']] for one in (record, other)]
+            np.testing.assert_allclose(*scores, atol=1e-4)
+        elif task == 'segmentation':
+            maps = [cv2.imread(str(folder / one['map']), -1) for folder, one in ((ours, record), (theirs, other))]
+            assert len(np.unique(maps[1])) > 1 and maps[0].shape == maps[1].shape
+            assert (maps[0] == maps[1]).mean() >= 0.999
+        elif task != 'video_prediction':
+            assert_equal_instances(record['instances'], other['instances'])
+        if 'drawn' in record:
+            drawn = [cv2.imread(str(folder / one['drawn'])) for folder, one in ((ours, record), (theirs, other))]
+            assert (abs(drawn[0].astype(int) - drawn[1]) > 32).mean() < 0.01
+    assert (ours / 'predictions.png').is_file()
+
+
+def assert_equal_instances(instances, expected):
+    assert len(instances) == len(expected) > 0
+    differing = 0
+    for ours in instances:
+        theirs = min(expected, key=lambda one: np.abs(np.subtract(one['bbox'], ours['bbox'])).max())
+        is_same = np.abs(np.subtract(theirs['bbox'], ours['bbox'])).max() <= 0.05
+        is_same &= abs(theirs['score'] - ours['score']) <= 1e-3
+        differing += not is_same
+        if is_same and 'segmentation' in ours:
+            masks = [decode_rle(one['segmentation']) for one in (ours, theirs)]
+            assert (masks[0] & masks[1]).sum() >= 0.99 * (masks[0] | masks[1]).sum()
+        for name, tolerance in (('keypoints', 0.05), ('depths_mm', 0.05), ('left_wrist_behind_right_mm', 0.05)):
+            if name in ours:
+                np.testing.assert_allclose(ours[name], theirs[name], atol=tolerance)
+        assert ours.get('hands') == theirs.get('hands')
+    assert differing <= 0.05 * len(instances)  # decisions of non-maximum suppression that rounding flips
+
+
+def decode_rle(segmentation):
+    from pycocotools import mask
+
+    return mask.decode(segmentation).astype(bool)
+
+
+def test_predictions_of_exported_files_equal_those_of_mogacore_infer(exported, python):
+    task, folder = exported
+    arguments = ['net.onnx', 'images', '--out-dir', 'runtime', '--score-thr', SCORE_THR, '--threads', 1]
+    done = run(python.parent / 'mogacore-runtime', 'infer', *arguments, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert 'predictions in runtime: predictions.json and drawings' in done.stdout
+    assert_equal(task, folder / 'runtime', folder / 'infer')
+    Predictor(folder / 'net.onnx', 'openvino', score_thr=SCORE_THR).infer(folder / 'images', folder / 'openvino')
+    assert_equal(task, folder / 'openvino', folder / 'infer')
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['infer', 'none.onnx', 'x.png'], 'error: model none.onnx does not exist: write it with mogacore export'),
+        (['infer', 'c.onnx', 'x.png'], 'error: input x.png does not exist'),
+        (['infer', 'c.onnx', '.', '--backend', 'x'], "error: backend 'x' does not read c.onnx"),
+        (['infer', 'c.onnx', '.', '--detector', 'c.onnx'], 'error: the detector is a model for classification'),
+        (['infer', 'c.onnx', '.', '--boxes', 'b.json'], 'error: --boxes b.json is only for pose estimation'),
+        (['infer', 'c.onnx', '.', '--tile', '64'], 'error: tile is 64, but the model is for classification'),
+    ],
+)
+def test_user_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    from mogacore.runtime.command import main
+
+    monkeypatch.chdir(tmp_path)
+    write_classifier('c.onnx')
+    cv2.imwrite('a.png', np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(SystemExit) as raised:
+        main([*arguments, '--out-dir', 'out'])
+    assert raised.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(message)
