@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from .config import DATALOADERS, EVALUATORS, as_list, find_data, leaf_datasets, 
 from .launch import process_environment
 
 SECONDS = {'sample': 20.0, 'full': math.inf}  # for all data sets, by the choices of --check
+# mmpretrain's data sets of class folders or list files; all but the first also have a setting split.
+FOLDER_TYPES = ('CustomDataset', 'ImageNet', 'ImageNet21k')
 
 
 def prepare_data(
@@ -54,7 +56,7 @@ def prepare_data(
 def label_class_folders(cfg: Config, stage: str, training: Mapping | None, checkpoint: str | None = None) -> None:
     """Make a stage's class folders have the labels of the training set, where some of its folders may be absent.
 
-    Every CustomDataset of class folders becomes a :class:`mogacore.datasets.ClassFolders`.
+    Every CustomDataset, ImageNet or ImageNet21k of class folders becomes a :class:`mogacore.datasets.ClassFolders`.
 
     Args:
         cfg: Config with absolute data roots.
@@ -62,13 +64,16 @@ def label_class_folders(cfg: Config, stage: str, training: Mapping | None, check
         training: Data loader of the training set, which may be absent.
         checkpoint: Weight file to test; the class names that it holds have precedence.
     """
+    for dataset in leaf_datasets(cfg, stage):
+        _resolve_split(dataset)
     datasets = [dataset for dataset in leaf_datasets(cfg, stage) if _has_class_folders(dataset)]
     if not datasets:
         return
+    displayed = _builtin_names(datasets)
     for dataset in datasets:
         dataset.type = 'ClassFolders'
         dataset.extensions = [*dataset.get('extensions', EXTENSIONS)]
-        for key in ('with_label', 'ann_file'):
+        for key in ('with_label', 'ann_file', 'multi_label'):
             dataset.pop(key, None)
         if classes := dataset.pop('classes', None):
             dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=classes)
@@ -85,6 +90,8 @@ def label_class_folders(cfg: Config, stage: str, training: Mapping | None, check
                 classes = folders
         elif _class_names(dataset) is None:
             classes = class_names
+        if _class_names(dataset) is None and len(folders or found) == len(displayed) and class_names in (None, displayed):
+            classes = displayed
         if classes is not None:
             dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=list(classes))
 
@@ -144,27 +151,51 @@ def _checkpoint_classes(checkpoint: str) -> list[str] | None:
     return list(names) if isinstance(names, list | tuple) else None
 
 
+def _builtin_names(datasets: Sequence[Mapping]) -> list[str]:
+    """The 1000 names of ImageNet's folders if a data set is an ImageNet."""
+    names = [find_class('ImageNet', 'mmpretrain') for dataset in datasets if type_name(dataset['type']) == 'ImageNet']
+    return list(names[0][0][0].METAINFO['classes']) if names else []
+
+
 def _class_names(dataset: Mapping) -> list[str] | None:
     return read_classes((dataset.get('metainfo') or {}).get('classes'))
 
 
+def _resolve_split(dataset: dict) -> None:
+    """Replace ``split`` by the folder, list file and labels that mmpretrain's ImageNet derives from it, in place."""
+    split = dataset.pop('split', '') if type_name(dataset['type']) in FOLDER_TYPES[1:] else ''
+    if not split:
+        return
+    dataset['data_prefix'] = dataset.get('data_prefix') or split
+    listed = Path(dataset.get('data_root') or '', 'meta', f'{split}.txt')
+    if not dataset.get('ann_file') and listed.is_file():
+        dataset['ann_file'] = f'meta/{split}.txt'
+    if split == 'test':
+        dataset['with_label'] = False
+
+
 def _has_class_folders(dataset: Mapping) -> bool:
-    if type_name(dataset['type']) == 'ClassFolders':
+    library, _, kind = str(dataset['type']).rpartition('.')
+    if kind == 'ClassFolders':
         return True
-    is_custom = dataset['type'] in ('CustomDataset', 'mmpretrain.CustomDataset')
-    return is_custom and not dataset.get('ann_file') and dataset.get('with_label', True)
+    is_known = kind in FOLDER_TYPES and library in ('', 'mmpretrain')
+    return is_known and not dataset.get('ann_file') and dataset.get('with_label', True)
 
 
 def _training_folders(cfg: Config, training: Mapping | None) -> list[str] | None:
     """Class folders of the training set in the order of their labels; None if it is absent."""
-    datasets = [dataset for dataset in leaves(training) if _has_class_folders(dataset)] if training else []
+    datasets = []
     found = set()
-    for dataset in datasets:
+    for dataset in leaves(training):
         try:
             root = find_data(cfg, dataset.get('data_root') or '.', 'data folder')
         except UserError:  # a test needs no training data
             return None
-        found.update(_list_folders(dict(dataset, data_root=root)))
+        dataset = dict(dataset, data_root=root)
+        _resolve_split(dataset)
+        if _has_class_folders(dataset):
+            datasets.append(dataset)
+            found.update(_list_folders(dataset))
     if not found:
         return None
     try:

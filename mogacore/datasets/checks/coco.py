@@ -26,7 +26,7 @@ def check_coco(dataset, expected, sample, problems):
     with problems.collect():
         _check_classes(content['categories'], ann_file, metainfo.get('classes'), expected)
     with problems.collect():
-        check_keys(annotations, 'annotations', ('bbox', 'area'), ann_file)
+        check_keys(annotations, 'annotations', ('bbox',), ann_file)
         check_annotations(content, annotations, ann_file)
         if loads_masks(dataset.get('pipeline') or ()):
             check_masks(content, annotations, ann_file)

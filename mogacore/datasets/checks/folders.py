@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, list_files, order_classes
 from mogacore.errors import UserError
-from mogacore.text import shorten
+from mogacore.text import shorten, type_name
 
 from .common import IMAGE_SUFFIXES, check_files, check_num_classes, read_classes, read_size
 from .report import Expected, Faults, Problems, Sample
@@ -96,6 +96,10 @@ def _check_list(dataset, ann_file, expected, problems):
     if classes is not None:
         with problems.collect():
             check_num_classes(expected.num_classes, len(classes))
+    elif expected.builtin_classes is not None:
+        kind, remedy = type_name(dataset['type']), "the type of the data set to 'CustomDataset'"
+        with problems.collect():
+            check_num_classes(expected.num_classes, len(expected.builtin_classes), kind, remedy)
     elif expected.for_training and (count := max(labels) + 1) < max(expected.num_classes.values(), default=0):
         with problems.collect():
             check_num_classes(expected.num_classes, count, str(ann_file), 'the labels')

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mogacore.datasets.keypoint_info import read_metainfo
 from mogacore.errors import UserError
 from mogacore.text import shorten
 
@@ -16,7 +17,7 @@ COCO_KEYPOINTS = (
 
 
 def check_keypoints(dataset, expected, sample, problems):
-    metainfo = dataset.get('metainfo') or {}
+    metainfo = read_metainfo(dataset.get('metainfo') or {})
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     if 'data_prefix' in dataset:
         check_image_prefix(dataset['data_prefix'])
@@ -27,7 +28,7 @@ def check_keypoints(dataset, expected, sample, problems):
         _check_names(content['categories'], ann_file, names)
     if content['annotations']:
         with problems.collect():
-            _check_objects(dataset, content, ann_file, expected.num_keypoints if names is None else len(names))
+            _check_objects(dataset, content, ann_file, len(names))
     folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
     with problems.collect():
         check_images(dataset, content['images'], folder, ann_file, sample, problems)
@@ -43,9 +44,9 @@ def _check_objects(dataset, content, ann_file, num_keypoints):
 
 
 def _read_names(metainfo):
-    """Names of the keypoints in their order; None if they are in another file."""
+    """Names of the keypoints in their order."""
     if 'keypoint_info' not in metainfo:
-        return None if 'from_file' in metainfo else list(COCO_KEYPOINTS)
+        return list(COCO_KEYPOINTS)
     names = [point['name'] for point in metainfo['keypoint_info'].values()]
     if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UserError(f'metainfo.keypoint_info repeats the name {shorten(repeated)}: give each keypoint its own name')
@@ -65,7 +66,7 @@ def _read_names(metainfo):
 
 
 def _check_head(names, num_keypoints, is_given):
-    if names is None or num_keypoints in (None, len(names)):
+    if num_keypoints in (None, len(names)):
         return
     if is_given:
         problem = f'metainfo.keypoint_info has {len(names)} keypoints, but the head has {num_keypoints}'
@@ -90,8 +91,6 @@ def _select(annotations, ann_file):
 
 
 def _check_counts(annotations, ann_file, num_keypoints):
-    if num_keypoints is None:
-        return
     bad = [annotation for annotation in annotations if len(_flatten(annotation['keypoints'])) != 3 * num_keypoints]
     if bad:
         problem = f'have {len(_flatten(bad[0]["keypoints"]))} keypoint values, but the model needs {3 * num_keypoints}'
@@ -107,7 +106,7 @@ def _flatten(points):
 def _check_names(categories, ann_file, names):
     for category in categories:
         listed = category.get('keypoints', names)
-        if names is None or list(listed) == names:
+        if list(listed) == names:
             continue
         problem = f'{ann_file}: category {category["name"]!r} has the keypoints {_list_all(listed)}'
         if len(listed) != len(names):

@@ -124,9 +124,9 @@ def test_empty_list_is_reported(scenes, key):
 
 
 def test_missing_field_is_reported(scenes):
-    edit(detection(scenes), lambda content: content['annotations'][2].pop('area'))
+    edit(detection(scenes), lambda content: content['annotations'][2].pop('bbox'))
     message = message_for(detection(scenes))
-    assert "annotations lack 'area', the first has id 3" in message and ': 1 of ' in message
+    assert "annotations lack 'bbox', the first has id 3" in message and ': 1 of ' in message
 
 
 def test_duplicate_id_is_reported(scenes):

@@ -1,0 +1,48 @@
+"""mmseg's loading of class maps with checks; imported by mmseg's registry, see `mogacore.libraries`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from mmengine import fileio
+from PIL import Image
+
+from mogacore.errors import UserError
+
+Base: Any = import_module('mmseg.datasets.transforms').LoadAnnotations
+WIDE_MODES = ('I', 'F')  # of PIL: more than 8 bits per pixel
+
+
+@import_module('mmseg.registry').TRANSFORMS.register_module(force=True)
+class LoadAnnotations(Base):
+    """As mmseg's, but every map must be a single channel of the size of its image, with values up to 255.
+
+    mmseg reduces larger values modulo 256, and crops a map of another size to that of the image.
+
+    Raises:
+        UserError: If a map does not fit; the line names the file.
+    """
+
+    def _load_seg_map(self, results: dict) -> None:
+        super()._load_seg_map(results)
+        path, found, size = results['seg_map_path'], results['gt_seg_map'].shape, results.get('ori_shape')
+        if len(found) != 2 or (size is not None and found != tuple(size)):
+            raise UserError(
+                f'map {path} has {" x ".join(map(str, found))} values for an image of {" x ".join(map(str, size or ()))} '
+                '(height x width): make each map a single-channel image of the size of its image'
+            )
+        highest = _highest_wide_value(fileio.get(path, backend_args=self.backend_args))
+        if highest > 255:
+            raise UserError(
+                f'map {path} has the value {highest}, but 0 to 255 are allowed: store the class index of each pixel'
+            )
+
+
+def _highest_wide_value(content: bytes) -> float:
+    """Highest value of an image with more than 8 bits per pixel; 0 for others."""
+    with Image.open(BytesIO(content)) as image:
+        is_wide = image.mode.split(';')[0] in WIDE_MODES
+        return np.asarray(image).max().item() if is_wide else 0
