@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mogacore.datasets.checks.coco_files import check_annotations
 from mogacore.errors import UserError
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -113,7 +114,8 @@ class Boxes:
         class_name: Only use boxes of this class; None for all.
 
     Raises:
-        UserError: If the file cannot be read or has another format.
+        UserError: If the file cannot be read, has another format, or boxes with the faults that the checks before
+            training report too, such as two corners.
     """
 
     def __init__(self, path: str | Path, class_name: str | None = None):
@@ -121,8 +123,12 @@ class Boxes:
         self.class_name = class_name
         try:
             content = json.loads(Path(path).read_text())
+            if 'predictions' not in content:
+                check_annotations(content, content['annotations'], path)
             rows = self._predicted(content) if 'predictions' in content else self._annotated(content)
             all_boxes = {key: np.array(boxes, np.float32).reshape(-1, 5) for key, boxes in rows.items()}
+        except UserError:
+            raise
         except OSError as error:
             raise UserError(f'boxes file {path} cannot be read ({error.strerror}): use a JSON file') from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -21,6 +21,7 @@ from mmengine.structures import BaseDataElement
 
 from mogacore import images
 from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
+from mogacore.datasets.checks import Expected
 from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
 from mogacore.engine.devices import choose_device
 from mogacore.engine.numbers import check_batch
@@ -156,11 +157,16 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
 
 
 def dataset_meta(cfg: Config, container: dict) -> dict:
-    """Metainfo of the training data from the checkpoint; if incomplete, that of the config's test data."""
+    """Metainfo of the training data from the checkpoint; if incomplete, that of the config's test data.
+
+    It is also incomplete if it has fewer class names than the model has classes.
+    """
     meta = container.get('meta')
     saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
     if isinstance(saved, dict) and all(saved.get(key) is not None for key in TASKS[cfg.default_scope].meta_keys):
-        return saved
+        num_classes = max(Expected.of(cfg.model).num_classes.values(), default=0)
+        if len(saved.get('classes') or ()) >= num_classes:
+            return saved
     dataset = next(leaf_datasets(cfg, 'test'))
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
         return registry.get(dataset.type)._load_metainfo(dataset.get('metainfo'))

@@ -76,7 +76,10 @@ def refuse(bad, entries, ann_file, kind, problem, remedy):
 
 
 def check_annotations(content, annotations, ann_file):
+    """Check the ids and boxes of annotations; categories and the sizes of images may be absent."""
     for key, kind in (('image_id', 'images'), ('category_id', 'categories')):
+        if kind not in content:
+            continue
         known = {entry['id'] for entry in content[kind]}
         bad = [annotation for annotation in content['annotations'] if annotation[key] not in known]
         if bad:
@@ -85,7 +88,8 @@ def check_annotations(content, annotations, ann_file):
             refuse(bad, content['annotations'], ann_file, 'annotations', problem, remedy)
     bad = [annotation for annotation in annotations if not is_box(annotation['bbox'])]
     refuse(bad, annotations, ann_file, 'annotations', 'have a bbox that is not 4 numbers', 'use x, y, width, height')
-    _check_box_format(content, annotations, ann_file)
+    if all('width' in image and 'height' in image for image in content['images']):
+        _check_box_format(content, annotations, ann_file)
 
 
 def _check_box_format(content, annotations, ann_file):

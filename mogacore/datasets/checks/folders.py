@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from mogacore.datasets.arrays import open_image
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, list_files, order_classes
 from mogacore.errors import UserError
 from mogacore.text import shorten, type_name
@@ -35,7 +36,7 @@ def check_class_folders(dataset: Mapping, expected: Expected, sample: Sample, pr
         names = _check_folders(dataset, folder, extensions, expected, problems)
     else:
         return
-    _check_images(folder, [name for name in names if not name.lower().endswith('.npy')], sample, problems)
+    _check_images(dataset, folder, names, expected.in_channels, sample, problems)
 
 
 def _check_folders(dataset, folder, extensions, expected, problems):
@@ -106,12 +107,24 @@ def _check_list(dataset, ann_file, expected, problems):
     return names
 
 
-def _check_images(folder, names, sample, problems):
+def _check_images(dataset, folder, names, in_channels, sample, problems):
+    arrays = [name for name in names if name.lower().endswith('.npy')]
+    if arrays and any(type_name(step.get('type')) == 'LoadImageFromFile' for step in dataset.get('pipeline') or ()):
+        problem = f'{folder} has {len(arrays)} arrays, such as {arrays[0]}, which LoadImageFromFile cannot read'
+        problems.add(f"{problem}: replace it by dict(type='LoadArray') in the pipeline")
     faults = Faults()
     for index, name in sample.of(list(enumerate(names))):
-        with_problem = Problems()
-        with with_problem.collect():
-            read_size(folder / name, ignore_orientation=True)
-        for line in with_problem:
-            faults.add('unreadable', index, line)
+        try:
+            if not name.lower().endswith('.npy'):
+                read_size(folder / name, ignore_orientation=True)
+                continue
+            shape = open_image(folder / name).shape
+        except UserError as error:
+            faults.add('unreadable', index, str(error))
+            continue
+        channels = shape[2] if len(shape) == 3 else 1
+        if in_channels is not None and channels != in_channels:
+            problem = f'array {folder / name} of shape {shape} has {channels} channels'
+            remedy = f'set in_channels={channels}, or store (height, width, channels)'
+            faults.add('channels', index, f'{problem}, but the backbone has in_channels={in_channels}: {remedy}')
     faults.report(problems)
