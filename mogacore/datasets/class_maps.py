@@ -10,6 +10,7 @@ import numpy as np
 from mmengine import fileio
 from PIL import Image
 
+from mogacore.datasets.checks.common import unreadable
 from mogacore.errors import UserError
 
 Base: Any = import_module('mmseg.datasets.transforms').LoadAnnotations
@@ -23,12 +24,18 @@ class LoadAnnotations(Base):
     mmseg reduces larger values modulo 256, and crops a map of another size to that of the image.
 
     Raises:
-        UserError: If a map does not fit; the line names the file.
+        UserError: If a map does not fit or cannot be read; the line names the file.
     """
 
     def _load_seg_map(self, results: dict) -> None:
-        super()._load_seg_map(results)
-        path, found, size = results['seg_map_path'], results['gt_seg_map'].shape, results.get('ori_shape')
+        path, size = results['seg_map_path'], results.get('ori_shape')
+        try:
+            super()._load_seg_map(results)
+        except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files, which it does not name
+            if isinstance(error, OSError) and error.errno is not None:  # a missing file, a failing disk
+                raise
+            raise UserError(unreadable(path)) from error
+        found = results['gt_seg_map'].shape
         if len(found) != 2 or (size is not None and found != tuple(size)):
             raise UserError(
                 f'map {path} has {" x ".join(map(str, found))} values for an image of {" x ".join(map(str, size or ()))} '

@@ -195,7 +195,8 @@ class KTH(FrameFolders):
         **kwargs,
     ):
         self.split = check_split(split)
-        super().__init__(data_root, size, 'grayscale', num_inputs=num_inputs, num_targets=num_targets, **kwargs)
+        kwargs = {'color_type': 'grayscale', **kwargs}
+        super().__init__(data_root, size, num_inputs=num_inputs, num_targets=num_targets, **kwargs)
 
     def takes(self, clip):
         person = re.match(r'person(\d+)', clip.name)

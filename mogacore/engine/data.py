@@ -80,7 +80,8 @@ def label_class_folders(cfg: Config, stage: str, training: Mapping | None, check
     class_names = None if checkpoint is None else _checkpoint_classes(checkpoint)
     folders = _training_folders(cfg, training)
     found = {name for dataset in datasets for name in _list_folders(dataset)}
-    if class_names and found & set(class_names):
+    named = found & set(class_names or ())
+    if named and (named == found or not cfg.get('load_allow_other_classes')):
         folders = list(class_names)
     for dataset in datasets:
         classes = None

@@ -77,13 +77,13 @@ def refuse(bad, entries, ann_file, kind, problem, remedy):
 
 def check_annotations(content, annotations, ann_file):
     """Check the ids and boxes of annotations; categories and the sizes of images may be absent."""
-    for key, kind in (('image_id', 'images'), ('category_id', 'categories')):
+    for key, kind, article in (('image_id', 'images', 'an'), ('category_id', 'categories', 'a')):
         if kind not in content:
             continue
         known = {entry['id'] for entry in content[kind]}
         bad = [annotation for annotation in content['annotations'] if annotation[key] not in known]
         if bad:
-            problem = f'have a {key} that is not among the {kind} (such as {bad[0][key]!r})'
+            problem = f'have {article} {key} that is not among the {kind} (such as {bad[0][key]!r})'
             remedy = f'add it to {kind}, or remove these annotations'
             refuse(bad, content['annotations'], ann_file, 'annotations', problem, remedy)
     bad = [annotation for annotation in annotations if not is_box(annotation['bbox'])]

@@ -57,20 +57,20 @@ def check_channels(dataset, in_channels):
             return
 
 
-def check_num_classes(num_classes, num_given, source='metainfo.classes', setting='metainfo=dict(classes=...)'):
+def check_num_classes(num_classes, num_given, source='metainfo.classes', setting='metainfo=dict(classes=...) of the data set'):
     """Compare the number of classes of a data set with that of every head.
 
     Args:
         num_classes: Path of each head in the config to its number of classes.
         num_given: Number of classes of the data set.
         source: Where that number comes from.
-        setting: What to change in the data set instead.
+        setting: What to change instead.
     """
     bad = {path: number for path, number in num_classes.items() if number != num_given}
     if bad:
         heads = ', '.join(f'{path}.num_classes={number}' for path, number in bad.items())
         problem = f'{source} has {num_given} classes, but the model has {next(iter(bad.values()))} ({heads})'
-        raise UserError(f'{problem}: set each to {num_given}, or change {setting} of the data set')
+        raise UserError(f'{problem}: set each to {num_given}, or change {setting}')
 
 
 def read_image(path, read):

@@ -56,7 +56,7 @@ def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, pro
             count += 1
             _check_pair(image, label_map, index, ignores_orientation(dataset), values, faults)
     faults.report(problems)
-    if not faults.counts:
+    if not problems:  # such as a wrong number of classes
         values.check_ignored(map_folder, expected.for_training and count == len(stems), problems)
 
 
@@ -73,7 +73,7 @@ def _count_values(dataset, is_ade, expected, problems):
     if classes is None:
         source = 'ADE20KDataset without metainfo.classes'
         with problems.collect():
-            check_num_classes(expected.num_classes, ADE20K_CLASSES, source, f'the data set (for own classes {remedy})')
+            check_num_classes(expected.num_classes, ADE20K_CLASSES, source, f'the data set: for own classes, {remedy}')
     elif expected.builtin_classes and not set(classes) <= set(expected.builtin_classes):
         unknown = [name for name in classes if name not in expected.builtin_classes]
         problems.add(f'metainfo.classes has {shorten(unknown)}, not among the classes of ADE20KDataset: {remedy}')
