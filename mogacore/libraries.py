@@ -72,20 +72,6 @@ def register_replacements() -> None:
                 import_module(module)
 
 
-def pose_config(path: str) -> Path:
-    """A file of pose metainfo: ``path`` itself, or else mmpose's of the same name, as mmpose looks it up.
-
-    Raises:
-        UserError: If there is neither.
-    """
-    spec = find_spec('mmpose')
-    folders = [Path(folder, '.mim/configs/_base_/datasets') for folder in (spec and spec.submodule_search_locations) or ()]
-    for candidate in (Path(path), *(folder / Path(path).name for folder in folders)):
-        if candidate.is_file():
-            return candidate
-    raise UserError(f'metainfo.from_file {path} not found: give the path of a file with dataset_info')
-
-
 def import_quietly(library: str) -> None:
     """Import all modules that a task library registers, without its notice that OneDL packages are missing.
 

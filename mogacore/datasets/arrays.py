@@ -23,7 +23,9 @@ def open_image(path: str | Path) -> np.ndarray:
         raise UserError(f'array {path} cannot be read ({reason}): write it with numpy.save') from None
     if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or array.dtype.kind not in 'buif':
         found = f'{array.dtype} of shape {array.shape}' if isinstance(array, np.ndarray) else 'an archive'
-        raise UserError(f'array {path} has {found}: store numbers of shape (height, width) or (height, width, channels)')
+        raise UserError(
+            f'array {path} has {found}: store numbers of shape (height, width) or (height, width, channels)'
+        )
     return array
 
 

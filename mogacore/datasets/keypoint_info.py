@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 
 from mmengine.config import Config
 
 from mogacore.errors import UserError
-from mogacore.libraries import pose_config
 from mogacore.text import shorten
 
 SIGMA = 0.067  # mean of COCO's 17 sigmas
@@ -24,7 +25,7 @@ def read_metainfo(metainfo: Mapping) -> dict:
     """
     info = dict(metainfo)
     if 'from_file' in info:
-        path = pose_config(info['from_file'])
+        path = _find(info['from_file'])
         try:
             info = dict(Config.fromfile(path).get('dataset_info') or {})
         except Exception as error:  # a config is a program
@@ -45,3 +46,14 @@ def read_metainfo(metainfo: Mapping) -> dict:
     count = len(info['keypoint_info'])
     defaults = dict(dataset_name='own', skeleton_info={}, joint_weights=[1.0] * count, sigmas=[SIGMA] * count)
     return defaults | info
+
+
+def _find(path: str) -> Path:
+    """The file, or else mmpose's own of the same name, as mmpose looks it up."""
+    spec = find_spec('mmpose')
+    packages = (spec.submodule_search_locations if spec else None) or ()
+    known = [Path(package, '.mim/configs/_base_/datasets', Path(path).name) for package in packages]
+    found = next((candidate for candidate in (Path(path), *known) if candidate.is_file()), None)
+    if found is None:
+        raise UserError(f'metainfo.from_file {path} not found: give the path of a file with dataset_info')
+    return found

@@ -22,7 +22,9 @@ def check_save_best(cfg: Config) -> None:
     """
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     keys = hook.get('save_best')
-    prefixes = [_prefix(evaluator, cfg.get('default_scope', 'mmengine')) for evaluator in as_list(cfg.get('val_evaluator'))]
+    prefixes = [
+        _prefix(evaluator, cfg.get('default_scope', 'mmengine')) for evaluator in as_list(cfg.get('val_evaluator'))
+    ]
     if not keys or not prefixes or not all(prefixes):
         return
     for key in [keys] if isinstance(keys, str) else keys:
@@ -40,4 +42,4 @@ def _prefix(evaluator: Mapping, scope: str) -> str | None:
         return evaluator.get('prefix')
     parameter = inspect.signature(classes[0]).parameters.get('prefix')
     default = parameter.default if parameter else None
-    return default if isinstance(default, str) else classes[0].default_prefix
+    return default if isinstance(default, str) else getattr(classes[0], 'default_prefix', None)

@@ -81,7 +81,7 @@ def label_class_folders(cfg: Config, stage: str, training: Mapping | None, check
     folders = _training_folders(cfg, training)
     found = {name for dataset in datasets for name in _list_folders(dataset)}
     named = found & set(class_names or ())
-    if named and (named == found or not cfg.get('load_allow_other_classes')):
+    if class_names and named and (named == found or not cfg.get('load_allow_other_classes')):
         folders = list(class_names)
     for dataset in datasets:
         classes = None
@@ -91,7 +91,11 @@ def label_class_folders(cfg: Config, stage: str, training: Mapping | None, check
                 classes = folders
         elif _class_names(dataset) is None:
             classes = class_names
-        if _class_names(dataset) is None and len(folders or found) == len(displayed) and class_names in (None, displayed):
+        if (
+            _class_names(dataset) is None
+            and len(folders or found) == len(displayed)
+            and class_names in (None, displayed)
+        ):
             classes = displayed
         if classes is not None:
             dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=list(classes))
@@ -168,8 +172,9 @@ def _checkpoint_classes(checkpoint: str) -> list[str] | None:
 
 def _builtin_names(datasets: Sequence[Mapping]) -> list[str]:
     """The 1000 names of ImageNet's folders if a data set is an ImageNet."""
-    names = [find_class('ImageNet', 'mmpretrain') for dataset in datasets if type_name(dataset['type']) == 'ImageNet']
-    return list(names[0][0][0].METAINFO['classes']) if names else []
+    if all(type_name(dataset['type']) != 'ImageNet' for dataset in datasets):
+        return []
+    return [name for cls, _ in find_class('ImageNet', 'mmpretrain') for name in getattr(cls, 'METAINFO', {})['classes']]
 
 
 def _class_names(dataset: Mapping) -> list[str] | None:

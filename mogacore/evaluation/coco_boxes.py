@@ -52,9 +52,7 @@ class CocoMetric(Base):
             if 'area' not in annotation:
                 _, _, width, height = annotation['bbox']
                 is_mask = 'segm' in self.metrics
-                annotation['area'] = (
-                    float(self._coco_api.annToMask(annotation).sum()) if is_mask else width * height
-                )
+                annotation['area'] = float(self._coco_api.annToMask(annotation).sum()) if is_mask else width * height
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics, one kind after the other.

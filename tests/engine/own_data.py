@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import shutil
 from copy import deepcopy
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +15,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData, PixelData
 from PIL import Image
 
+from mogacore.datasets.hands import write_hands
 from mogacore.engine.config import build_model
 from mogacore.engine.runner import dry_run, train
 from mogacore.engine.runner import test as run_test
@@ -154,9 +158,10 @@ class Project:
         )
         return str(self.root / 'config.py'), str(self.root / 'weights.pth'), options
 
-    def call(self, stage):
+    def call(self, stage, **cfg_options):
         """Run 'train', 'test' or 'dry-run'; returns the metrics, the Runner or the line of a dry run."""
         config, weights, options = self.write_config()
+        options['cfg_options'].update(cfg_options)
         if stage == 'test':
             return run_test(config, weights, **options)
         return (train if stage == 'train' else dry_run)(config, **options)
@@ -226,7 +231,15 @@ def coco(root, with_mask=False):
         images=[dict(id=n, file_name=f'{n}.png', width=SIZE[0], height=SIZE[1]) for n in (1, 2, 3)],
         categories=[dict(id=n, name=name) for n, name in enumerate(CLASSES, 1)],
         annotations=[
-            dict(id=n, image_id=n, category_id=n, bbox=BOXES[name], area=area(name), iscrowd=0, segmentation=[outline(name)])
+            dict(
+                id=n,
+                image_id=n,
+                category_id=n,
+                bbox=BOXES[name],
+                area=area(name),
+                iscrowd=0,
+                segmentation=[outline(name)],
+            )
             for n, name in enumerate(CLASSES, 1)
         ],
     )
@@ -256,10 +269,18 @@ def keypoint_info(names=tuple(POINTS)):
 
 def keypoints(root):
     """One animal of four keypoints in each of two images."""
-    pipeline = [dict(type='LoadImage'), dict(type='GetBBoxCenterScale'), dict(type='TopdownAffine', input_size=(32, 32))]
+    pipeline = [
+        dict(type='LoadImage'),
+        dict(type='GetBBoxCenterScale'),
+        dict(type='TopdownAffine', input_size=(32, 32)),
+    ]
     pipeline.append(dict(type='PackPoseInputs'))
     dataset = dict(
-        type='CocoDataset', data_mode='topdown', ann_file='objects.json', data_prefix=dict(img='images/'), pipeline=pipeline
+        type='CocoDataset',
+        data_mode='topdown',
+        ann_file='objects.json',
+        data_prefix=dict(img='images/'),
+        pipeline=pipeline,
     )
     model = dict(type='mmengine.OwnKeypoints', head=dict(out_channels=4))
     project = Project(root, 'mmpose', model, dataset, dict(type='CocoMetric'))
@@ -331,3 +352,35 @@ def sequences(root, frames=6, count=3):
     array = np.random.default_rng(0).integers(0, 256, (frames, count, 16, 16), np.uint8)
     np.save(project.data / 'frames.npy', array)
     return project
+
+
+@cache
+def _hands(root):
+    write_hands(root, num_train=2, num_test=1)
+    return root
+
+
+def _copy_of_hands(project, name):
+    written = _hands(Path(project.root.parent, 'hands'))
+    shutil.rmtree(project.data)
+    shutil.copytree(written / name, project.data)
+    return project
+
+
+def freihand(root):
+    """Synthetic hands in FreiHAND's format."""
+    model = dict(type='mmengine.OwnKeypoints')
+    dataset = dict(type='FreiHAND', subset='trainval', pipeline=[dict(type='LoadImage')])
+    return _copy_of_hands(Project(root, 'mmpose', model, dataset, dict(type='HandJointMetric')), 'freihand')
+
+
+def interhand(root):
+    """Synthetic hands in InterHand2.6M's format."""
+    model = dict(type='mmengine.OwnKeypoints')
+    files = {key: f'annotations/machine_annot/InterHand2.6M_val_{name}.json' for key, name in
+             (('ann_file', 'data'), ('camera_param_file', 'camera'), ('joint_file', 'joint_3d'))}  # fmt: skip
+    dataset = dict(
+        type='InterHand3DDataset', data_prefix=dict(img='images/val'), pipeline=[dict(type='LoadImage')], **files
+    )
+    evaluator = dict(type='InterHandMetric', modes=['MPJPE'])
+    return _copy_of_hands(Project(root, 'mmpose', model, dataset, evaluator), 'interhand2.6m')

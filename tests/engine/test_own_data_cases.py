@@ -5,23 +5,25 @@ perfectly, or parts of the line with which training, test and dry run refuse. Th
 in ``tests/datasets/checks``; here whole commands are.
 """
 
+import gc
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import own_data
 import pytest
+from conftest import ROOT
 from mmengine.config import Config
 from mmengine.runner import Runner
-from own_data import BOXES, CLASSES, GRAY, POINTS, area, corners, gray, keypoint_info, outline, stripes, write_maps
+from own_data import BOXES, CLASSES, POINTS, corners, gray, keypoint_info, stripes, write_maps
 from PIL import Image
 
-from mogacore.datasets.hands import write_hands
-from mogacore.inference.inputs import Boxes, find_inputs
 from mogacore.errors import UserError
+from mogacore.inference.inputs import Boxes
+from mogacore.inference.predictor import infer
 
 for library in ('mmpretrain', 'mmdet', 'mmseg', 'mmpose'):
     pytest.importorskip(library)
@@ -80,7 +82,8 @@ def _(p):
 
 
 @case(FOLDERS, 'val lacks a folder, no training data, no names',
-      'folder ROOT/val (a, c) has 2 classes, but the model has 3', 'change the class folders', stages=['test'])  # fmt: skip
+      'folder ROOT/val (a, c) has 2 classes, but the model has 3', 'change the class folders',
+      stages=['test'])  # fmt: skip
 def _(p):
     remove(p.data / 'val/b', p.data / 'train')
 
@@ -157,7 +160,8 @@ def _(p):
         dataset.pipeline[0] = dict(type='LoadArray')
 
 
-@case(FOLDERS, 'arrays that the pipeline cannot load', 'ROOT/val has 6 arrays, such as a/0.npy, which LoadImageFromFile',
+@case(FOLDERS, 'arrays that the pipeline cannot load',
+'ROOT/val has 6 arrays, such as a/0.npy, which LoadImageFromFile',
       "replace it by dict(type='LoadArray')")  # fmt: skip
 def _(p):
     to_arrays(p, 3)
@@ -255,7 +259,8 @@ rows(LISTS, {
         lambda p: write_list(p, 'a/0.png a\n'), "line 1 of ROOT/val.txt is 'a/0.png a', not a file name, a space and"),
     'commas': (lambda p: write_list(p, 'a/0.png,0\n'), "line 1 of ROOT/val.txt is 'a/0.png,0'", 'correct it'),
     'missing image': (
-        lambda p: write_list(p, 'a/7.png 0\n'), '1 of 1 images of ROOT/val.txt are not in ROOT/val, the first is a/7.png'),
+        lambda p: write_list(p, 'a/7.png 0\n'),
+        '1 of 1 images of ROOT/val.txt are not in ROOT/val, the first is a/7.png'),
     'missing folder': (
         lambda p: remove(p.data / 'val'), 'folder ROOT/val with the images not found: create it'),
     'missing list': (lambda p: remove(p.data / 'val.txt'), 'annotation file ROOT/val.txt is missing'),
@@ -345,12 +350,17 @@ def _(p):
 def _(p):
     (p.data / 'other.json').write_text((p.data / 'objects.json').read_text())
     p.edit(lambda content: [image.update(id=image['id'] + 90) for image in content['images']], 'other.json')
-    p.edit(lambda content: [entry.update(image_id=entry['image_id'] + 90) for entry in content['annotations']], 'other.json')
+    p.edit(
+        lambda content: [entry.update(image_id=entry['image_id'] + 90) for entry in content['annotations']],
+        'other.json',
+    )
     for stage in ('val', 'test'):
         p.config[f'{stage}_evaluator'].ann_file = str(p.data / 'other.json')
 
 
-@case(COCO, 'names of the checkpoint in another order', "number 0 is 'b' in the file and 'a' in the data", stages=['test'])
+@case(
+    COCO, 'names of the checkpoint in another order', "number 0 is 'b' in the file and 'a' in the data", stages=['test']
+)
 def _(p):
     p.saved = dict(classes=('b', 'a', 'c'))
 
@@ -393,15 +403,18 @@ rows(COCO, {
     'no categories': (
         lambda p: p.edit(lambda content: content.pop('categories')), "lacks the list 'categories', required are"),
     'broken JSON': (
-        lambda p: (p.data / 'objects.json').write_text('{'), 'annotation file ROOT/objects.json cannot be read as JSON'),
+        lambda p: (p.data / 'objects.json').write_text('{'),
+        'annotation file ROOT/objects.json cannot be read as JSON'),
     'missing file': (lambda p: remove(p.data / 'objects.json'), 'annotation file ROOT/objects.json is missing'),
     'missing images': (
-        lambda p: remove(p.data / 'images/2.png'), '1 of 3 images of ROOT/objects.json are not in ROOT/images, the first'),
+        lambda p: remove(p.data / 'images/2.png'),
+        '1 of 3 images of ROOT/objects.json are not in ROOT/images, the first'),
     'image of another size': (
         lambda p: gray(p.data / 'images/2.png', 0, (20, 10)), '2.png is 20 x 10 px (width x height), but 48 x 32 in'),
     'no prefix': (lambda p: p.set(data_prefix={}), "set data_prefix=dict(img='FOLDER/')"),
     'sizes missing': (
-        lambda p: p.edit(lambda content: content['images'][0].pop('width')), "1 of 3 images lack 'width', the first has id"),
+        lambda p: p.edit(lambda content: content['images'][0].pop('width')),
+        "1 of 3 images lack 'width', the first has id"),
 })  # fmt: skip
 
 # COCO masks
@@ -439,7 +452,8 @@ rows(MASKS, {
     'polygon of two points': (
         each_annotation(segmentation=[[1, 2, 3, 4]]), 'have no polygon of 6 or more numbers', 'use x1, y1, x2, y2, x3'),
     'mask of another size': (
-        each_annotation(segmentation=dict(counts=[0, 6], size=[2, 3])), 'have a mask whose size differs from that of the'),
+        each_annotation(segmentation=dict(counts=[0, 6], size=[2, 3])),
+        'have a mask whose size differs from that of the'),
 })  # fmt: skip
 
 # Keypoints
@@ -507,7 +521,8 @@ rows(KEYPOINTS, {
         each_annotation(keypoints=[1, 2, 2] * 3), 'have 9 keypoint values, but the model needs 12'),
     'no keypoints': (each_annotation(keypoints=None), 'no annotation has both bbox and keypoints: use a keypoint file'),
     'two corners': (
-        each_annotation(bbox=[10, 4, 47, 30]), 'ends outside the image, such as [10, 4, 47, 30]', 'it looks like x1, y1'),
+        each_annotation(bbox=[10, 4, 47, 30]), 'ends outside the image, such as [10, 4, 47, 30]',
+        'it looks like x1, y1'),
     'unknown link': (
         lambda p: p.set(metainfo=dict(keypoint_info=keypoint_info(), skeleton_info={0: dict(link=['head', 'x'])})),
         'metainfo: skeleton_info names x, but the keypoints are head, left, right, tail: use these names'),
@@ -585,14 +600,16 @@ rows(MAPS, {
         lambda p: p.config.model.auxiliary_head.update(num_classes=150),
         'but the model has 150 (model.auxiliary_head.num_classes=150): set each to 3'),
     'ADE20K with own head': (
-        ade, 'ADE20KDataset without metainfo.classes has 150 classes, but the model has 3', "set type='BaseSegDataset'"),
+        ade, 'ADE20KDataset without metainfo.classes has 150 classes, but the model has 3',
+        "set type='BaseSegDataset'"),
     'ADE20K with own names': (
         lambda p: p.set(type='ADE20KDataset'), 'metainfo.classes has a, b, c, not among the classes of ADE20KDataset'),
     'other data set of the library': (
         lambda p: p.set(type='CityscapesDataset', metainfo={}), 'CityscapesDataset of this data set has 19 classes'),
     'empty image': (lambda p: (p.data / 'images/0.png').write_bytes(b''), 'ROOT/images/0.png is empty, truncated or'),
     'no prefix of the maps': (
-        lambda p: p.set(data_prefix=dict(img_path='images')), 'data_prefix of the data set has no seg_map_path: set it'),
+        lambda p: p.set(data_prefix=dict(img_path='images')),
+        'data_prefix of the data set has no seg_map_path: set it'),
     'empty list': (
         lambda p: [(p.data / 'list.txt').write_text(''), p.set(ann_file='list.txt')],
         'ROOT/list.txt is empty: list one image per line, without .png'),
@@ -615,7 +632,7 @@ def copy_last(array):
     return ((scaled[4:] - scaled[3]) ** 2).sum((2, 3)).mean()
 
 
-def frame_folders(p, names=range(6), size=(16, 16)):
+def frame_folders(p, names=(0, 1, 2, 3, 4, 5), size=(16, 16)):
     for clip in 'xy':
         for number in names:
             gray(p.data / f'{clip}/{number:03}.png', 10 * number, size)
@@ -626,7 +643,9 @@ def frame_folders(p, names=range(6), size=(16, 16)):
 
 def taxi(p, low=-1.0, high=1.0, length=4):
     rng = np.random.default_rng(0)
-    arrays = {f'{part}_{split}': rng.uniform(low, high, (3, length, 2, 8, 8)) for part in 'XY' for split in ('train', 'test')}
+    arrays = {
+        f'{part}_{split}': rng.uniform(low, high, (3, length, 2, 8, 8)) for part in 'XY' for split in ('train', 'test')
+    }
     np.savez(p.data / 'dataset.npz', **arrays)
     for dataset in p.datasets:
         dataset.pop('file')
@@ -661,19 +680,24 @@ rows(SEQUENCES, {
         lambda p: save(p, VALUES[:5]), 'ROOT/frames.npy contains an array of shape (5, 3, 16, 16), but num_inputs +',
         'or change num_inputs or num_targets'),
     'longer than needed': (
-        lambda p: save(p, np.concatenate([VALUES] * 2)), 'neither of its first two axes has this length: set frame_axis'),
-    'both axes fit': (lambda p: save(p, np.concatenate([VALUES] * 2, 1)), 'both of its first two axes have this length'),
+        lambda p: save(p, np.concatenate([VALUES] * 2)),
+        'neither of its first two axes has this length: set frame_axis'),
+    'both axes fit': (lambda p: save(p, np.concatenate([VALUES] * 2, 1)),
+        'both of its first two axes have this length'),
     'floats': (
         lambda p: save(p, VALUES / 255), 'ROOT/frames.npy contains float64 of shape (6, 3, 16, 16), not uint8'),
     'values of 0 and 1': (
         lambda p: save(p, VALUES // 128), 'frames of ROOT are uint8 with values up to 1', 'store values of 0 to 255'),
     'color for a gray model': (
-        lambda p: save(p, np.stack([VALUES] * 3, -1)), 'sequence 0 of ROOT has 3 channels, but model.in_channels=1: set'),
+        lambda p: save(p, np.stack([VALUES] * 3, -1)),
+        'sequence 0 of ROOT has 3 channels, but model.in_channels=1: set'),
     'size that the network cannot halve': (
         lambda p: save(p, VALUES[..., :15]), 'are 16 x 15 px (height x width), but the network needs multiples of 2'),
     'pickled objects': (
-        lambda p: np.save(p.data / 'frames.npy', np.array([{}], dtype=object)), 'frames.npy is truncated or not a .npy'),
-    'missing file': (lambda p: remove(p.data / 'frames.npy'), 'ROOT/frames.npy not found: see docs/video_prediction.md'),
+        lambda p: np.save(p.data / 'frames.npy', np.array([{}], dtype=object)),
+        'frames.npy is truncated or not a .npy'),
+    'missing file': (lambda p: remove(p.data / 'frames.npy'),
+        'ROOT/frames.npy not found: see docs/video_prediction.md'),
     'another number of inputs': (
         lambda p: p.config.model.update(num_frames=5),
         'num_inputs of the data set is 4, but model.num_frames=5: set both'),
@@ -681,20 +705,110 @@ rows(SEQUENCES, {
         lambda p: p.config.model.update(num_targets=3),
         'num_targets of the data set is 2, but the model predicts 3 frames: set model.num_targets=2'),
     'a gap between frames': (
-        lambda p: frame_folders(p, (0, 1, 2, 4, 5, 6)), 'ROOT has no clip of 6 consecutive frames in 2 folders of images'),
+        lambda p: frame_folders(p, (0, 1, 2, 4, 5, 6)),
+        'ROOT has no clip of 6 consecutive frames in 2 folders of images'),
     'clips that are too short': (
         lambda p: frame_folders(p, range(5)), 'ROOT has no clip of 6 consecutive frames in 2 folders of images'),
     'frame without a number': (
         lambda p: [frame_folders(p), gray(p.data / 'x/last.png', 0)], 'x/last.png has no number in its name: put its'),
     'corrupt frame': (
-        lambda p: [frame_folders(p), (p.data / 'x/003.png').write_bytes(b'')], 'image ROOT/x/003.png is corrupt: replace'),
+        lambda p: [frame_folders(p), (p.data / 'x/003.png').write_bytes(b'')],
+        'image ROOT/x/003.png is corrupt: replace'),
     'KTH without its folders': (
-        lambda p: [frame_folders(p), p.set(type='KTH')], 'ROOT has no clip of 6 consecutive frames in 0 folders of images'),
+        lambda p: [frame_folders(p), p.set(type='KTH')],
+        'ROOT has no clip of 6 consecutive frames in 0 folders of images'),
     'TaxiBJ in persons': (lambda p: taxi(p, 0, 1292), 'in network scale, which must be 0 to 1: store uint8, or scale'),
     'TaxiBJ too short': (lambda p: taxi(p, length=3), 'dataset.npz has 3 + 3 frames per sequence, not 4 + 2: lower'),
     'KITTI as floats up to 255': (lambda p: kitti(p, 255), 'in network scale, which must be 0 to 1: store uint8'),
     'no files of WeatherBench': (weather, 'ROOT/t2m/t2m_2010_*.nc not found'),
 })  # fmt: skip
+
+# Hands
+
+rows('freihand', {
+    'no joints': (lambda p: remove(p.data / 'training_xyz.json'), 'annotation file ROOT/training_xyz.json',
+        'docs/pose3d.md'),
+    'another number of joints': (
+        lambda p: p.edit(lambda content: content[0].pop(), 'training_xyz.json'),
+        'ROOT/training_xyz.json: entry 0 is 20 x 3, but',
+        'a hand has 21 joints of 3 numbers: correct it'),
+    'broken JSON': (lambda p: (p.data / 'training_K.json').write_text('['), 'ROOT/training_K.json is not valid JSON'),
+    'fewer cameras': (lambda p: p.edit(lambda content: content.pop(), 'training_K.json'), 'ROOT/training_K.json'),
+    'missing image': (lambda p: remove(p.data / 'training/rgb/00000001.jpg'), 'ROOT/training/rgb', '1'),
+    'image of another size': (
+        lambda p: gray(p.data / 'training/rgb/00000001.jpg', 0, (50, 40)), '00000001.jpg is 50 x 40 px',
+        'all FreiHAND images must have one size'),
+})  # fmt: skip
+
+
+def interhand_file(kind):
+    return f'annotations/machine_annot/InterHand2.6M_val_{kind}.json'
+
+
+def drop_camera(p):
+    p.edit(lambda content: [part.clear() for part in content['0'].values()], interhand_file('camera'))
+
+
+rows('interhand', {
+    'no camera': (drop_camera, 'val_camera.json has no campos for camera cam000000 in capture 0', 'of the same split'),
+    'no joints': (
+        lambda p: p.edit(lambda content: content['0'].clear(), interhand_file('joint_3d')),
+        'val_joint_3d.json has no world_coord for frame 0 in capture 0', 'use files of the same split'),
+    'joints of one hand': (
+        lambda p: p.edit(lambda c: c['annotations'][0].update(joint_valid=[1] * 21), interhand_file('data')),
+        'have a joint_valid that is not 42 numbers', 'use one for each joint, right hand first'),
+    'unknown hand': (
+        lambda p: p.edit(lambda c: c['annotations'][0].update(hand_type='both'), interhand_file('data')),
+        'have a hand_type other than right, left, interacting', 'correct it'),
+    'no annotation': (
+        lambda p: p.edit(lambda c: c['annotations'][0].update(image_id=7), interhand_file('data')),
+        'have an image_id that is not among the images'),
+    'missing image': (lambda p: p.set(data_prefix=dict(img='images/none')),
+        'folder ROOT/images/none with the images of'),
+})  # fmt: skip
+
+# Settings that depend on the data
+
+SETTINGS = {
+    'score of another evaluator': (
+        FOLDERS, lambda p: set_hook(p, save_best='coco/AP'),
+        'save_best=coco/AP is no score of the validation: choose one of accuracy/..., or auto'),
+    'weights of classification': (
+        FOLDERS, lambda p: p.config.model.head.update(loss=dict(type='CrossEntropyLoss', class_weight=[1.0, 2.0])),
+        'model.head.loss.class_weight has 2 weights, but the loss needs 3: give one for each class'),
+    'weights of boxes': (
+        COCO, lambda p: p.config.model.roi_head.bbox_head.update(
+            loss_cls=dict(type='CrossEntropyLoss', class_weight=[1.0, 2.0, 3.0])),
+        'loss_cls.class_weight has 3 weights, but the loss needs 4: give one for each class and one for the background'),
+    'weights of maps': (
+        MAPS, lambda p: p.config.model.decode_head.update(
+            loss_decode=dict(type='CrossEntropyLoss', class_weight=[1.0] * 150)),
+        'model.decode_head.loss_decode.class_weight has 150 weights, but the loss needs 3'),
+    'balanced classes of joined data': (
+        FOLDERS, lambda p: balance_joined(p),
+        'train_dataloader.dataset is a ClassBalancedDataset, which cannot read the classes of a ConcatDataset: wrap'),
+    'a rate for a part that does not exist': (
+        FOLDERS, lambda p: p.config.optim_wrapper.update(
+            paramwise_cfg=dict(custom_keys=dict(bakbone=dict(lr_mult=0.1)))),
+        "custom_keys", 'bakbone'),
+    'a misspelt setting of a rate': (
+        FOLDERS, lambda p: p.config.optim_wrapper.update(
+            paramwise_cfg=dict(custom_keys=dict(weight=dict(lr_mul=0.1)))), 'lr_mul', 'lr_mult'),
+    'heads of a cascade without type': (
+        COCO, lambda p: p.config.model.roi_head.update(bbox_head=[dict(num_classes=3)] * 3),
+        'model.roi_head.bbox_head.0 has no type: a list replaces that of the base config completely'),
+}  # fmt: skip
+for name, (kind, *row) in SETTINGS.items():
+    case(kind, name, *row[1:], stages=TRAINING)(row[0])
+
+
+def balance_joined(p):
+    joined = dict(type='ConcatDataset', datasets=[p.datasets[1], p.datasets[2]])
+    p.config.train_dataloader.dataset = dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=joined)
+
+
+def set_hook(p, **settings):
+    p.config.default_hooks = dict(checkpoint=dict(type='CheckpointHook', **settings))
 
 
 def remove(*paths):
@@ -704,6 +818,15 @@ def remove(*paths):
             path.rmdir()
         else:
             path.unlink()
+
+
+@pytest.fixture(autouse=True, scope='module')
+def frozen_objects():
+    """mmengine calls gc.collect() for every data set, which takes half a second with all libraries imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
@@ -729,6 +852,140 @@ def test_own_data(kind, name, tmp_path, monkeypatch):
     assert line is not None and '\n' not in line
     for part in outcome:
         assert part.replace('ROOT', str(project.data)) in line
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('stage', ['train', 'test'])
+@pytest.mark.parametrize('array, message', [
+    (np.full((32, 48), 7, np.uint8), 'map ROOT/maps/1.png has the value 7 where the model has 3 classes'),
+    (np.full((32, 48), 258, np.uint16), 'map ROOT/maps/1.png has the value 258, but 0 to 255 are allowed'),
+    (np.zeros((32, 48, 3), np.uint8), 'map ROOT/maps/1.png has 32 x 48 x 3 values for an image of 32 x 48'),
+    (np.zeros((16, 24), np.uint8), 'map ROOT/maps/1.png has 16 x 24 values for an image of 32 x 48 (height x width)'),
+    (None, 'image ROOT/maps/1.png is empty, truncated or not an image'),
+])  # fmt: skip
+def test_a_map_that_is_not_in_the_sample_is_named_when_it_is_loaded(array, message, stage, tmp_path, monkeypatch):
+    monkeypatch.setattr('mogacore.datasets.checks.report.Sample.of', lambda self, items: iter(items[:1]))
+    project = own_data.class_maps(tmp_path)
+    if array is None:
+        path = project.data / 'maps/1.png'
+        path.write_bytes(path.read_bytes()[:-30])
+    else:
+        replace_map(project, array)
+    assert message.replace('ROOT', str(project.data)) in project.line(stage)
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('kind, saved', [
+    (FOLDERS, dict(classes=('b', 'a', 'c'))), (COCO, dict(classes=('b', 'a', 'c'))),
+    (MAPS, dict(classes=('b', 'a', 'c'))),
+    (KEYPOINTS, dict(classes=('animal',), keypoint_id2name=dict(enumerate(('head', 'right', 'left', 'tail'))))),
+])  # fmt: skip
+def test_fine_tuning_from_other_names_is_a_warning(kind, saved, tmp_path):
+    project = getattr(own_data, kind)(tmp_path)
+    project.saved = saved
+    project.config.log_level = 'WARNING'
+    runner = project.call('train', load_from=str(tmp_path / 'weights.pth'))
+    log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    assert log.count('weights.pth was trained with other names of classes or keypoints than the data has (2 of') == 1
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_the_best_checkpoint_follows_an_evaluator_without_top_1(tmp_path):
+    project = own_data.class_folders(tmp_path)
+    project.config.val_evaluator = dict(type='SingleLabelMetric')
+    set_hook(project, save_best='auto', rule='greater')
+    runner = project.call('train')
+    assert [path.name for path in Path(runner.work_dir).glob('best_*')] == ['best_single-label_precision_epoch_1.pth']
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_longer_training_stretches_its_schedule(tmp_path):
+    """The rate of the last epoch is that of the third of four steps of a cosine from 1 to 0.25."""
+    project = own_data.class_folders(tmp_path)
+    project.config.train_cfg.max_epochs = 2
+    project.config.optim_wrapper.optimizer.lr = 1.0
+    schedule = dict(type='CosineAnnealingLR', T_max=2, eta_min=0.25, by_epoch=True, begin=0, end=2)
+    project.config.param_scheduler = [schedule]
+    runner = project.call('train', **{'train_cfg.max_epochs': 4})
+    assert runner.optim_wrapper.get_lr()['lr'] == pytest.approx([0.25 + 0.75 * (1 + np.cos(0.75 * np.pi)) / 2])
+
+
+# Inputs of predictions
+
+FILES = {
+    'two corners': (
+        lambda c: c['annotations'][0].update(bbox=[26, 10, 46, 30]),
+        'boxes.json: 1 of 1 annotations have a bbox that ends',
+        'convert all boxes to x, y, width, height'),
+    'unknown image': (lambda c: c['annotations'][0].update(image_id=5),
+        'have an image_id that is not among the images'),
+    'three numbers': (lambda c: c['annotations'][0].update(bbox=[1, 2, 3]), 'have a bbox that is not 4 numbers'),
+    'no annotations': (lambda c: c.pop('annotations'),
+        "unknown format (KeyError: 'annotations'): use the predictions.json"),
+    'unknown class': (lambda c: c['categories'][0].update(id=4), 'have a category_id that is not among the categories'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('fault', [None, *FILES])
+def test_boxes_for_predictions_are_checked(fault, tmp_path):
+    content = dict(
+        images=[dict(id=1, file_name='1.png', width=48, height=32)],
+        categories=[dict(id=1, name='animal')],
+        annotations=[dict(image_id=1, category_id=1, bbox=BOXES['b'])],
+    )
+    change, *outcome = FILES.get(fault, (lambda c: None,))
+    change(content)
+    path = tmp_path / 'boxes.json'
+    path.write_text(json.dumps(content))
+    if fault is None:
+        assert Boxes(path).of(tmp_path / '1.png').tolist() == [[*corners(BOXES['b']), 1]]
+        return
+    with pytest.raises(UserError) as caught:
+        Boxes(path)
+    assert all(part in str(caught.value) for part in outcome) and '\n' not in str(caught.value)
+
+
+SOURCES = {
+    'none.png': 'input none.png does not exist: give a file, a folder, or a pattern',
+    'none*.png': 'input none*.png matches no file: give',
+    'https://host/x.png': 'input https://host/x.png is a web address: download the file',
+    'notes.md': 'input notes.md is no image or video: give a file',
+    'empty.txt': 'input empty.txt is empty: list one file',
+    'folder': 'input folder contains no image or video: give',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('source', SOURCES)
+def test_an_input_without_images_is_one_line(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('folder').mkdir()
+    Path('notes.md').write_text('x')
+    Path('empty.txt').write_text('')
+    with pytest.raises(UserError) as caught:
+        infer(str(ROOT / 'configs/classification/moganet-xtiny_digits.py'), 'weights.pth', source, 'out')
+    assert str(caught.value).startswith(SOURCES[source]) and '\n' not in str(caught.value)
+
+
+def test_the_commands_print_the_line_and_exit_with_2(tmp_path):
+    """The same line from real processes as in the table."""
+    change, outcome, _ = CASES[FOLDERS, 'more folders than classes']
+    project = own_data.class_folders(tmp_path)
+    change(project)
+    (tmp_path / 'sitecustomize.py').write_text(
+        f'import sys\nsys.path[:0] = {[str(ROOT), str(ROOT / "tests/engine")]}\n'
+    )
+    project.config.custom_imports.imports.append('own_data')
+    config, weights, options = project.write_config()
+    errors = set()
+    for command in (['train', config, '--dry-run'], ['train', config], ['test', config, weights]):
+        call = [sys.executable, '-m', 'mogacore', *command, '--work-dir', options['work_dir']]
+        done = subprocess.run(
+            call, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(tmp_path)}
+        )
+        assert done.returncode == 2 and 'Traceback' not in done.stderr
+        errors.add(done.stderr.strip().splitlines()[-1])
+    (line,) = errors
+    assert line.startswith('error: ') and all(part.replace('ROOT', str(project.data)) in line for part in outcome)
 
 
 def test_the_table_covers_every_kind():

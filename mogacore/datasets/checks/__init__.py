@@ -32,7 +32,16 @@ CHECKS: dict[str, Callable] = {
     'InterHand3DDataset': check_interhand,
     'FreiHAND': check_freihand,
     **dict.fromkeys(
-        ('SequenceFile', 'FrameFolders', 'KTH', 'KittiCaltech', 'TaxiBJ', 'MovingMNIST', 'MovingDigits', 'WeatherBench'),
+        (
+            'SequenceFile',
+            'FrameFolders',
+            'KTH',
+            'KittiCaltech',
+            'TaxiBJ',
+            'MovingMNIST',
+            'MovingDigits',
+            'WeatherBench',
+        ),
         check_sequences,
     ),
 }

@@ -57,7 +57,9 @@ def check_channels(dataset, in_channels):
             return
 
 
-def check_num_classes(num_classes, num_given, source='metainfo.classes', setting='metainfo=dict(classes=...) of the data set'):
+def check_num_classes(
+    num_classes, num_given, source='metainfo.classes', setting='metainfo=dict(classes=...) of the data set'
+):
     """Compare the number of classes of a data set with that of every head.
 
     Args:

@@ -24,7 +24,7 @@ def check_sequences(dataset: Mapping, expected: Expected, sample: Sample, proble
     if type_name(dataset['type']) == 'WeatherBench':
         _check_weather(dataset)
         return
-    data = DATASETS.build(dict(dataset, lazy_init=False))
+    data = DATASETS.build(dict(dataset, lazy_init=False, serialize_data=False))
     with problems.collect():
         _check_lengths(data, expected)
     faults, frames = Faults(), _Frames(expected)
@@ -33,7 +33,12 @@ def check_sequences(dataset: Mapping, expected: Expected, sample: Sample, proble
         record = data.get_data_info(index)
         name = data.describe(record)['name']
         try:
-            frames.check(f'{name} of {dataset.get("data_root") or data.__class__.__name__}', data.read_frames(record), index, faults)
+            frames.check(
+                f'{name} of {dataset.get("data_root") or data.__class__.__name__}',
+                data.read_frames(record),
+                index,
+                faults,
+            )
         except UserError as error:
             faults.add('unreadable', index, str(error))
     faults.report(problems)
@@ -73,7 +78,7 @@ class _Frames:
     def __init__(self, expected: Expected):
         self.channels, self.divisor = expected.in_channels, expected.size_divisor
         self.first: tuple[str, tuple[int, int]] | None = None
-        self.highest = None
+        self.highest: int | None = None
 
     def check(self, name: str, frames: np.ndarray, index: int, faults: Faults) -> None:
         height, width, channels = frames.shape[1:]
