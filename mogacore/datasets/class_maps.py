@@ -37,9 +37,10 @@ class LoadAnnotations(Base):
             raise UserError(unreadable(path)) from error
         found = results['gt_seg_map'].shape
         if len(found) != 2 or (size is not None and found != tuple(size)):
+            shape, wanted = (' x '.join(map(str, lengths)) for lengths in (found, size or found[:2]))
             raise UserError(
-                f'map {path} has {" x ".join(map(str, found))} values for an image of {" x ".join(map(str, size or ()))} '
-                '(height x width): make each map a single-channel image of the size of its image'
+                f'map {path} has {shape} values for an image of {wanted} (height x width): make each map a '
+                'single-channel image of the size of its image'
             )
         highest = _highest_wide_value(fileio.get(path, backend_args=self.backend_args))
         if highest > 255:

@@ -145,8 +145,8 @@ def _check_mean(cfg: Config, in_channels: int | None) -> None:
         values = settings.get(key)
         if in_channels and isinstance(values, list | tuple) and len(values) not in (1, in_channels):
             raise UserError(
-                f'data_preprocessor.{key} has {len(values)} values, but the backbone has in_channels={in_channels}: give '
-                'one for each channel, or one for all'
+                f'data_preprocessor.{key} has {len(values)} values, but the backbone has in_channels={in_channels}: '
+                'give one for each channel, or one for all'
             )
 
 

@@ -339,7 +339,7 @@ def _(p):
 
 
 @case(COCO, 'cascade with one head set', 'metainfo.classes has 3 classes, but the model has 80',
-      'model.roi_head.bbox_head.1.num_classes=80, model.roi_head.bbox_head.2.num_classes=80): set each to 3')  # fmt: skip
+      'bbox_head.1.num_classes=80, model.roi_head.bbox_head.2.num_classes=80): set each to 3')  # fmt: skip
 def _(p):
     p.config.model.roi_head.bbox_head = [dict(type='Box', num_classes=number) for number in (3, 80, 80)]
     p.config.allow_unknown_keys = ['*']
@@ -495,8 +495,8 @@ rows(KEYPOINTS, {
     'metainfo from another file': (
         info_file('x = 1'), 'from_file ROOT/animal.py has no dataset_info with keypoint_info: define'),
     'other names in a file': (
-        info_file(f'dataset_info = dict(keypoint_info={keypoint_info(["head", "l", "r", "tail"])})'.replace("'swap': 'right'", "'swap': ''")),
-        "ROOT/objects.json: category 'animal' has the keypoints head, left, right, tail, but the data set has head, l, r"),
+        info_file(f'dataset_info = dict(keypoint_info={keypoint_info(["head", "l", "r", "tail"])})'),
+        "ROOT/objects.json: category 'animal' has the keypoints head, left, right, tail, but the data set has head"),
     'metainfo of boxes': (
         lambda p: p.set(metainfo=dict(classes=CLASSES)),
         'metainfo of the data set has classes, but no keypoint_info: add the names'),
@@ -779,7 +779,7 @@ SETTINGS = {
     'weights of boxes': (
         COCO, lambda p: p.config.model.roi_head.bbox_head.update(
             loss_cls=dict(type='CrossEntropyLoss', class_weight=[1.0, 2.0, 3.0])),
-        'loss_cls.class_weight has 3 weights, but the loss needs 4: give one for each class and one for the background'),
+        'loss_cls.class_weight has 3 weights, but the loss needs 4: give one for each class and one for the'),
     'weights of maps': (
         MAPS, lambda p: p.config.model.decode_head.update(
             loss_decode=dict(type='CrossEntropyLoss', class_weight=[1.0] * 150)),

@@ -82,9 +82,9 @@ def main():
     seconds = time.monotonic() - start
     gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     used = time.process_time()
-    print(
-        f'{seconds:.1f} s (at most {MAX_SECONDS}; {used:.1f} s of the processor with imports), {gib:.2f} GiB (at most {MAX_GIB}), problems: {problems or "none"}'
-    )
+    print(f'{seconds:.1f} s (at most {MAX_SECONDS}), of the processor with imports {used:.1f} s')
+    print(f'{gib:.2f} GiB (at most {MAX_GIB})')
+    print(f'problems: {problems or "none"}')
     return int(bool(problems) or seconds > MAX_SECONDS or gib > MAX_GIB)
 
 

@@ -62,8 +62,8 @@ def _check_lengths(data: SequenceDataset, expected: Expected) -> None:
     num_inputs, num_targets = expected.num_frames
     if data.num_inputs != num_inputs:
         raise UserError(
-            f'num_inputs of the data set is {data.num_inputs}, but model.num_frames={num_inputs}: set both to the number '
-            'of input frames'
+            f'num_inputs of the data set is {data.num_inputs}, but model.num_frames={num_inputs}: set both '
+            'to the number of input frames'
         )
     if data.num_targets != num_targets:
         raise UserError(
