@@ -42,15 +42,18 @@ class LoadAnnotations(Base):
                 f'map {path} has {shape} values for an image of {wanted} (height x width): make each map a '
                 'single-channel image of the size of its image'
             )
-        highest = _highest_wide_value(fileio.get(path, backend_args=self.backend_args))
-        if highest > 255:
+        bad = _find_bad_value(fileio.get(path, backend_args=self.backend_args))
+        if bad is not None:
             raise UserError(
-                f'map {path} has the value {highest}, but 0 to 255 are allowed: store the class index of each pixel'
+                f'map {path} has the value {bad:g}, but 0 to 255 are allowed: store the class index of each pixel'
             )
 
 
-def _highest_wide_value(content: bytes) -> float:
-    """Highest value of an image with more than 8 bits per pixel; 0 for others."""
+def _find_bad_value(content: bytes) -> float | None:
+    """A value that does not fit into 8 bits, of an image with more bits per pixel."""
     with Image.open(BytesIO(content)) as image:
-        is_wide = image.mode.split(';')[0] in WIDE_MODES
-        return np.asarray(image).max().item() if is_wide else 0
+        if image.mode.split(';')[0] not in WIDE_MODES:
+            return None
+        values = np.asarray(image)
+    bad = values[~((values >= 0) & (values <= 255))]  # includes values that are not finite
+    return bad[0].item() if len(bad) else None

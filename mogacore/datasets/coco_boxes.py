@@ -17,7 +17,7 @@ class CocoDataset(Base):
 
     The order and the ids of the categories in the file do not matter, and a file may lack some of the classes. In
     mmdet, labels follow the order of the file. Annotations without ``iscrowd`` are single objects, and those without
-    ``area`` have the area of their box. A file without annotations holds background images, which
+    ``area``, or with 0, have the area of their box. A file without annotations holds background images, which
     ``filter_cfg.filter_empty_gt`` keeps.
     """
 
@@ -29,8 +29,9 @@ class CocoDataset(Base):
         self._names = {category['id']: category['name'] for category in coco.dataset['categories']}
         self._is_background = not coco.anns
         for annotation in coco.anns.values():
-            _, _, width, height = annotation['bbox']
-            annotation.setdefault('area', width * height)
+            if annotation.get('area', 0) <= 0:  # a placeholder; mmdet would drop the object
+                _, _, width, height = annotation['bbox']
+                annotation['area'] = width * height
         return coco
 
     def load_data_list(self) -> list[dict]:

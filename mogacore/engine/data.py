@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mogacore.checkpoint import read
 from mogacore.datasets.checks import Expected, Problems, Sample, find_problems
 from mogacore.datasets.checks.coco_files import check_scored_images
-from mogacore.datasets.checks.common import read_classes
+from mogacore.datasets.checks.common import image_prefix, read_classes
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, order_classes
 from mogacore.errors import UserError
 from mogacore.libraries import find_class, import_quietly
@@ -225,8 +225,5 @@ def _training_folders(cfg: Config, training: Mapping | None) -> list[str] | None
 
 
 def _list_folders(dataset: Mapping) -> list[str]:
-    prefix = dataset.get('data_prefix') or ''
-    if isinstance(prefix, Mapping):
-        prefix = prefix.get('img_path') or ''
-    folder = Path(dataset.get('data_root') or '', prefix)
+    folder = Path(dataset.get('data_root') or '', image_prefix(dataset))
     return list_classes(folder) if folder.is_dir() else []

@@ -232,6 +232,10 @@ rows(FOLDERS, {
         'data_preprocessor.mean has 2 values, but the backbone has in_channels=3: give one for each channel'),
     'names of another number': (
         lambda p: p.set(metainfo=dict(classes='ab')), "metainfo.classes is the string 'ab', but no such file exists"),
+    'number of classes for names': (
+        lambda p: p.set(metainfo=dict(classes=3)), 'metainfo.classes is 3: give a list of names'),
+    'two folders': (
+        lambda p: p.set(data_prefix=['train', 'val']), "data_prefix of the data set is ['train', 'val']: give one folder"),
     'labels of a data set of the library': (
         lambda p: [dataset.update(type='CIFAR100', split='test') for dataset in p.datasets],
         'has 100 classes, but the model has 3'),
@@ -255,6 +259,8 @@ rows(LISTS, {
     'labels from 1': (
         lambda p: write_list(p, 'a/0.png 1\nb/0.png 2\nc/0.png 3\n'),
         'ROOT/val.txt has the label 3 (1 lines are too high), but 0 to 2 are allowed', 'correct the labels'),
+    'another encoding': (
+        lambda p: (p.data / 'val.txt').write_bytes(b'a/\xe4.png 0'), 'ROOT/val.txt cannot be read as text in UTF-8'),
     'names as labels': (
         lambda p: write_list(p, 'a/0.png a\n'), "line 1 of ROOT/val.txt is 'a/0.png a', not a file name, a space and"),
     'commas': (lambda p: write_list(p, 'a/0.png,0\n'), "line 1 of ROOT/val.txt is 'a/0.png,0'", 'correct it'),
@@ -412,6 +418,22 @@ rows(COCO, {
     'image of another size': (
         lambda p: gray(p.data / 'images/2.png', 0, (20, 10)), '2.png is 20 x 10 px (width x height), but 48 x 32 in'),
     'no prefix': (lambda p: p.set(data_prefix={}), "set data_prefix=dict(img='FOLDER/')"),
+    'area 0 as a placeholder': (each_annotation(area=0), EACH),
+    'area as text': (each_annotation(area='9'), "3 of 3 annotations have the area '9'", 'or remove the field'),
+    'only crowds': (each_annotation(iscrowd=1), 'all 3 annotations have iscrowd or ignore', 'for single objects'),
+    'boxes as fractions': (
+        each_annotation(bbox=[0.1, 0.1, 0.5, 0.4]), 'no annotation has a bbox of 1 px or more', 'not as fractions'),
+    'negative box': (first_annotation(bbox=[20, 20, -9, -9]), '1 of 3 annotations have a bbox of negative width or'),
+    'id that is a list': (first_annotation(image_id=[1]), '1 of 3 annotations have the image_id [1]', 'use a number'),
+    'width as text': (
+        lambda p: p.edit(lambda content: content['images'][0].update(width='48')),
+        "1 of 3 images have the width '48', the first has id 1: use the number of pixels"),
+    'file name that is a number': (
+        lambda p: p.edit(lambda content: content['images'][0].update(file_name=1)),
+        'ROOT/objects.json: 1 of 3 images have the file_name 1', 'use the path of the image as text'),
+    'folder for the file': (
+        lambda p: p.set(ann_file='images'), 'annotation file ROOT/images is a folder: set ann_file of the data set'),
+    'no classes': (lambda p: p.set(metainfo=dict(classes=[])), 'metainfo.classes is empty: give the names'),
     'sizes missing': (
         lambda p: p.edit(lambda content: content['images'][0].pop('width')),
         "1 of 3 images lack 'width', the first has id"),
@@ -451,6 +473,14 @@ rows(MASKS, {
         'metainfo.classes has 3 classes, but the model has 2 (model.roi_head.mask_head.num_classes=2): set each to 3'),
     'polygon of two points': (
         each_annotation(segmentation=[[1, 2, 3, 4]]), 'have no polygon of 6 or more numbers', 'use x1, y1, x2, y2, x3'),
+    'polygon of seven numbers': (
+        each_annotation(segmentation=[[1, 2, 10, 2, 10, 10, 3]]), 'have a polygon that is not pairs of numbers'),
+    'polygon with nan': (
+        each_annotation(segmentation=[[1, 2, 10, 2, 10, float('nan')]]), 'have a polygon that is not pairs of numbers'),
+    'polygon of texts': (
+        each_annotation(segmentation=[list('123456')]), 'have a polygon that is not pairs of numbers', 'use x1, y1'),
+    'run lengths of fewer pixels': (
+        each_annotation(segmentation=dict(counts=[0, 6], size=[32, 48])), 'have a mask whose counts do not add up to its'),
     'mask of another size': (
         each_annotation(segmentation=dict(counts=[0, 6], size=[2, 3])),
         'have a mask whose size differs from that of the'),
@@ -523,6 +553,20 @@ rows(KEYPOINTS, {
     'two corners': (
         each_annotation(bbox=[10, 4, 47, 30]), 'ends outside the image, such as [10, 4, 47, 30]',
         'it looks like x1, y1'),
+    'texts for coordinates': (
+        each_annotation(keypoints=['1', '2', '2'] * 4), '2 of 2 annotations have keypoints that are not numbers', 'use x, y'),
+    'keypoints from 1': (
+        lambda p: p.set(metainfo=dict(keypoint_info={n + 1: point for n, point in keypoint_info().items()})),
+        'metainfo.keypoint_info is not', 'numbered from 0'),
+    'names for keypoint_info': (
+        lambda p: p.set(metainfo=dict(keypoint_info=list(POINTS))), "metainfo.keypoint_info is not {0: dict(name='NAME')"),
+    'one-sided mirror pair': (
+        lambda p: p.set(metainfo=dict(keypoint_info={**keypoint_info(), 2: dict(name='right')})),
+        "left has swap='right', but right has not swap='left'", 'must name each other'),
+    'sigma 0': (
+        lambda p: p.set(metainfo=dict(keypoint_info=keypoint_info(), sigmas=[0.0] * 4)),
+        'metainfo.sigmas has values that are not positive: correct it, or omit it'),
+    'misspelt mode': (lambda p: p.set(data_mode='top-down'), "data_mode 'top-down' of the data set is unknown: choose"),
     'unknown link': (
         lambda p: p.set(metainfo=dict(keypoint_info=keypoint_info(), skeleton_info={0: dict(link=['head', 'x'])})),
         'metainfo: skeleton_info names x, but the keypoints are head, left, right, tail: use these names'),
@@ -564,6 +608,20 @@ def two_classes(p):
     p.set(metainfo=dict(classes=['no', 'yes']))
     for head in ('decode_head', 'auxiliary_head'):
         p.config.model[head].num_classes = 2
+
+
+@case(MAPS, 'first class ignored', 'maps in ROOT/maps have 0, which reduce_zero_label ignores, to 2, but no 3',
+      'set reduce_zero_label=False', stages=TRAINING)  # fmt: skip
+def _(p):
+    write_maps(p, [0, 1, 2], [1, 2])
+    p.set(reduce_zero_label=True)
+
+
+@case(MAPS, 'floats that are not finite', 'map ROOT/maps/0.tif has the value nan', 'correct the maps')
+def _(p):
+    for number in (0, 1):
+        Image.fromarray(np.full((32, 48), np.nan, np.float32)).save(p.data / f'maps/{number}.tif')
+    p.set(seg_map_suffix='.tif')
 
 
 def replace_map(p, array):
@@ -610,6 +668,11 @@ rows(MAPS, {
     'no prefix of the maps': (
         lambda p: p.set(data_prefix=dict(img_path='images')),
         'data_prefix of the data set has no seg_map_path: set it'),
+    'colors of another number': (
+        lambda p: p.set(metainfo=dict(classes=CLASSES, palette=[[0, 0, 0]])),
+        'metainfo.palette has 1 colors, but metainfo.classes 3 names: give one color for each'),
+    'two suffixes': (
+        lambda p: p.set(img_suffix=['.png', '.jpg']), "img_suffix of the data set is ['.png', '.jpg']: give one suffix"),
     'empty list': (
         lambda p: [(p.data / 'list.txt').write_text(''), p.set(ann_file='list.txt')],
         'ROOT/list.txt is empty: list one image per line, without .png'),
@@ -696,6 +759,9 @@ rows(SEQUENCES, {
     'pickled objects': (
         lambda p: np.save(p.data / 'frames.npy', np.array([{}], dtype=object)),
         'frames.npy is truncated or not a .npy'),
+    'no sequences': (lambda p: save(p, VALUES[:, :0]), 'ROOT has no sequences: add some'),
+    'size of frames as a number': (
+        lambda p: [frame_folders(p), p.set(size=16)], 'size is 16: use (height, width) in pixels'),
     'missing file': (lambda p: remove(p.data / 'frames.npy'),
         'ROOT/frames.npy not found: see docs/video_prediction.md'),
     'another number of inputs': (
@@ -887,6 +953,14 @@ def test_fine_tuning_from_other_names_is_a_warning(kind, saved, tmp_path):
     runner = project.call('train', load_from=str(tmp_path / 'weights.pth'))
     log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
     assert log.count('weights.pth was trained with other names of classes or keypoints than the data has (2 of') == 1
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('stage', ['train', 'test'])
+def test_a_mask_that_cannot_be_decoded_is_one_line(stage, tmp_path):
+    project = own_data.instance_masks(tmp_path)
+    each_annotation(segmentation=dict(size=[32, 48], counts='zzz'))(project)
+    assert project.line(stage).startswith('a mask of an annotation file is no valid run-length encoding of its size')
 
 
 @pytest.mark.filterwarnings('ignore')

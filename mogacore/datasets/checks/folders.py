@@ -11,17 +11,14 @@ from mogacore.datasets.class_folders import EXTENSIONS, list_classes, list_files
 from mogacore.errors import UserError
 from mogacore.text import shorten, type_name
 
-from .common import IMAGE_SUFFIXES, check_files, check_num_classes, read_classes, read_size
+from .common import IMAGE_SUFFIXES, check_files, check_num_classes, image_prefix, read_classes, read_lines, read_size
 from .report import Expected, Faults, Problems, Sample
 
 
 def check_class_folders(dataset: Mapping, expected: Expected, sample: Sample, problems: Problems) -> None:
     """Check a data set for classification: folders, labels, number of classes, suffixes and images."""
-    prefix = dataset.get('data_prefix') or ''
-    if isinstance(prefix, Mapping):
-        prefix = prefix.get('img_path') or ''
     root = Path(dataset.get('data_root') or '')
-    folder = root / prefix
+    folder = root / image_prefix(dataset)
     for path, number in expected.num_classes.items():
         if number == 1:
             problem = f'{path}.num_classes=1: with a single class every prediction is right and nothing is learned'
@@ -73,7 +70,7 @@ def _check_list(dataset, ann_file, expected, problems):
     with_label = dataset.get('with_label', True)
     if not ann_file.is_file():
         raise UserError(f'list file {ann_file} not found: set data_root and ann_file')
-    lines = ann_file.read_text(encoding='utf-8').splitlines()
+    lines = read_lines(ann_file)
     if not any(line.strip() for line in lines):
         raise UserError(f'{ann_file} is empty: list one image per line{", with its label" if with_label else ""}')
     if not with_label:

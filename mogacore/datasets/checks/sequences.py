@@ -27,6 +27,10 @@ def check_sequences(dataset: Mapping, expected: Expected, sample: Sample, proble
     data = DATASETS.build(dict(dataset, lazy_init=False, serialize_data=False))
     with problems.collect():
         _check_lengths(data, expected)
+    if not len(data):
+        raise UserError(
+            f'{dataset.get("data_root")} has no sequences: add some, or correct the settings of the data set'
+        )
     faults, frames = Faults(), _Frames(expected)
     records = list(range(len(data)))
     for index in sample.of(records[:1] if data.is_generated else records):
