@@ -235,7 +235,7 @@ rows(FOLDERS, {
     'number of classes for names': (
         lambda p: p.set(metainfo=dict(classes=3)), 'metainfo.classes is 3: give a list of names'),
     'two folders': (
-        lambda p: p.set(data_prefix=['train', 'val']), "data_prefix of the data set is ['train', 'val']: give one folder"),
+        lambda p: p.set(data_prefix=['train', 'val']), "data_prefix of the data set is ['train', 'val']: give"),
     'labels of a data set of the library': (
         lambda p: [dataset.update(type='CIFAR100', split='test') for dataset in p.datasets],
         'has 100 classes, but the model has 3'),
@@ -480,7 +480,7 @@ rows(MASKS, {
     'polygon of texts': (
         each_annotation(segmentation=[list('123456')]), 'have a polygon that is not pairs of numbers', 'use x1, y1'),
     'run lengths of fewer pixels': (
-        each_annotation(segmentation=dict(counts=[0, 6], size=[32, 48])), 'have a mask whose counts do not add up to its'),
+        each_annotation(segmentation=dict(counts=[0, 6], size=[32, 48])), 'have a mask whose counts do not add'),
     'mask of another size': (
         each_annotation(segmentation=dict(counts=[0, 6], size=[2, 3])),
         'have a mask whose size differs from that of the'),
@@ -554,12 +554,12 @@ rows(KEYPOINTS, {
         each_annotation(bbox=[10, 4, 47, 30]), 'ends outside the image, such as [10, 4, 47, 30]',
         'it looks like x1, y1'),
     'texts for coordinates': (
-        each_annotation(keypoints=['1', '2', '2'] * 4), '2 of 2 annotations have keypoints that are not numbers', 'use x, y'),
+        each_annotation(keypoints=['1', '2', '2'] * 4), 'have keypoints that are not numbers', 'use x, y'),
     'keypoints from 1': (
         lambda p: p.set(metainfo=dict(keypoint_info={n + 1: point for n, point in keypoint_info().items()})),
         'metainfo.keypoint_info is not', 'numbered from 0'),
     'names for keypoint_info': (
-        lambda p: p.set(metainfo=dict(keypoint_info=list(POINTS))), "metainfo.keypoint_info is not {0: dict(name='NAME')"),
+        lambda p: p.set(metainfo=dict(keypoint_info=list(POINTS))), "metainfo.keypoint_info is not {0: dict(name"),
     'one-sided mirror pair': (
         lambda p: p.set(metainfo=dict(keypoint_info={**keypoint_info(), 2: dict(name='right')})),
         "left has swap='right', but right has not swap='left'", 'must name each other'),
@@ -672,7 +672,7 @@ rows(MAPS, {
         lambda p: p.set(metainfo=dict(classes=CLASSES, palette=[[0, 0, 0]])),
         'metainfo.palette has 1 colors, but metainfo.classes 3 names: give one color for each'),
     'two suffixes': (
-        lambda p: p.set(img_suffix=['.png', '.jpg']), "img_suffix of the data set is ['.png', '.jpg']: give one suffix"),
+        lambda p: p.set(img_suffix=['.png', '.jpg']), "img_suffix of the data set is ['.png', '.jpg']: give"),
     'empty list': (
         lambda p: [(p.data / 'list.txt').write_text(''), p.set(ann_file='list.txt')],
         'ROOT/list.txt is empty: list one image per line, without .png'),

@@ -18,8 +18,10 @@ ENTRIES = {
     'categories': ('id', 'name'),
 }
 # Field -> whether a value is valid, and what to use otherwise.
-IDS = (lambda value: isinstance(value, int | float | str), 'use a number or text')
 TYPES = {
+    **dict.fromkeys(
+        ('id', 'image_id', 'category_id'), (lambda value: isinstance(value, int | float | str), 'use a number or text')
+    ),
     'file_name': (lambda value: isinstance(value, str) and bool(value), 'use the path of the image as text'),
     'name': (lambda value: isinstance(value, str), 'use text'),
     **dict.fromkeys(('width', 'height'), (lambda value: _is_positive(value), 'use the number of pixels')),
@@ -57,8 +59,8 @@ def read_coco(ann_file, kinds=ENTRIES, may_be_empty=False):
         if not entries:
             raise UserError(f'{ann_file}: list {key!r} is empty: use a file with {key}')
         check_keys(entries, key, required, ann_file)
-        for field in required:
-            is_valid, remedy = TYPES.get(field, IDS)
+        for field in (field for field in required if field in TYPES):
+            is_valid, remedy = TYPES[field]
             bad = [entry for entry in entries if not is_valid(entry[field])]
             if bad:
                 problem = f'have the {field} {bad[0][field]!r}'
