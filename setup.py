@@ -90,7 +90,9 @@ setup(
     packages=find_packages(include=['mogacore', 'mogacore.*']),
     package_data={'': ['*.csv', '*.json'], 'mogacore': ['py.typed']},
     cmdclass={'build_py': BuildWithConfigs},
-    entry_points={'console_scripts': ['mogacore = mogacore.cli.main:main']},
+    entry_points={
+        'console_scripts': ['mogacore = mogacore.cli.main:main', 'mogacore-runtime = mogacore.runtime.command:main']
+    },
     python_requires='>=3.10',
     install_requires=['torch>=2.4'],
     extras_require=EXTRAS,

@@ -94,6 +94,32 @@ def find_config(name: str | Path) -> Path:
     raise UserError(f'config {name} not found: {advice}')
 
 
+def find_base(name: str, folder: Path) -> Path:
+    """Find the file of a config that another one names in ``_base_``.
+
+    Args:
+        name: Path relative to the folder of that config, absolute path, or short name. An existing path takes
+            precedence.
+        folder: Folder of that config.
+
+    Raises:
+        UserError: If it does not exist; the message suggests the nearest names.
+    """
+    path = folder / Path(name).expanduser()
+    if path.is_file():
+        return path
+    short = _short(name)
+    if not name.startswith(('.', '/')):
+        for configs in config_folders():
+            if (found := configs / f'{short}.py').is_file():
+                return found
+    near = _nearest(short)
+    raise UserError(
+        f'_base_ {name!r} not found in {folder}: '
+        + (f'did you mean {" or ".join(near)}?' if near else 'give a path, or a short name as for the tools')
+    )
+
+
 def _nearest(short: str) -> list[str]:
     """Up to three similar names; without a folder in ``short``, those with a similar file name come first."""
     names = config_names()

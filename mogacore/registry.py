@@ -22,11 +22,13 @@ from .engine import (  # noqa: F401
     stop,
     tta,
 )
+from .engine.bases import register_short_bases
 from .inference import hooks as inference_hooks  # noqa: F401
 from .libraries import register_backbone, register_codec, register_replacements, register_stand_ins
 from .models import AblatedMogaNet, MogaNet, RootRelativeHeatmap
 
 register_stand_ins()
+register_short_bases()
 register_backbone(MogaNet)
 register_backbone(AblatedMogaNet)
 register_codec(RootRelativeHeatmap)

@@ -9,6 +9,7 @@ from conftest import ROOT
 
 from mogacore import locations
 from mogacore.engine.config import load_config, locate_data
+from mogacore.engine.rescale import follow_length
 from mogacore.errors import UserError
 from mogacore.locations import config_names, data_folder, find_config, is_config_name, project
 
@@ -128,3 +129,36 @@ def test_shell_scripts_find_configs_without_torch(elsewhere):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(ROOT / 'configs' / f'{DIGITS}.py')
+
+
+@pytest.mark.parametrize('base', [DIGITS, f'{DIGITS}.py', f'configs/{DIGITS}', str(ROOT / 'configs' / f'{DIGITS}.py')])
+def test_base_of_a_config_outside_the_project_may_be_a_short_name(base, tmp_path, elsewhere):
+    own = tmp_path / 'own.py'
+    own.write_text(f'_base_ = {base!r}\ntrain_cfg = dict(max_epochs=9)')
+    cfg = load_config(own)
+    expected = load_config(DIGITS, {'train_cfg.max_epochs': 9})
+    assert cfg.to_dict() == expected.to_dict()
+    assert follow_length(cfg) == follow_length(expected, {'train_cfg.max_epochs': 9}) != []
+
+
+def test_parts_of_a_recipe_may_be_bases_by_short_name(tmp_path, elsewhere):
+    parts = ('models/moganet', 'datasets/digits', 'schedules/adamw_5e', 'default_runtime')
+    bases = [f'classification/_base_/{part}' for part in parts]
+    (tmp_path / 'own.py').write_text(f'_base_ = {bases}\nhelp = _base_.data_help')
+    assert load_config(tmp_path / 'own.py').help == load_config(DIGITS).data_help
+
+
+def test_file_beside_a_config_comes_before_a_short_name(tmp_path, elsewhere):
+    (tmp_path / 'classification').mkdir()
+    (tmp_path / f'{DIGITS}.py').write_text(TOY)
+    (tmp_path / 'own.py').write_text(f"_base_ = '{DIGITS}.py'")
+    assert load_config(tmp_path / 'own.py').data_help == 'bring it'
+
+
+@pytest.mark.parametrize(
+    'base, hint', [('detection/moganet-xtiny_digit', f'did you mean .*{DIGITS}'), ('./none.py', 'give a path')]
+)
+def test_missing_base_is_reported_with_the_nearest_name(base, hint, tmp_path):
+    (tmp_path / 'own.py').write_text(f'_base_ = {base!r}')
+    with pytest.raises(UserError, match=rf'own\.py cannot be read: _base_ .* not found in {tmp_path}: {hint}'):
+        load_config(tmp_path / 'own.py')

@@ -217,7 +217,7 @@ def test_checkpoint_of_another_size_is_reported_with_the_first_mismatches(projec
         (['visualizer.vis_backends.0.type=TensorboardVisBackend'], 'not installed: .*tensorboard'),
         (['visualizer.vis_backends.0.type=WandbVisBackend'], 'not installed: .*pip install wandb'),
         (['a=1', 'b'], "'b' is not key=value"),
-        (["custom_hooks=[dict(type='EMAHook',interval=2)]"], 'contains a list of dicts'),
+        (["custom_hooks=[dict(type='EMAHook',interval=2)]"], 'contains a dict; write it in a config file'),
     ],
 )
 def test_invalid_setting_is_a_one_line_error(project, options, message):

@@ -74,9 +74,11 @@ def test_wheel_contains_every_module_with_its_data_and_nothing_else(site):
     assert (site / 'mogacore' / 'py.typed').is_file()
 
 
-def test_wheel_installs_the_command(site):
+def test_wheel_installs_the_commands(site):
     (entry_points,) = site.glob('*.dist-info/entry_points.txt')
-    assert entry_points.read_text().split() == ['[console_scripts]', 'mogacore', '=', 'mogacore.cli.main:main']
+    assert entry_points.read_text().split('\n')[:3] == [
+        '[console_scripts]', 'mogacore = mogacore.cli.main:main', 'mogacore-runtime = mogacore.runtime.command:main',
+    ]  # fmt: skip
 
 
 def test_wheel_finds_a_config_by_its_short_name(site, tmp_path):

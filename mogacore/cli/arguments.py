@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from mogacore.errors import UserError
 
@@ -25,6 +26,8 @@ def add_cfg_options(parser: argparse.ArgumentParser, of: str = 'the config') -> 
     from mmengine.config import DictAction
 
     class Options(DictAction):
+        _parse_iterable = staticmethod(parse_value)  # mmengine's drops all spaces, also those in a path
+
         def __call__(self, parser, namespace, values, option_string=None):
             for value in values:
                 if not value.partition('=')[1] or value.startswith('='):
@@ -33,15 +36,53 @@ def add_cfg_options(parser: argparse.ArgumentParser, of: str = 'the config') -> 
                     )
             try:
                 super().__call__(parser, namespace, values, option_string)
-            except RecursionError:
-                raise UserError(
-                    f'--cfg-options {" ".join(values)} contains a list of dicts, which cannot be parsed: write it in a '
-                    'config file, or set single entries such as custom_hooks.0.interval=2'
-                ) from None
-            except (AssertionError, ValueError, SyntaxError) as error:
+            except ValueError as error:
                 raise UserError(f'--cfg-options {" ".join(values)} cannot be parsed: {error}') from error
 
     parser.add_argument('--cfg-options', nargs='+', action=Options, help=f'override settings of {of}, key=value')
+
+
+def parse_value(text: str) -> Any:
+    """Value of an option in the notation of mmengine's DictAction: a number, True, False, None, a text, or a sequence.
+
+    Spaces inside a text are kept; spaces and quotation marks around a value are not part of it.
+
+    Args:
+        text: For example ``0.1``, ``/my data/a.pth``, ``a,b`` or ``[(1, 2), [a, b]]``.
+
+    Raises:
+        ValueError: If brackets do not match, or the text contains dicts.
+    """
+    from mmengine.config import DictAction
+
+    text = text.strip().strip('\'"')
+    opening, closing = text[:1], text[-1:]
+    is_sequence = (opening, closing) in {('(', ')'), ('[', ']')}
+    if text.startswith(('dict(', '{')):
+        raise ValueError(
+            'it contains a dict; write it in a config file, or set single entries such as custom_hooks.0.interval=2'
+        )
+    items = _split(text[1:-1] if is_sequence else text)
+    if not is_sequence and len(items) < 2 and not text.endswith(','):
+        return DictAction._parse_int_float_bool(text)
+    values = [parse_value(item) for item in items]
+    return tuple(values) if opening == '(' and is_sequence else values
+
+
+def _split(text: str) -> list[str]:
+    """Items between the commas that are outside all brackets; a comma at the end adds none."""
+    items, depth = [''], 0
+    for char in text:
+        depth += (char in '([') - (char in ')]')
+        if depth < 0:
+            break
+        if char == ',' and depth == 0:
+            items.append('')
+        else:
+            items[-1] += char
+    if depth:
+        raise ValueError(f'brackets of {text!r} do not match')
+    return items if items[-1].strip() else items[:-1]
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,11 +8,13 @@ on others. Three rules find them:
 - any other dict is passed to code that reads single keys from it. A key is refused there if it occurs nowhere in the
   sources of the libraries, but resembles a name that does.
 
-A top-level name of the user's own is legal. It is refused only if it resembles a known name and nothing uses it.
+A top-level name of the user's own is legal. It is refused only if nothing uses it, and it resembles a known name, is
+the name of a setting at a deeper level, or replaces a value that its bases have used already.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -71,6 +73,7 @@ REGISTRY_OF_KEY = {
 }  # fmt: skip
 Problem = tuple[str, str]  # path, and what is wrong with it
 MAX_REPORTED = 10
+MAX_PATHS = 3
 SIMILAR = 0.8
 
 
@@ -139,6 +142,7 @@ class _Checker:
             similar = get_close_matches(name, known, 1, SIMILAR)
             if similar and not _is_used(name, cfg.text):
                 yield name, f'is not a setting: did you mean {similar[0]}?'
+        yield from _without_effect(cfg, settings)
 
     @staticmethod
     def check_kind(name: str, value: Any) -> Iterator[Problem]:
@@ -289,6 +293,38 @@ def _is_used(name: str, text: str) -> bool:
     """Whether a config's text uses a top-level name other than by assigning it."""
     code = re.sub(r'#[^\n]*', '', text)
     return re.search(rf'(?<![\w\'"]){re.escape(name)}\b(?!\s*=[^=])', code) is not None
+
+
+def _without_effect(cfg: Config, settings: frozenset[str]) -> Iterator[Problem]:
+    """Top-level names that the config's file or an option sets, where nothing reads them any more."""
+    if not cfg.filename:
+        return
+    text = Path(cfg.filename).read_text(encoding='utf-8')
+    names = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
+    assigned = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+    in_files = Config.fromfile(cfg.filename).to_dict()
+    in_bases = (cfg.text or '').rpartition(f'{cfg.filename}\n')[0]
+    settled = cfg.to_dict()
+    for name, value in settled.items():
+        by_option = name not in in_files or in_files[name] != value
+        if name in settings or not (by_option or (name in assigned and name not in used)):
+            continue
+        paths = [path for path in _paths(settled, name) if path.partition('.')[0] in settings]
+        if paths:
+            more = ', ...' if len(paths) > MAX_PATHS else ''
+            yield name, f'has no effect at the top level: did you mean {", ".join(paths[:MAX_PATHS])}{more}?'
+        elif (by_option and name in in_files) or re.search(rf'^{name}\s*=', in_bases, re.MULTILINE):
+            yield name, 'has no effect, since the files of the config have used its value already: set what uses it'
+
+
+def _paths(value: Any, name: str, path: str = '') -> Iterator[str]:
+    """Paths of every key ``name`` below the top level."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, item in items:
+        if key == name and path:
+            yield f'{path}.{key}'
+        yield from _paths(item, name, f'{path}.{key}' if path else str(key))
 
 
 def _loop(name: str) -> set[str]:

@@ -26,6 +26,8 @@ EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
 def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
     """Read a config and apply the user's ``--cfg-options`` to it.
 
+    Its ``_base_`` may be a short name as well, see :func:`mogacore.locations.find_base`.
+
     Args:
         name: Path of a file, or a short name such as ``classification/moganet-xtiny_digits``, see
             :func:`mogacore.locations.find_config`.
@@ -40,7 +42,7 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
         raise UserError(f'config {path} is not a Python config: give a .py file such as those under configs/')
     try:
         cfg = Config.fromfile(path)
-    except (FileNotFoundError, SyntaxError, KeyError, TypeError) as error:
+    except (FileNotFoundError, SyntaxError, KeyError, TypeError, UserError) as error:
         raise UserError(f'config {path} cannot be read: {" ".join(str(error).split())}') from error
     try:
         cfg.merge_from_dict(cfg_options or {})

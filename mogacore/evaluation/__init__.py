@@ -1,6 +1,7 @@
 """Metrics that no task library provides."""
 
+from .confusion import ConfusionMatrixPlot
 from .hand import HandJointMetric
 from .video import VideoPredictionMetric
 
-__all__ = ['HandJointMetric', 'VideoPredictionMetric']
+__all__ = ['ConfusionMatrixPlot', 'HandJointMetric', 'VideoPredictionMetric']

@@ -120,8 +120,10 @@ def test_other_files_are_refused_and_nothing_is_written(tmp_path, name, content,
 
 
 def test_export_writes_a_repository_on_request(tmp_path, monkeypatch):
-    def export(source, path, *_):
-        return SimpleNamespace(path=write_classifier(path), inputs={}, outputs=[], error=0.0, fixed='')
+    def export(source, paths, *_):
+        return [
+            SimpleNamespace(path=write_classifier(path), inputs={}, outputs=[], error=0.0, fixed='') for path in paths
+        ]
 
     monkeypatch.setattr('mogacore.deploy.source.load_source', lambda *_, **__: None)
     monkeypatch.setattr('mogacore.deploy.export.export', export)

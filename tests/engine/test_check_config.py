@@ -124,6 +124,35 @@ def test_names_of_the_users_own_are_accepted(tmp_path):
         check_keys(load_config(path))
 
 
+@pytest.mark.parametrize(
+    'text, option, message',
+    [
+        ('lr = 0.1', {}, r'lr has no effect at the top level: did you mean optim_wrapper\.optimizer\.lr'),
+        ('max_epochs = 3', {}, r'max_epochs has no effect .*: did you mean train_cfg\.max_epochs\?'),
+        ('', {'batch_size': 3}, r'batch_size has no effect .*: did you mean train_dataloader\.batch_size, val_'),
+        ('pieces = []', {}, 'pieces has no effect, since the files of the config have used its value already'),
+        ('', {'pieces.0.num': 3}, 'pieces has no effect, since the files'),
+        ('pieces = []\nnote = dict(pieces=1)', {}, 'pieces has no effect, since the files'),
+    ],
+)
+def test_names_that_nothing_reads_are_reported(text, option, message, tmp_path):
+    (tmp_path / 'base.py').write_text(f"_base_ = '{VIDEO}'\npieces = [dict(num=1)]\n")
+    path = tmp_path / 'own.py'
+    path.write_text(f"_base_ = './base.py'\n{text}\n")
+    with pytest.raises(UserError, match=message):
+        check_keys(load_config(path, option))
+
+
+def test_names_that_the_file_uses_are_accepted(tmp_path):
+    (tmp_path / 'base.py').write_text(f"_base_ = '{VIDEO}'\nepochs = 3\n")
+    path = tmp_path / 'own.py'
+    path.write_text("_base_ = './base.py'\nepochs = 2\nmax_epochs = epochs + 1\n"
+                    'train_cfg = dict(max_epochs=max_epochs)\nauthor = "me"\n')  # fmt: skip
+    cfg = load_config(path)
+    check_keys(cfg)
+    assert cfg.train_cfg.max_epochs == 3
+
+
 def test_heads_in_a_list_need_a_type(tmp_path):
     """In a config, a list replaces that of its base; an option changes one entry."""
     require('detection')
