@@ -131,7 +131,7 @@ def _write_files(
     onnx_model = to_onnx(program, fused, dynamic) if is_onnx_needed else None
     examples = [
         graph.example(case, DTYPES[dtype], seed)
-        for seed, case in enumerate(_shapes_to_check(example_shape, dynamic, graph.size_step))
+        for seed, case in enumerate(_shapes_to_check(graph, example_shape, DTYPES[dtype], dynamic))
     ]
     constants_to_check = graph.constants_to_check(examples)
     done: list[tuple[Path, Exported]] = []
@@ -270,20 +270,38 @@ def _refusal(path: Path, reason: str, is_other_size: bool) -> UserError:
     return SizeError(text, reason) if is_other_size else UserError(text)
 
 
-def _shapes_to_check(shape: tuple[int, ...], dynamic: tuple[str, ...], step: int) -> list[tuple[int, ...]]:
-    """The example's shape; another batch; other sides, one larger and one smaller; and one image, upright or lying."""
-    shapes = [shape]
+def _shapes_to_check(
+    graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tuple[str, ...]
+) -> list[tuple[int, ...]]:
+    """The example's shape; another batch; other sides, one larger and one smaller; and one image, upright or lying.
+
+    Where the network does not accept the smaller side, it is larger as well.
+    """
+    shapes, step = [shape], graph.size_step
     height, width = shape[-2:]
     if 'batch' in dynamic:
         shapes.append((shape[0] + 1, *shape[1:]))
     if 'height' in dynamic and 'width' in dynamic:
-        height, width = height + step * (height // (3 * step) + 1), max(step, width - step * (width // (5 * step)))
+        larger, smaller = height + step * (height // (3 * step) + 1), max(step, width - step * (width // (5 * step)))
+        if not _accepts(graph, (1, *shape[1:-2], larger, smaller), dtype):
+            smaller = width + step * (width // (5 * step) + 1)
+        height, width = larger, smaller
         shapes.append((1, *shape[1:-2], height, width))
         if 'batch' not in dynamic:
             shapes.append((1, *shape[1:-2], width, height))
     elif 'batch' in dynamic:
         shapes.append((1, *shape[1:]))
     return shapes
+
+
+def _accepts(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Whether the network itself takes inputs of a shape."""
+    try:
+        with torch.inference_mode():
+            graph(*graph.example(shape, dtype))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _input_shapes(graph: Graph, shape: tuple[int, ...], dynamic: tuple[str, ...]) -> dict[str, tuple[str | int, ...]]:

@@ -130,6 +130,12 @@ def test_a_network_that_pads_by_the_size_of_the_image_has_the_size_of_the_exampl
     assert done.inputs == {'images': ('batch', 3, 35, 40)} and not done.fixed
 
 
+def test_a_network_with_a_smallest_size_is_checked_at_larger_ones(tmp_path):
+    source = Source(torch.nn.Conv2d(3, 2, 40).eval(), shape=(3, 64, 48), raw=True)  # the smaller width would be 39
+    (done,) = export(source, [tmp_path / 'net.pt2'])
+    assert done.inputs == {'images': ('batch', 3, 'height', 'width')} and not done.fixed
+
+
 @pytest.mark.parametrize('model, case', [(Lying, '2 x 3 x 64 x 48 differ'), (Growing, 'for inputs of 3 x 3 x 64 x 48')])
 def test_a_file_with_other_outputs_at_any_checked_size_is_not_written(model, case, tmp_path):
     with pytest.raises(UserError, match=f'net.pt2 was not written, since its outputs .*{case}'):
