@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from mogacore.errors import UserError, accepting
 from mogacore.files import writable_folder
 
+from .folding import fuse
 from .formats import AXES, SUFFIXES, format_of, read, require, set_constants, to_onnx, trace, write
-from .fuse import fuse
 from .graphs import Graph, create_graph
 from .graphs.layers import reason_for_one_size
 from .graphs.raw import Features, Raw
@@ -29,7 +29,6 @@ __all__ = ['Exported', 'export', 'load_runtime', 'load_source']
 LIBRARIES = ('torch', 'torchvision', 'onnx', 'openvino')
 # What torch.export raises for models that it cannot trace, or not with these axes.
 UNTRACEABLE = (torch._dynamo.exc.UserError, RuntimeError, AssertionError, TypeError, ValueError)
-TRACED_SIDE = 64  # an example with a smaller side would fix it, see :func:`.formats.trace`
 
 
 class SizeError(UserError):
@@ -211,7 +210,7 @@ def _trace(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tu
     reason = ''
     sized = any(axis != 'batch' for axis in dynamic)
     if sized:
-        smallest = -(-TRACED_SIDE // graph.size_step) * graph.size_step
+        smallest = -(-graph.traced_side // graph.size_step) * graph.size_step
         sides = [
             max(side, smallest) if axis in dynamic else side
             for axis, side in zip(('height', 'width'), shape[-2:], strict=True)
