@@ -65,10 +65,11 @@ def explain(spec: ModelSpec, image: str | Path, data: str | None = None, device:
         UserError: If the model, its weights or the image are missing or invalid.
     """
     preprocess: BaseDataPreprocessor
+    loader: ImageLoader
     if spec.is_config:
         if spec.checkpoint is None:
             raise UserError(f'model {spec.name} needs trained weights: write {spec.name}@CHECKPOINT')
-        predictor = Predictor(spec.name, spec.checkpoint, device)
+        predictor = loader = Predictor(spec.name, spec.checkpoint, device)
         network, preprocess, meta = predictor.model, predictor.model.data_preprocessor, predictor.samples.meta
         (item,) = predictor.samples.inputs(predictor.load(Path(image)), None)
         batch = preprocess(pseudo_collate([predictor.prepare(item)]), False)
@@ -86,7 +87,7 @@ def explain(spec: ModelSpec, image: str | Path, data: str | None = None, device:
             network(inputs)
         scope, meta = 'mmpretrain', dataset_meta(cfg, {})
     inputs = batch['inputs']
-    common = (network, inputs, denormalize(inputs[0], preprocess))
+    common = (network, inputs, denormalize(inputs[0], preprocess, loader.channel_order))
     if scope == 'mmpose':
         names = [meta['keypoint_id2name'][number] for number in sorted(meta['keypoint_id2name'])]
         return ExplainedKeypoints(*common, names)
@@ -99,15 +100,21 @@ def explain(spec: ModelSpec, image: str | Path, data: str | None = None, device:
     return ExplainedClass(*common, meta.get('classes'), logits=logits)
 
 
-def denormalize(image: Tensor, preprocess: BaseDataPreprocessor) -> np.ndarray:
-    """Convert a normalized image (C, H, W) to (H, W, 3) uint8 RGB."""
+def denormalize(image: Tensor, preprocess: BaseDataPreprocessor, channel_order: str = 'bgr') -> np.ndarray:
+    """Convert a normalized image (C, H, W) to (H, W, 3) uint8 RGB.
+
+    Args:
+        image: Input of the network.
+        preprocess: What normalized it.
+        channel_order: Of the images before: 'bgr', 'rgb' or 'gray'.
+    """
     if hasattr(preprocess, 'mean'):
         image = image * preprocess.std + preprocess.mean
     pixels = image.clamp(0, 255).round().byte().permute(1, 2, 0).cpu().numpy()
     if pixels.shape[2] == 1:
         return np.repeat(pixels, 3, axis=2)
-    is_rgb = getattr(preprocess, 'to_rgb', False) or getattr(preprocess, '_channel_conversion', False)
-    return np.ascontiguousarray(pixels if is_rgb else pixels[..., ::-1])
+    is_converted = getattr(preprocess, 'to_rgb', False) or getattr(preprocess, '_channel_conversion', False)
+    return np.ascontiguousarray(pixels if bool(is_converted) == (channel_order == 'bgr') else pixels[..., ::-1])
 
 
 def activation_map(

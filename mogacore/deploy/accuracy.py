@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData, PixelData
 
 from mogacore.engine.config import load_config, locate_data, prepare_loaders, use_library
 from mogacore.engine.data import label_class_folders
+from mogacore.engine.dataset_meta import channel_order
 from mogacore.engine.loaders import build_loader
 from mogacore.errors import UserError
 from mogacore.runtime.backends import Backend, open_backend
@@ -21,7 +22,6 @@ from mogacore.runtime.decode import DECODERS, Crop
 from mogacore.runtime.tasks import Result
 
 from .calibration import spread
-from .graphs.base import loads_bgr
 
 
 def evaluate_files(
@@ -73,7 +73,7 @@ def evaluate_files(
     for number, batch in enumerate(loader):
         log(f'batch {number + 1} of {len(loader)}')
         for backend, evaluator in zip(backends, evaluators, strict=True):
-            evaluator.process(_predict(backend, batch, loads_bgr(cfg)), batch)
+            evaluator.process(_predict(backend, batch, channel_order(cfg) == 'bgr'), batch)
     return [evaluator.evaluate(len(dataset)) for evaluator in evaluators], len(dataset)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from mogacore.files import writable_folder
 from .folding import fuse
 from .formats import AXES, SUFFIXES, format_of, read, require, set_constants, to_onnx, trace, write
 from .graphs import Graph, create_graph
+from .graphs.layers import reason_for_one_size
 from .graphs.raw import Features, Raw
 from .metadata import FORMAT, OPSET, to_text, versions
 from .source import Source, load_source
@@ -27,6 +29,19 @@ __all__ = ['Exported', 'export', 'load_runtime', 'load_source']
 LIBRARIES = ('torch', 'torchvision', 'onnx', 'openvino')
 # What torch.export raises for models that it cannot trace, or not with these axes.
 UNTRACEABLE = (torch._dynamo.exc.UserError, RuntimeError, AssertionError, TypeError, ValueError)
+
+
+class SizeError(UserError):
+    """A file is wrong for a size other than its example's.
+
+    Args:
+        text: The message.
+        reason: What is wrong.
+    """
+
+    def __init__(self, text: str, reason: str):
+        super().__init__(text)
+        self.reason = reason
 
 
 @dataclass
@@ -58,7 +73,8 @@ def export(
     """Fuse a network and write it with its pre- and post-processing.
 
     The files are compared with eager PyTorch and the network that is not fused: for the example, for other sizes, and
-    for other batch sizes where they may vary.
+    for other batch sizes where they may vary. If they are right for the example's height and width only, those are
+    fixed.
 
     Args:
         source: From :func:`mogacore.deploy.source.load_source`.
@@ -86,13 +102,35 @@ def export(
             raise ValueError(f'expected {num_axes} sizes, or {num_axes + 1} with the batch size first')
         for one in (graph, fused):
             one.name_outputs(*one.example((1, *example_shape[1:]), DTYPES[dtype]))
+    write_files = partial(_write_files, source, graph, fused, kinds, example_shape, dtype, tolerance)
+    fixed_axes = _without_sides(dynamic)
+    reason = '' if dynamic == fixed_axes else reason_for_one_size(source.model)
+    if not reason:
+        try:
+            return write_files(dynamic)
+        except SizeError as error:
+            reason = error.reason
+    return [replace(exported, fixed=reason) for exported in write_files(fixed_axes)]
+
+
+def _write_files(
+    source: Source,
+    graph: Graph,
+    fused: Graph,
+    kinds: dict[Path, str],
+    example_shape: tuple[int, ...],
+    dtype: str,
+    tolerance: float,
+    dynamic: tuple[str, ...],
+) -> list[Exported]:
+    """Trace the fused graph, write the files and compare them with the graph that is not fused."""
     program, dynamic, fixed = _trace(fused, example_shape, DTYPES[dtype], dynamic, 'pt2' in kinds.values())
     text = to_text(_metadata(source, fused, example_shape, dtype, dynamic))
     is_onnx_needed = set(kinds.values()) - {'pt2'}
     onnx_model = to_onnx(program, fused, dynamic) if is_onnx_needed else None
     examples = [
         graph.example(case, DTYPES[dtype], seed)
-        for seed, case in enumerate(_shapes_to_check(example_shape, dynamic, graph.size_step))
+        for seed, case in enumerate(_shapes_to_check(graph, example_shape, DTYPES[dtype], dynamic))
     ]
     constants_to_check = graph.constants_to_check(examples)
     done: list[tuple[Path, Exported]] = []
@@ -160,7 +198,11 @@ def _choose_axes(
         if batch == (1,) and chosen[0] != 1:
             raise UserError(f'--shape {text} has {chosen[0]} images, but the file takes one at a time: use 1')
         return tuple(chosen), ()
-    return (*batch, *chosen), tuple(axis for axis in graph.dynamic if axis == 'batch')
+    return (*batch, *chosen), _without_sides(graph.dynamic)
+
+
+def _without_sides(dynamic: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(axis for axis in dynamic if axis == 'batch')
 
 
 def _trace(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tuple[str, ...], for_pt2: bool):
@@ -180,7 +222,7 @@ def _trace(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tu
             return program, dynamic, ''
         except UNTRACEABLE as error:
             reason = _first_line(error)
-            dynamic = tuple(axis for axis in dynamic if axis == 'batch')
+            dynamic = _without_sides(dynamic)
     try:
         return trace(graph, graph.example(shape, dtype), dynamic), dynamic, reason
     except UNTRACEABLE as error:
@@ -207,39 +249,58 @@ def _check(
         size = ' x '.join(map(str, inputs[0].shape))
         with torch.inference_mode():
             expected = graph(*inputs)
+        is_other_size = inputs[0].shape[-2:] != examples[0][0].shape[-2:]
         try:
             found = run(*inputs)
         except Exception as error:  # each runtime has its own types
-            raise UserError(
-                f'{path} was not written, since the file fails for inputs of {size}: '
-                f'{" ".join(str(error).split())[:300]}; fix the size with --shape, or try another format, '
-                f'{_others(path)}'
-            ) from error
+            reason = f'the file fails for inputs of {size}: {" ".join(str(error).split())[:300]}'
+            raise _refusal(path, reason, is_other_size) from error
         for difference in graph.differences(found, expected, tolerance):
             if not difference.value <= difference.limit:
-                raise UserError(
-                    f'{path} was not written, since its outputs for inputs of {size} differ from eager PyTorch, '
-                    f'{difference}: fix the size with --shape, or try another format, {_others(path)}'
-                )
+                reason = f'its outputs for inputs of {size} differ from eager PyTorch, {difference}'
+                raise _refusal(path, reason, is_other_size)
             if difference.limit:
                 largest = max(largest, difference.value / difference.limit * tolerance)
     return largest
 
 
-def _shapes_to_check(shape: tuple[int, ...], dynamic: tuple[str, ...], step: int) -> list[tuple[int, ...]]:
-    """The example's shape; another batch; other sides, one larger and one smaller; and one image, upright or lying."""
-    shapes = [shape]
+def _refusal(path: Path, reason: str, is_other_size: bool) -> UserError:
+    text = f'{path} was not written, since {reason}; fix the size with --shape, or try another format, {_others(path)}'
+    return SizeError(text, reason) if is_other_size else UserError(text)
+
+
+def _shapes_to_check(
+    graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tuple[str, ...]
+) -> list[tuple[int, ...]]:
+    """The example's shape; another batch; other sides, one larger and one smaller; and one image, upright or lying.
+
+    Where the network does not accept the smaller side, it is larger as well.
+    """
+    shapes, step = [shape], graph.size_step
     height, width = shape[-2:]
     if 'batch' in dynamic:
         shapes.append((shape[0] + 1, *shape[1:]))
     if 'height' in dynamic and 'width' in dynamic:
-        height, width = height + step * (height // (3 * step) + 1), max(step, width - step * (width // (5 * step)))
+        larger, smaller = height + step * (height // (3 * step) + 1), max(step, width - step * (width // (5 * step)))
+        if not _accepts(graph, (1, *shape[1:-2], larger, smaller), dtype):
+            smaller = width + step * (width // (5 * step) + 1)
+        height, width = larger, smaller
         shapes.append((1, *shape[1:-2], height, width))
         if 'batch' not in dynamic:
             shapes.append((1, *shape[1:-2], width, height))
     elif 'batch' in dynamic:
         shapes.append((1, *shape[1:]))
     return shapes
+
+
+def _accepts(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Whether the network itself takes inputs of a shape."""
+    try:
+        with torch.inference_mode():
+            graph(*graph.example(shape, dtype))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _input_shapes(graph: Graph, shape: tuple[int, ...], dynamic: tuple[str, ...]) -> dict[str, tuple[str | int, ...]]:

@@ -23,7 +23,7 @@ from mogacore.checkpoint import (
     sha256,
 )
 from mogacore.engine.config import build_model, load_config, replace_sync_bn
-from mogacore.engine.dataset_meta import dataset_facts, dataset_meta
+from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
 from mogacore.errors import UserError
 from mogacore.locations import find_config, is_config_name
 from mogacore.models.factory import create_model
@@ -96,7 +96,10 @@ def load_source(
         'preprocess': steps_of(pipeline_of(cfg)) if _has_images(cfg) else [],
         'checkpoint': _describe(checkpoint, network),
     }
-    return Source(model.eval(), cfg, meta, tuple(cfg.get('input_shape', (3, 224, 224))), raw, features, facts)
+    shape = tuple(cfg.get('input_shape', (3, 224, 224)))
+    if channel_order(cfg) == 'gray' and _has_images(cfg):
+        shape = (1, *shape[1:])  # the mean of three channels repeats a gray one
+    return Source(model.eval(), cfg, meta, shape, raw, features, facts)
 
 
 def _has_images(cfg: Config) -> bool:

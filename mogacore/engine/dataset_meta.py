@@ -1,4 +1,4 @@
-"""Names and colors of the classes or keypoints that a model predicts."""
+"""What a data set says of its images, and of the classes or keypoints that a model predicts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .config import leaf_datasets, leaves
 REQUIRED = {
     'mmpose': ('keypoint_id2name', 'flip_indices', 'keypoint_colors', 'skeleton_links', 'skeleton_link_colors'),
 }
+
+GRAY_DATASETS = ('MNIST', 'FashionMNIST', 'FashionMNISTFiles')  # of decoded images
 
 
 def dataset_meta(cfg: Config, container: dict) -> dict:
@@ -60,6 +62,23 @@ def dataset_facts(meta: Mapping[str, Any]) -> dict:
         'palette': list(meta.get('palette') or ()) or None,
         'keypoints': keypoints,
     }
+
+
+def channel_order(cfg: Mapping[str, Any]) -> str:
+    """Channels of the images that the test set of a config gives to its network.
+
+    Args:
+        cfg: Loaded config.
+
+    Returns:
+        'gray'; 'bgr', as OpenCV reads files; or 'rgb', of data sets of decoded images, whose pipelines load no file.
+    """
+    dataset = next(leaves(cfg.get('test_dataloader')), None) or {}
+    load = next(iter(dataset.get('pipeline') or ()), {'type': 'LoadImageFromFile'})
+    if 'LoadImage' in type_name(load['type']):
+        return 'gray' if load.get('color_type', 'color').startswith('gray') else 'bgr'
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    return 'gray' if type_name(dataset['type']) in GRAY_DATASETS or backbone.get('in_channels') == 1 else 'rgb'
 
 
 def video_facts(cfg: Mapping[str, Any]) -> dict:

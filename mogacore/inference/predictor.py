@@ -19,8 +19,8 @@ from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 from mogacore import images
 from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
 from mogacore.datasets.checks.coco_files import check_annotations
-from mogacore.engine.config import build_model, load_config, locate_data, replace_sync_bn
-from mogacore.engine.dataset_meta import dataset_facts, dataset_meta
+from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
+from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
 from mogacore.engine.devices import choose_device
 from mogacore.engine.numbers import check_batch
 from mogacore.errors import UserError
@@ -42,16 +42,21 @@ class ImageLoader:
 
     Args:
         cfg: Loaded config.
+
+    Attributes:
+        channel_order: Of the images of the test set, see :func:`mogacore.engine.dataset_meta.channel_order`.
     """
 
     def __init__(self, cfg: Config):
+        self.channel_order = channel_order(cfg)
         # Single images have no annotations to load.
-        steps = [step for step in cfg.test_dataloader.dataset.pipeline if 'Annotations' not in step['type']]
+        dataset = next(leaf_datasets(cfg, 'test'))
+        steps = [step for step in dataset.pipeline if 'Annotations' not in step['type']]
         if 'LoadImage' in steps[0]['type']:
             load = steps.pop(0)
         else:  # the data set contains decoded images
-            is_gray = cfg.model.backbone.get('in_channels') == 1
-            load = dict(type='LoadImageFromFile', color_type='grayscale' if is_gray else 'color')
+            color_type = 'grayscale' if self.channel_order == 'gray' else 'color'
+            load = dict(type='LoadImageFromFile', color_type=color_type)
         self.load_step = TRANSFORMS.build(load)
         self.pipeline = Compose(steps)
 
@@ -76,12 +81,16 @@ class ImageLoader:
             raise UnreadableError(f'image {image} cannot be read: replace it or use another') from error
 
     def prepare(self, item: dict) -> dict:
-        """Apply the pipeline, without its loading step, to an item.
+        """Apply the pipeline, without its loading step, to an item of :meth:`load`.
+
+        The image gets the channel order of the test set.
 
         Raises:
             UnreadableError: If the image cannot be resized.
         """
         height, width = item['img'].shape[:2]
+        if self.channel_order == 'rgb':
+            item = dict(item, img=cv2.cvtColor(item['img'], cv2.COLOR_BGR2RGB))
         try:
             return self.pipeline(item)
         except cv2.error as error:

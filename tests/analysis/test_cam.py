@@ -273,6 +273,7 @@ def test_denormalized_image_is_the_input():
     assert np.array_equal(denormalize(image, Preprocess()), expected)
     Preprocess.to_rgb = False  # BGR, as read by OpenCV
     assert np.array_equal(denormalize(image, Preprocess()), expected[..., ::-1])
+    assert np.array_equal(denormalize(image, Preprocess(), 'rgb'), expected)
 
 
 class Dense(nn.Module):

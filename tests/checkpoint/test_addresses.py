@@ -11,7 +11,7 @@ from weight_server import serve
 from mogacore.analysis.classifiers import ModelSpec, build_classifier, open_classifiers, parse_model
 from mogacore.checkpoint import read
 from mogacore.cli import main as command
-from mogacore.deploy.export import load_network
+from mogacore.deploy.source import load_source
 from mogacore.errors import UserError
 
 pytest.importorskip('mmpretrain')
@@ -79,7 +79,7 @@ def test_interactions(sources, kind):
 
 @KINDS
 def test_export(sources, kind):
-    assert load_network('tiny.py', sources[kind])[1] == (1, 32, 32)
+    assert load_source('tiny.py', sources[kind]).shape == (1, 32, 32)
 
 
 @KINDS

@@ -89,6 +89,13 @@ class Lying(torch.nn.Module):
         return x.mean((2, 3)) + float(torch.compiler.is_exporting())
 
 
+class ForOneSize(torch.nn.Module):
+    """Right for the size of the example only."""
+
+    def forward(self, x):
+        return x.mean((2, 3)) * (48 if torch.compiler.is_exporting() else x.shape[3])
+
+
 class Growing(torch.nn.Module):
     """Right for the batch and size of the example only."""
 
@@ -99,6 +106,34 @@ class Growing(torch.nn.Module):
 def test_a_size_that_the_model_cannot_vary_is_fixed_and_reported(tmp_path):
     (done,) = export(Source(Frozen().eval(), shape=(3, 64, 48), raw=True), [tmp_path / 'net.pt2'])
     assert done.inputs == {'images': ('batch', 3, 64, 48)} and done.fixed
+
+
+def test_a_size_that_no_file_is_right_for_is_fixed_and_reported(tmp_path):
+    source = Source(ForOneSize().eval(), shape=(3, 64, 48), raw=True)
+    (done,) = export(source, [tmp_path / 'net.pt2'])
+    assert done.inputs == {'images': ('batch', 3, 64, 48)}
+    assert done.fixed.startswith('its outputs for inputs of 1 x 3 x 86 x 39 differ from eager PyTorch, output by ')
+    files = {'mogacore.json': ''}
+    torch.export.load(tmp_path / 'net.pt2', extra_files=files)
+    assert json.loads(files['mogacore.json'])['input']['dynamic'] == ['batch']
+
+
+def test_a_network_that_pads_by_the_size_of_the_image_has_the_size_of_the_example(tmp_path):
+    pytest.importorskip('mmcv')
+    from mmcv.cnn.bricks import Conv2dAdaptivePadding
+
+    source = Source(Conv2dAdaptivePadding(3, 4, 3, stride=2).eval(), shape=(3, 64, 48), raw=True)
+    (done,) = export(source, [tmp_path / 'net.pt2'])
+    assert done.inputs == {'images': ('batch', 3, 64, 48)}
+    assert done.fixed == 'Conv2dAdaptivePadding computes its padding from the size of the image'
+    (done,) = export(source, [tmp_path / 'net.pt2'], (3, 35, 40))
+    assert done.inputs == {'images': ('batch', 3, 35, 40)} and not done.fixed
+
+
+def test_a_network_with_a_smallest_size_is_checked_at_larger_ones(tmp_path):
+    source = Source(torch.nn.Conv2d(3, 2, 40).eval(), shape=(3, 64, 48), raw=True)  # the smaller width would be 39
+    (done,) = export(source, [tmp_path / 'net.pt2'])
+    assert done.inputs == {'images': ('batch', 3, 'height', 'width')} and not done.fixed
 
 
 @pytest.mark.parametrize('model, case', [(Lying, '2 x 3 x 64 x 48 differ'), (Growing, 'for inputs of 3 x 3 x 64 x 48')])

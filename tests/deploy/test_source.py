@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import write_small
+from small_models import build_small, predict, write_small
 
 from mogacore.deploy.graphs import create_graph
 from mogacore.deploy.source import load_source
 from mogacore.errors import UserError
+from mogacore.locations import find_config
 from mogacore.models.factory import create_model
 
 CONFIG = 'classification/moganet-xtiny_digits'
@@ -31,6 +32,19 @@ def test_facts_of_a_config(tmp_path):
         'checkpoint': {'name': 'moganet-xtiny_digits.pth', 'sha256': digest},
     }  # fmt: skip
     assert source.shape == (1, 32, 32) and not source.model.training
+
+
+def test_a_model_that_repeats_the_gray_channel_takes_gray_images(tmp_path):
+    pytest.importorskip('mmpretrain')
+    name = 'classification/mobilenetv3-small_digits'
+    torch.save(build_small(find_config(name)).state_dict(), tmp_path / 'weights.pth')
+    source = load_source(name, str(tmp_path / 'weights.pth'))
+    assert source.shape == (1, 32, 32) and source.cfg.input_shape[0] == 3
+    images = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
+    samples = predict(source.model, images, {})
+    with torch.no_grad():
+        (found,) = create_graph(source.model, source.cfg)(images)
+    torch.testing.assert_close(found, torch.stack([sample.pred_score for sample in samples]))
 
 
 def test_a_network_by_name_has_the_preprocessing_of_imagenet(named):

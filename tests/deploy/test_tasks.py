@@ -19,14 +19,17 @@ SIZES = (64, 96), (97, 61), (150, 70)  # of the configs' examples, none
 
 
 def open_onnx(path):
-    session = ort.InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # idle threads spin
+    session = ort.InferenceSession(path.read_bytes(), options, providers=['CPUExecutionProvider'])
     names = [output.name for output in session.get_outputs()]
     return lambda feed: dict(zip(names, session.run(None, feed), strict=True))
 
 
 def open_openvino(path):
     core = openvino.Core()
-    network = core.compile_model(core.read_model(path), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': torch.get_num_threads()}
+    network = core.compile_model(core.read_model(path), 'CPU', settings)
     return lambda feed: {output.any_name: array for output, array in network(feed).items()}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from importlib import import_module
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY_ARCH
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 
 import mogacore.registry  # noqa: F401, registers our classes
@@ -52,6 +54,10 @@ CASES = {
     ),
     'decoded': (
         'classification/moganet-xtiny_fashion-mnist.py', f'head=dict(in_channels={WIDTHS[3]})',
+        'mmpretrain', None, None,
+    ),
+    'cifar': (
+        'classification/moganet-small_1xb100_cifar100-32.py', f'head=dict(in_channels={WIDTHS[3]})',
         'mmpretrain', None, None,
     ),
 }  # fmt: skip
@@ -161,6 +167,50 @@ def test_model_trained_on_decoded_gray_images_accepts_image_files(model, folder,
     (record,) = infer(config, checkpoint, folder / 'images' / '0000.png', tmp_path, device='cpu')
     assert record['pred_class'] == record['top'][0]['class'] and not record['pred_class'].isdigit()
     assert sorted(path.name for path in tmp_path.iterdir()) == ['predictions.json', 'predictions.png']
+
+
+def write_cifar(folder, pixels):
+    """CIFAR-100's test set of one image (32, 32, 3) RGB; its training file is empty."""
+    (folder / 'cifar-100-python').mkdir()
+    content = {'data': pixels.transpose(2, 0, 1).reshape(1, -1), 'fine_labels': [3]}
+    (folder / 'cifar-100-python' / 'test').write_bytes(pickle.dumps(content))
+    (folder / 'cifar-100-python' / 'train').touch()
+
+
+def write_fashion(folder, pixels):
+    """Fashion-MNIST's test set of one image (28, 28)."""
+    header = bytes([0, 0, 8, 3]) + np.array([1, 28, 28], '>u4').tobytes()
+    (folder / 't10k-images-idx3-ubyte').write_bytes(header + pixels.tobytes())
+    (folder / 't10k-labels-idx1-ubyte').write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 1, 3]))
+
+
+@pytest.mark.parametrize(
+    'name, write, shape', [('cifar', write_cifar, (32, 32, 3)), ('decoded', write_fashion, (28, 28))]
+)
+def test_a_file_of_an_image_is_predicted_as_the_decoded_image_of_the_test_set(
+    name, write, shape, model, tmp_path, monkeypatch
+):
+    config, checkpoint = model(name)
+    monkeypatch.setattr('mmpretrain.datasets.cifar.check_md5', lambda *args: True)  # of the real files
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    pixels[..., 0] //= 4  # little red
+    write(tmp_path, pixels)
+    cfg = load_config(config, {'test_dataloader.dataset.data_root': str(tmp_path)})
+    item = DATASETS.build(cfg.test_dataloader.dataset)[0]
+    network = Predictor(config, checkpoint, 'cpu')
+    with torch.no_grad():
+        (expected,) = network.model.test_step(pseudo_collate([item]))
+    Image.fromarray(pixels).save(tmp_path / 'image.png')
+    _, from_file = network.predict_one(tmp_path / 'image.png', None)
+    _, from_frame = network.predict_one(cv2.imread(str(tmp_path / 'image.png')), None)
+    for found in (from_file, from_frame):
+        np.testing.assert_allclose(found['probabilities'], expected.pred_score, rtol=1e-5)
+    (record,) = infer(config, checkpoint, tmp_path / 'image.png', tmp_path / 'out', device='cpu')
+    assert record['pred_label'] == expected.pred_label.item()
+    if len(shape) == 3:
+        Image.fromarray(pixels[..., ::-1].copy()).save(tmp_path / 'swapped.png')
+        _, swapped = network.predict_one(tmp_path / 'swapped.png', None)
+        assert np.abs(np.log(swapped['probabilities']) - np.log(expected.pred_score.numpy())).max() > 1e-3
 
 
 def write_boxes(path, folder, boxes, form):

@@ -1,7 +1,7 @@
 """Exported files against the task libraries, for one full-size config of each family with filled weights.
 
-Per family: ONNX and OpenVINO, three input sizes where the model allows several, batches of 1 and 3, 21 images. Prints a
-table and writes JSON. Not part of the test command: python tests/stress/export_matrix.py --out matrix.json
+Per family: ONNX and OpenVINO, three input sizes where the model allows several, batches of 1, 3 and 3, 21 images.
+Prints a table and writes JSON. Not part of the test command: python tests/stress/export_matrix.py --out matrix.json
 """
 
 import argparse
@@ -23,7 +23,6 @@ from mogacore.deploy.export import export  # noqa: E402
 from mogacore.deploy.source import load_source  # noqa: E402
 from mogacore.locations import find_config  # noqa: E402
 
-BATCHES = 1, 3, 3
 OPENERS = {'onnx': ('net.onnx', open_onnx), 'openvino': ('net.xml', open_openvino)}
 
 
@@ -86,7 +85,7 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def walk(family):
+def walk(family, batches):
     """Rows of a family, one per format."""
     config, compare, sizes = FAMILIES[family]
     start = time.perf_counter()
@@ -104,7 +103,7 @@ def walk(family):
         for exported, (kind, (name, opener)) in zip(done, OPENERS.items(), strict=True):
             run, errors, count = opener(Path(folder) / name), {}, 0
             for number, (height, width) in enumerate(sizes):
-                for position, batch in enumerate(BATCHES):
+                for position, batch in enumerate(batches):
                     inputs = inputs_of(shape, batch, height, width, seed=10 * number + position)
                     for key, value in compare(model, inputs, run, facts).items():
                         errors[key] = max(errors.get(key, 0.0), float(value))
@@ -134,11 +133,12 @@ def inputs_of(shape, batch, height, width, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--families', nargs='+', choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument('--batches', nargs='+', type=int, default=[1, 3, 3], help='of each input size')
     parser.add_argument('--out', type=Path, help='JSON file to write')
     args = parser.parse_args()
     rows = []
     for family in args.families:
-        for row in walk(family):
+        for row in walk(family, args.batches):
             rows.append(row)
             errors = ', '.join(f'{key} {value:.1e}' for key, value in row['errors'].items())
             print(f'| {family} | {row["format"]} | {row["images"]} | {errors} | {row["passed"]} |', flush=True)

@@ -10,15 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mogacore.text import type_name
+from mogacore.engine.dataset_meta import channel_order
 
 MAX_FLIPPED = 1e-3  # fraction of decisions, such as the class of a pixel, that rounding may change
-
-
-def loads_bgr(cfg: Mapping[str, Any]) -> bool:
-    """Whether the test images of a config are BGR, as OpenCV reads files; data sets of decoded images have RGB."""
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    return 'LoadImage' in type_name((dataset.get('pipeline') or [{'type': 'LoadImage'}])[0]['type'])
 
 
 @dataclass
@@ -130,7 +124,7 @@ class Graph(nn.Module):
     def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__()
         self.model = model
-        self.normalize = Normalize(getattr(model, 'data_preprocessor', None), loads_bgr(cfg))
+        self.normalize = Normalize(getattr(model, 'data_preprocessor', None), channel_order(cfg) == 'bgr')
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The outputs, in the order of ``output_names``, for images (B, C, H, W) in RGB or gray, 0..255."""

@@ -58,6 +58,16 @@ class Enlarge(nn.Module):
         return F.interpolate(x, size, mode=self.mode, align_corners=self.align_corners)
 
 
+def reason_for_one_size(model: nn.Module) -> str:
+    """Why a file of a model has the height and width of its example; '' if it has no layer that needs that.
+
+    The layers pad by Python numbers that they compute from the size by a division of floats, as those of EfficientNet
+    and of mmpretrain's vision transformers.
+    """
+    names = sorted({type(layer).__name__ for layer in model.modules()} & {'AdaptivePadding', 'Conv2dAdaptivePadding'})
+    return f'{names[0]} computes its padding from the size of the image' if names else ''
+
+
 def replace_sized_layers(model: nn.Module) -> None:
     """Replace, in place, the layers of a model that would export for one image size only."""
     for parent in list(model.modules()):
