@@ -22,6 +22,7 @@ TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
 REPLACEMENTS = {
     'mmdet': {'DATASETS': 'mogacore.datasets.coco_boxes', 'METRICS': 'mogacore.evaluation.coco_boxes'},
     'mmpose': {'DATASETS': 'mogacore.datasets.coco_keypoints'},
+    'mmseg': {'TRANSFORMS': 'mogacore.datasets.class_maps'},
 }
 
 

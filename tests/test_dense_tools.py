@@ -123,8 +123,9 @@ def test_missing_annotation_file_and_detector_boxes_are_reported(project, scenes
 
 @pytest.mark.parametrize('values, message', [
     (np.full((128, 128), 77, np.uint8), r'0001\.png has the value 77 where the model has 11 classes'),
-    (np.zeros((128, 128, 3), np.uint8), r'0001\.png becomes 128 x 128 x 3 values for an image of 128 x 128'),
-    (np.zeros((96, 128), np.uint8), r'0001\.png becomes 96 x 128 values for an image of 128 x 128'),
+    (np.zeros((128, 128, 3), np.uint8), r'0001\.png has 128 x 128 x 3 values for an image of 128 x 128'),
+    (np.full((128, 128), 256, np.uint16), r'0001\.png has the value 256, but 0 to 255 are allowed'),
+    (np.zeros((96, 128), np.uint8), r'0001\.png has 96 x 128 values for an image of 128 x 128'),
 ])  # fmt: skip
 def test_map_that_was_not_sampled_is_a_one_line_error(project, scenes, values, message, monkeypatch):
     pytest.importorskip('mmseg')

@@ -1,5 +1,6 @@
-"""Data sets, and an augmentation, that no task library provides."""
+"""Data sets, and steps of their pipelines, that no task library provides."""
 
+from .arrays import LoadArray
 from .class_folders import ClassFolders
 from .erasing import NormalizedRandomErasing
 from .frame_folders import KTH, FrameFolders
@@ -18,6 +19,7 @@ __all__ = [
     'FrameFolders',
     'FreiHAND',
     'KittiCaltech',
+    'LoadArray',
     'MovingDigits',
     'MovingMNIST',
     'NormalizedRandomErasing',

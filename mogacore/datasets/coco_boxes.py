@@ -16,8 +16,9 @@ class CocoDataset(Base):
     """As mmdet's, but a label is the index of the class name in ``metainfo.classes``.
 
     The order and the ids of the categories in the file do not matter, and a file may lack some of the classes. In
-    mmdet, labels follow the order of the file. Annotations without ``iscrowd`` are single objects. A file without
-    annotations holds background images, which ``filter_cfg.filter_empty_gt`` keeps.
+    mmdet, labels follow the order of the file. Annotations without ``iscrowd`` are single objects, and those without
+    ``area``, or with 0, have the area of their box. A file without annotations holds background images, which
+    ``filter_cfg.filter_empty_gt`` keeps.
     """
 
     filter_cfg: dict | None
@@ -27,6 +28,10 @@ class CocoDataset(Base):
         coco = Base.COCOAPI(path)
         self._names = {category['id']: category['name'] for category in coco.dataset['categories']}
         self._is_background = not coco.anns
+        for annotation in coco.anns.values():
+            if annotation.get('area', 0) <= 0:  # a placeholder; mmdet would drop the object
+                _, _, width, height = annotation['bbox']
+                annotation['area'] = width * height
         return coco
 
     def load_data_list(self) -> list[dict]:

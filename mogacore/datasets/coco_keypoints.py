@@ -10,24 +10,22 @@ from mmengine.logging import print_log
 
 from mogacore.errors import UserError
 
+from .keypoint_info import read_metainfo
+
 Base: Any = import_module('mmpose.datasets').CocoDataset
-SIGMA = 0.067  # mean of COCO's 17 sigmas
 
 
 @import_module('mmpose.registry').DATASETS.register_module(force=True)
 class CocoDataset(Base):
     """As mmpose's, but ``metainfo`` needs only ``keypoint_info``.
 
-    Without the other entries there is no skeleton, every keypoint has the loss weight 1, and sigma is the mean of
-    COCO's.
+    It may also be in a file, see :func:`mogacore.datasets.keypoint_info.read_metainfo`.
     """
 
     @classmethod
     def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
-        if metainfo is not None and 'keypoint_info' in metainfo:
-            count = len(metainfo['keypoint_info'])
-            defaults = dict(dataset_name='own', skeleton_info={}, joint_weights=[1.0] * count, sigmas=[SIGMA] * count)
-            metainfo = type(metainfo)(defaults | dict(metainfo))
+        if metainfo:
+            metainfo = type(metainfo)(read_metainfo(metainfo))
         return super()._load_metainfo(metainfo)
 
     def load_data_list(self) -> list[dict]:

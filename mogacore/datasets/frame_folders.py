@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +75,8 @@ class FrameFolders(SequenceDataset):
         ):
             if value not in allowed:
                 raise UserError(f'{name} {value!r} is unknown: choose from {", ".join(allowed)}')
+        if not isinstance(size, Sequence) or len(size) != 2 or any(not isinstance(n, int) or n < 1 for n in size):
+            raise UserError(f'size is {size!r}: use (height, width) in pixels')
         if frame_step < 1:
             raise UserError(f'frame_step is {frame_step}: use 1 or more')
         self.size, self.color_type, self.stride, self.frame_step = tuple(size), color_type, stride, frame_step
@@ -188,7 +191,8 @@ class KTH(FrameFolders):
         **kwargs,
     ):
         self.split = check_split(split)
-        super().__init__(data_root, size, 'grayscale', num_inputs=num_inputs, num_targets=num_targets, **kwargs)
+        kwargs = {'color_type': 'grayscale', **kwargs}
+        super().__init__(data_root, size, num_inputs=num_inputs, num_targets=num_targets, **kwargs)
 
     def takes(self, clip):
         person = re.match(r'person(\d+)', clip.name)

@@ -43,6 +43,8 @@ class MovingMNIST(SequenceDataset):
     Source: Srivastava et al., arXiv 1502.04681; the data loaders of OpenSTL.
     """
 
+    is_generated = True
+
     def __init__(
         self,
         data_root: str | None = None,

@@ -91,6 +91,7 @@ class SequenceDataset(BaseDataset):
     """
 
     METAINFO: ClassVar = dict(mean=0.0, std=1.0)
+    is_generated = False  # sequences are generated, not read
 
     def __init__(self, num_inputs: int = 10, num_targets: int = 10, **kwargs):
         if num_inputs < 1 or num_targets < 1:

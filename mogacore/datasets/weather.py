@@ -13,6 +13,7 @@ from mogacore.errors import UserError
 
 from .sequences import DATA_HELP, SequenceDataset, read_with_library
 
+YEARS = (2010, 2015)  # first and last year of training
 COORDINATES = ('lat', 'latitude', 'lon', 'longitude', 'time', 'level', 'plev')
 
 
@@ -55,8 +56,8 @@ class WeatherBench(SequenceDataset):
         data_root: str,
         variables: Sequence[str],
         levels: Sequence[int] | None = None,
-        years: tuple[int, int] = (2010, 2015),
-        train_years: tuple[int, int] | None = (2010, 2015),
+        years: tuple[int, int] = YEARS,
+        train_years: tuple[int, int] | None = YEARS,
         step: int = 1,
         input_offsets: Sequence[int] | None = None,
         target_offsets: Sequence[int] | None = None,
@@ -171,20 +172,30 @@ def read_year(data_root: str, variables: Sequence[str], levels: Sequence[int] | 
     """
     fields: list[np.ndarray] = []
     for variable in variables:
-        folder = Path(data_root) / variable
-        files = sorted(folder.glob(f'*_{year}_*.nc'))
-        if len(files) != 1:
-            pattern = f'{folder}/{variable}_{year}_*.nc'
-            if files:
-                raise UserError(f'{len(files)} files match {pattern}: keep one of them')
-            raise UserError(f'{pattern} not found: {DATA_HELP}')
-        fields.append(read_field(files[0], levels))
+        path = find_year(data_root, variable, year)
+        fields.append(read_field(path, levels))
         if fields[-1].shape[:3] != fields[0].shape[:3]:
             raise UserError(
-                f'{files[0]} has (hours, height, width) {fields[-1].shape[:3]}, but {variables[0]} has '
+                f'{path} has (hours, height, width) {fields[-1].shape[:3]}, but {variables[0]} has '
                 f'{fields[0].shape[:3]}: use files with one grid'
             )
     return np.concatenate(fields, axis=-1)
+
+
+def find_year(data_root: str, variable: str, year: int) -> Path:
+    """The file of a variable and year.
+
+    Raises:
+        UserError: If there is none, or several.
+    """
+    folder = Path(data_root) / variable
+    files = sorted(folder.glob(f'*_{year}_*.nc'))
+    if len(files) == 1:
+        return files[0]
+    pattern = f'{folder}/{variable}_{year}_*.nc'
+    if files:
+        raise UserError(f'{len(files)} files match {pattern}: keep one of them')
+    raise UserError(f'{pattern} not found: {DATA_HELP}')
 
 
 def read_field(path: Path, levels: Sequence[int] | None) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mogacore.checkpoint import read
 from mogacore.datasets.checks import Expected, Problems, Sample, find_problems
 from mogacore.datasets.checks.coco_files import check_scored_images
-from mogacore.datasets.checks.common import read_classes
+from mogacore.datasets.checks.common import image_prefix, read_classes
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, order_classes
 from mogacore.errors import UserError
 from mogacore.libraries import find_class, import_quietly
@@ -23,6 +23,8 @@ from .config import DATALOADERS, EVALUATORS, as_list, find_data, leaf_datasets, 
 from .launch import process_environment
 
 SECONDS = {'sample': 20.0, 'full': math.inf}  # for all data sets, by the choices of --check
+# mmpretrain's data sets of class folders or list files; all but the first also have a setting split.
+FOLDER_TYPES = ('CustomDataset', 'ImageNet', 'ImageNet21k')
 
 
 def prepare_data(
@@ -54,7 +56,7 @@ def prepare_data(
 def label_class_folders(cfg: Config, stage: str, training: Mapping | None, checkpoint: str | None = None) -> None:
     """Make a stage's class folders have the labels of the training set, where some of its folders may be absent.
 
-    Every CustomDataset of class folders becomes a :class:`mogacore.datasets.ClassFolders`.
+    Every CustomDataset, ImageNet or ImageNet21k of class folders becomes a :class:`mogacore.datasets.ClassFolders`.
 
     Args:
         cfg: Config with absolute data roots.
@@ -62,20 +64,24 @@ def label_class_folders(cfg: Config, stage: str, training: Mapping | None, check
         training: Data loader of the training set, which may be absent.
         checkpoint: Weight file to test; the class names that it holds have precedence.
     """
+    for dataset in leaf_datasets(cfg, stage):
+        _resolve_split(dataset)
     datasets = [dataset for dataset in leaf_datasets(cfg, stage) if _has_class_folders(dataset)]
     if not datasets:
         return
+    displayed = _builtin_names(datasets)
     for dataset in datasets:
         dataset.type = 'ClassFolders'
         dataset.extensions = [*dataset.get('extensions', EXTENSIONS)]
-        for key in ('with_label', 'ann_file'):
+        for key in ('with_label', 'ann_file', 'multi_label'):
             dataset.pop(key, None)
         if classes := dataset.pop('classes', None):
             dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=classes)
     class_names = None if checkpoint is None else _checkpoint_classes(checkpoint)
     folders = _training_folders(cfg, training)
     found = {name for dataset in datasets for name in _list_folders(dataset)}
-    if class_names and found & set(class_names):
+    named = found & set(class_names or ())
+    if class_names and named and (named == found or not cfg.get('load_allow_other_classes')):
         folders = list(class_names)
     for dataset in datasets:
         classes = None
@@ -85,6 +91,12 @@ def label_class_folders(cfg: Config, stage: str, training: Mapping | None, check
                 classes = folders
         elif _class_names(dataset) is None:
             classes = class_names
+        if (
+            _class_names(dataset) is None
+            and len(folders or found) == len(displayed)
+            and class_names in (None, displayed)
+        ):
+            classes = displayed
         if classes is not None:
             dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=list(classes))
 
@@ -104,6 +116,8 @@ def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
     import_quietly(scope)
     expected = Expected.of(cfg.model)
     problems = Problems()
+    with problems.collect():
+        _check_mean(cfg, expected.in_channels)
     datasets = [(name, dataset) for name in DATALOADERS[stage] for dataset in leaves(cfg.get(name))]
     evaluators = [item for key in EVALUATORS[stage] for item in as_list(cfg.get(key))]
     is_scored = not any(evaluator.get('format_only') for evaluator in evaluators)
@@ -122,6 +136,18 @@ def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
     if not problems:
         _check_evaluators(cfg, stage)
     problems.refuse()
+
+
+def _check_mean(cfg: Config, in_channels: int | None) -> None:
+    """Compare the mean and std of the data preprocessor with the channels, of which a single value covers all."""
+    settings = (cfg.model.get('module') or cfg.model).get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    for key in ('mean', 'std'):
+        values = settings.get(key)
+        if in_channels and isinstance(values, list | tuple) and len(values) not in (1, in_channels):
+            raise UserError(
+                f'data_preprocessor.{key} has {len(values)} values, but the backbone has in_channels={in_channels}: '
+                'give one for each channel, or one for all'
+            )
 
 
 def _check_evaluators(cfg: Config, stage: str) -> None:
@@ -144,27 +170,52 @@ def _checkpoint_classes(checkpoint: str) -> list[str] | None:
     return list(names) if isinstance(names, list | tuple) else None
 
 
+def _builtin_names(datasets: Sequence[Mapping]) -> list[str]:
+    """The 1000 names of ImageNet's folders if a data set is an ImageNet."""
+    if all(type_name(dataset['type']) != 'ImageNet' for dataset in datasets):
+        return []
+    return [name for cls, _ in find_class('ImageNet', 'mmpretrain') for name in getattr(cls, 'METAINFO', {})['classes']]
+
+
 def _class_names(dataset: Mapping) -> list[str] | None:
     return read_classes((dataset.get('metainfo') or {}).get('classes'))
 
 
+def _resolve_split(dataset: dict) -> None:
+    """Replace ``split`` by the folder, list file and labels that mmpretrain's ImageNet derives from it, in place."""
+    split = dataset.pop('split', '') if type_name(dataset['type']) in FOLDER_TYPES[1:] else ''
+    if not split:
+        return
+    dataset['data_prefix'] = dataset.get('data_prefix') or split
+    listed = Path(dataset.get('data_root') or '', 'meta', f'{split}.txt')
+    if not dataset.get('ann_file') and listed.is_file():
+        dataset['ann_file'] = f'meta/{split}.txt'
+    if split == 'test':
+        dataset['with_label'] = False
+
+
 def _has_class_folders(dataset: Mapping) -> bool:
-    if type_name(dataset['type']) == 'ClassFolders':
+    library, _, kind = str(dataset['type']).rpartition('.')
+    if kind == 'ClassFolders':
         return True
-    is_custom = dataset['type'] in ('CustomDataset', 'mmpretrain.CustomDataset')
-    return is_custom and not dataset.get('ann_file') and dataset.get('with_label', True)
+    is_known = kind in FOLDER_TYPES and library in ('', 'mmpretrain')
+    return is_known and not dataset.get('ann_file') and dataset.get('with_label', True)
 
 
 def _training_folders(cfg: Config, training: Mapping | None) -> list[str] | None:
     """Class folders of the training set in the order of their labels; None if it is absent."""
-    datasets = [dataset for dataset in leaves(training) if _has_class_folders(dataset)] if training else []
+    datasets = []
     found = set()
-    for dataset in datasets:
+    for dataset in leaves(training):
         try:
             root = find_data(cfg, dataset.get('data_root') or '.', 'data folder')
         except UserError:  # a test needs no training data
             return None
-        found.update(_list_folders(dict(dataset, data_root=root)))
+        dataset = dict(dataset, data_root=root)
+        _resolve_split(dataset)
+        if _has_class_folders(dataset):
+            datasets.append(dataset)
+            found.update(_list_folders(dataset))
     if not found:
         return None
     try:
@@ -174,8 +225,5 @@ def _training_folders(cfg: Config, training: Mapping | None) -> list[str] | None
 
 
 def _list_folders(dataset: Mapping) -> list[str]:
-    prefix = dataset.get('data_prefix') or ''
-    if isinstance(prefix, Mapping):
-        prefix = prefix.get('img_path') or ''
-    folder = Path(dataset.get('data_root') or '', prefix)
+    folder = Path(dataset.get('data_root') or '', image_prefix(dataset))
     return list_classes(folder) if folder.is_dir() else []

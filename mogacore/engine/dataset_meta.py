@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from mogacore.datasets.checks import Expected
 from mogacore.text import type_name
 
 from .config import leaf_datasets, leaves
@@ -21,6 +22,8 @@ REQUIRED = {
 def dataset_meta(cfg: Config, container: dict) -> dict:
     """Metainfo of the training data from the checkpoint; if incomplete, that of the config's test data.
 
+    It is also incomplete if it has fewer class names than the model has classes.
+
     Args:
         cfg: Loaded config.
         container: Content of the checkpoint.
@@ -29,7 +32,9 @@ def dataset_meta(cfg: Config, container: dict) -> dict:
     saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
     required = REQUIRED.get(cfg.get('default_scope', ''), ('classes',))
     if isinstance(saved, dict) and all(saved.get(key) is not None for key in required):
-        return saved
+        num_classes = max(Expected.of(cfg.model).num_classes.values(), default=0)
+        if len(saved.get('classes') or ()) >= num_classes:
+            return saved
     dataset = next(leaf_datasets(cfg, 'test'))
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
         return registry.get(dataset.type)._load_metainfo(dataset.get('metainfo'))

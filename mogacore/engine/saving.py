@@ -133,18 +133,6 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process():
             for partial in Path(self.out_dir).glob(f'*{PARTIAL_SUFFIX}'):  # left by a killed process
                 partial.unlink()
-        if self.save_best and runner.val_loop is not None:
-            self._check_save_best(runner.val_loop.evaluator)
-
-    def _check_save_best(self, evaluator) -> None:
-        """Check that the scores to watch may exist: those of a metric with a prefix are named ``prefix/score``."""
-        prefixes = [metric.prefix for metric in evaluator.metrics]
-        for key in self.key_indicators:
-            if key != 'auto' and all(prefixes) and not any(key.startswith(f'{prefix}/') for prefix in prefixes):
-                raise UserError(
-                    f'save_best={key} is no score of the validation: choose one of '
-                    f'{", ".join(f"{prefix}/..." for prefix in dict.fromkeys(prefixes))}, or auto for the first'
-                )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume:

@@ -20,8 +20,9 @@ class CocoMetric(Base):
     """As mmdet's, but predictions are assigned to the categories of the annotation file by class name.
 
     The order and the ids of the categories in the file do not matter. Predictions of a class that the file lacks are
-    ignored, as its annotations are. Keys of ``classwise`` start with the metric, as in ``bbox_cat_precision``, since
-    the values of boxes and masks differ.
+    ignored, as its annotations are. Annotations without ``area``, or with 0, have that of their mask with the metric
+    segm, and otherwise of their box; it decides whether an object is small, medium or large. Keys of ``classwise``
+    start with the metric, as in ``bbox_cat_precision``, since the values of boxes and masks differ.
 
     Raises:
         UserError: If the metric is segm and annotations of the file have no mask.
@@ -47,6 +48,11 @@ class CocoMetric(Base):
                 f"metric segm needs, the first has id {lacking[0]['id']!r}: add it, or set metric='bbox' of the "
                 'evaluator'
             )
+        for annotation in self._coco_api.anns.values():
+            if annotation.get('area', 0) <= 0:
+                _, _, width, height = annotation['bbox']
+                is_mask = 'segm' in self.metrics
+                annotation['area'] = float(self._coco_api.annToMask(annotation).sum()) if is_mask else width * height
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics, one kind after the other.

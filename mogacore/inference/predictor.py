@@ -18,6 +18,7 @@ from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 
 from mogacore import images
 from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
+from mogacore.datasets.checks.coco_files import check_annotations
 from mogacore.engine.config import build_model, load_config, locate_data, replace_sync_bn
 from mogacore.engine.dataset_meta import dataset_facts, dataset_meta
 from mogacore.engine.devices import choose_device
@@ -213,7 +214,9 @@ def infer(
         return sequences
     if source is None:
         raise UserError('the input is missing: give images, videos, or folders of them')
-    object_boxes = find_boxes(boxes, box_class, find_inputs(source, out_dir), cfg.get('default_scope') == 'mmpose')
+    object_boxes = find_boxes(
+        boxes, box_class, find_inputs(source, out_dir), cfg.get('default_scope') == 'mmpose', check_annotations
+    )
     predictor = Predictor(cfg, checkpoint, device, score_thr)
     header = {'config': str(config), 'checkpoint': str(checkpoint)}
     with Progress() as progress:

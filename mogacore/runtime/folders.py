@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,8 +48,16 @@ class Progress:
         return items
 
 
-def find_boxes(boxes: str | Path | None, box_class: str | None, inputs: list[Path], takes_boxes: bool) -> Boxes | None:
+def find_boxes(
+    boxes: str | Path | None,
+    box_class: str | None,
+    inputs: list[Path],
+    takes_boxes: bool,
+    check: Callable[[dict, list[dict], Path], None] | None = None,
+) -> Boxes | None:
     """Boxes of the objects in the inputs from a file; None without one.
+
+    See :class:`mogacore.runtime.inputs.Boxes` for ``check``.
 
     Raises:
         UserError: If the file is invalid, has no box for any input, or the model takes no boxes.
@@ -58,7 +66,7 @@ def find_boxes(boxes: str | Path | None, box_class: str | None, inputs: list[Pat
         return None
     if not takes_boxes:
         raise UserError(f'--boxes {boxes} is only for pose estimation: omit it')
-    found = Boxes(boxes, box_class)
+    found = Boxes(boxes, box_class, check)
     found.check(inputs)
     return found
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from glob import glob
 from pathlib import Path
 
@@ -111,18 +111,29 @@ class Boxes:
         path: A ``predictions.json`` written by :func:`mogacore.inference.predictor.infer` with a detector, or COCO
             annotations.
         class_name: Only use boxes of this class; None for all.
+        check: Function of the content of COCO annotations, the list of these, and the path; it raises UserError for
+            faulty ones.
 
     Raises:
-        UserError: If the file cannot be read or has another format.
+        UserError: If the file cannot be read, has another format, or fails the check.
     """
 
-    def __init__(self, path: str | Path, class_name: str | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        class_name: str | None = None,
+        check: Callable[[dict, list[dict], Path], None] | None = None,
+    ):
         self.path = path
         self.class_name = class_name
         try:
             content = json.loads(Path(path).read_text())
+            if check is not None and 'predictions' not in content:
+                check(content, content['annotations'], Path(path))
             rows = self._predicted(content) if 'predictions' in content else self._annotated(content)
             all_boxes = {key: np.array(boxes, np.float32).reshape(-1, 5) for key, boxes in rows.items()}
+        except UserError:
+            raise
         except OSError as error:
             raise UserError(f'boxes file {path} cannot be read ({error.strerror}): use a JSON file') from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -251,9 +251,16 @@ def test_class_names_come_from_the_checkpoint_first_and_then_from_the_config(mod
 
 
 def test_a_class_without_a_name_is_reported(model, folder, tmp_path):
+    """The advice has an effect, although the checkpoint has names too."""
     config, checkpoint = model('upernet', dataset_meta={'classes': ('one',), 'palette': [[1, 2, 3]]})
-    with pytest.raises(UserError, match='there are only 1 class names'):
-        infer(config, checkpoint, folder / 'images', tmp_path, device='cpu')
+    names, colors = ('test_dataloader.dataset.metainfo.' + key for key in ('classes', 'palette'))
+    with pytest.raises(UserError, match=f'there are only 1 class names: set {names}'):
+        options = {names: ('one',), colors: [[1, 2, 3]]}
+        infer(config, checkpoint, folder / 'images', tmp_path, device='cpu', cfg_options=options)
+    own, palette = tuple('abcdefghijk'), [[number, 0, 0] for number in range(11)]
+    options = {names: own, colors: palette}
+    records = infer(config, checkpoint, folder / 'images', tmp_path, device='cpu', cfg_options=options)
+    assert all(own[item['label']] == item['class'] for record in records for item in record['classes'])
 
 
 @pytest.mark.filterwarnings('ignore:The metainfo config file')

@@ -18,16 +18,32 @@ from .hands import check_freihand, check_interhand
 from .keypoints import check_keypoints
 from .maps import check_segmentation
 from .report import Expected, Problems, Sample
+from .sequences import check_sequences
 
 __all__ = ['Expected', 'Problems', 'Sample', 'check_dataset', 'explain', 'find_problems']
 
 CHECKS: dict[str, Callable] = {
     'CustomDataset': check_class_folders,
     'ClassFolders': check_class_folders,
+    'ImageNet': check_class_folders,
+    'ImageNet21k': check_class_folders,
     'BaseSegDataset': check_segmentation,
     'ADE20KDataset': check_segmentation,
     'InterHand3DDataset': check_interhand,
     'FreiHAND': check_freihand,
+    **dict.fromkeys(
+        (
+            'SequenceFile',
+            'FrameFolders',
+            'KTH',
+            'KittiCaltech',
+            'TaxiBJ',
+            'MovingMNIST',
+            'MovingDigits',
+            'WeatherBench',
+        ),
+        check_sequences,
+    ),
 }
 
 
@@ -45,7 +61,7 @@ def find_problems(dataset: Mapping, expected: Expected, sample: Sample) -> Probl
         check_channels(dataset, expected.in_channels)
     check = CHECKS.get(kind, _check_count)
     if kind == 'CocoDataset':
-        has_keypoints = 'data_mode' in dataset or 'keypoint_info' in (dataset.get('metainfo') or {})
+        has_keypoints = 'data_mode' in dataset or {'keypoint_info', 'from_file'} & set(dataset.get('metainfo') or {})
         check = check_keypoints if has_keypoints or expected.num_keypoints is not None else check_coco
     with problems.collect():
         check(dataset, expected, sample, problems)

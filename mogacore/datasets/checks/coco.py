@@ -11,6 +11,7 @@ from .coco_files import (
     check_images,
     check_keys,
     check_masks,
+    check_objects,
     loads_masks,
     read_coco,
 )
@@ -26,8 +27,9 @@ def check_coco(dataset, expected, sample, problems):
     with problems.collect():
         _check_classes(content['categories'], ann_file, metainfo.get('classes'), expected)
     with problems.collect():
-        check_keys(annotations, 'annotations', ('bbox', 'area'), ann_file)
+        check_keys(annotations, 'annotations', ('bbox',), ann_file)
         check_annotations(content, annotations, ann_file)
+        check_objects(annotations, ann_file)
         if loads_masks(dataset.get('pipeline') or ()):
             check_masks(content, annotations, ann_file)
     folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')

@@ -1,5 +1,6 @@
 """Checks that every COCO file must pass: its lists, fields, ids, boxes and image files."""
 
+import gc
 import json
 import math
 import os
@@ -16,19 +17,36 @@ ENTRIES = {
     'annotations': ('id', 'image_id', 'category_id'),
     'categories': ('id', 'name'),
 }
+# Field -> whether a value is valid, and what to use otherwise.
+TYPES = {
+    **dict.fromkeys(
+        ('id', 'image_id', 'category_id'), (lambda value: isinstance(value, int | float | str), 'use a number or text')
+    ),
+    'file_name': (lambda value: isinstance(value, str) and bool(value), 'use the path of the image as text'),
+    'name': (lambda value: isinstance(value, str), 'use text'),
+    **dict.fromkeys(('width', 'height'), (lambda value: _is_positive(value), 'use the number of pixels')),
+}
 OUTSIDE = 0.3  # share of boxes that end outside their image from which two corners are suspected
+MIN_POLYGON = 6  # numbers
 
 
-def read_json(ann_file):
+def read_json(ann_file, object_hook=None):
+    if ann_file.is_dir():
+        raise UserError(f'annotation file {ann_file} is a folder: set ann_file of the data set to the JSON file')
+    is_enabled = gc.isenabled()
+    gc.disable()  # it would search the growing content for cycles, which takes a third of the time
     try:
-        return json.loads(ann_file.read_text(encoding='utf-8'))
+        return json.loads(ann_file.read_text(encoding='utf-8'), object_hook=object_hook)
     except (OSError, ValueError) as error:
         raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): recreate it') from error
+    finally:
+        if is_enabled:
+            gc.enable()
 
 
 def read_coco(ann_file, kinds=ENTRIES, may_be_empty=False):
     """Read a COCO file, whose annotations may be absent with ``may_be_empty``."""
-    content = read_json(ann_file)
+    content = read_json(ann_file, _shorten_masks)
     if may_be_empty and isinstance(content, dict) and not content.get('annotations'):
         content['annotations'] = []
         kinds = {key: kinds[key] for key in kinds if key != 'annotations'}
@@ -41,10 +59,38 @@ def read_coco(ann_file, kinds=ENTRIES, may_be_empty=False):
         if not entries:
             raise UserError(f'{ann_file}: list {key!r} is empty: use a file with {key}')
         check_keys(entries, key, required, ann_file)
+        for field in (field for field in required if field in TYPES):
+            is_valid, remedy = TYPES[field]
+            bad = [entry for entry in entries if not is_valid(entry[field])]
+            if bad:
+                problem = f'have the {field} {bad[0][field]!r}'
+                refuse(bad, entries, ann_file, key, problem, remedy)
         entry_id, count = Counter(entry['id'] for entry in entries).most_common(1)[0]
         if count > 1:
             raise UserError(f'{ann_file}: {count} of the {key} have id {entry_id!r}: give each a unique id')
     return content
+
+
+def _shorten_masks(entry):
+    """Keep what the checks read of the masks of an annotation, which would take most of the memory."""
+    mask = entry.get('segmentation')
+    if isinstance(mask, list):
+        entry['segmentation'] = [_shorten_polygon(part) if isinstance(part, list) else part for part in mask]
+    if isinstance(entry.get('counts'), list):  # of a run-length encoded mask
+        entry['counts'] = _sum(entry['counts'])
+    return entry
+
+
+def _shorten_polygon(part):
+    """The first numbers of a polygon; None if it is not pairs of finite numbers."""
+    return part[:MIN_POLYGON] if len(part) % 2 == 0 and math.isfinite(_sum(part)) else None
+
+
+def _sum(values):
+    try:
+        return sum(values)
+    except TypeError:
+        return math.nan
 
 
 def check_keys(entries, kind, required, ann_file):
@@ -60,16 +106,23 @@ def refuse(bad, entries, ann_file, kind, problem, remedy):
 
 
 def check_annotations(content, annotations, ann_file):
-    for key, kind in (('image_id', 'images'), ('category_id', 'categories')):
+    """Check the ids and boxes of annotations; categories and the sizes of images may be absent."""
+    for key, kind, article in (('image_id', 'images', 'an'), ('category_id', 'categories', 'a')):
+        if kind not in content:
+            continue
         known = {entry['id'] for entry in content[kind]}
         bad = [annotation for annotation in content['annotations'] if annotation[key] not in known]
         if bad:
-            problem = f'have a {key} that is not among the {kind} (such as {bad[0][key]!r})'
+            problem = f'have {article} {key} that is not among the {kind} (such as {bad[0][key]!r})'
             remedy = f'add it to {kind}, or remove these annotations'
             refuse(bad, content['annotations'], ann_file, 'annotations', problem, remedy)
     bad = [annotation for annotation in annotations if not is_box(annotation['bbox'])]
     refuse(bad, annotations, ann_file, 'annotations', 'have a bbox that is not 4 numbers', 'use x, y, width, height')
-    _check_box_format(content, annotations, ann_file)
+    bad = [annotation for annotation in annotations if min(annotation['bbox'][2:]) < 0]
+    problem, remedy = 'have a bbox of negative width or height', 'use x, y of the upper left corner, width, height'
+    refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
+    if all('width' in image and 'height' in image for image in content['images']):
+        _check_box_format(content, annotations, ann_file)
 
 
 def _check_box_format(content, annotations, ann_file):
@@ -88,8 +141,15 @@ def _check_box_format(content, annotations, ann_file):
 
 
 def is_box(box):
-    is_list = isinstance(box, list) and len(box) == 4
-    return is_list and all(isinstance(value, int | float) and math.isfinite(value) for value in box)
+    return isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
+
+
+def is_number(value):
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_positive(value):
+    return is_number(value) and value > 0
 
 
 def loads_masks(value):
@@ -127,17 +187,46 @@ def check_image_prefix(prefix):
         )
 
 
+def check_objects(annotations, ann_file):
+    """Check the areas, and that some objects can be learned: others are ignored in training."""
+    bad = [entry for entry in annotations if 'area' in entry and not is_number(entry['area'])]
+    if bad:
+        problem = f'have the area {bad[0]["area"]!r}'
+        refuse(bad, annotations, ann_file, 'annotations', problem, 'use the number of pixels, or remove the field')
+    if not annotations:
+        return
+    if all(entry.get('iscrowd') or entry.get('ignore') for entry in annotations):
+        raise UserError(
+            f'{ann_file}: all {len(annotations)} annotations have iscrowd or ignore, so that all are ignored: set both '
+            'to 0 for single objects'
+        )
+    if not any(min(entry['bbox'][2:]) >= 1 for entry in annotations):
+        raise UserError(
+            f'{ann_file}: no annotation has a bbox of 1 px or more, so that all are ignored: use x, y, width, height '
+            'in pixels, not as fractions of the image'
+        )
+
+
 def _find_mask_fault(segmentation, size):
     """Problem of a mask and its fix, or None if the mask is valid."""
     if not segmentation:
         remedy = "add it, or use a model without masks; to test only boxes, set with_mask=False and metric='bbox'"
         return 'lack the segmentation that the pipeline loads (with_mask)', remedy
     if isinstance(segmentation, dict):
-        fault = 'have a mask whose size differs from that of the image', 'set its size to [height, width] of the image'
-        return fault if segmentation.get('size') != size else None
+        if segmentation.get('size') != size:
+            return (
+                'have a mask whose size differs from that of the image',
+                'set its size to [height, width] of the image',
+            )
+        counts = segmentation.get('counts')
+        if isinstance(counts, str) or counts == size[0] * size[1]:
+            return None
+        return 'have a mask whose counts do not add up to its pixels', 'use run lengths of all pixels, column by column'
+    if None in segmentation:
+        return 'have a polygon that is not pairs of numbers', 'use x1, y1, x2, y2, x3, y3, ...'
     # mmdet drops shorter polygons, and ignores the object if none is left.
     fault = 'have no polygon of 6 or more numbers', 'use x1, y1, x2, y2, x3, y3, ... or remove these annotations'
-    return None if any(isinstance(part, list) and len(part) >= 6 for part in segmentation) else fault
+    return None if any(isinstance(part, list) and len(part) >= MIN_POLYGON for part in segmentation) else fault
 
 
 def check_images(dataset, images, folder, ann_file, sample, problems):

@@ -1,6 +1,7 @@
 """What the checks of several kinds of data share: files, images, class names, sampling."""
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mogacore import images as image_files
@@ -29,15 +30,38 @@ def list_names(folder):
     return set(os.listdir(folder)) if os.path.isdir(folder) else set()
 
 
+def read_lines(path):
+    """The lines of a text file."""
+    try:
+        return Path(path).read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path} cannot be read as text in UTF-8 ({error}): recreate it') from error
+
+
 def read_classes(classes):
     """The class names as a list, read from a text file if a path is given; None if not given."""
+    if classes is None:
+        return None
     if not isinstance(classes, str):
-        return None if classes is None else list(classes)
+        if not isinstance(classes, Iterable):
+            raise UserError(f'metainfo.classes is {classes!r}: give a list of names')
+        if not list(classes):
+            raise UserError('metainfo.classes is empty: give the names of the classes, or omit it')
+        return list(classes)
     if not Path(classes).is_file():
         raise UserError(
             f'metainfo.classes is the string {classes!r}, but no such file exists: for one class, use ({classes!r},)'
         )
-    return Path(classes).read_text(encoding='utf-8').splitlines()
+    return read_lines(classes)
+
+
+def image_prefix(dataset):
+    """Folder of the images below ``data_root``, as mmpretrain's data sets take it."""
+    prefix = dataset.get('data_prefix') or ''
+    prefix = prefix.get('img_path') or '' if isinstance(prefix, Mapping) else prefix
+    if not isinstance(prefix, str):
+        raise UserError(f'data_prefix of the data set is {prefix!r}: give one folder, and join several data sets')
+    return prefix
 
 
 def check_channels(dataset, in_channels):
@@ -57,20 +81,22 @@ def check_channels(dataset, in_channels):
             return
 
 
-def check_num_classes(num_classes, num_given, source='metainfo.classes', setting='metainfo=dict(classes=...)'):
+def check_num_classes(
+    num_classes, num_given, source='metainfo.classes', setting='metainfo=dict(classes=...) of the data set'
+):
     """Compare the number of classes of a data set with that of every head.
 
     Args:
         num_classes: Path of each head in the config to its number of classes.
         num_given: Number of classes of the data set.
         source: Where that number comes from.
-        setting: What to change in the data set instead.
+        setting: What to change instead.
     """
     bad = {path: number for path, number in num_classes.items() if number != num_given}
     if bad:
         heads = ', '.join(f'{path}.num_classes={number}' for path, number in bad.items())
         problem = f'{source} has {num_given} classes, but the model has {next(iter(bad.values()))} ({heads})'
-        raise UserError(f'{problem}: set each to {num_given}, or change {setting} of the data set')
+        raise UserError(f'{problem}: set each to {num_given}, or change {setting}')
 
 
 def read_image(path, read):

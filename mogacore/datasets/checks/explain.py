@@ -7,6 +7,7 @@ from .common import unreadable
 MISSING = r"(?i)No such file or directory: '(.+\.(?:jpe?g|png|bmp|tiff?|webp))'"
 NAMED = (r'occurs when loading `([^`]+)`', r'failed to load image: (.+)')  # messages of mmpose and mmcv
 RESIZED = r"error: .*in function 'resize'"
+INVALID_MASK = r'Invalid RLE mask representation'
 SINGLE_VALUE = r'Expected more than 1 value per channel when training'
 UNNAMED = (
     r"error: .*in function 'imdecode|cannot identify image file|image file is truncated|Truncated File Read"
@@ -15,7 +16,7 @@ UNNAMED = (
 
 
 def explain(error: BaseException) -> str | None:
-    """Explain in one line an exception of a data loader or its workers about a corrupt or missing image or map.
+    """Explain in one line an exception of a data loader or its workers about a corrupt or missing image, map or mask.
 
     Returns:
         The line, or None if the exception has another cause.
@@ -31,6 +32,11 @@ def explain(error: BaseException) -> str | None:
         return (
             'batch norm cannot train on a batch of one image whose feature map is a single pixel: use a larger '
             'batch_size, drop_last=True in the data loader, or images of 64 px or more'
+        )
+    if re.search(INVALID_MASK, text):
+        return (
+            'a mask of an annotation file is no valid run-length encoding of its size: recreate it, for example with '
+            'pycocotools.mask.encode'
         )
     if re.search(UNNAMED, text):
         remedy = 'the loader does not report which one, but "find FOLDER -size 0" lists empty files'

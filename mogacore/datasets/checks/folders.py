@@ -6,21 +6,19 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from mogacore.datasets.arrays import open_image
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, list_files, order_classes
 from mogacore.errors import UserError
-from mogacore.text import shorten
+from mogacore.text import shorten, type_name
 
-from .common import IMAGE_SUFFIXES, check_files, check_num_classes, read_classes, read_size
+from .common import IMAGE_SUFFIXES, check_files, check_num_classes, image_prefix, read_classes, read_lines, read_size
 from .report import Expected, Faults, Problems, Sample
 
 
 def check_class_folders(dataset: Mapping, expected: Expected, sample: Sample, problems: Problems) -> None:
     """Check a data set for classification: folders, labels, number of classes, suffixes and images."""
-    prefix = dataset.get('data_prefix') or ''
-    if isinstance(prefix, Mapping):
-        prefix = prefix.get('img_path') or ''
     root = Path(dataset.get('data_root') or '')
-    folder = root / prefix
+    folder = root / image_prefix(dataset)
     for path, number in expected.num_classes.items():
         if number == 1:
             problem = f'{path}.num_classes=1: with a single class every prediction is right and nothing is learned'
@@ -35,7 +33,7 @@ def check_class_folders(dataset: Mapping, expected: Expected, sample: Sample, pr
         names = _check_folders(dataset, folder, extensions, expected, problems)
     else:
         return
-    _check_images(folder, [name for name in names if not name.lower().endswith('.npy')], sample, problems)
+    _check_images(dataset, folder, names, expected.in_channels, sample, problems)
 
 
 def _check_folders(dataset, folder, extensions, expected, problems):
@@ -72,7 +70,7 @@ def _check_list(dataset, ann_file, expected, problems):
     with_label = dataset.get('with_label', True)
     if not ann_file.is_file():
         raise UserError(f'list file {ann_file} not found: set data_root and ann_file')
-    lines = ann_file.read_text(encoding='utf-8').splitlines()
+    lines = read_lines(ann_file)
     if not any(line.strip() for line in lines):
         raise UserError(f'{ann_file} is empty: list one image per line{", with its label" if with_label else ""}')
     if not with_label:
@@ -96,18 +94,34 @@ def _check_list(dataset, ann_file, expected, problems):
     if classes is not None:
         with problems.collect():
             check_num_classes(expected.num_classes, len(classes))
+    elif expected.builtin_classes is not None:
+        kind, remedy = type_name(dataset['type']), "the type of the data set to 'CustomDataset'"
+        with problems.collect():
+            check_num_classes(expected.num_classes, len(expected.builtin_classes), kind, remedy)
     elif expected.for_training and (count := max(labels) + 1) < max(expected.num_classes.values(), default=0):
         with problems.collect():
             check_num_classes(expected.num_classes, count, str(ann_file), 'the labels')
     return names
 
 
-def _check_images(folder, names, sample, problems):
+def _check_images(dataset, folder, names, in_channels, sample, problems):
+    arrays = [name for name in names if name.lower().endswith('.npy')]
+    if arrays and any(type_name(step.get('type')) == 'LoadImageFromFile' for step in dataset.get('pipeline') or ()):
+        problem = f'{folder} has {len(arrays)} arrays, such as {arrays[0]}, which LoadImageFromFile cannot read'
+        problems.add(f"{problem}: replace it by dict(type='LoadArray') in the pipeline")
     faults = Faults()
     for index, name in sample.of(list(enumerate(names))):
-        with_problem = Problems()
-        with with_problem.collect():
-            read_size(folder / name, ignore_orientation=True)
-        for line in with_problem:
-            faults.add('unreadable', index, line)
+        try:
+            if not name.lower().endswith('.npy'):
+                read_size(folder / name, ignore_orientation=True)
+                continue
+            shape = open_image(folder / name).shape
+        except UserError as error:
+            faults.add('unreadable', index, str(error))
+            continue
+        channels = shape[2] if len(shape) == 3 else 1
+        if in_channels is not None and channels != in_channels:
+            problem = f'array {folder / name} of shape {shape} has {channels} channels'
+            remedy = f'set in_channels={channels}, or store (height, width, channels)'
+            faults.add('channels', index, f'{problem}, but the backbone has in_channels={in_channels}: {remedy}')
     faults.report(problems)

@@ -1,11 +1,13 @@
 """Check of COCO keypoints, as mmpose's data sets read them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from mogacore.datasets.keypoint_info import read_metainfo
 from mogacore.errors import UserError
 from mogacore.text import shorten
 
-from .coco_files import check_annotations, check_image_prefix, check_images, check_masks, read_coco, refuse
+from .coco_files import check_annotations, check_image_prefix, check_images, check_masks, is_number, read_coco, refuse
 
 # Keypoints of mmpose's CocoDataset without metainfo.
 COCO_KEYPOINTS = (
@@ -16,8 +18,10 @@ COCO_KEYPOINTS = (
 
 
 def check_keypoints(dataset, expected, sample, problems):
-    metainfo = dataset.get('metainfo') or {}
+    metainfo = read_metainfo(dataset.get('metainfo') or {})
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    if (mode := dataset.get('data_mode', 'topdown')) not in ('topdown', 'bottomup'):
+        raise UserError(f"data_mode {mode!r} of the data set is unknown: choose from 'topdown', 'bottomup'")
     if 'data_prefix' in dataset:
         check_image_prefix(dataset['data_prefix'])
     content = read_coco(ann_file, may_be_empty=expected.may_be_empty)
@@ -27,7 +31,7 @@ def check_keypoints(dataset, expected, sample, problems):
         _check_names(content['categories'], ann_file, names)
     if content['annotations']:
         with problems.collect():
-            _check_objects(dataset, content, ann_file, expected.num_keypoints if names is None else len(names))
+            _check_objects(dataset, content, ann_file, len(names))
     folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
     with problems.collect():
         check_images(dataset, content['images'], folder, ann_file, sample, problems)
@@ -36,6 +40,7 @@ def check_keypoints(dataset, expected, sample, problems):
 def _check_objects(dataset, content, ann_file, num_keypoints):
     annotations = _select(content['annotations'], ann_file)
     _check_counts(annotations, ann_file, num_keypoints)
+    _check_values(annotations, ann_file)
     check_annotations(content, annotations, ann_file)
     _check_visible(annotations, ann_file)
     if dataset.get('data_mode') == 'bottomup':  # which ignores the regions of objects without keypoints
@@ -43,10 +48,19 @@ def _check_objects(dataset, content, ann_file, num_keypoints):
 
 
 def _read_names(metainfo):
-    """Names of the keypoints in their order; None if they are in another file."""
+    """Names of the keypoints in their order."""
     if 'keypoint_info' not in metainfo:
-        return None if 'from_file' in metainfo else list(COCO_KEYPOINTS)
-    names = [point['name'] for point in metainfo['keypoint_info'].values()]
+        return list(COCO_KEYPOINTS)
+    points = metainfo['keypoint_info']
+    is_valid = isinstance(points, Mapping) and all(
+        isinstance(point, Mapping) and isinstance(point.get('name'), str) for point in points.values()
+    )
+    if not is_valid or list(points) != list(range(len(points))):
+        raise UserError(
+            "metainfo.keypoint_info is not {0: dict(name='NAME'), 1: ...} with the keypoints in the order of the file, "
+            'numbered from 0: correct it, see docs/data.md'
+        )
+    names = [point['name'] for point in points.values()]
     if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UserError(f'metainfo.keypoint_info repeats the name {shorten(repeated)}: give each keypoint its own name')
     for key in ('sigmas', 'joint_weights'):
@@ -55,17 +69,25 @@ def _read_names(metainfo):
                 f'metainfo.{key} has {len(metainfo[key])} values, but metainfo.keypoint_info {len(names)} keypoints'
             )
             raise UserError(f'{problem}: give one value per keypoint, or omit {key} to use the default')
+    if any(not sigma > 0 for sigma in metainfo.get('sigmas', ())):
+        raise UserError('metainfo.sigmas has values that are not positive: correct it, or omit it to use the default')
+    if any(len(link['link']) != 2 for link in (metainfo.get('skeleton_info') or {}).values()):
+        raise UserError('metainfo.skeleton_info has a link that is not the names of two keypoints: correct it')
     links = [name for link in (metainfo.get('skeleton_info') or {}).values() for name in link['link']]
-    swaps = [point['swap'] for point in metainfo['keypoint_info'].values() if point.get('swap')]
+    swaps = [point['swap'] for point in points.values() if point.get('swap')]
     for key, used in (('skeleton_info', links), ('swap of keypoint_info', swaps)):
         if unknown := [name for name in used if name not in names]:
             problem = f'metainfo: {key} names {shorten(unknown)}, but the keypoints are {shorten(names)}'
             raise UserError(f'{problem}: use these names')
+    pairs = {point['name']: point.get('swap') or point['name'] for point in points.values()}
+    if single := [name for name, other in pairs.items() if pairs[other] != name]:
+        problem = f'metainfo.keypoint_info: {single[0]} has swap={pairs[single[0]]!r}, but {pairs[single[0]]} has not'
+        raise UserError(f'{problem} swap={single[0]!r}: mirrored keypoints must name each other')
     return names
 
 
 def _check_head(names, num_keypoints, is_given):
-    if names is None or num_keypoints in (None, len(names)):
+    if num_keypoints in (None, len(names)):
         return
     if is_given:
         problem = f'metainfo.keypoint_info has {len(names)} keypoints, but the head has {num_keypoints}'
@@ -90,13 +112,17 @@ def _select(annotations, ann_file):
 
 
 def _check_counts(annotations, ann_file, num_keypoints):
-    if num_keypoints is None:
-        return
     bad = [annotation for annotation in annotations if len(_flatten(annotation['keypoints'])) != 3 * num_keypoints]
     if bad:
         problem = f'have {len(_flatten(bad[0]["keypoints"]))} keypoint values, but the model needs {3 * num_keypoints}'
         remedy = f'make metainfo.keypoint_info and head.out_channels (now {num_keypoints}) match the file'
         refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
+
+
+def _check_values(annotations, ann_file):
+    bad = [entry for entry in annotations if not all(map(is_number, _flatten(entry['keypoints'])))]
+    problem, remedy = 'have keypoints that are not numbers', 'use x, y, visibility for each, with 0, 0, 0 where unknown'
+    refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
 
 
 def _flatten(points):
@@ -106,8 +132,8 @@ def _flatten(points):
 
 def _check_names(categories, ann_file, names):
     for category in categories:
-        listed = category.get('keypoints', names)
-        if names is None or list(listed) == names:
+        listed = category.get('keypoints') or names
+        if list(listed) == names:
             continue
         problem = f'{ann_file}: category {category["name"]!r} has the keypoints {_list_all(listed)}'
         if len(listed) != len(names):

@@ -19,6 +19,7 @@ from .common import (
     ignores_orientation,
     read_classes,
     read_image,
+    read_lines,
     read_size,
     times,
 )
@@ -35,6 +36,8 @@ def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, pro
     is_ade = type_name(dataset['type']) == 'ADE20KDataset'
     with problems.collect():
         num_values = _count_values(dataset, is_ade, expected, problems)
+    with problems.collect():
+        _check_palette(dataset.get('metainfo') or {})
     folders = dataset.get('data_prefix') or {'img_path': '', 'seg_map_path': ''}
     for key in ('img_path', 'seg_map_path'):
         if folders.get(key) is None:
@@ -42,6 +45,9 @@ def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, pro
     root = Path(dataset.get('data_root') or '')
     image_folder, map_folder = root / folders['img_path'], root / folders['seg_map_path']
     image_suffix, map_suffix = dataset.get('img_suffix', '.jpg'), dataset.get('seg_map_suffix', '.png')
+    for key, suffix in (('img_suffix', image_suffix), ('seg_map_suffix', map_suffix)):
+        if not isinstance(suffix, str):
+            raise UserError(f'{key} of the data set is {suffix!r}: give one suffix, and convert other files')
     stems = _list_stems(dataset, image_folder, image_suffix, (map_folder, map_suffix), problems)
     with problems.collect():
         check_files([stem + image_suffix for stem in stems], image_folder, 'images', 'data_prefix.img_path')
@@ -56,8 +62,15 @@ def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, pro
             count += 1
             _check_pair(image, label_map, index, ignores_orientation(dataset), values, faults)
     faults.report(problems)
-    if not faults.counts:
+    if not problems:  # such as a wrong number of classes
         values.check_ignored(map_folder, expected.for_training and count == len(stems), problems)
+
+
+def _check_palette(metainfo):
+    classes, palette = read_classes(metainfo.get('classes')), metainfo.get('palette')
+    if classes is not None and palette is not None and len(palette) != len(classes):
+        problem = f'metainfo.palette has {len(palette)} colors, but metainfo.classes {len(classes)} names'
+        raise UserError(f'{problem}: give one color for each, or omit palette')
 
 
 def _count_values(dataset, is_ade, expected, problems):
@@ -73,7 +86,7 @@ def _count_values(dataset, is_ade, expected, problems):
     if classes is None:
         source = 'ADE20KDataset without metainfo.classes'
         with problems.collect():
-            check_num_classes(expected.num_classes, ADE20K_CLASSES, source, f'the data set (for own classes {remedy})')
+            check_num_classes(expected.num_classes, ADE20K_CLASSES, source, f'the data set: for own classes, {remedy}')
     elif expected.builtin_classes and not set(classes) <= set(expected.builtin_classes):
         unknown = [name for name in classes if name not in expected.builtin_classes]
         problems.add(f'metainfo.classes has {shorten(unknown)}, not among the classes of ADE20KDataset: {remedy}')
@@ -90,7 +103,7 @@ def _list_stems(dataset, folder, suffix, maps, problems):
         raise UserError(f'folder {folder} with the images not found: set data_root and data_prefix.img_path')
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     if ann_file.is_file():
-        if stems := [line.strip() for line in ann_file.read_text(encoding='utf-8').splitlines()]:
+        if stems := [line.strip() for line in read_lines(ann_file)]:
             return stems
         raise UserError(f'{ann_file} is empty: list one image per line, without {suffix}')
     walked = os.walk(folder, followlinks=True)
@@ -142,7 +155,7 @@ class _Values:
         self.num_inner = 0  # ignored pixels whose neighbors are also ignored
 
     def check(self, path: Path, values: np.ndarray) -> str | None:
-        """Count the values of a map; returns the problem if one is too high."""
+        """Count the values of a map; returns the problem if one is out of range."""
         if self.num_classes is None:
             return None
         limit = self.num_classes + self.zero  # with reduce_zero_label, 0 is ignored and 1 is the first class
@@ -152,10 +165,10 @@ class _Values:
             counts = counts[found]
         else:
             found, counts = np.unique(values, return_counts=True)
-        bad = found[(found >= limit) & (found != IGNORED)]
+        bad = found[~((found >= 0) & (found < limit)) & (found != IGNORED)]  # includes values that are not finite
         if len(bad):
             zero = ' with reduce_zero_label' if self.zero else ''
-            problem = f'map {path} has the value {bad[0]} ({len(bad)} of its {len(found)} values are too high)'
+            problem = f'map {path} has the value {bad[0]} ({len(bad)} of its {len(found)} values are out of range)'
             allowed = f'0 to {limit - 1} and {IGNORED} are allowed for num_classes={self.num_classes}{zero}'
             return f'{problem}, but {allowed}: correct the maps, num_classes or reduce_zero_label'
         self.counts[found.astype(np.int64)] += counts
@@ -164,7 +177,7 @@ class _Values:
         return None
 
     def check_ignored(self, folder: Path, is_complete: bool, problems: Problems) -> None:
-        """Report a class that is apparently stored as 255.
+        """Report a class that is apparently stored as an ignored value.
 
         Args:
             folder: Folder of the maps.
@@ -175,6 +188,13 @@ class _Values:
             return
         ignored = self.counts[IGNORED] / self.counts.sum()
         classes = self.counts[self.zero : self.num_classes + self.zero]
+        if is_complete and self.zero and self.num_classes > 1 and self.counts[0] and (
+            np.flatnonzero(classes == 0).tolist() == [self.num_classes - 1]
+        ):  # fmt: skip
+            problems.add(
+                f'maps in {folder} have 0, which reduce_zero_label ignores, to {self.num_classes - 1}, but no '
+                f'{self.num_classes}, the last class: set reduce_zero_label=False of the data set if 0 is a class'
+            )
         missing = [index + self.zero for index in np.flatnonzero(classes == 0)]
         num_found = len(classes) - len(missing)
         # Beside a single class, the border of an object cannot be the only thing that is ignored.

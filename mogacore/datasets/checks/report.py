@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mogacore.errors import UserError
+from mogacore.text import type_name
 
 MAX_REPORTED = 10
 MIN_SAMPLE = 100  # files that are read even if the time is over
@@ -25,6 +26,8 @@ class Expected:
         num_classes: Path of every head or other part in the config to its number of classes.
         num_keypoints: Number of keypoints of the pose head.
         in_channels: Number of channels of the images.
+        num_frames: Numbers of input frames and of predicted frames of a video predictor.
+        size_divisor: Number whose multiples the height and width of frames must be.
         builtin_classes: Class names of the data set's type, used where its config has no ``metainfo.classes``.
         for_training: The data are the training set.
         may_be_empty: Annotations may be absent: other data sets are read together with this one, or nothing is scored.
@@ -33,6 +36,8 @@ class Expected:
     num_classes: Mapping[str, int] = field(default_factory=dict)
     num_keypoints: int | None = None
     in_channels: int | None = None
+    num_frames: tuple[int, int] | None = None
+    size_divisor: int = 1
     builtin_classes: Sequence[str] | None = None
     for_training: bool = False
     may_be_empty: bool = False
@@ -41,6 +46,11 @@ class Expected:
     def of(cls, model: Mapping) -> Expected:
         """Read it from the config of a model."""
         model = model.get('module', model)  # of a wrapper for test-time augmentation
+        if type_name(model.get('type')) == 'SimVP':
+            num_inputs = model.get('num_frames', 10)
+            num_targets = model.get('num_targets') or num_inputs
+            divisor = 2 ** (model.get('spatial_depth', 4) // 2)
+            return cls({}, None, model.get('in_channels', 1), (num_inputs, num_targets), divisor)
         counts = dict(_find_counts(model, 'model'))
         backbone = model.get('backbone') or {}
         channels = backbone.get('in_channels', 3 if backbone.get('type') == 'MogaNet' else None)

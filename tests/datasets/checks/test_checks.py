@@ -124,9 +124,9 @@ def test_empty_list_is_reported(scenes, key):
 
 
 def test_missing_field_is_reported(scenes):
-    edit(detection(scenes), lambda content: content['annotations'][2].pop('area'))
+    edit(detection(scenes), lambda content: content['annotations'][2].pop('bbox'))
     message = message_for(detection(scenes))
-    assert "annotations lack 'area', the first has id 3" in message and ': 1 of ' in message
+    assert "annotations lack 'bbox', the first has id 3" in message and ': 1 of ' in message
 
 
 def test_duplicate_id_is_reported(scenes):
@@ -139,7 +139,7 @@ def test_duplicate_id_is_reported(scenes):
 def test_unknown_id_is_reported(scenes, make, key, kind):
     edit(make(scenes), set_first(**{key: 77}))
     message = message_for(make(scenes))
-    assert f'have a {key} that is not among the {kind} (such as 77), the first has id 1' in message
+    assert f' {key} that is not among the {kind} (such as 77), the first has id 1' in message
 
 
 @pytest.mark.parametrize('box', [[1, 2, 3], [1, 2, 3, None], [1, 2, 3, float('nan')], None])

@@ -1,5 +1,6 @@
 """Outcome of each mismatch of class folders and list files: None, or parts of the one line."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,7 +16,9 @@ def write(root, names):
             path.mkdir(parents=True)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if name.endswith(('.npy', '.txt', '.gif')):
+            if name.endswith('.npy'):
+                np.save(path, np.zeros((4, 4, 3)))
+            elif name.endswith(('.txt', '.gif')):
                 path.write_bytes(b'x')
             else:
                 Image.new('RGB', (4, 4)).save(path)

@@ -53,11 +53,15 @@ CASES = {
     ),
     'the same in validation data': ([[0, 1, 255]], dict(num_classes=3, for_training=False), None),
     'rare class beside ignored borders': ([[0, 0, 0, 255, 1, 1, 1]], dict(num_classes=3), None),
-    'value beyond the classes': ([[0, 1], [1, 7]], TWO, 'maps/1.png has the value 7 (1 of its 2 values are too high)'),
+    'value beyond the classes': (
+        [[0, 1], [1, 7]],
+        TWO,
+        'maps/1.png has the value 7 (1 of its 2 values are out of range)',
+    ),
     'several maps beyond the classes': (
         [[9], [1, 7], [8]],
         TWO,
-        'maps/0.png has the value 9 (1 of its 1 values are too high)',
+        'maps/0.png has the value 9 (1 of its 1 values are out of range)',
     ),
     'names of another number': (
         [[0, 1]],
