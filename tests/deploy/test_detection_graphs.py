@@ -9,8 +9,8 @@ from conftest import ROOT, TINY_ARCH
 from PIL import Image
 from small_models import Pyramid  # noqa: F401 - registers it
 
-from mogacore.deploy import Predictor
-from mogacore.deploy.export import export, fuse
+from mogacore.deploy import Predictor, fuse
+from mogacore.deploy.export import export
 from mogacore.deploy.graphs import create_graph
 from mogacore.deploy.graphs.boxes import match
 from mogacore.deploy.source import load_source

@@ -39,8 +39,8 @@ FAMILIES = {
 SIZES = ((256, 384), (384, 256), (320, 330))
 # Largest differences: of boxes in pixels, of scores, and of the probability of a turned mask pixel from the threshold.
 LIMITS = {'pixels': 0.05, 'score': 1e-3, 'margin': 1e-3}
-MIN_IOU = 0.99  # of masks with a pixel that differs by more than the margin
-MAX_FLIPPED = 0.01  # detections that suppression or a threshold keeps in one of the two only
+MIN_IOU = 0.99  # unless all turned mask pixels are within the margin
+MAX_FLIPPED = 0.01  # fraction of detections that are found by one of the two only
 
 
 def scene(height: int, width: int, seed: int) -> torch.Tensor:
