@@ -88,7 +88,8 @@ class Normalize(nn.Module):
         if self.size is not None:
             return F.pad(x, (0, max(self.size[1] - width, 0), 0, max(self.size[0] - height, 0)), value=self.pad_value)
         if self.size_divisor > 1:
-            below, right = -height % self.size_divisor, -width % self.size_divisor
+            step = self.size_divisor
+            below, right = ((side + step - 1) // step * step - side for side in (height, width))
             return F.pad(x, (0, right, 0, below), value=self.pad_value)
         return x
 
