@@ -66,6 +66,7 @@ EXTRAS = {
     'video': ['hickle', 'lpips', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
     'data': ['scikit-learn'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
+    'int8': ['nncf'],  # for OpenVINO; ONNX Runtime has its own quantizer
     # Server: framework, its documentation page without another host, metrics, uploads as forms, HTTP.
     'serve': ['fastapi', 'fastapi-offline', 'prometheus-client', 'python-multipart', 'uvicorn'],
     'demo': ['gradio'],  # brings FastAPI and uvicorn

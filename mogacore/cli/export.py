@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 
+from mogacore.locations import is_config_name
+
 from .arguments import add_cfg_options, make_parser
 
 
@@ -47,29 +49,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1e-4,
         help='largest difference from PyTorch, relative to the largest value of an output; default 1e-4',
     )
+    smaller = parser.add_argument_group('smaller files (.onnx and .xml)')
+    smaller.add_argument(
+        '--precision',
+        default='fp32',
+        help='fp32 (default); fp16: weights in half precision, arithmetic in fp32; int8: needs --calibration',
+    )
+    smaller.add_argument('--calibration', metavar='FOLDER', help='images for int8, about 100 that are typical')
+    smaller.add_argument(
+        '--reduce-range',
+        action='store_true',
+        default=None,
+        help='int8 weights of 7 bits in .onnx files, for CPUs without VNNI; default: if this CPU has none',
+    )
+    smaller.add_argument('--report', metavar='JSON', help='write size, latency and accuracy to this file')
+    smaller.add_argument(
+        '--test-images',
+        type=int,
+        default=1000,
+        metavar='N',
+        help="evenly spaced images of the config's test set for the accuracy; 0 for none; default 1000",
+    )
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, export, and print the inputs, the outputs and the difference from PyTorch."""
     from mogacore.deploy.export import export
     from mogacore.deploy.formats import format_of
+    from mogacore.deploy.quantize import check_precision
+    from mogacore.deploy.report import describe, export_smaller
     from mogacore.deploy.source import load_source
     from mogacore.deploy.triton import check_format, write_triton_repository
+    from mogacore.files import plain, write_json
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
+    for path in args.out:
+        check_precision(path, args.precision)
     for_triton = next((path for path in args.out if format_of(path) == 'onnx'), args.out[0])
     if args.triton:
         check_format(for_triton)
+    if args.test_images < 0:
+        parser.error(f'--test-images is {args.test_images}: use 0 or more')
     source = load_source(
         args.network, args.checkpoint, args.cfg_options, args.num_classes, raw=args.raw, features=args.features
     )
-    shape = tuple(args.shape) if args.shape else None
-    for done in export(source, args.out, shape, args.dtype, args.tolerance):
+    settings = (tuple(args.shape) if args.shape else None, args.dtype, args.tolerance)
+    reports: list[dict] = []
+    if args.precision == 'fp32':
+        files = export(source, args.out, *settings)
+    else:
+        test_set = args.network if is_config_name(args.network) and args.test_images else None
+        test_settings = dict(config=test_set, cfg_options=args.cfg_options, num_images=args.test_images)
+        quantization = dict(calibration=args.calibration, reduce_range=args.reduce_range)
+        files, reports = export_smaller(source, args.out, settings, args.precision, **quantization, **test_settings)
+    for done in files:
         inputs = ', '.join(f'{name} ({", ".join(map(str, sizes))})' for name, sizes in done.inputs.items())
         print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
     if done.fixed:
         print(f'height and width are fixed, since the model does not allow others: {done.fixed}')
+    for report in reports:
+        print('\n'.join(describe(report)))
+    if args.report:
+        write_json(args.report, reports, default=plain)
     if args.triton:
         print(f'{write_triton_repository(for_triton, args.triton)}: model for Triton')

@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from mogacore.runtime.predictor import Predictor
     from mogacore.runtime.topdown import TopDown
 
-    from .fuse import fuse
+    from .folding import fuse, unfused
 
-__all__ = ['Predictor', 'TopDown', 'fuse']
+__all__ = ['Predictor', 'TopDown', 'fuse', 'unfused']
 
-# Imported on first use: what is in mogacore.runtime works without torch.
+# Imported on first use: what is in mogacore.runtime works without torch. No module has the name of what it defines,
+# since Python would then replace the object by the module.
 _MODULES = {
     'Predictor': 'mogacore.runtime.predictor',
     'TopDown': 'mogacore.runtime.topdown',
-    'fuse': 'mogacore.deploy.fuse',
+    'fuse': 'mogacore.deploy.folding',
+    'unfused': 'mogacore.deploy.folding',
 }
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from mogacore.errors import UserError, accepting
 from mogacore.files import writable_folder
 
+from .folding import fuse
 from .formats import AXES, SUFFIXES, format_of, read, require, set_constants, to_onnx, trace, write
-from .fuse import fuse
 from .graphs import Graph, create_graph
 from .graphs.raw import Features, Raw
 from .metadata import FORMAT, OPSET, to_text, versions

@@ -53,14 +53,19 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
 
 def build_model(cfg: Config) -> nn.Module:
     """Build the config's model in training mode; imports the config's library and makes it the default scope."""
-    scope = cfg.get('default_scope', 'mmengine')
-    import_quietly(scope)
+    use_library(cfg)
     register_safe_loader()
-    init_default_scope(scope)
     model = cfg.model.copy()
     if 'data_preprocessor' in cfg:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     return MODELS.build(model)
+
+
+def use_library(cfg: Config) -> None:
+    """Import the config's library and make it the default scope of the registries."""
+    scope = cfg.get('default_scope', 'mmengine')
+    import_quietly(scope)
+    init_default_scope(scope)
 
 
 def build_on_meta(cfg: Config) -> nn.Module:

@@ -22,6 +22,7 @@ PROVIDERS = {
     'tensorrt': 'TensorrtExecutionProvider',
     'coreml': 'CoreMLExecutionProvider',
 }
+HINTS = {'fp32': 'f32', 'bf16': 'bf16'}  # precision -> OpenVINO's hint
 
 
 class Backend:
@@ -45,8 +46,11 @@ class Backend:
 class OnnxRuntime(Backend):
     """A file in ONNX Runtime."""
 
-    def __init__(self, path: Path, device: str, threads: int | None):
+    def __init__(self, path: Path, device: str, threads: int | None, precision: str):
         import onnxruntime
+
+        if precision != 'fp32':
+            raise UserError(f'precision {precision!r} is not available in onnxruntime: use backend openvino, or fp32')
 
         available = onnxruntime.get_available_providers()
         if device not in PROVIDERS or PROVIDERS[device] not in available:
@@ -78,15 +82,15 @@ class OnnxRuntime(Backend):
 
 
 class OpenVino(Backend):
-    """A file in OpenVINO, on a CPU; computes in float32."""
+    """A file in OpenVINO, on a CPU."""
 
-    def __init__(self, path: Path, device: str, threads: int | None):
+    def __init__(self, path: Path, device: str, threads: int | None, precision: str):
         import openvino
 
         if device != 'cpu':
             raise UserError(f'device {device!r} is not available in openvino: use cpu, or backend onnxruntime')
         core = openvino.Core()
-        settings: dict[str, Any] = {'INFERENCE_PRECISION_HINT': 'f32'}
+        settings: dict[str, Any] = {'INFERENCE_PRECISION_HINT': HINTS[precision]}
         if threads:
             settings['INFERENCE_NUM_THREADS'] = threads
         try:
@@ -123,7 +127,13 @@ class OpenVino(Backend):
 BACKENDS: dict[str, type[Backend]] = {'onnxruntime': OnnxRuntime, 'openvino': OpenVino}
 
 
-def open_backend(path: str | Path, backend: str = 'auto', device: str = 'cpu', threads: int | None = None) -> Backend:
+def open_backend(
+    path: str | Path,
+    backend: str = 'auto',
+    device: str = 'cpu',
+    threads: int | None = None,
+    precision: str = 'fp32',
+) -> Backend:
     """Load an exported file.
 
     Args:
@@ -131,6 +141,8 @@ def open_backend(path: str | Path, backend: str = 'auto', device: str = 'cpu', t
         backend: 'onnxruntime' or 'openvino'; 'auto' takes the first that is installed and reads the file.
         device: 'cpu', or with onnxruntime 'cuda', 'tensorrt' or 'coreml'.
         threads: Number of CPU threads; None for the default of the backend.
+        precision: Of the arithmetic in floats: 'fp32'; or 'bf16' in OpenVINO, which is faster on CPUs that have it and
+            the same as fp32 on others.
 
     Raises:
         UserError: If the file is missing, malformed or was not written by ``mogacore export``, or the backend or device
@@ -143,6 +155,8 @@ def open_backend(path: str | Path, backend: str = 'auto', device: str = 'cpu', t
         raise UserError(f'model {path} does not exist: write it with mogacore export')
     if threads is not None and threads < 1:
         raise UserError(f'threads is {threads}: use 1 or more')
+    if precision not in HINTS:
+        raise UserError(f'precision {precision!r} is unknown: use {" or ".join(HINTS)}; int8 is set by mogacore export')
     usable = SUFFIXES[path.suffix.lower()]
     if backend == 'auto':
         installed = [name for name in usable if find_spec(name)]
@@ -153,7 +167,7 @@ def open_backend(path: str | Path, backend: str = 'auto', device: str = 'cpu', t
         raise UserError(f'backend {backend!r} does not read {path}: use auto, {" or ".join(usable)}')
     if find_spec(backend) is None:
         raise UserError(f'backend {backend} is not installed: pip install {backend}')
-    return BACKENDS[backend](path, device, threads)  # type: ignore[call-arg]
+    return BACKENDS[backend](path, device, threads, precision)  # type: ignore[call-arg]
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -95,6 +95,7 @@ class Predictor:
         threads: Number of CPU threads; None for the default of the backend.
         score_thr: Minimum score of reported instances and of drawn keypoints.
         tile: See :meth:`predict`, for :meth:`infer`.
+        precision: 'fp32', or with openvino 'bf16', see :func:`mogacore.runtime.backends.open_backend`.
 
     Attributes:
         metadata: Description of the file: task, classes, preparation of images, versions, ...
@@ -113,10 +114,11 @@ class Predictor:
         threads: int | None = None,
         score_thr: float = 0.3,
         tile: int | None = None,
+        precision: str = 'fp32',
     ):
         if not 0 <= score_thr <= 1:
             raise UserError(f'score_thr {score_thr} is out of range: use 0 to 1')
-        self.backend = open_backend(path, backend, device, threads)
+        self.backend = open_backend(path, backend, device, threads, precision)
         self.metadata: dict[str, Any] = self.backend.metadata
         self.task: str = self.metadata['task']
         if self.metadata.get('raw'):
