@@ -27,7 +27,6 @@ __all__ = ['Exported', 'export', 'load_runtime', 'load_source']
 LIBRARIES = ('torch', 'torchvision', 'onnx', 'openvino')
 # What torch.export raises for models that it cannot trace, or not with these axes.
 UNTRACEABLE = (torch._dynamo.exc.UserError, RuntimeError, AssertionError, TypeError, ValueError)
-TRACED_SIDE = 64  # an example with a smaller side would fix it, see :func:`.formats.trace`
 
 
 @dataclass
@@ -169,7 +168,7 @@ def _trace(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tu
     reason = ''
     sized = any(axis != 'batch' for axis in dynamic)
     if sized:
-        smallest = -(-TRACED_SIDE // graph.size_step) * graph.size_step
+        smallest = -(-graph.traced_side // graph.size_step) * graph.size_step
         sides = [
             max(side, smallest) if axis in dynamic else side
             for axis, side in zip(('height', 'width'), shape[-2:], strict=True)

@@ -115,6 +115,7 @@ class Graph(nn.Module):
         dynamic: Which axes of the first input may vary in the file: 'batch', 'height', 'width'. Without 'batch', the
             batch size is 1.
         size_step: Height and width must be multiples of it.
+        traced_side: An example with a smaller height or width would fix it, since a stage leaves a single pixel of it.
         normalize: The preprocessing.
     """
 
@@ -122,6 +123,7 @@ class Graph(nn.Module):
     task: str = ''
     input_names: tuple[str, ...] = ('images',)
     size_step = 1
+    traced_side = 64  # two pixels at stride 32
     output_names: tuple[str, ...] = ()
     dynamic: tuple[str, ...] = ('batch', 'height', 'width')
 

@@ -61,6 +61,8 @@ class Detector(Graph):
         super().__init__(model, cfg, meta)
         self.settings = self.final_settings()
         self.register_buffer('score_thr', torch.tensor(float(self.settings['score_thr'])))
+        anchors = getattr(model, 'rpn_head', None) or model.bbox_head
+        self.traced_side = 2 * max(max(stride) for stride in anchors.prior_generator.strides)
 
     def final_settings(self) -> Mapping[str, Any]:
         """The test_cfg of the last head."""
