@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import Any
 
+from mogacore.datasets.checks.explain import INVALID_MASK, INVALID_MASK_REMEDY
 from mogacore.errors import UserError
 from mogacore.text import shorten
 
@@ -69,3 +71,17 @@ class CocoDataset(Base):
                 'change it, or add images that are large enough and have objects of the classes'
             )
         return kept
+
+    def prepare_data(self, idx: int) -> Any:
+        """Load a sample.
+
+        Raises:
+            UserError: If a mask cannot be decoded; the line names the annotation file and the image.
+        """
+        try:
+            return super().prepare_data(idx)
+        except (RuntimeError, ValueError) as error:
+            if not re.search(INVALID_MASK, str(error)):
+                raise
+            image = self.get_data_info(idx)['img_path']
+            raise UserError(f'{self.ann_file}: a mask of image {image} {INVALID_MASK_REMEDY}') from error

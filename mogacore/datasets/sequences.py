@@ -153,6 +153,8 @@ class SequenceFile(SequenceDataset):
             raise UserError(f'frame_axis is {frame_axis}: use 0, 1, or None to find it from the number of frames')
         if noise not in (None, *NOISES):
             raise UserError(f'noise {noise!r} is unknown for fixed sequences: choose from {", ".join(NOISES)}, or None')
+        if not isinstance(file, str | Path):
+            raise UserError(f'file of the data set is {file!r}: give the name of a .npy file in data_root')
         self.file, self.noise, self.frame_axis = file, noise, frame_axis
         super().__init__(data_root=data_root, **kwargs)
 

@@ -1,9 +1,9 @@
-"""Compares the score that chooses the best checkpoint with those of the evaluator, before training."""
+"""Compares the scores that choose the best checkpoint and stop early with those of the evaluator, before training."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config
 
@@ -14,25 +14,35 @@ from mogacore.text import type_name
 from .config import as_list
 
 
-def check_save_best(cfg: Config) -> None:
-    """Check that the scores of ``save_best`` may exist: those of a metric with a prefix are named ``prefix/score``.
+def check_scores(cfg: Config) -> None:
+    """Check that the scores of ``save_best`` and of early stopping may exist: with a prefix, they are ``prefix/score``.
 
     Raises:
         UserError: If the evaluator has no such score.
     """
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    keys = hook.get('save_best')
     prefixes = [
         _prefix(evaluator, cfg.get('default_scope', 'mmengine')) for evaluator in as_list(cfg.get('val_evaluator'))
     ]
-    if not keys or not prefixes or not all(prefixes):
+    if not prefixes or not all(prefixes):
         return
-    for key in [keys] if isinstance(keys, str) else keys:
-        if key != 'auto' and not any(key.startswith(f'{prefix}/') for prefix in prefixes):
+    for setting, key, more in _watched(cfg):
+        if not any(key.startswith(f'{prefix}/') for prefix in prefixes):
             raise UserError(
-                f'save_best={key} is no score of the validation: choose one of '
-                f'{", ".join(f"{prefix}/..." for prefix in dict.fromkeys(prefixes))}, or auto for the first'
+                f'{setting}={key} is no score of the validation: choose one of '
+                f'{", ".join(f"{prefix}/..." for prefix in dict.fromkeys(prefixes))}{more}'
             )
+
+
+def _watched(cfg: Config) -> Iterator[tuple[str, str, str]]:
+    """Setting, name of the score, and another choice for each score that a hook watches."""
+    defaults = cfg.get('default_hooks') or {}
+    keys = (defaults.get('checkpoint') or {}).get('save_best') or ()
+    for key in [keys] if isinstance(keys, str) else keys:
+        if key != 'auto':
+            yield 'save_best', key, ', or auto for the first'
+    for hook in [*filter(None, defaults.values()), *(cfg.get('custom_hooks') or ())]:
+        if type_name(hook['type']) == 'EarlyStoppingHook' and 'monitor' in hook:
+            yield 'EarlyStoppingHook.monitor', hook['monitor'], ''
 
 
 def _prefix(evaluator: Mapping, scope: str) -> str | None:

@@ -19,14 +19,17 @@ def check_class_names(runner, container: dict, filename: str) -> None:
         filename: Its name, for the message.
 
     Raises:
-        UserError: If the names differ in a test.
+        UserError: If the names, or ``reduce_zero_label`` of class maps, differ in a test.
     """
     loops = [runner._train_loop, runner._test_loop, runner._val_loop]
     loop = next((loop for loop in loops if isinstance(loop, BaseLoop)), None)
     meta = container.get('meta')
     if loop is None or not isinstance(meta, dict) or runner.cfg.get('load_allow_other_classes'):
         return
-    saved, own = _names(meta.get('dataset_meta')), _names(getattr(loop.dataloader.dataset, 'metainfo', None))
+    metas = meta.get('dataset_meta'), getattr(loop.dataloader.dataset, 'metainfo', None)
+    if loop is not runner._train_loop:
+        _check_zero_label(*metas, filename)
+    saved, own = map(_names, metas)
     differing = [number for number, (was, now) in enumerate(zip(saved, own, strict=False)) if was != now]
     if len(saved) != len(own) or not differing:
         return
@@ -41,6 +44,17 @@ def check_class_names(runner, container: dict, filename: str) -> None:
             'load_allow_other_classes=True if they mean the same'
         )
     runner.logger.warning(f'{problem}; load_allow_other_classes=True silences this warning')
+
+
+def _check_zero_label(saved: object, own: object, filename: str) -> None:
+    """Compare how the class maps of training and test count: from 1, with 0 ignored, or from 0."""
+    was, now = (meta.get('reduce_zero_label') if isinstance(meta, dict) else None for meta in (saved, own))
+    if None not in (was, now) and was != now:
+        raise UserError(
+            f'{filename} was trained with reduce_zero_label={was}, but the data set has reduce_zero_label={now}, which '
+            'shifts every class by one: set it as in training, or pass --cfg-options load_allow_other_classes=True if '
+            'the maps differ in the same way'
+        )
 
 
 def _names(meta: object) -> list[str]:

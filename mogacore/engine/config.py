@@ -193,25 +193,26 @@ def leaves(dataloader: Mapping | None) -> Iterator[ConfigDict]:
 
 
 def show_predictions(cfg: Config, show_dir: str) -> None:
-    """Make the config's visualization hook draw every test image into ``show_dir``.
+    """Make the config's visualization hook draw every test image into ``show_dir``, each to a file of its own.
 
     Raises:
         UserError: If the config has no supported visualization hook.
     """
     show_dir = str(Path(show_dir).resolve())  # the hooks would resolve a relative path against the work dir
     settings = {
-        'VisualizationHook': dict(enable=True, interval=1, out_dir=show_dir),
-        'DetVisualizationHook': dict(draw=True, interval=1, test_out_dir=show_dir),
-        'SegVisualizationHook': dict(draw=True, interval=1),
-        'PoseVisualizationHook': dict(enable=True, interval=1, out_dir=show_dir),
+        'VisualizationHook': dict(enable=True, interval=1),
+        'DetVisualizationHook': dict(draw=True),
+        'SegVisualizationHook': dict(draw=True),
+        'PoseVisualizationHook': dict(enable=True),
         'SequenceVisualizationHook': dict(enable=True, interval=1, out_dir=show_dir),
     }
-    hook = cfg.get('default_hooks', {}).get('visualization')
+    hooks = cfg.get('default_hooks', {})
+    hook = hooks.get('visualization')
     if hook is None or hook.type not in settings:
         raise UserError(f'--show-dir needs default_hooks.visualization: set its type to one of {", ".join(settings)}')
     hook.update(settings[hook.type])
-    if hook.type == 'SegVisualizationHook':
-        cfg.visualizer.save_dir = show_dir
+    if hook.type != 'SequenceVisualizationHook':
+        hooks['visualization'] = dict(type='ShowPredictionsHook', hook=hook, out_dir=show_dir)
 
 
 def enable_tta(cfg: Config) -> None:

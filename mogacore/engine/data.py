@@ -17,7 +17,7 @@ from mogacore.datasets.checks.common import image_prefix, read_classes
 from mogacore.datasets.class_folders import EXTENSIONS, list_classes, order_classes
 from mogacore.errors import UserError
 from mogacore.libraries import find_class, import_quietly
-from mogacore.text import type_name
+from mogacore.text import shorten, type_name
 
 from .config import DATALOADERS, EVALUATORS, as_list, find_data, leaf_datasets, leaves
 from .launch import process_environment
@@ -48,12 +48,12 @@ def prepare_data(
     Raises:
         UserError: For all problems found.
     """
-    label_class_folders(cfg, stage, cfg.get('train_dataloader', training), checkpoint)
+    labels_from = label_class_folders(cfg, stage, cfg.get('train_dataloader', training), checkpoint)
     if launcher == 'none' or process_environment(launcher, os.environ)['RANK'] == '0':
-        check_data(cfg, stage, check)
+        check_data(cfg, stage, check, labels_from)
 
 
-def label_class_folders(cfg: Config, stage: str, training: Mapping | None, checkpoint: str | None = None) -> None:
+def label_class_folders(cfg: Config, stage: str, training: Mapping | None, checkpoint: str | None = None) -> str | None:
     """Make a stage's class folders have the labels of the training set, where some of its folders may be absent.
 
     Every CustomDataset, ImageNet or ImageNet21k of class folders becomes a :class:`mogacore.datasets.ClassFolders`.
@@ -63,12 +63,15 @@ def label_class_folders(cfg: Config, stage: str, training: Mapping | None, check
         stage: 'train' or 'test'.
         training: Data loader of the training set, which may be absent.
         checkpoint: Weight file to test; the class names that it holds have precedence.
+
+    Returns:
+        Where the labels come from, with the path; None if neither is known.
     """
     for dataset in leaf_datasets(cfg, stage):
         _resolve_split(dataset)
     datasets = [dataset for dataset in leaf_datasets(cfg, stage) if _has_class_folders(dataset)]
     if not datasets:
-        return
+        return None
     displayed = _builtin_names(datasets)
     for dataset in datasets:
         dataset.type = 'ClassFolders'
@@ -78,11 +81,12 @@ def label_class_folders(cfg: Config, stage: str, training: Mapping | None, check
         if classes := dataset.pop('classes', None):
             dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=classes)
     class_names = None if checkpoint is None else _checkpoint_classes(checkpoint)
-    folders = _training_folders(cfg, training)
+    folders, roots = _training_folders(cfg, training)
+    labels_from = None if folders is None else f'the training set {shorten(roots)}'
     found = {name for dataset in datasets for name in _list_folders(dataset)}
     named = found & set(class_names or ())
     if class_names and named and (named == found or not cfg.get('load_allow_other_classes')):
-        folders = list(class_names)
+        folders, labels_from = list(class_names), f'checkpoint {checkpoint}'
     for dataset in datasets:
         classes = None
         if folders is not None:
@@ -99,15 +103,17 @@ def label_class_folders(cfg: Config, stage: str, training: Mapping | None, check
             classes = displayed
         if classes is not None:
             dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=list(classes))
+    return labels_from
 
 
-def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
+def check_data(cfg: Config, stage: str, check: str = 'sample', labels_from: str | None = None) -> None:
     """Check the annotations and files of a stage's data against the model.
 
     Args:
         cfg: Config with absolute data roots.
         stage: 'train' or 'test'.
         check: 'sample' reads as many files as 20 seconds allow, 'full' all.
+        labels_from: Where the labels of class folders come from, see :func:`label_class_folders`.
 
     Raises:
         UserError: For all problems found, see :func:`mogacore.datasets.checks.find_problems`.
@@ -129,6 +135,7 @@ def check_data(cfg: Config, stage: str, check: str = 'sample') -> None:
             expected,
             for_training=name == 'train_dataloader',
             builtin_classes=builtin,
+            labels_from=labels_from,
             may_be_empty=has_others or (not is_scored and name != 'train_dataloader'),
         )
         for line in find_problems(dataset, wanted, Sample(SECONDS[check] / len(datasets))):
@@ -202,28 +209,33 @@ def _has_class_folders(dataset: Mapping) -> bool:
     return is_known and not dataset.get('ann_file') and dataset.get('with_label', True)
 
 
-def _training_folders(cfg: Config, training: Mapping | None) -> list[str] | None:
-    """Class folders of the training set in the order of their labels; None if it is absent."""
+def _training_folders(cfg: Config, training: Mapping | None) -> tuple[list[str] | None, list[str]]:
+    """Class folders of the training set in the order of their labels, None if it is absent; and where they are."""
     datasets = []
     found = set()
     for dataset in leaves(training):
         try:
             root = find_data(cfg, dataset.get('data_root') or '.', 'data folder')
         except UserError:  # a test needs no training data
-            return None
-        dataset = dict(dataset, data_root=root)
+            return None, []
+        dataset = dict(dataset, data_root=str(root.resolve()))
         _resolve_split(dataset)
         if _has_class_folders(dataset):
             datasets.append(dataset)
             found.update(_list_folders(dataset))
     if not found:
-        return None
+        return None, []
+    roots = list(dict.fromkeys(str(_image_folder(dataset)) for dataset in datasets))
     try:
-        return order_classes(sorted(found), None, _class_names(datasets[0]), 'of the training set')
+        return order_classes(sorted(found), None, _class_names(datasets[0]), 'of the training set'), roots
     except UserError:  # the check reports it
-        return None
+        return None, []
+
+
+def _image_folder(dataset: Mapping) -> Path:
+    return Path(dataset.get('data_root') or '', image_prefix(dataset))
 
 
 def _list_folders(dataset: Mapping) -> list[str]:
-    folder = Path(dataset.get('data_root') or '', image_prefix(dataset))
+    folder = _image_folder(dataset)
     return list_classes(folder) if folder.is_dir() else []

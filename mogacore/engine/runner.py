@@ -35,7 +35,7 @@ from mogacore.text import type_name
 from .allocator import keep_freed_memory
 from .check_classes import check_classes
 from .check_config import check_keys
-from .check_scores import check_save_best
+from .check_scores import check_scores
 from .class_names import check_class_names
 from .config import (
     build_on_meta,
@@ -248,7 +248,7 @@ def _training_config(options: RunOptions) -> Config:
             raise UserError(f'seed {seed} is negative: give 0 or a positive integer')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     check_classes(cfg)
-    check_save_best(cfg)
+    check_scores(cfg)
     prepare_for_device(cfg, options.precision)
     prepare_loaders(cfg)
     choose_loop(cfg.train_cfg)

@@ -11,7 +11,7 @@ from typing import cast
 
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
@@ -201,12 +201,9 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         if not self.save_best:
             return
-        if missing := [key for key in self.key_indicators if key != 'auto' and key not in metrics]:
-            path = self._save_state(runner, dict(epoch=runner.epoch, iter=runner.iter))
-            raise UserError(
-                f'save_best={missing[0]} is no score of the validation, which gives {", ".join(metrics)}: resume with '
-                f'--resume and another default_hooks.checkpoint.save_best; the state is saved in {path}'
-            )
+        for key in self.key_indicators:
+            if key != 'auto' and key not in metrics:
+                _refuse_score(runner, f'save_best={key}', metrics, 'default_hooks.checkpoint.save_best')
         if 'auto' in self.key_indicators:  # mmengine takes the first score, also one that is no number
             metrics = {key: value for key, value in metrics.items() if _is_number(value)}
             if not metrics:
@@ -225,6 +222,34 @@ class SafeCheckpointHook(CheckpointHook):
             self.best_ckpt_path_dict = {key: path or bests[key] for key, path in self.best_ckpt_path_dict.items()}
             previous, current = set(bests.values()), set(self.best_ckpt_path_dict.values())
         self._remove(*(previous - current))
+
+
+@HOOKS.register_module(name='EarlyStoppingHook', force=True)
+class StrictEarlyStoppingHook(EarlyStoppingHook):
+    """mmengine's EarlyStoppingHook, but a score that the validation does not give ends the training at once.
+
+    mmengine warns at each validation and never stops.
+    """
+
+    def after_val_epoch(self, runner, metrics: dict) -> None:
+        if self.monitor not in metrics:
+            choice = f'EarlyStoppingHook.monitor={self.monitor}'
+            _refuse_score(runner, choice, metrics, 'monitor of the EarlyStoppingHook')
+        super().after_val_epoch(runner, metrics)
+
+
+def _refuse_score(runner, choice: str, metrics: dict, setting: str) -> None:
+    """Save the state after a validation without the score that a setting names; every process must call this.
+
+    Raises:
+        UserError: Always.
+    """
+    meta = dict(epoch=runner.epoch, iter=runner.iter)
+    paths = [hook._save_state(runner, dict(meta)) for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
+    raise UserError(
+        f'{choice} is no score of the validation, which gives {", ".join(metrics)}: resume with --resume and another '
+        f'{setting}' + ''.join(f'; the state is saved in {path}' for path in paths)
+    )
 
 
 register_atomic_files()

@@ -1,15 +1,18 @@
-"""The hook that draws predicted sequences during a test."""
+"""Hooks that draw predictions during a test."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from mogacore.files import write_png
 from mogacore.runtime.drawing.filmstrips import draw_strip, sequence_rows
+from mogacore.runtime.inputs import output_names
 
 
 @HOOKS.register_module()
@@ -33,3 +36,56 @@ class SequenceVisualizationHook(Hook):
             rows = sequence_rows(inputs.cpu(), sample.pred_frames.cpu(), sample.gt_frames.cpu(), meta)
             strip = draw_strip(rows)
             write_png(self.out_dir / f'{sample.sample_idx:05}.png', strip)
+
+
+@HOOKS.register_module()
+class ShowPredictionsHook(Hook):
+    """Draws every image of a test with a task library's visualization hook, to PNG files named as ``infer`` does.
+
+    The libraries name a drawing by the last part of the path of its image, so that images of the same name in different
+    folders overwrite each other.
+
+    Args:
+        hook: Config of the library's hook.
+        out_dir: Folder for the PNG files, which are named by the path of the image below the folder of all images.
+    """
+
+    def __init__(self, hook: dict, out_dir: str):
+        self.hook: Any = HOOKS.build(hook)
+        self.out_dir = Path(out_dir)
+
+    def before_test(self, runner) -> None:
+        dataset = runner.test_dataloader.dataset
+        records = (dataset.get_data_info(index) for index in range(len(dataset)))
+        paths = [Path(path) for path in dict.fromkeys(record.get('img_path') for record in records) if path]
+        names = {str(path): name for path, name in output_names(paths, paths).items()}
+        self.hook._visualizer = _Drawings(self.hook._visualizer, self.out_dir, names)
+
+    def after_test_iter(self, runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
+        self.hook.after_test_iter(runner, batch_idx, data_batch, outputs)
+
+
+class _Drawings:
+    """A library's visualizer that writes each drawing to a file of its own."""
+
+    def __init__(self, visualizer: Any, out_dir: Path, names: dict[str, str]):
+        self.visualizer, self.out_dir, self.names = visualizer, out_dir, names
+        self.counts: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.visualizer, name)
+
+    def add_datasample(self, name: str, image: Any, data_sample: Any, **settings: Any) -> None:
+        settings['out_file'] = self._file(name, data_sample)
+        self.visualizer.add_datasample(name, image, data_sample=data_sample, **settings)
+
+    def visualize_cls(self, image: Any, data_sample: Any, **settings: Any) -> None:
+        settings['out_file'] = self._file(settings.get('name', ''), data_sample)
+        self.visualizer.visualize_cls(image, data_sample, **settings)
+
+    def _file(self, name: str, sample: Any) -> str:
+        """Path of a drawing: with a number from the second object of an image on, which mmpose draws one by one."""
+        name = self.names.get(str(Path(sample.get('img_path') or '')), str(sample.get('sample_idx', name)))
+        self.counts[name] += 1
+        number = f'_{self.counts[name] - 1}' if self.counts[name] > 1 else ''
+        return str(self.out_dir / f'{name}{number}.png')

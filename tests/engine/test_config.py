@@ -106,7 +106,9 @@ def test_show_dir_turns_the_hook_on():
     cfg = Config(dict(default_hooks=dict(visualization=dict(type='VisualizationHook', enable=False))))
     show_predictions(cfg, 'images')
     assert cfg.default_hooks.visualization == dict(
-        type='VisualizationHook', enable=True, interval=1, out_dir=str(Path('images').resolve())
+        type='ShowPredictionsHook',
+        hook=dict(type='VisualizationHook', enable=True, interval=1),
+        out_dir=str(Path('images').resolve()),
     )
 
 

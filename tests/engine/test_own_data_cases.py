@@ -8,6 +8,7 @@ in ``tests/datasets/checks``; here whole commands are.
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,10 @@ import pytest
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.runner import Runner
-from own_data import BOXES, CLASSES, POINTS, corners, gray, keypoint_info, stripes, write_maps
+from own_data import BOXES, CLASSES, POINTS, SIZE, corners, gray, keypoint_info, stripes, write_maps
 from PIL import Image
 
+from mogacore.coco_eval import mask
 from mogacore.datasets.checks.coco_files import check_annotations
 from mogacore.errors import UserError
 from mogacore.inference.predictor import infer
@@ -205,7 +207,7 @@ def _(p):
 rows(FOLDERS, {
     'more folders than classes': (
         lambda p: [add_folder(p, 'd', split) for split in ('train', 'val')],
-        'the training set (a, b, c, d) has 4 classes, but the model has 3 (model.head.num_classes=3): set each to 4'),
+        'the training set ROOT/train (a, b, c, d) has 4 classes, but the model has 3 (model.head.num_classes=3): set'),
     'fewer folders than classes': (
         lambda p: p.config.model.head.update(num_classes=5), 'has 3 classes, but the model has 5', 'set each to 3'),
     'a single class': (
@@ -464,6 +466,9 @@ def _(p):
         dataset.pipeline[1].with_mask = False
 
 
+WHOLE = mask.encode(np.asfortranarray(np.ones(SIZE[::-1], np.uint8)))
+WHOLE['counts'] = WHOLE['counts'].decode()
+
 rows(MASKS, {
     'valid': (lambda p: None, BOTH),
     'no area': (each_annotation(area=None), BOTH | {'coco/segm_mAP_s': 1.0, 'coco/segm_mAP_m': -1.0}),
@@ -472,6 +477,13 @@ rows(MASKS, {
     'mask head below the classes': (
         lambda p: p.config.model.roi_head.mask_head.update(num_classes=2),
         'metainfo.classes has 3 classes, but the model has 2 (model.roi_head.mask_head.num_classes=2): set each to 3'),
+    'compressed run lengths': (each_annotation(segmentation=WHOLE), {'coco/bbox_mAP': 1.0}),
+    'compressed run lengths of another size': (
+        first_annotation(segmentation=dict(WHOLE, counts='zzz')),
+        'ROOT/objects.json: 1 of 3 annotations have a mask that is no valid run-length encoding of its size, the',
+        'recreate it, for example with pycocotools'),
+    'compressed run lengths that are cut': (
+        first_annotation(segmentation=dict(WHOLE, counts='0o')), 'no valid run-length encoding of its size, the first'),
     'polygon of two points': (
         each_annotation(segmentation=[[1, 2, 3, 4]]), 'have no polygon of 6 or more numbers', 'use x1, y1, x2, y2, x3'),
     'polygon of seven numbers': (
@@ -618,6 +630,14 @@ def _(p):
     p.set(reduce_zero_label=True)
 
 
+@case(MAPS, 'first class ignored in the test only',
+      'weights.pth was trained with reduce_zero_label=False, but the data set has reduce_zero_label=True',
+      'set it as in training', stages=['test'])  # fmt: skip
+def _(p):
+    p.saved = dict(classes=CLASSES, reduce_zero_label=False)
+    p.set(reduce_zero_label=True)
+
+
 @case(MAPS, 'floats that are not finite', 'map ROOT/maps/0.tif has the value nan', 'correct the maps')
 def _(p):
     for number in (0, 1):
@@ -737,6 +757,7 @@ def weather(p):
 
 VALUES = np.random.default_rng(0).integers(0, 256, (6, 3, 16, 16), np.uint8)
 rows(SEQUENCES, {
+    'no file': (lambda p: p.set(file=None), 'file of the data set is None: give the name of a .npy file in data_root'),
     'valid': (lambda p: None, {'video/copy_last_mse': copy_last(VALUES)}),
     'sequences first': (lambda p: save(p, VALUES.swapaxes(0, 1)), {'video/copy_last_mse': copy_last(VALUES)}),
     'folders of frames': (frame_folders, {'video/copy_last_mse': ((10 / 255) ** 2 + (20 / 255) ** 2) / 2 * 256}),
@@ -851,6 +872,9 @@ SETTINGS = {
         MAPS, lambda p: p.config.model.decode_head.update(
             loss_decode=dict(type='CrossEntropyLoss', class_weight=[1.0] * 150)),
         'model.decode_head.loss_decode.class_weight has 150 weights, but the loss needs 3'),
+    'a score of another metric for early stopping': (
+        FOLDERS, lambda p: p.config.update(custom_hooks=[dict(type='EarlyStoppingHook', monitor='acuracy/top1')]),
+        'EarlyStoppingHook.monitor=acuracy/top1 is no score of the validation: choose one of accuracy/...'),
     'balanced classes of joined data': (
         FOLDERS, lambda p: balance_joined(p),
         'train_dataloader.dataset is a ClassBalancedDataset, which cannot read the classes of a ConcatDataset: wrap'),
@@ -957,11 +981,16 @@ def test_fine_tuning_from_other_names_is_a_warning(kind, saved, tmp_path):
 
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('stage', ['train', 'test'])
-def test_a_mask_that_cannot_be_decoded_is_one_line(stage, tmp_path):
+@pytest.mark.parametrize('stage, counts', [('train', 'zzz'), ('train', 'o'), ('test', 'zzz'), ('test', '0000')])
+def test_a_mask_that_is_not_in_the_sample_is_named_when_it_is_decoded(stage, counts, tmp_path, monkeypatch):
     project = own_data.instance_masks(tmp_path)
-    each_annotation(segmentation=dict(size=[32, 48], counts='zzz'))(project)
-    assert project.line(stage).startswith('a mask of an annotation file is no valid run-length encoding of its size')
+    monkeypatch.setattr('mogacore.datasets.checks.coco_files._count_pixels', lambda counts: 32 * 48)
+    each_annotation(segmentation=dict(size=[32, 48], counts=counts))(project)
+    assert re.fullmatch(
+        f'{project.data}/objects.json: a mask of image {project.data}/images/..png is no valid run-length encoding of '
+        'its size: recreate it, for example with pycocotools.mask.encode',
+        project.line(stage),
+    )
 
 
 @pytest.mark.filterwarnings('ignore')

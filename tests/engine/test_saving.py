@@ -186,6 +186,14 @@ def test_a_score_to_watch_of_no_metric_is_refused_before_training(tmp_path):
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
+def test_a_score_for_early_stopping_that_the_metric_does_not_give_loses_no_state(tmp_path):
+    hook = "custom_hooks += [dict(type='EarlyStoppingHook', monitor='toy/other', rule='less')]\n"
+    message = r'EarlyStoppingHook.monitor=toy/other is no score .* which gives toy/score: .*interrupted\.pth'
+    with pytest.raises(UserError, match=message):
+        toy_run(tmp_path, 'run', config=hook, default_hooks__checkpoint__interval=5)
+    assert (tmp_path / 'run' / 'interrupted.pth').is_file() and len(rates(tmp_path, 'run')) == 6
+
+
 def test_a_score_that_the_metric_does_not_give_loses_no_state(tmp_path):
     """No regular checkpoint precedes the first validation, which shows that the score is missing."""
     options = dict(default_hooks__checkpoint__interval=5, default_hooks__checkpoint__rule='less')

@@ -7,6 +7,7 @@ from mogacore.text import shorten
 
 from .coco_files import (
     check_annotations,
+    check_encoded_masks,
     check_image_prefix,
     check_images,
     check_keys,
@@ -35,6 +36,9 @@ def check_coco(dataset, expected, sample, problems):
     folder = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img') or '')
     with problems.collect():
         check_images(dataset, content['images'], folder, ann_file, sample, problems)
+    if loads_masks(dataset.get('pipeline') or ()):
+        with problems.collect():
+            check_encoded_masks(annotations, ann_file, sample)
 
 
 def _check_classes(categories, ann_file, classes, expected):

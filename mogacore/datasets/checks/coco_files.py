@@ -167,6 +167,43 @@ def check_masks(content, annotations, ann_file):
         refuse(bad, annotations, ann_file, 'annotations', *first)
 
 
+def check_encoded_masks(annotations, ann_file, sample):
+    """Decode compressed run lengths, which takes longer than the other checks of masks."""
+    masks = [(index, entry.get('segmentation')) for index, entry in enumerate(annotations)]
+    encoded = [(index, mask) for index, mask in masks if isinstance(mask, dict) and isinstance(mask.get('counts'), str)]
+    bad = sorted(
+        index for index, mask in sample.of(encoded) if _count_pixels(mask['counts']) != math.prod(mask['size'])
+    )
+    problem = 'have a mask that is no valid run-length encoding of its size'
+    remedy = 'recreate it, for example with pycocotools.mask.encode'
+    refuse([annotations[index] for index in bad], annotations, ann_file, 'annotations', problem, remedy)
+
+
+def _count_pixels(counts):
+    """Sum of compressed run lengths; None if they are malformed.
+
+    A character holds five bits, and a sixth that is set if more characters of the number follow. From the fourth
+    number on, each is the difference to the one two before it.
+
+    Source: rleFrString of pycocotools.
+    """
+    runs: list[int] = []
+    number = shift = 0
+    for code in counts.encode():
+        bits = code - 48
+        if not 0 <= bits < 64:
+            return None
+        number |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            number -= 1 << shift
+        runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+        number = shift = 0
+    return None if shift or min(runs, default=0) < 0 else sum(runs)
+
+
 def check_scored_images(ann_files, scored):
     """Check that the annotation file of an evaluator has every image of the data sets that it scores."""
     if all(os.path.samefile(ann_file, scored) for ann_file in ann_files):

@@ -7,8 +7,11 @@ from .common import unreadable
 MISSING = r"(?i)No such file or directory: '(.+\.(?:jpe?g|png|bmp|tiff?|webp))'"
 NAMED = (r'occurs when loading `([^`]+)`', r'failed to load image: (.+)')  # messages of mmpose and mmcv
 RESIZED = r"error: .*in function 'resize'"
-INVALID_MASK = r'Invalid RLE mask representation'
+INVALID_MASK = r'Invalid RLE mask representation|RLE counts exceed|RLE string is malformed'
 SINGLE_VALUE = r'Expected more than 1 value per channel when training'
+INVALID_MASK_REMEDY = (
+    'is no valid run-length encoding of its size: recreate it, for example with pycocotools.mask.encode'
+)
 UNNAMED = (
     r"error: .*in function 'imdecode|cannot identify image file|image file is truncated|Truncated File Read"
     r'|data stream (contents )?when reading image file|broken PNG file'
@@ -34,10 +37,7 @@ def explain(error: BaseException) -> str | None:
             'batch_size, drop_last=True in the data loader, or images of 64 px or more'
         )
     if re.search(INVALID_MASK, text):
-        return (
-            'a mask of an annotation file is no valid run-length encoding of its size: recreate it, for example with '
-            'pycocotools.mask.encode'
-        )
+        return f'a mask of an annotation file {INVALID_MASK_REMEDY}'
     if re.search(UNNAMED, text):
         remedy = 'the loader does not report which one, but "find FOLDER -size 0" lists empty files'
         return f'an image or map of the data set is empty, truncated or not an image: {remedy}'

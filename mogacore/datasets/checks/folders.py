@@ -47,7 +47,7 @@ def _check_folders(dataset, folder, extensions, expected, problems):
     if classes is not None and len(classes) != len(names):
         problem = f'metainfo.classes has {len(classes)} classes, but there are {len(names)} class folders'
         problems.add(f'{problem} ({shorten(names)}): give one name for each')
-    where = f'folder {folder}' if dataset.get('folders') is None else 'the training set'
+    where = f'folder {folder}' if dataset.get('folders') is None else expected.labels_from or 'the training set'
     with problems.collect():
         check_num_classes(expected.num_classes, len(names), f'{where} ({shorten(names)})', 'the class folders')
     files = [f'{name}/{path}' for name in found for path in list_files(folder / name)]

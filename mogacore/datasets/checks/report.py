@@ -29,6 +29,7 @@ class Expected:
         num_frames: Numbers of input frames and of predicted frames of a video predictor.
         size_divisor: Number whose multiples the height and width of frames must be.
         builtin_classes: Class names of the data set's type, used where its config has no ``metainfo.classes``.
+        labels_from: Where the labels of class folders come from, if not from the folders of this data set.
         for_training: The data are the training set.
         may_be_empty: Annotations may be absent: other data sets are read together with this one, or nothing is scored.
     """
@@ -39,6 +40,7 @@ class Expected:
     num_frames: tuple[int, int] | None = None
     size_divisor: int = 1
     builtin_classes: Sequence[str] | None = None
+    labels_from: str | None = None
     for_training: bool = False
     may_be_empty: bool = False
 
