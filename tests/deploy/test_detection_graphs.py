@@ -139,6 +139,15 @@ def detector(request):
     return prepare(request.param)
 
 
+def test_the_smallest_traced_example_has_no_map_of_a_single_pixel(detector):
+    """Tracing would fix a size of 1."""
+    graph = create_graph(detector.model, detector.cfg)
+    for side, smallest in ((graph.traced_side, 2), (graph.traced_side // 2, 1)):
+        with torch.no_grad():
+            maps = detector.model.extract_feat(torch.zeros(1, 3, side, side))
+        assert min(map_.shape[-1] for map_ in maps) == smallest
+
+
 def paste(masks, boxes, height, width):
     from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 
