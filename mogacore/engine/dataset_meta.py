@@ -83,7 +83,8 @@ def channel_order(cfg: Mapping[str, Any]) -> str:
 
 def ignores_orientation(cfg: Mapping[str, Any]) -> bool:
     """Whether the test set of a config loads images as they are stored, without their EXIF orientation."""
-    color_type = _color_type(next(leaves(cfg.get('test_dataloader')), None) or {})
+    dataset = next(leaves(cfg.get('test_dataloader')), None) or {}
+    color_type = _color_type(dataset)
     return color_type not in (None, 'color', 'grayscale')
 
 
