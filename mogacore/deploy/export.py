@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mogacore.engine.dataset_meta import ignores_orientation
 from mogacore.errors import UserError, accepting
 from mogacore.files import writable_folder
 
@@ -164,6 +165,7 @@ def _metadata(source: Source, graph: Graph, shape: tuple[int, ...], dtype: str, 
             'dtype': dtype,
             'channels': 'gray' if shape[-3] == 1 else 'rgb',
             'size': list(shape[-2:]),
+            'ignore_orientation': ignores_orientation(source.cfg),
             'dynamic': list(dynamic),
         },
         'postprocess': graph.postprocess(),

@@ -7,11 +7,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
+from mogacore.runtime.backends import FORMAT
+from mogacore.runtime.backends import METADATA_KEY as KEY
 from mogacore.version import __version__
 
-FORMAT = 1
+__all__ = ['FORMAT', 'KEY', 'OPSET', 'PT2_FILE', 'to_text', 'versions']
+
 OPSET = 20
-KEY = 'mogacore'
 PT2_FILE = f'{KEY}.json'
 
 

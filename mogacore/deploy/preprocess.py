@@ -84,10 +84,12 @@ def _center_crop(transform: dict) -> dict:
 def _pad(transform: dict) -> dict:
     if transform.get('size') is None:
         raise _unknown('Pad without a size', 'has no equivalent')
+    if transform.get('padding_mode', 'constant') != 'constant':
+        raise _unknown(f'Pad with padding_mode {transform["padding_mode"]!r}', 'has no equivalent')
     value = transform.get('pad_val', 0)
     value = value.get('img', 0) if isinstance(value, Mapping) else value
     values = [value] * 3 if isinstance(value, (int, float)) else list(value)[::-1]  # of BGR images
-    return {'step': 'pad', 'size': _height_width(transform['size']), 'value': values, 'align': 'top_left'}
+    return {'step': 'pad', 'size': _height_width(transform['size']), 'value': values}
 
 
 def _height_width(size: int | list[int] | tuple[int, int]) -> list[int]:

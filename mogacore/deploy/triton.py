@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mogacore.errors import UserError
-from mogacore.files import make_folder, write_atomic, write_text
+from mogacore.files import writable_folder, write_atomic, write_text
+from mogacore.runtime.backends import METADATA_KEY
 
-METADATA_KEY = 'mogacore'
 DELAY_US = 5000  # longest time that a request waits for others
 LABELED_OUTPUT = 'probabilities'  # the one to which Triton's classification extension applies
 VARIABLE = -1
@@ -48,7 +48,7 @@ def write_triton_repository(
         raise UserError(f'{path} has no description by mogacore: write it with mogacore export')
     classes = json.loads(described).get('classes') or []
     target = Path(folder) / (name or path.stem)
-    make_folder(target / '1')
+    writable_folder(target / '1')
     if classes:
         write_text(target / 'labels.txt', ''.join(f'{" ".join(label.split())}\n' for label in classes))
     write_text(target / 'config.pbtxt', _config(model, target.name, described, bool(classes), max_batch))

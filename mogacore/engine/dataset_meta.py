@@ -74,11 +74,24 @@ def channel_order(cfg: Mapping[str, Any]) -> str:
         'gray'; 'bgr', as OpenCV reads files; or 'rgb', of data sets of decoded images, whose pipelines load no file.
     """
     dataset = next(leaves(cfg.get('test_dataloader')), None) or {}
-    load = next(iter(dataset.get('pipeline') or ()), {'type': 'LoadImageFromFile'})
-    if 'LoadImage' in type_name(load['type']):
-        return 'gray' if load.get('color_type', 'color').startswith('gray') else 'bgr'
+    color_type = _color_type(dataset)
+    if color_type is not None:
+        return 'gray' if color_type.startswith('gray') else 'bgr'
     backbone = (cfg.get('model') or {}).get('backbone') or {}
     return 'gray' if type_name(dataset['type']) in GRAY_DATASETS or backbone.get('in_channels') == 1 else 'rgb'
+
+
+def ignores_orientation(cfg: Mapping[str, Any]) -> bool:
+    """Whether the test set of a config loads images as they are stored, without their EXIF orientation."""
+    dataset = next(leaves(cfg.get('test_dataloader')), None) or {}
+    color_type = _color_type(dataset)
+    return color_type not in (None, 'color', 'grayscale')
+
+
+def _color_type(dataset: Mapping[str, Any]) -> str | None:
+    """How the pipeline of a data set decodes image files; None if it loads no file."""
+    load = next(iter(dataset.get('pipeline') or ()), {'type': 'LoadImageFromFile'})
+    return load.get('color_type', 'color') if 'LoadImage' in type_name(load['type']) else None
 
 
 def video_facts(cfg: Mapping[str, Any]) -> dict:

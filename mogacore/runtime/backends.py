@@ -182,8 +182,7 @@ def _parse(text: str | None, path: Path) -> dict:
         metadata = json.loads(text)
     except ValueError as error:
         raise UserError(f'the description in {path} is no JSON ({error}): export the model again') from None
-    if metadata.get('format') != FORMAT:
-        raise UserError(
-            f'model {path} has format {metadata.get("format")}, but this version reads {FORMAT}: export it again'
-        )
+    found = metadata.get('format') if isinstance(metadata, dict) else None
+    if found != FORMAT:
+        raise UserError(f'model {path} has format {found}, but this version reads {FORMAT}: export it again')
     return metadata

@@ -15,6 +15,7 @@ from .preprocess import pad, prepare, resize, to_image, warp
 from .tasks import Result, no_objects
 
 GRAY = 114  # close to the mean of photos
+LARGEST_COORDINATE = 1e6  # of a box, in pixels; float32 has fractions of a pixel up to here
 
 
 @dataclass
@@ -72,8 +73,16 @@ class DetectionDecoder(Decoder):
 
     def crops(self, pixels, boxes):
         height, width = pixels.shape[:2]
-        prepared, (shown_height, shown_width) = letter_box(prepare(pixels, self.steps), self.fixed)
-        return [Crop(prepared, context=(height, width, shown_width / width, shown_height / height))]
+        prepared, scale_x, scale_y = pixels, 1.0, 1.0
+        for step in self.steps:
+            old_height, old_width = prepared.shape[:2]
+            prepared = prepare(prepared, [step])
+            if step['step'] == 'resize':  # padding does not scale
+                scale_x, scale_y = scale_x * prepared.shape[1] / old_width, scale_y * prepared.shape[0] / old_height
+        old_height, old_width = prepared.shape[:2]
+        prepared, (shown_height, shown_width) = letter_box(prepared, self.fixed)
+        scale_x, scale_y = scale_x * shown_width / old_width, scale_y * shown_height / old_height
+        return [Crop(prepared, context=(height, width, scale_x, scale_y))]
 
     def decode(self, crops, outputs):
         (crop,), (found,) = crops, outputs
@@ -120,6 +129,25 @@ def letter_box(image: np.ndarray, fixed: tuple[int, int] | None) -> tuple[np.nda
     return pad(image, {'size': fixed, 'value': [GRAY] * image.shape[2]}), size
 
 
+def check_boxes(boxes: Sequence | np.ndarray) -> np.ndarray:
+    """Boxes of objects, (N, 4) float32, from boxes (N, 4) or (N, 5), of which the last column is a score.
+
+    Raises:
+        UserError: If they have another shape, or one is not x1 < x2, y1 < y2 in pixels of an image.
+    """
+    try:
+        rows = np.asarray(boxes, np.float64)
+    except (OverflowError, TypeError, ValueError):
+        rows = np.zeros((1, 0))
+    if not rows.size:
+        rows = rows.reshape(0, 4) if len(rows) == 0 else rows
+    if rows.ndim == 2 and rows.shape[1] in (4, 5):
+        rows = rows[:, :4].astype(np.float32)
+        if (abs(rows) < LARGEST_COORDINATE).all() and (rows[:, 2:] > rows[:, :2]).all():
+            return rows
+    raise UserError('boxes are invalid: use [[x1, y1, x2, y2], ...] in pixels, x1 < x2 and y1 < y2')
+
+
 class PoseDecoder(Decoder):
     """Keypoints of objects, each in a crop of its own."""
 
@@ -131,8 +159,7 @@ class PoseDecoder(Decoder):
 
     def crops(self, pixels, boxes):
         found = []
-        for box in boxes if boxes is not None else [[0, 0, pixels.shape[1], pixels.shape[0]]]:
-            box = np.asarray(box, np.float32)[:4]
+        for box in check_boxes([[0, 0, pixels.shape[1], pixels.shape[0]]] if boxes is None else boxes):
             crop, center, size = warp(pixels, box, self.steps[0])
             found.append(Crop(prepare(crop, self.steps[1:]), context=(box, center, size)))
         return found

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mogacore.errors import UserError
-from mogacore.files import make_folder, readable, write_png, write_text
+from mogacore.files import readable, writable_folder, write_png, write_text
 
 from .drawing.overview import draw_overview
 from .inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, find_inputs, output_names
@@ -63,6 +63,8 @@ def find_boxes(
         UserError: If the file is invalid, has no box for any input, or the model takes no boxes.
     """
     if boxes is None:
+        if box_class is not None:
+            raise UserError(f'--box-class {box_class} chooses from boxes: add --boxes, or omit it')
         return None
     if not takes_boxes:
         raise UserError(f'--boxes {boxes} is only for pose estimation: omit it')
@@ -96,7 +98,7 @@ def write_predictions(
         UserError: If an input is missing or invalid.
     """
     inputs = find_inputs(source, out_dir)
-    out_dir = make_folder(out_dir)
+    out_dir = writable_folder(out_dir)
     progress = progress or Progress()
     is_one_file = isinstance(source, (str, Path)) and inputs == [Path(source)]
     records: list[dict] = []

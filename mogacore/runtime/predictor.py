@@ -240,6 +240,8 @@ class Predictor:
         header = {'model': str(self.path), 'config': self.metadata.get('config')}
         found = find_boxes(boxes, box_class, find_inputs(source, out_dir), self.task in ('pose', 'hands'))
         if self.task == VIDEO:
+            if self.tile is not None:
+                raise UserError(f'tile is {self.tile}, but the model is for {self.task}: omit it')
             _, num_inputs, channels, *_ = next(iter(self.backend.inputs.values()))
             shape = num_inputs, channels, *self.metadata['input']['size'][-2:]
             num_targets = self.backend.outputs['frames'][1] or num_inputs or 1

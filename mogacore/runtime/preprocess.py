@@ -22,6 +22,8 @@ PILLOW_MODES = {
     'box': Image.Resampling.BOX, 'lanczos': Image.Resampling.LANCZOS, 'hamming': Image.Resampling.HAMMING,
 }  # fmt: skip
 
+WARP_LIMIT = 32767  # pixels of a side, of OpenCV
+
 
 def prepare(image: np.ndarray, steps: list[dict]) -> np.ndarray:
     """Apply all steps but ``warp`` to an image (H, W, C) uint8.
@@ -109,6 +111,11 @@ def warp(image: np.ndarray, box: np.ndarray, step: dict) -> tuple[np.ndarray, np
         :func:`to_image`.
     """
     height, width = step['size']
+    if max(image.shape[:2]) >= WARP_LIMIT:
+        raise UnreadableError(
+            f'an image of {image.shape[1]} x {image.shape[0]} px is too large to cut objects out: use one of less than '
+            f'{WARP_LIMIT} px on each side'
+        )
     box = np.asarray(box, np.float32)
     center = (box[2:] + box[:2]) * 0.5
     box_width, box_height = (box[2:] - box[:2]) * step.get('padding', 1.25)

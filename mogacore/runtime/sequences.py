@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mogacore.errors import UserError
-from mogacore.files import make_folder, write_png
+from mogacore.files import writable_folder, write_png
 
 from .drawing.filmstrips import draw_strip, sequence_rows, stack_images, write_animation
 from .folders import Source, write_report
@@ -70,7 +70,7 @@ def write_sequences(
     num_inputs, channels, height, width = shape
     if channels not in (1, 3) or not settings.get('is_image', True):
         raise UserError('this network does not predict images: use predict_frames')
-    videos, out_dir = find_videos(source, out_dir), make_folder(out_dir)
+    videos, out_dir = find_videos(source, out_dir), writable_folder(out_dir)
     truncated: list[dict] = []
     order = settings.get('channel_order', 'rgb')
     sequences = cut_sequences(

@@ -12,7 +12,7 @@ from mogacore.errors import UserError
 from .tasks import Result
 
 OVERLAP = 0.25  # of a tile; objects of up to this size are complete in at least one tile
-MAX_OVERLAP_OF_BOXES = 0.5  # intersection divided by the smaller area, from which two boxes show the same object
+MAX_OVERLAP_OF_BOXES = 0.5  # from which two boxes show the same object, see _overlaps
 BORDER = 2  # pixels; a box that is this close to an inner border of its tile is probably cut off
 
 
@@ -107,7 +107,7 @@ def _merge_boxes(tiles: list[Tile], results: list[Result]) -> Result:
     kept: list[int] = []
     for i in np.lexsort((-scores, is_cut)):
         rivals = [j for j in kept if labels[j] == labels[i] and numbers[j] != numbers[i]]
-        if not rivals or _overlaps(boxes[i], boxes[rivals]).max() < MAX_OVERLAP_OF_BOXES:
+        if not rivals or _overlaps(boxes[i], boxes[rivals], is_cut[i] | is_cut[rivals]).max() < MAX_OVERLAP_OF_BOXES:
             kept.append(int(i))
     merged = {'boxes': boxes[kept], 'scores': scores[kept], 'labels': labels[kept]}
     if 'masks' in results[0]:
@@ -119,8 +119,13 @@ def _merge_boxes(tiles: list[Tile], results: list[Result]) -> Result:
     return merged
 
 
-def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection of a box with each of (N, 4) others, divided by the smaller of both areas."""
+def _overlaps(box: np.ndarray, others: np.ndarray, is_part: np.ndarray) -> np.ndarray:
+    """Overlap of a box with each of (N, 4) others.
+
+    The intersection is divided by the union, or by the smaller area where one of the two may be a part of the other
+    object, ``is_part`` (N,); else a small object in front of a large one would be taken for the same.
+    """
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (box, others)]
-    return np.prod(np.maximum(sides, 0), axis=1) / np.maximum(np.minimum(*areas), 1e-6)
+    shared = np.prod(np.maximum(sides, 0), axis=1)
+    return shared / np.maximum(np.where(is_part, np.minimum(*areas), areas[0] + areas[1] - shared), 1e-6)

@@ -61,7 +61,7 @@ class TopDown:
 
     def _boxes(self, image: Image) -> np.ndarray:
         """Boxes (N, 4) of the detected objects of the class, best first."""
-        (found,) = self.detector.predict([image])
+        (found,) = self.detector.predict([image], tile=self.detector.tile)
         chosen = np.isin(found.result['labels'], found.result['labels'] if self.label is None else [self.label])
         boxes = found.result['boxes'][chosen]
         return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]

@@ -39,7 +39,7 @@ def test_steps_of_the_configs(name):
 
 def test_padding_of_a_letter_box_has_a_value_per_rgb_channel():
     step = dict(type='mmdet.Pad', size=(640, 480), pad_val=dict(img=(1, 2, 3)))
-    assert steps_of([step]) == [{'step': 'pad', 'size': [480, 640], 'value': [3, 2, 1], 'align': 'top_left'}]
+    assert steps_of([step]) == [{'step': 'pad', 'size': [480, 640], 'value': [3, 2, 1]}]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,7 @@ def test_padding_of_a_letter_box_has_a_value_per_rgb_channel():
         (dict(type='Resize', scale=32, backend='tifffile'), "Resize with backend 'tifffile'"),
         (dict(type='CenterCrop', crop_size=8, auto_pad=True), 'CenterCrop with auto_pad'),
         (dict(type='Pad', size_divisor=32), 'Pad without a size'),
+        (dict(type='Pad', size=(9, 9), padding_mode='reflect'), "Pad with padding_mode 'reflect'"),
     ],
 )
 def test_a_step_without_equivalent_is_refused_by_name(step, named):

@@ -67,7 +67,7 @@ def test_classifier(exported):
     model, metadata, runs = exported('classification/moganet-xtiny_digits')
     assert metadata['task'] == 'classification' and metadata['input'] == {
         'name': 'images', 'dtype': 'uint8', 'channels': 'gray', 'size': [32, 32],
-        'dynamic': ['batch', 'height', 'width'],
+        'ignore_orientation': False, 'dynamic': ['batch', 'height', 'width'],
     }  # fmt: skip
     assert metadata['preprocess'] == [] and metadata['opset'] == 20
     for batch, (height, width) in [(1, (32, 32)), (3, (32, 32)), (1, (64, 96)), (3, (97, 61)), (2, (33, 70))]:

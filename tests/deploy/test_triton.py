@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip('onnx')
 import onnx
 from google.protobuf import text_format
-from runtime.onnx_files import write_classifier, write_model
+from onnx_files import write_classifier, write_model
 
 from mogacore.cli.export import main
 from mogacore.deploy.triton import write_triton_repository

@@ -2,7 +2,7 @@ import pytest
 from conftest import ROOT
 from mmengine.config import Config
 
-from mogacore.engine.dataset_meta import channel_order
+from mogacore.engine.dataset_meta import channel_order, ignores_orientation
 
 ORDERS = {
     'classification/moganet-small_8xb128_in1k-224.py': 'bgr',
@@ -29,3 +29,18 @@ def test_decoded_images_of_another_data_set_are_gray_if_the_backbone_takes_one_c
     assert channel_order(cfg) == 'rgb'
     cfg['model']['backbone']['in_channels'] = 1
     assert channel_order(cfg) == 'gray'
+
+
+@pytest.mark.parametrize(
+    'pipeline, ignores',
+    [
+        ([{'type': 'LoadImageFromFile'}], False),
+        ([{'type': 'LoadImageFromFile', 'color_type': 'grayscale'}], False),
+        ([{'type': 'mmpose.LoadImage', 'color_type': 'color_ignore_orientation'}], True),
+        ([{'type': 'LoadImageFromFile', 'color_type': 'unchanged'}], True),
+        ([{'type': 'PackInputs'}], False),
+    ],
+)
+def test_the_loading_step_says_whether_the_exif_orientation_is_ignored(pipeline, ignores):
+    cfg = {'test_dataloader': {'dataset': {'type': 'CocoDataset', 'pipeline': pipeline}}}
+    assert ignores_orientation(cfg) is ignores

@@ -219,6 +219,7 @@ def test_predictions_of_exported_files_equal_those_of_mogacore_infer(exported, p
         (['infer', 'c.onnx', '.', '--backend', 'x'], "error: backend 'x' does not read c.onnx"),
         (['infer', 'c.onnx', '.', '--detector', 'c.onnx'], 'error: the detector is a model for classification'),
         (['infer', 'c.onnx', '.', '--boxes', 'b.json'], 'error: --boxes b.json is only for pose estimation'),
+        (['infer', 'c.onnx', '.', '--box-class', 'x'], 'error: --box-class x chooses from boxes: add --boxes'),
         (['infer', 'c.onnx', '.', '--tile', '64'], 'error: tile is 64, but the model is for classification'),
     ],
 )

@@ -14,6 +14,7 @@ from onnx_files import write_classifier, write_detector, write_pose, write_segme
 from mogacore.errors import UserError
 from mogacore.runtime import Predictor, TopDown
 from mogacore.runtime.rle import encode_rle
+from mogacore.runtime.tiles import make_tiles, merge
 
 BACKENDS = ('onnxruntime', 'openvino')
 
@@ -21,6 +22,18 @@ BACKENDS = ('onnxruntime', 'openvino')
 @pytest.fixture
 def classifier(tmp_path):
     return partial(write_classifier, tmp_path / 'classifier.onnx')
+
+
+@pytest.mark.parametrize('text', ['[]', '1', '{}', 'null'])
+def test_a_file_with_another_description_is_reported(text, classifier):
+    import onnx
+
+    path = classifier()
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {'mogacore': text})
+    onnx.save(model, path)
+    with pytest.raises(UserError, match='has format None, but this version reads 1: export it again'):
+        Predictor(path)
 
 
 def filled(color, height=8, width=6):
@@ -114,6 +127,14 @@ def test_class_maps_have_the_size_of_the_image_in_batches_of_several_sizes(backe
         assert prediction.record['classes'][0] == {'class': 'dark', 'label': 0, 'share': np.mean(image[..., 0] == 0)}
 
 
+@pytest.mark.parametrize('options', [{}, {'size': '80, 80'}])
+def test_padding_of_the_test_pipeline_does_not_move_boxes(options, tmp_path):
+    pad = {'step': 'pad', 'size': [80, 80], 'value': [0, 0, 0]}
+    predictor = Predictor(write_detector(tmp_path / 'detector.onnx', preprocess=[FIT, pad], **options))
+    (instance,) = predictor(scene(100, 200, (40, 20, 80, 60)))['instances']
+    np.testing.assert_allclose(instance['bbox'], [40, 20, 80, 60], atol=2.5)
+
+
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_keypoints_are_found_in_each_box(backend, tmp_path):
     predictor = Predictor(write_pose(tmp_path / 'pose.onnx'), backend)
@@ -127,6 +148,11 @@ def test_keypoints_are_found_in_each_box(backend, tmp_path):
     np.testing.assert_allclose(two['keypoints'], [[101, 51, 200 / 255]], atol=3)
     assert one['score'] == two['score'] == pytest.approx(200 / 255, abs=1e-6)
     assert none == [] and whole[0]['bbox'] == [0, 0, 144, 96]
+    for wrong in ([[1, 2, 3]], [1, 2, 3, 4], [[5, 5, 5, 9]], [[0, 0, np.nan, 9]], [[0, 0, 3e38, 3e38]], 'box', [[]]):
+        with pytest.raises(UserError, match='boxes are invalid: use'):
+            predictor(image, wrong)
+    with pytest.raises(UserError, match='40000 x 9 px is too large to cut objects out'):
+        predictor(np.zeros((9, 40000, 3), np.uint8))
 
 
 def test_frames_are_predicted_and_drawn_for_each_video(tmp_path):
@@ -141,6 +167,8 @@ def test_frames_are_predicted_and_drawn_for_each_video(tmp_path):
     (tmp_path / 'clip').mkdir()
     for number in range(8):
         cv2.imwrite(str(tmp_path / 'clip' / f'{number}.png'), np.full((32, 32), 30 * number, np.uint8))
+    with pytest.raises(UserError, match='tile is 64, but the model is for video_prediction'):
+        Predictor(predictor.path, tile=64).infer(tmp_path / 'clip', tmp_path / 'out')
     records = predictor.infer(tmp_path / 'clip', tmp_path / 'out')
     assert [record['sequence'].rpartition(', ')[2] for record in records] == ['from frame 0', 'from frame 5']
     assert json.loads((tmp_path / 'out' / 'predictions.json').read_text())['predictions'] == records
@@ -168,6 +196,16 @@ def test_tiles_give_the_result_of_the_whole_image(tmp_path):
         predictor.predict([image], tile=8)
 
 
+def test_a_small_object_in_front_of_a_large_one_in_another_tile_is_kept():
+    tiles = make_tiles(100, 160, 100)
+    assert [tile.left for tile in tiles] == [0, 60]
+    large, small, part = [5, 5, 90, 95], [70, 40, 80, 50], [60, 5, 90, 95]
+    first = {'boxes': np.float32([large]), 'scores': np.float32([0.9]), 'labels': np.array([0])}
+    second = {'boxes': np.float32([small, part]) - [60, 0, 60, 0], 'scores': np.float32([0.7, 0.8]),
+              'labels': np.array([0, 0])}  # fmt: skip
+    assert merge(tiles, [first, second])['boxes'].tolist() == [large, small]
+
+
 def test_a_pose_model_gets_the_boxes_of_a_detector(tmp_path):
     write_detector(tmp_path / 'detector.onnx')
     write_pose(tmp_path / 'pose.onnx')
@@ -180,6 +218,10 @@ def test_a_pose_model_gets_the_boxes_of_a_detector(tmp_path):
     cv2.imwrite(str(tmp_path / 'image.png'), image[..., ::-1])
     (record,) = top_down.infer(tmp_path / 'image.png', tmp_path / 'out')
     assert record['instances'] == [instance] and (tmp_path / 'out' / record['drawn']).is_file()
+    # The detector finds one box of all red pixels of an image, and so one per tile.
+    tiled = TopDown(Predictor(tmp_path / 'detector.onnx', tile=64), tmp_path / 'pose.onnx', 'thing')
+    pair = scene(60, 160, (10, 10, 30, 42), (130, 10, 150, 42))
+    assert (len(top_down(pair)['instances']), len(tiled(pair)['instances'])) == (1, 2)
     with pytest.raises(UserError, match="no class 'person': use nothing, thing, or None"):
         TopDown(tmp_path / 'detector.onnx', tmp_path / 'pose.onnx')
     with pytest.raises(UserError, match='the pose model is one for detection'):
@@ -195,6 +237,9 @@ def test_images_are_turned_as_their_exif_orientation_says_and_broken_ones_are_na
     prediction, plain = predictor.predict([tmp_path / 'turned.png', np.asarray(stored)])
     assert prediction.record['instances'][0]['bbox'] == [25, 0, 30, 20] and prediction.image.shape == (60, 40, 3)
     assert plain.record['instances'][0]['bbox'] == [0, 10, 20, 15]
+    described = {**predictor.metadata['input'], 'ignore_orientation': True}
+    as_stored = Predictor(write_detector(tmp_path / 'stored.onnx', input=described))(tmp_path / 'turned.png')
+    assert as_stored['instances'][0]['bbox'] == [0, 10, 20, 15]
     (tmp_path / 'broken.png').write_bytes(b'x')
     for image, message in (
         (tmp_path / 'broken.png', r'image .*broken\.png cannot be read'), (b'', 'image cannot be read'),

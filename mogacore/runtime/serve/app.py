@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from mogacore.errors import UserError
+from mogacore.runtime.decode import check_boxes
 from mogacore.runtime.predictor import Predictor
 from mogacore.version import __version__
 
@@ -84,7 +85,7 @@ def create_app(
     settings = settings or Settings()
     metrics = metrics or Metrics()
     models = {name: ServedModel(name, one, settings, metrics) for name, one in predictors.items()}
-    # Decoding uses all cores but no more memory than one image per core.
+    # One image per core is decoded at a time; decoded images then wait in the queues of the models.
     workers = anyio.CapacityLimiter(os.cpu_count() or 1)
 
     @asynccontextmanager
@@ -178,15 +179,14 @@ def _parse_boxes(text: str | None, model: ServedModel) -> np.ndarray | None:
     """Boxes (N, 4) from JSON, for pose estimation."""
     if text is None:
         return None
-    if model.predictor.task != 'pose':
+    if model.predictor.task not in ('pose', 'hands'):
         raise HTTPException(400, f'boxes are for pose estimation, but {model.name} is for {model.predictor.task}')
     try:
-        boxes = np.array(json.loads(text), np.float32).reshape(-1, 4)
-    except (ValueError, TypeError):
-        boxes = np.full((1, 4), np.nan)
-    if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
-        raise HTTPException(400, f'boxes {text[:80]!r} are invalid: use [[x1, y1, x2, y2], ...] in pixels, x1 < x2')
-    return boxes
+        return check_boxes(json.loads(text))
+    except (ValueError, RecursionError):  # of JSON, or of the boxes
+        raise HTTPException(
+            400, f'boxes {text[:80]!r} are invalid: use [[x1, y1, x2, y2], ...] in pixels, x1 < x2'
+        ) from None
 
 
 def _report_errors(app: FastAPI) -> None:

@@ -10,6 +10,8 @@ import uvicorn
 
 from mogacore.errors import UserError
 
+LARGEST_PORT = 65535
+
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket that has an address; it refuses connections until uvicorn listens on it.
@@ -17,12 +19,14 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         UserError: If the address cannot be used.
     """
+    if not 0 <= port <= LARGEST_PORT:  # getaddrinfo would take the rest of a division
+        raise UserError(f'--port {port} is out of range: use 0 to {LARGEST_PORT}')
     try:
         family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(where)
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:  # the latter for a label of a name that is too long
         reason = getattr(error, 'strerror', None) or error
         raise UserError(f'cannot listen on {host}:{port} ({reason}): choose another --host or --port') from None
     return sock

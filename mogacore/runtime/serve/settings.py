@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 from mogacore.errors import UserError
 
+LARGEST = 9_000_000_000  # below what waiting for a lock accepts, in seconds
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -34,6 +36,6 @@ class Settings:
     def __post_init__(self):
         for one in fields(self):
             value, least = getattr(self, one.name), 0 if one.name == 'max_delay_ms' else 1
-            if not value >= least:
+            if not least <= value <= LARGEST:
                 flag = '--' + one.name.replace('_', '-')
-                raise UserError(f'{flag} {value} is out of range: use {least} or more')
+                raise UserError(f'{flag} {value} is out of range: use {least} or more, at most {LARGEST}')

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip('gradio')
 pytest.importorskip('selenium')
 pytest.importorskip('onnx')
+from onnx_files import write_classifier
 from runtime.demo.browser import needs_browser, open_browser, requested_hosts
 from runtime.demo.test_uploads import write_video
-from runtime.onnx_files import write_classifier
 from runtime.serve.serving import ServerProcess, encode, filled
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('onnx')
-from runtime.onnx_files import write_classifier
+from onnx_files import write_classifier
 from runtime.serve.serving import encode, filled
 
 from mogacore.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip('fastapi')
 pytest.importorskip('onnx')
 from fastapi.testclient import TestClient
-from runtime.onnx_files import write_classifier
+from onnx_files import write_classifier
 from runtime.serve.serving import encode, filled
 
 from mogacore.runtime import Predictor

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 pytest.importorskip('onnx')
-from runtime.onnx_files import write_classifier, write_video_predictor
+from onnx_files import write_classifier, write_video_predictor
 
 from mogacore.errors import UserError
 from mogacore.runtime.serve.loading import load_predictors

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip('fastapi')
 pytest.importorskip('onnx')
 from fastapi.testclient import TestClient
-from runtime.onnx_files import write_classifier, write_detector, write_pose, write_segmenter
+from onnx_files import write_classifier, write_detector, write_pose, write_segmenter
 from runtime.serve.serving import encode
 
 from mogacore.runtime import Predictor
@@ -54,7 +54,16 @@ def test_pose_model_takes_the_boxes_of_objects(tmp_path):
         assert len(body['prediction']['instances']) == len(given)
         assert body['prediction'] == json.loads(json.dumps(predictor(IMAGE, np.array(given).reshape(-1, 4))))
     assert predict(predictor)['prediction'] == json.loads(json.dumps(predictor(IMAGE)))
-    for wrong in ('[[1, 2, 3]]', '[[9, 9, 3, 3]]', '[[0, 0, NaN, 3]]', 'x', '[["a", 0, 1, 1]]', '{}'):
+    for wrong in (
+        '[[1, 2, 3]]',
+        '[[9, 9, 3, 3]]',
+        '[[0, 0, NaN, 3]]',
+        'x',
+        '[["a", 0, 1, 1]]',
+        '{}',
+        '[[0, 0, 3e38, 3e38]]',
+        '[' * 3000,
+    ):
         assert 'are invalid: use [[x1, y1, x2, y2], ...]' in predict(predictor, f'?boxes={quote(wrong)}')['error']
 
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip('fastapi')
 pytest.importorskip('onnx')
-from runtime.onnx_files import write_classifier
+from onnx_files import write_classifier
 from runtime.serve.serving import ServerProcess, encode, filled
 from stress.server_load import MAX_BYTES, is_passed, run_load, stop_during_load
 
@@ -98,5 +98,11 @@ def test_address_in_use_and_missing_file_are_user_errors(model, tmp_path, monkey
     assert str(raised.value) == (
         f'cannot listen on 127.0.0.1:{port} (Address already in use): choose another --host or --port'
     )
+    for arguments, message in (
+        (['--port', '70000'], '--port 70000 is out of range: use 0 to 65535'),
+        (['--host', 'x' * 70], 'cannot listen on x'),
+    ):
+        with pytest.raises(UserError, match=message):
+            main([str(model), *arguments])
     with pytest.raises(UserError, match=r'none\.onnx'):
         main([str(tmp_path / 'none.onnx'), '--port', '0'])

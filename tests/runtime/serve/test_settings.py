@@ -17,3 +17,9 @@ def test_delay_may_be_zero():
     for value in (-1, float('nan')):
         with pytest.raises(UserError, match=r'--max-delay-ms .* use 0 or more'):
             Settings(max_delay_ms=value)
+
+
+@pytest.mark.parametrize('name', ['max_delay_ms', 'body_timeout_s', 'grace_s'])
+def test_times_are_finite(name):
+    with pytest.raises(UserError, match=r'inf is out of range: .* at most 9000000000'):
+        Settings(**{name: float('inf')})
