@@ -88,6 +88,7 @@ class DetectionDecoder(Decoder):
         (crop,), (found,) = crops, outputs
         height, width, scale_x, scale_y = crop.context
         boxes = found['boxes'] / np.array([scale_x, scale_y] * 2, np.float32)
+        boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))  # the file clips to the padded image
         result = {'boxes': boxes, 'scores': found['scores'], 'labels': found['labels']}
         if 'masks' in found:
             threshold = self.settings.get('mask_threshold', 0.5)

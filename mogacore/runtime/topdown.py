@@ -41,6 +41,10 @@ class TopDown:
             raise UserError(f'the detector is a model for {self.detector.task}: use one for detection')
         if self.pose.task not in ('pose', 'hands'):
             raise UserError(f'the pose model is one for {self.pose.task}: use one for pose or hands')
+        if self.detector.ignore_orientation != self.pose.ignore_orientation:
+            raise UserError(
+                'one of the models loads images without their EXIF orientation: export both with the same color_type'
+            )
         names = self.detector.classes or []
         if det_class is not None and det_class not in names:
             raise UserError(f'the detector has no class {det_class!r}: use {", ".join(names)}, or None for all')

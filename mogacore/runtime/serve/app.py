@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from mogacore.errors import UserError
+from mogacore.images import max_pixels
 from mogacore.runtime.decode import check_boxes
 from mogacore.runtime.predictor import Predictor
 from mogacore.version import __version__
@@ -30,7 +31,7 @@ from .metrics import Metrics
 from .models import ServedModel
 from .protocol import FILES, PIXELS, InferResponse, ModelMetadata, parse_request, read_images, response
 from .settings import Settings
-from .uploads import RETRY_AFTER, Gate, load_image, read_upload
+from .uploads import RETRY_AFTER, Gate, PixelBudget, count_pixels, load_image, read_upload
 
 DESCRIPTION = """Predictions of exported MogaNet models. `POST /predict` takes an image file; the addresses below
 `/v2` follow KServe's v2 protocol. An error is a JSON object with a text `error`."""
@@ -70,6 +71,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     503: {'description': 'Too many requests at a time; Retry-After says when to try again'},
 }
 T = TypeVar('T')
+LARGEST_IMAGES = 4  # images of the largest size that may be in memory at a time
+MAX_BOXES = 100  # per request; each is a crop of its own
 
 
 def create_app(
@@ -86,6 +89,7 @@ def create_app(
     metrics = metrics or Metrics()
     models = {name: ServedModel(name, one, settings, metrics) for name, one in predictors.items()}
     # One image per core is decoded at a time; decoded images then wait in the queues of the models.
+    budget = PixelBudget(LARGEST_IMAGES * max_pixels())
     workers = anyio.CapacityLimiter(os.cpu_count() or 1)
 
     @asynccontextmanager
@@ -113,6 +117,10 @@ def create_app(
         return models[name]
 
     async def predict(model: ServedModel, images: list, boxes: np.ndarray | None = None) -> list[dict]:
+        with budget.reserve(await in_thread(count_pixels, images)):
+            return await predict_within_budget(model, images, boxes)
+
+    async def predict_within_budget(model: ServedModel, images: list, boxes: np.ndarray | None) -> list[dict]:
         loaded = [await in_thread(load_image, model.predictor, image) for image in images]
         try:
             results = model.batcher.submit([(image, boxes) for image in loaded])
@@ -182,11 +190,14 @@ def _parse_boxes(text: str | None, model: ServedModel) -> np.ndarray | None:
     if model.predictor.task not in ('pose', 'hands'):
         raise HTTPException(400, f'boxes are for pose estimation, but {model.name} is for {model.predictor.task}')
     try:
-        return check_boxes(json.loads(text))
+        boxes = check_boxes(json.loads(text))
     except (ValueError, RecursionError):  # of JSON, or of the boxes
         raise HTTPException(
             400, f'boxes {text[:80]!r} are invalid: use [[x1, y1, x2, y2], ...] in pixels, x1 < x2'
         ) from None
+    if len(boxes) > MAX_BOXES:
+        raise HTTPException(413, f'there are {len(boxes)} boxes: send at most {MAX_BOXES} per request')
+    return boxes
 
 
 def _report_errors(app: FastAPI) -> None:

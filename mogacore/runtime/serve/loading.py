@@ -44,6 +44,9 @@ def load_predictors(sources: Iterable[str], **options) -> dict[str, Predictor]:
 
 
 def warm_up(predictor: Predictor) -> None:
-    """Predict a gray image, since the first prediction takes longest, and to find a file that does not run."""
+    """Predict a gray image, since the first prediction takes longest, and to find a file that does not run.
+
+    Its record shows whether the file has enough class names.
+    """
     height, width = predictor.metadata['input']['size']
-    predictor.predict([np.full((height, width, 3), 128, np.uint8)])
+    predictor(np.full((height, width, 3), 128, np.uint8))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio
 import numpy as np
@@ -22,6 +24,36 @@ from .settings import Settings
 
 FORMATS = ('BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP')  # PIL's names
 RETRY_AFTER = {'Retry-After': '1'}  # seconds
+
+
+class PixelBudget:
+    """Limits the pixels of all images that are decoded at a time.
+
+    Args:
+        limit: Largest number of pixels.
+    """
+
+    def __init__(self, limit: int):
+        self.limit, self.used = limit, 0
+
+    @contextmanager
+    def reserve(self, count: int) -> Iterator[None]:
+        """Hold a part of the budget.
+
+        Raises:
+            HTTPException: If it is more than all of it, or than what others leave.
+        """
+        if count > self.limit:
+            raise HTTPException(
+                413, f'the images of the request have {count:,} pixels, more than {self.limit:,}: send fewer at a time'
+            )
+        if self.used + count > self.limit:
+            raise HTTPException(503, 'too many pixels are being processed: try again', RETRY_AFTER)
+        self.used += count
+        try:
+            yield
+        finally:
+            self.used -= count
 
 
 class Gate:
@@ -131,6 +163,21 @@ async def read_upload(request: Request) -> bytes:
     if not content:
         raise HTTPException(400, 'the upload is empty: send an image, curl --data-binary @photo.jpg')
     return content
+
+
+def count_pixels(uploads: list[bytes] | list[np.ndarray]) -> int:
+    """Pixels of images, by their headers; 0 for what is not an image, which :func:`load_image` reports."""
+    count = 0
+    for image in uploads:
+        if isinstance(image, np.ndarray):
+            count += image.shape[0] * image.shape[1]
+            continue
+        try:
+            with images.open_header(io.BytesIO(image), FORMATS) as header:
+                count += header.width * header.height
+        except (OSError, SyntaxError, ValueError, struct.error):
+            pass
+    return count
 
 
 def load_image(predictor: Predictor, image: bytes | np.ndarray) -> LoadedImage:

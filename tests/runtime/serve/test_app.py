@@ -9,13 +9,15 @@ import pytest
 
 pytest.importorskip('fastapi')
 pytest.importorskip('onnx')
+from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from onnx_files import write_classifier
 from runtime.serve.serving import encode, filled
 
 from mogacore.runtime import Predictor
-from mogacore.runtime.serve.app import create_app
+from mogacore.runtime.serve.app import LARGEST_IMAGES, create_app
 from mogacore.runtime.serve.settings import Settings
+from mogacore.runtime.serve.uploads import PixelBudget
 
 
 @pytest.fixture
@@ -164,15 +166,37 @@ def test_form_without_file_and_unknown_parameters_are_refused(client):
     assert refused(client.get('/nowhere'), 404, 'Not Found')
 
 
-def test_body_of_unknown_length_is_cut_off_at_the_limit(client):
-    sent = []
-
+def test_body_of_unknown_length_is_refused_above_the_limit(client):
     def stream():
         for _ in range(100):
-            sent.append(1)
             yield bytes(1000)
 
     assert refused(client.post('/predict', content=stream()), 413, 'larger than 20,000')
+
+
+def test_decoded_images_share_a_budget_of_pixels(predictor, monkeypatch):
+    monkeypatch.setenv('MOGACORE_MAX_PIXELS', '600')
+    assert LARGEST_IMAGES * 600 == 2400  # each image below has 24 x 24 pixels, so that four fit
+    content = base64.b64encode(encode(filled((1, 3, 2), 24, 24))).decode()
+    with TestClient(create_app({'colors': predictor}, Settings(max_queue=8))) as client:
+        for count, status in ((4, 200), (5, 413), (4, 200)):  # a refused request leaves nothing reserved
+            tensor = dict(name='encoded_images', datatype='BYTES', shape=[count], data=[content] * count)
+            answer = client.post('/v2/models/colors/infer', json={'inputs': [tensor]})
+            assert answer.status_code == status, answer.text
+
+
+def test_a_budget_is_shared_by_requests():
+    budget = PixelBudget(10)
+    with budget.reserve(6):
+        with pytest.raises(HTTPException) as caught, budget.reserve(5):
+            pass
+        assert caught.value.status_code == 503 and caught.value.headers == {'Retry-After': '1'}
+        with budget.reserve(4):
+            assert budget.used == 10
+    assert budget.used == 0
+    with pytest.raises(HTTPException) as caught, budget.reserve(11):
+        pass
+    assert caught.value.status_code == 413
 
 
 def test_one_of_several_models_must_be_chosen(predictor, tmp_path):
