@@ -95,9 +95,11 @@ PERFECT = {number: [(name, BOXES[name], BOXES[name])] for number, name in enumer
 @pytest.mark.parametrize('order, ids', FILES)
 @pytest.mark.parametrize('classes', [CLASSES, ('c', 'a', 'b')])
 def test_labels_are_indices_of_the_names(order, ids, classes, tmp_path):
-    found = data_set(write(tmp_path, coco(order, ids)), classes)
+    content = coco(order, ids)
+    found = data_set(write(tmp_path, content), classes)
     labels = {image['img_id']: [item['bbox_label'] for item in image['instances']] for image in found}
     assert labels == {1: [classes.index('a')], 2: [classes.index('b')], 3: [classes.index('c')], 4: []}
+    assert found.cat2label == {entry['id']: classes.index(entry['name']) for entry in content['categories']}
 
 
 @pytest.mark.parametrize('order, ids', FILES)
