@@ -167,5 +167,7 @@ def test_prediction_of_a_sequence_that_is_not_finite_is_a_one_line_error(trained
 
 def test_a_model_with_another_number_of_targets_is_refused_in_a_test(trained, project, tmp_path):
     options = {**rooted(project), 'model.num_targets': 1}
-    with pytest.raises(UserError, match=r'\(10, 1, 64, 64\), but the model predicts \(1, 1, 64, 64\): make model.num'):
+    with pytest.raises(
+        UserError, match=r'num_targets of the data set is 10, but the model predicts 1 frames: set model.num_targets=10'
+    ):
         run_test(*trained, work_dir=str(tmp_path / 'w'), cfg_options=options)

@@ -310,7 +310,10 @@ def _without_effect(cfg: Config, settings: frozenset[str]) -> Iterator[Problem]:
         by_option = name not in in_files or in_files[name] != value
         if name in settings or not (by_option or (name in assigned and name not in used)):
             continue
-        paths = [path for path in _paths(settled, name) if path.partition('.')[0] in settings]
+        found = [(path, used) for path, used in _paths(settled, name) if path.partition('.')[0] in settings]
+        if any(used == value for _, used in found):  # as in a config that a run wrote, with all values in place
+            continue
+        paths = [path for path, _ in found]
         if paths:
             more = ', ...' if len(paths) > MAX_PATHS else ''
             yield name, f'has no effect at the top level: did you mean {", ".join(paths[:MAX_PATHS])}{more}?'
@@ -318,12 +321,12 @@ def _without_effect(cfg: Config, settings: frozenset[str]) -> Iterator[Problem]:
             yield name, 'has no effect, since the files of the config have used its value already: set what uses it'
 
 
-def _paths(value: Any, name: str, path: str = '') -> Iterator[str]:
-    """Paths of every key ``name`` below the top level."""
+def _paths(value: Any, name: str, path: str = '') -> Iterator[tuple[str, Any]]:
+    """Path and value of every key ``name`` below the top level."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     for key, item in items:
         if key == name and path:
-            yield f'{path}.{key}'
+            yield f'{path}.{key}', item
         yield from _paths(item, name, f'{path}.{key}' if path else str(key))
 
 

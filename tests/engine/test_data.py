@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
-from own_data import CLASSES, class_folders
+from own_data_makers import CLASSES, class_folders
 
 from mogacore.datasets.checks import Expected
 from mogacore.datasets.checks.common import check_channels

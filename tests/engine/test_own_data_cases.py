@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import own_data
+import own_data_makers as own_data
 import pytest
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.runner import Runner
-from own_data import BOXES, CLASSES, POINTS, SIZE, corners, gray, keypoint_info, stripes, write_maps
+from own_data_makers import BOXES, CLASSES, POINTS, SIZE, corners, gray, keypoint_info, stripes, write_maps
 from PIL import Image
 
 from mogacore.coco_eval import mask
