@@ -48,7 +48,7 @@ def test_a_pt2_file_has_the_metadata_and_runs_in_any_size(pyramid, tmp_path):
     assert metadata['raw'] and metadata['config'] == 'a' and metadata['precision'] == 'fp32'
     assert metadata['input'] == {
         'name': 'images', 'dtype': 'uint8', 'channels': 'rgb', 'size': [64, 48],
-        'dynamic': ['batch', 'height', 'width'],
+        'ignore_orientation': False, 'dynamic': ['batch', 'height', 'width'],
     }  # fmt: skip
     assert metadata['versions']['torch'] == version('torch')
     images = torch.randint(0, 256, (3, 3, 37, 80), dtype=torch.uint8)

@@ -1078,7 +1078,7 @@ def test_the_commands_print_the_line_and_exit_with_2(tmp_path):
     (tmp_path / 'sitecustomize.py').write_text(
         f'import sys\nsys.path[:0] = {[str(ROOT), str(ROOT / "tests/engine")]}\n'
     )
-    project.config.custom_imports.imports.append('own_data')
+    project.config.custom_imports.imports.append('own_data_makers')
     config, weights, options = project.write_config()
     errors = set()
     for command in (['train', config, '--dry-run'], ['train', config], ['test', config, weights]):
