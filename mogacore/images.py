@@ -82,9 +82,14 @@ def check_pixels(image: str | Path | bytes) -> None:
     name, file = ('image', io.BytesIO(image)) if isinstance(image, bytes) else (f'image {image}', Path(image))
     try:
         with open_header(file) as header:
-            width, height = header.size
+            size = header.size
     except (OSError, SyntaxError, ValueError):
         return
+    check_size(*size, name)
+
+
+def check_size(width: int, height: int, name: str = 'image') -> None:
+    """Raise UserError if an image has more than :func:`max_pixels` pixels."""
     if width * height > max_pixels():
         raise UserError(
             f'{name} of {width} x {height} px has more than {max_pixels():,} pixels: reduce it, or raise the '

@@ -19,8 +19,8 @@ from mogacore.analysis.throughput import build_peer
 from mogacore.checkpoint import check_source, load_into
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.devices import choose_device
+from mogacore.engine.trained import load_trained
 from mogacore.errors import UserError, accepting
-from mogacore.inference.predictor import load_trained
 from mogacore.libraries import import_quietly
 from mogacore.locations import config_file, is_config_name, labels
 from mogacore.models.factory import create_model, list_models

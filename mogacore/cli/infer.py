@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mogacore.runtime.arguments import add_score_threshold, add_source_arguments
+
 from .arguments import add_cfg_options, make_parser
 
 
@@ -11,31 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
     parser.add_argument('config', help='config, by path or short name')
     parser.add_argument('checkpoint', help='weight file; every key must fit the model')
-    parser.add_argument(
-        'source', metavar='input', nargs='*',
-        help='images, videos, folders of them, patterns such as "photos/*.jpg", or .txt files with one of these on '
-        'each line; for a video predictor, a folder of numbered frames is one video, and the default is its test set',
-    )  # fmt: skip
-    parser.add_argument('--out-dir', required=True, help='folder for predictions.json and the drawings')
-    parser.add_argument(
-        '--boxes', metavar='FILE',
-        help='for poses: object boxes, from a detector\'s predictions.json or COCO annotations; default: the '
-        'whole image',
-    )  # fmt: skip
-    parser.add_argument('--box-class', metavar='NAME', help='with --boxes: use boxes of this class only, e.g. person')
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        default=0.3,
-        help='minimum score of reported objects and drawn keypoints; default 0.3',
-    )
-    parser.add_argument(
-        '--num-sequences',
-        type=int,
-        default=8,
-        metavar='N',
-        help='for video predictors: maximum number of sequences; default 8',
-    )
+    add_source_arguments(parser, nargs='*', default=', and the default is its test set')
+    add_score_threshold(parser)
     add_cfg_options(parser)
     parser.add_argument('--device', help='torch device; default: a GPU if there is one')
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,16 +42,17 @@ class LoadAnnotations(Base):
                 f'map {path} has {shape} values for an image of {wanted} (height x width): make each map a '
                 'single-channel image of the size of its image'
             )
-        bad = _find_bad_value(fileio.get(path, backend_args=self.backend_args))
+        with fileio.get_local_path(path, backend_args=self.backend_args) as file:
+            bad = _find_bad_value(file)
         if bad is not None:
             raise UserError(
                 f'map {path} has the value {bad:g}, but 0 to 255 are allowed: store the class index of each pixel'
             )
 
 
-def _find_bad_value(content: bytes) -> float | None:
+def _find_bad_value(file: str | Path) -> float | None:
     """A value that does not fit into 8 bits, of an image with more bits per pixel."""
-    with Image.open(BytesIO(content)) as image:
+    with Image.open(file) as image:  # reads the header only
         if image.mode.split(';')[0] not in WIDE_MODES:
             return None
         values = np.asarray(image)

@@ -41,7 +41,7 @@ def read_metainfo(metainfo: Mapping) -> dict:
     if 'keypoint_info' not in info:
         raise UserError(
             f'metainfo of the data set has {shorten(info)}, but no keypoint_info: add the names of the keypoints, as '
-            'in docs/data.md'
+            'in docs/own_data.md'
         )
     count = len(info['keypoint_info'])
     defaults = dict(dataset_name='own', skeleton_info={}, joint_weights=[1.0] * count, sigmas=[SIGMA] * count)

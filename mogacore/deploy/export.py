@@ -24,16 +24,16 @@ from .graphs.raw import Features, Raw
 from .metadata import FORMAT, OPSET, to_text, versions
 from .source import Source, load_source
 
-DTYPES = {'uint8': torch.uint8, 'float32': torch.float32}
 __all__ = ['Exported', 'export', 'load_runtime', 'load_source']
 
+DTYPES = {'uint8': torch.uint8, 'float32': torch.float32}
 LIBRARIES = ('torch', 'torchvision', 'onnx', 'openvino')
 # What torch.export raises for models that it cannot trace, or not with these axes.
 UNTRACEABLE = (torch._dynamo.exc.UserError, RuntimeError, AssertionError, TypeError, ValueError)
 
 
 class SizeError(UserError):
-    """A file is wrong for a size other than its example's.
+    """A model cannot be traced for more than one size, or its file is wrong for another one than its example's.
 
     Args:
         text: The message.
@@ -125,7 +125,7 @@ def _write_files(
     dynamic: tuple[str, ...],
 ) -> list[Exported]:
     """Trace the fused graph, write the files and compare them with the graph that is not fused."""
-    program, dynamic, fixed = _trace(fused, example_shape, DTYPES[dtype], dynamic, 'pt2' in kinds.values())
+    program = _trace(fused, example_shape, DTYPES[dtype], dynamic, 'pt2' in kinds.values())
     text = to_text(_metadata(source, fused, example_shape, dtype, dynamic))
     is_onnx_needed = set(kinds.values()) - {'pt2'}
     onnx_model = to_onnx(program, fused, dynamic) if is_onnx_needed else None
@@ -133,7 +133,11 @@ def _write_files(
         graph.example(case, DTYPES[dtype], seed)
         for seed, case in enumerate(_shapes_to_check(graph, example_shape, DTYPES[dtype], dynamic))
     ]
-    constants_to_check = graph.constants_to_check(examples)
+    checks = []
+    for constants in graph.constants_to_check(examples):
+        set_constants(graph, program, onnx_model, constants)
+        with torch.inference_mode():
+            checks.append((constants, [graph(*inputs) for inputs in examples]))
     done: list[tuple[Path, Exported]] = []
     with ExitStack() as stack:
         for path, kind in kinds.items():
@@ -141,13 +145,13 @@ def _write_files(
                 stack.enter_context(tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-'))
             )
             error = 0.0
-            for constants in constants_to_check:
+            for constants, expected in checks:
                 set_constants(graph, program, onnx_model, constants)
                 write(kind, program, onnx_model, folder / path.name, text)
                 run = read(kind, folder / path.name, fused)
-                error = max(error, _check(path, run, graph, examples, tolerance))
+                error = max(error, _check(path, run, graph, examples, expected, tolerance))
             inputs = _input_shapes(fused, example_shape, dynamic)
-            done.append((folder, Exported(path, inputs, fused.output_names, error, fixed)))
+            done.append((folder, Exported(path, inputs, fused.output_names, error)))
         for folder, exported in done:
             for file in folder.iterdir():
                 file.replace(exported.path.parent / file.name)
@@ -207,31 +211,28 @@ def _without_sides(dynamic: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(axis for axis in dynamic if axis == 'batch')
 
 
-def _trace(graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tuple[str, ...], for_pt2: bool):
-    """The program, the axes that vary in it, and why there are fewer than asked for."""
-    reason = ''
-    sized = any(axis != 'batch' for axis in dynamic)
-    if sized:
-        smallest = -(-graph.traced_side // graph.size_step) * graph.size_step
-        sides = [
-            max(side, smallest) if axis in dynamic else side
-            for axis, side in zip(('height', 'width'), shape[-2:], strict=True)
-        ]
-        try:
-            program = trace(graph, graph.example((*shape[:-2], *sides), dtype), dynamic)
-            if for_pt2:  # it refuses sizes below its smallest, which other formats accept
-                program.module()(*graph.example(shape, dtype))
-            return program, dynamic, ''
-        except UNTRACEABLE as error:
-            reason = _first_line(error)
-            dynamic = _without_sides(dynamic)
+def _trace(
+    graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, dynamic: tuple[str, ...], for_pt2: bool
+) -> torch.export.ExportedProgram:
+    """Record the operations of a graph for an example that is large enough for the sides that vary."""
+    smallest = -(-graph.traced_side // graph.size_step) * graph.size_step
+    sides = [
+        max(side, smallest) if axis in dynamic else side
+        for axis, side in zip(('height', 'width'), shape[-2:], strict=True)
+    ]
+    is_sized = dynamic != _without_sides(dynamic)
     try:
-        return trace(graph, graph.example(shape, dtype), dynamic), dynamic, reason
+        program = trace(graph, graph.example((*shape[:-2], *sides), dtype), dynamic)
+        if for_pt2 and is_sized:  # it refuses sizes below its smallest, which other formats accept
+            program.module()(*graph.example(shape, dtype))
     except UNTRACEABLE as error:
-        raise UserError(
+        reason = _first_line(error)
+        text = (
             f'{type(graph.model).__name__} cannot be exported, since torch.export does not accept an operation of it: '
-            f'{_first_line(error)}'
-        ) from error
+            f'{reason}'
+        )
+        raise (SizeError(text, reason) if is_sized else UserError(text)) from error
+    return program
 
 
 def _first_line(error: Exception) -> str:
@@ -243,21 +244,20 @@ def _check(
     run: Callable[..., tuple[Tensor, ...]],
     graph: Graph,
     examples: Sequence[tuple[Tensor, ...]],
+    expected: Sequence[tuple[Tensor, ...]],
     tolerance: float,
 ) -> float:
-    """Compare a file with a graph; the largest difference relative to its limit, times the tolerance."""
+    """Compare a file with the outputs of a graph; the largest difference relative to its limit, times the tolerance."""
     largest = 0.0
-    for inputs in examples:
+    for inputs, outputs in zip(examples, expected, strict=True):
         size = ' x '.join(map(str, inputs[0].shape))
-        with torch.inference_mode():
-            expected = graph(*inputs)
         is_other_size = inputs[0].shape[-2:] != examples[0][0].shape[-2:]
         try:
             found = run(*inputs)
         except Exception as error:  # each runtime has its own types
             reason = f'the file fails for inputs of {size}: {" ".join(str(error).split())[:300]}'
             raise _refusal(path, reason, is_other_size) from error
-        for difference in graph.differences(found, expected, tolerance):
+        for difference in graph.differences(found, outputs, tolerance):
             if not difference.value <= difference.limit:
                 reason = f'its outputs for inputs of {size} differ from eager PyTorch, {difference}'
                 raise _refusal(path, reason, is_other_size)

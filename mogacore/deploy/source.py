@@ -11,19 +11,10 @@ from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
 from torch import nn
 
-from mogacore.checkpoint import (
-    SCHEME,
-    CheckpointError,
-    check_source,
-    load_into,
-    local_file,
-    read,
-    read_any,
-    report_choice,
-    sha256,
-)
-from mogacore.engine.config import build_model, load_config, replace_sync_bn
+from mogacore.checkpoint import SCHEME, local_file, read, sha256
+from mogacore.engine.config import load_config
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
+from mogacore.engine.trained import load_trained
 from mogacore.errors import UserError
 from mogacore.locations import find_config, is_config_name
 from mogacore.models.factory import create_model
@@ -108,15 +99,7 @@ def _has_images(cfg: Config) -> bool:
 
 
 def _load_config_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
-    check_source(checkpoint)
-    container = read_any(checkpoint)  # before the model, which takes longer to build
-    report_choice(container, checkpoint)
-    replace_sync_bn(cfg.model)
-    model = build_model(cfg)
-    try:
-        load_into(model, container, advice='')
-    except CheckpointError as error:
-        raise CheckpointError(f'{checkpoint}: {error}') from None
+    model, container = load_trained(cfg, checkpoint, 'cpu')
     return model, dataset_meta(cfg, container) if _has_images(cfg) else {}
 
 
@@ -139,5 +122,5 @@ def _named(checkpoint: str, name: str) -> str:
 def _describe(checkpoint: str, network: str) -> dict:
     """Name and sha256 of a weight file; None for the hash of one from another library's table."""
     source = _named(checkpoint, network)
-    is_local = source.startswith((SCHEME, 'http://', 'https://')) or Path(source).expanduser().is_file()
-    return {'name': Path(source).name, 'sha256': sha256(local_file(source)) if is_local else None}
+    is_found = source.startswith((SCHEME, 'http://', 'https://')) or Path(source).expanduser().is_file()
+    return {'name': Path(source).name, 'sha256': sha256(local_file(source)) if is_found else None}

@@ -310,8 +310,8 @@ def _without_effect(cfg: Config, settings: frozenset[str]) -> Iterator[Problem]:
         by_option = name not in in_files or in_files[name] != value
         if name in settings or not (by_option or (name in assigned and name not in used)):
             continue
-        found = [(path, used) for path, used in _paths(settled, name) if path.partition('.')[0] in settings]
-        if any(used == value for _, used in found):  # as in a config that a run wrote, with all values in place
+        found = [(path, other) for path, other in _paths(settled, name) if path.partition('.')[0] in settings]
+        if any(other == value for _, other in found):  # as in a config that a run wrote, with all values in place
             continue
         paths = [path for path, _ in found]
         if paths:

@@ -6,25 +6,22 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate, pseudo_collate
-from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS
 
 from mogacore import images
-from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
 from mogacore.datasets.checks.coco_files import check_annotations
-from mogacore.engine.config import build_model, leaf_datasets, load_config, locate_data, replace_sync_bn
+from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
-from mogacore.engine.devices import choose_device
 from mogacore.engine.numbers import check_batch
+from mogacore.engine.trained import load_trained
 from mogacore.errors import UserError
-from mogacore.files import make_folder
+from mogacore.files import writable_folder
 from mogacore.runtime.drawing.canvas import to_rgb
 from mogacore.runtime.drawing.filmstrips import sequence_rows
 from mogacore.runtime.folders import find_boxes, write_predictions, write_report
@@ -146,33 +143,6 @@ class Predictor(ImageLoader):
         return to_rgb(loaded['img'] if isinstance(image, Path) else image), self(loaded, boxes)
 
 
-def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tuple[BaseModel, dict]:
-    """Build the model of a config, in eval mode, with the weights of a file.
-
-    Args:
-        cfg: Loaded config.
-        checkpoint: Weight file: path, URL or name; it must match the model exactly.
-        device: torch device; None for a GPU if available.
-
-    Returns:
-        The model, and the whole content of the file.
-
-    Raises:
-        UserError: If the file does not exist, is malformed, or does not match the model.
-    """
-    device = choose_device(device)
-    check_source(checkpoint)
-    container = read_any(checkpoint)  # before the model, which takes longer to build
-    report_choice(container, checkpoint)
-    replace_sync_bn(cfg.model)
-    model = cast(BaseModel, build_model(cfg))  # the models of all task libraries
-    try:
-        load_into(model, container, advice='')
-    except CheckpointError as error:
-        raise CheckpointError(f'{checkpoint}: {error}') from None
-    return model.to(device).eval(), container
-
-
 def infer(
     config: str,
     checkpoint: str,
@@ -217,19 +187,18 @@ def infer(
         if boxes is not None:
             raise UserError(f'--boxes {boxes} is only for pose estimation: omit it')
         videos = [] if source is None else find_videos(source, out_dir)
-        sequences, cut = infer_sequences(cfg, checkpoint, videos, make_folder(out_dir), num_sequences, device)
+        sequences, cut = infer_sequences(cfg, checkpoint, videos, writable_folder(out_dir), num_sequences, device)
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'predictions': sequences}
         write_report(out_dir, report | ({'truncated': cut} if cut else {}))
         return sequences
     if source is None:
         raise UserError('the input is missing: give images, videos, or folders of them')
-    object_boxes = find_boxes(
-        boxes, box_class, find_inputs(source, out_dir), cfg.get('default_scope') == 'mmpose', check_annotations
-    )
+    inputs = find_inputs(source, out_dir)
+    object_boxes = find_boxes(boxes, box_class, inputs, cfg.get('default_scope') == 'mmpose', check_annotations)
     predictor = Predictor(cfg, checkpoint, device, score_thr)
     header = {'config': str(config), 'checkpoint': str(checkpoint)}
     with Progress() as progress:
-        return write_predictions(predictor, source, out_dir, header, object_boxes, progress)
+        return write_predictions(predictor, source, inputs, out_dir, header, object_boxes, progress)
 
 
 def infer_sequences(

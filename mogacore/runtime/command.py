@@ -6,42 +6,25 @@ import argparse
 import sys
 from typing import NoReturn
 
-from mogacore.errors import run
+from mogacore.errors import UserError, run
 from mogacore.version import __version__
+
+from .arguments import add_backend_arguments, add_source_arguments
 
 
 def add_infer_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand infer."""
     parser.add_argument('model', help='exported file, .onnx or .xml')
-    parser.add_argument(
-        'source', metavar='input', nargs='+',
-        help='images, videos, folders of them, patterns such as "photos/*.jpg", or .txt files with one of these on '
-        'each line; for a video predictor, a folder of numbered frames is one video',
-    )  # fmt: skip
-    parser.add_argument('--out-dir', required=True, help='folder for predictions.json and the drawings')
+    add_source_arguments(parser, nargs='+')
     parser.add_argument('--detector', metavar='FILE', help='for poses: an exported detector that finds the objects')
-    parser.add_argument(
-        '--boxes', metavar='FILE',
-        help='for poses: object boxes, from a detector\'s predictions.json or COCO annotations; default: the whole '
-        'image',
-    )  # fmt: skip
-    parser.add_argument('--box-class', metavar='NAME', help='with --boxes or --detector: use boxes of this class only')
-    parser.add_argument('--score-thr', type=float, default=0.3, help='minimum score of reported objects; default 0.3')
     parser.add_argument(
         '--tile', type=int, metavar='PIXELS', help='side of overlapping tiles, for large images; default: whole images'
     )
-    parser.add_argument(
-        '--num-sequences', type=int, default=8, metavar='N', help='for video predictors: maximum number; default 8'
-    )
-    parser.add_argument('--backend', default='auto', help='onnxruntime or openvino; default: the first installed')
-    parser.add_argument('--device', default='cpu', help='cpu; with onnxruntime also cuda, tensorrt, coreml')
-    parser.add_argument('--threads', type=int, help='CPU threads; default: as the backend decides')
+    add_backend_arguments(parser)
 
 
 def infer(args: argparse.Namespace) -> None:
     """Predict, and print the output folder."""
-    from mogacore.errors import UserError
-
     from .predictor import Predictor
     from .topdown import TopDown
 

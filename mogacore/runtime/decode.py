@@ -140,8 +140,8 @@ def check_boxes(boxes: Sequence | np.ndarray) -> np.ndarray:
         rows = np.asarray(boxes, np.float64)
     except (OverflowError, TypeError, ValueError):
         rows = np.zeros((1, 0))
-    if not rows.size:
-        rows = rows.reshape(0, 4) if len(rows) == 0 else rows
+    if rows.shape[:1] == (0,):
+        rows = rows.reshape(0, 4)
     if rows.ndim == 2 and rows.shape[1] in (4, 5):
         rows = rows[:, :4].astype(np.float32)
         if (abs(rows) < LARGEST_COORDINATE).all() and (rows[:, 2:] > rows[:, :2]).all():

@@ -15,7 +15,7 @@ from mogacore.errors import UserError
 from mogacore.files import readable, writable_folder, write_png, write_text
 
 from .drawing.overview import draw_overview
-from .inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, find_inputs, output_names
+from .inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, output_names
 from .tasks import Result, Task
 from .videos import Video, create_video, warn_if_truncated
 
@@ -76,6 +76,7 @@ def find_boxes(
 def write_predictions(
     predictor: ImagePredictor,
     source: Source,
+    inputs: list[Path],
     out_dir: str | Path,
     header: dict[str, Any],
     boxes: Boxes | None = None,
@@ -85,7 +86,8 @@ def write_predictions(
 
     Args:
         predictor: The model.
-        source: Images, videos, folders, patterns or lists of them, see :func:`mogacore.runtime.inputs.find_inputs`.
+        source: Images, videos, folders, patterns or lists of them.
+        inputs: The files in ``source``, see :func:`mogacore.runtime.inputs.find_inputs`.
         out_dir: Output folder; created if missing.
         header: First fields of the JSON file.
         boxes: Boxes of the objects, for pose estimation.
@@ -95,9 +97,8 @@ def write_predictions(
         One record per image or frame, as written to the JSON file.
 
     Raises:
-        UserError: If an input is missing or invalid.
+        UserError: If no input can be read, or the only one is invalid.
     """
-    inputs = find_inputs(source, out_dir)
     out_dir = writable_folder(out_dir)
     progress = progress or Progress()
     is_one_file = isinstance(source, (str, Path)) and inputs == [Path(source)]

@@ -238,7 +238,8 @@ class Predictor:
             UserError: If an input is missing, invalid, or does not match the model.
         """
         header = {'model': str(self.path), 'config': self.metadata.get('config')}
-        found = find_boxes(boxes, box_class, find_inputs(source, out_dir), self.task in ('pose', 'hands'))
+        inputs = [] if self.task == VIDEO else find_inputs(source, out_dir)
+        found = find_boxes(boxes, box_class, inputs, self.task in ('pose', 'hands'))
         if self.task == VIDEO:
             if self.tile is not None:
                 raise UserError(f'tile is {self.tile}, but the model is for {self.task}: omit it')
@@ -249,7 +250,7 @@ class Predictor:
             return write_sequences(
                 self.predict_frames, settings, shape, num_targets, source, out_dir, header, num_sequences
             )
-        return write_predictions(self, source, out_dir, header, found, progress)
+        return write_predictions(self, source, inputs, out_dir, header, found, progress)
 
     def predict_frames(self, frames: np.ndarray) -> np.ndarray:
         """Predict the next frames of videos.

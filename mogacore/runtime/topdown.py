@@ -11,6 +11,7 @@ import numpy as np
 from mogacore.errors import UserError
 
 from .folders import Source, write_predictions
+from .inputs import find_inputs
 from .predictor import Image, Prediction, Predictor
 from .tasks import Result
 
@@ -79,4 +80,4 @@ class TopDown:
     def infer(self, source: Source, out_dir: str | Path, progress: Any = None) -> list[dict]:
         """Predict images and videos, and write records and drawings; see :meth:`Predictor.infer`."""
         header = {'detector': str(self.detector.path), 'model': str(self.pose.path)}
-        return write_predictions(self, source, out_dir, header, progress=progress)
+        return write_predictions(self, source, find_inputs(source, out_dir), out_dir, header, progress=progress)

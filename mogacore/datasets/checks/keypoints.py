@@ -58,7 +58,7 @@ def _read_names(metainfo):
     if not is_valid or list(points) != list(range(len(points))):
         raise UserError(
             "metainfo.keypoint_info is not {0: dict(name='NAME'), 1: ...} with the keypoints in the order of the file, "
-            'numbered from 0: correct it, see docs/data.md'
+            'numbered from 0: correct it, see docs/own_data.md'
         )
     names = [point['name'] for point in points.values()]
     if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:

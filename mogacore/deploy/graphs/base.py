@@ -135,13 +135,16 @@ class Graph(nn.Module):
         """Inputs for tracing and for checking a file.
 
         Args:
-            shape: Shape of the first input, (B, C, H, W).
+            shape: Shape of the first input, (B, C, H, W); for videos (B, T, C, H, W).
             dtype: torch.uint8 or torch.float32 for the first input.
             seed: Other seeds give other images.
 
         Returns:
-            Smooth random images with values 0..255, and values for further inputs.
+            Smooth random images with values 0..255, or frames of videos with 0..1; and values for further inputs.
         """
+        if len(shape) == 5:
+            frames, *_ = self.example((shape[0] * shape[1], *shape[2:]), torch.float32, seed)
+            return ((frames / 255).reshape(shape),)
         generator = torch.Generator().manual_seed(seed)
         coarse = torch.rand(*shape[:2], *(-(-size // 16) + 1 for size in shape[2:]), generator=generator)
         fine = torch.rand(shape, generator=generator)

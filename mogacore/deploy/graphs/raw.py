@@ -64,12 +64,6 @@ class Raw(Graph):
             kinds = _kinds(self.model, 1 if isinstance(outputs, Tensor) else len(outputs))
             self.output_names = tuple(_name_leaves(outputs, kinds))
 
-    def example(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
-        if len(shape) == 4:
-            return super().example(shape, dtype, seed)
-        images, *_ = super().example((shape[0] * shape[1], *shape[2:]), torch.float32, seed)
-        return ((images / 255).reshape(shape),)
-
 
 class Features(Raw):
     """The maps of a backbone: ``features_0``, ... by stage.

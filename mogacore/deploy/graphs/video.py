@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mogacore.engine.dataset_meta import video_facts
@@ -35,10 +34,6 @@ class VideoPrediction(Graph):
 
     def postprocess(self) -> dict:
         return self.facts
-
-    def example(self, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
-        images, *_ = super().example((shape[0] * shape[1], *shape[2:]), torch.float32, seed)
-        return ((images / 255).reshape(shape),)
 
 
 def create(model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> Graph:

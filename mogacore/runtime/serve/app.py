@@ -31,7 +31,7 @@ from .metrics import Metrics
 from .models import ServedModel
 from .protocol import FILES, PIXELS, InferResponse, ModelMetadata, parse_request, read_images, response
 from .settings import Settings
-from .uploads import RETRY_AFTER, Gate, PixelBudget, count_pixels, load_image, read_upload
+from .uploads import RETRY_AFTER, Gate, PixelBudget, check_images, load_image, read_upload
 
 DESCRIPTION = """Predictions of exported MogaNet models. `POST /predict` takes an image file; the addresses below
 `/v2` follow KServe's v2 protocol. An error is a JSON object with a text `error`."""
@@ -117,7 +117,7 @@ def create_app(
         return models[name]
 
     async def predict(model: ServedModel, images: list, boxes: np.ndarray | None = None) -> list[dict]:
-        with budget.reserve(await in_thread(count_pixels, images)):
+        with budget.reserve(await in_thread(check_images, images)):
             return await predict_within_budget(model, images, boxes)
 
     async def predict_within_budget(model: ServedModel, images: list, boxes: np.ndarray | None) -> list[dict]:

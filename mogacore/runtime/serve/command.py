@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from mogacore import opencv
 from mogacore.errors import UserError
 from mogacore.images import LIMIT_VARIABLE
-from mogacore.runtime.backends import PROVIDERS
+from mogacore.runtime.arguments import add_backend_arguments
 from mogacore.runtime.predictor import Predictor
 
 from .loading import load_predictors
@@ -22,6 +22,16 @@ PACKAGES = {
     'fastapi': 'fastapi', 'fastapi_offline': 'fastapi-offline', 'multipart': 'python-multipart',
     'prometheus_client': 'prometheus-client', 'uvicorn': 'uvicorn',
 }  # fmt: skip
+
+
+# Flags of :class:`Settings`.
+LIMITS = {
+    'max_batch': 'largest number of images predicted together',
+    'max_delay_ms': 'longest time that an image waits for others',
+    'max_queue': 'largest number of requests at a time, others get status 503',
+    'body_timeout_s': 'longest time that a client may take to send a body',
+    'grace_s': 'longest time to finish running requests after SIGTERM',
+}
 
 
 def require(packages: dict[str, str]) -> None:
@@ -54,10 +64,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, port: int, max_bytes: i
         '--host', default='127.0.0.1', help='address to listen on; default 127.0.0.1, this machine only; 0.0.0.0: all'
     )
     parser.add_argument('--port', type=int, default=port, help=f'port; 0 takes a free one; default {port}')
-    parser.add_argument('--backend', default='auto', help='onnxruntime or openvino; default: what reads the file')
-    parser.add_argument('--device', default='cpu', choices=tuple(PROVIDERS), help='default cpu')
-    parser.add_argument('--threads', type=int, help='CPU threads per model; default: as the backend decides')
-    parser.add_argument('--score-thr', type=float, default=0.3, help='minimum score of reported objects; default 0.3')
+    add_backend_arguments(parser)
     parser.add_argument('--max-bytes', type=int, default=max_bytes, help=f'largest upload; default {max_bytes:,}')
     parser.add_argument(
         '--max-pixels', type=int, help=f'largest image; default: ${LIMIT_VARIABLE}, or else {MAX_PIXELS:,}'
@@ -67,26 +74,11 @@ def add_model_arguments(parser: argparse.ArgumentParser, port: int, max_bytes: i
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of :func:`serve`."""
     add_model_arguments(parser, port=8000, max_bytes=Settings.max_bytes)
-    parser.add_argument(
-        '--max-batch', type=int, default=Settings.max_batch,
-        help=f'largest number of images predicted together; default {Settings.max_batch}',
-    )  # fmt: skip
-    parser.add_argument(
-        '--max-delay-ms', type=float, default=Settings.max_delay_ms,
-        help=f'longest time that an image waits for others; default {Settings.max_delay_ms:g}',
-    )  # fmt: skip
-    parser.add_argument(
-        '--max-queue', type=int, default=Settings.max_queue,
-        help=f'largest number of requests at a time, others get status 503; default {Settings.max_queue}',
-    )  # fmt: skip
-    parser.add_argument(
-        '--body-timeout-s', type=float, default=Settings.body_timeout_s,
-        help=f'longest time that a client may take to send a body; default {Settings.body_timeout_s:g}',
-    )  # fmt: skip
-    parser.add_argument(
-        '--grace-s', type=float, default=Settings.grace_s,
-        help=f'longest time to finish running requests after SIGTERM; default {Settings.grace_s:g}',
-    )  # fmt: skip
+    for name, meaning in LIMITS.items():
+        default = getattr(Settings, name)
+        parser.add_argument(
+            f'--{name.replace("_", "-")}', type=type(default), default=default, help=f'{meaning}; default {default:g}'
+        )
     parser.add_argument('--access-log', action='store_true', help='log each request')
 
 

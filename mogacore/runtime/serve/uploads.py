@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import time
 from collections.abc import Iterator
@@ -165,45 +166,53 @@ async def read_upload(request: Request) -> bytes:
     return content
 
 
-def count_pixels(uploads: list[bytes] | list[np.ndarray]) -> int:
-    """Pixels of images, by their headers; 0 for what is not an image, which :func:`load_image` reports."""
-    count = 0
-    for image in uploads:
-        if isinstance(image, np.ndarray):
-            count += image.shape[0] * image.shape[1]
-            continue
-        try:
-            with images.open_header(io.BytesIO(image), FORMATS) as header:
-                count += header.width * header.height
-        except (OSError, SyntaxError, ValueError, struct.error):
-            pass
-    return count
+def check_images(uploads: list[bytes] | list[np.ndarray]) -> int:
+    """Check kinds and sizes of images by their headers.
+
+    Args:
+        uploads: Contents of image files, or pixels (H, W, 3).
+
+    Returns:
+        Number of pixels of all images.
+
+    Raises:
+        HTTPException: If one is not an image or has too many pixels.
+    """
+    return sum(math.prod(_size(image)) for image in uploads)
+
+
+def _size(image: bytes | np.ndarray) -> tuple[int, int]:
+    if isinstance(image, np.ndarray):
+        return image.shape[1], image.shape[0]
+    try:
+        with images.open_header(io.BytesIO(image), FORMATS) as header:
+            size = header.size
+    except (OSError, SyntaxError, ValueError, struct.error):
+        known = f'{", ".join(FORMATS[:-1])} or {FORMATS[-1]}'
+        raise HTTPException(415, f'the upload of {len(image):,} bytes is not an image: send {known}') from None
+    try:
+        images.check_size(*size)
+    except UserError as error:
+        raise HTTPException(413, str(error)) from None
+    return size
 
 
 def load_image(predictor: Predictor, image: bytes | np.ndarray) -> LoadedImage:
-    """Decode an image after checking its kind and size by its header.
+    """Decode an image that passed :func:`check_images`.
 
     Args:
         predictor: The model that will predict it.
         image: Content of an image file, or pixels (H, W, 3) uint8 RGB.
 
     Raises:
-        HTTPException: If it is not an image, has too many pixels, or is corrupt.
+        HTTPException: If it is corrupt.
     """
-    if isinstance(image, np.ndarray):
-        return predictor.load(image)
-    size = f'{len(image):,} bytes'
-    try:
-        with images.open_header(io.BytesIO(image), FORMATS) as header:
-            kind = header.format
-    except (OSError, SyntaxError, ValueError, struct.error):
-        known = f'{", ".join(FORMATS[:-1])} or {FORMATS[-1]}'
-        raise HTTPException(415, f'the upload of {size} is not an image: send {known}') from None
-    try:
-        images.check_pixels(image)
-    except UserError as error:
-        raise HTTPException(413, str(error)) from None
     try:
         return predictor.load(image)
     except UserError:
-        raise HTTPException(400, f'the {kind} image of {size} is corrupt or incomplete: send it again') from None
+        if isinstance(image, np.ndarray):
+            raise
+        with images.open_header(io.BytesIO(image), FORMATS) as header:
+            kind = header.format
+        text = f'the {kind} image of {len(image):,} bytes is corrupt or incomplete: send it again'
+        raise HTTPException(400, text) from None

@@ -1,0 +1,40 @@
+"""Trained models: that of a config with the weights of a file."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from mmengine.config import Config
+from mmengine.model import BaseModel
+
+from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
+
+from .config import build_model, replace_sync_bn
+from .devices import choose_device
+
+
+def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tuple[BaseModel, dict]:
+    """Build the model of a config, in eval mode, with the weights of a file.
+
+    Args:
+        cfg: Loaded config.
+        checkpoint: Weight file: path, URL or name; it must match the model exactly.
+        device: torch device; None for a GPU if available.
+
+    Returns:
+        The model, and the whole content of the file.
+
+    Raises:
+        UserError: If the file does not exist, is malformed, or does not match the model.
+    """
+    device = choose_device(device)
+    check_source(checkpoint)
+    container = read_any(checkpoint)  # before the model, which takes longer to build
+    report_choice(container, checkpoint)
+    replace_sync_bn(cfg.model)
+    model = cast(BaseModel, build_model(cfg))  # the models of all task libraries
+    try:
+        load_into(model, container, advice='')
+    except CheckpointError as error:
+        raise CheckpointError(f'{checkpoint}: {error}') from None
+    return model.to(device).eval(), container
