@@ -8,6 +8,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 
 from mogacore.runtime import tasks
 from mogacore.runtime.tasks import Result, Task
+from mogacore.text import type_name
 
 
 class Samples:
@@ -29,6 +30,12 @@ class Samples:
     def result(self, samples: list[BaseDataElement]) -> Result:
         """The arrays that ``task`` describes, from the predictions for the ``inputs`` of an image."""
         return {'probabilities': samples[0].pred_score.cpu().numpy()}
+
+
+class MultiLabelSamples(Samples):
+    """Of mmpretrain's multi-label heads."""
+
+    task = tasks.MultiLabel
 
 
 class DetectionSamples(Samples):
@@ -104,6 +111,8 @@ class HandSamples(PoseSamples):
         return result
 
 
+# mmpretrain's heads whose classes do not exclude each other.
+MULTI_LABEL_HEADS = ('MultiLabelClsHead', 'MultiLabelLinearClsHead', 'CSRAClsHead')
 # By default_scope of the config, which names the task library.
 SAMPLES: dict[str, type[Samples]] = {
     'mmpretrain': Samples,
@@ -116,6 +125,8 @@ SAMPLES: dict[str, type[Samples]] = {
 def create_samples(cfg: Config, meta: dict) -> Samples:
     """Create the :class:`Samples` of a config's model."""
     head = cfg.model.get('head', {})
+    if type_name(head.get('type')) in MULTI_LABEL_HEADS:
+        return MultiLabelSamples(meta)
     decoder = head.get('decoder') or {}
     if decoder.get('type') == 'Hand3DHeatmap':
         return HandSamples(meta, decoder.get('max_bound', 1.0))
