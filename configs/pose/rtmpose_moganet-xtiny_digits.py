@@ -7,6 +7,8 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(arch='xtiny', drop_path_rate=0.0),
-    head=dict(in_channels=192, out_channels=5, input_size=(80, 80), in_featuremap_size=(3, 3), decoder={{_base_.codec}}),
+    head=dict(
+        in_channels=192, out_channels=5, input_size=(80, 80), in_featuremap_size=(3, 3), decoder={{_base_.codec}}
+    ),
 )
 default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=10))

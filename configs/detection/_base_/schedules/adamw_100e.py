@@ -1,5 +1,5 @@
-# 100 epochs, as RTMDet trains with other pretrained backbones: constant, then half a cosine to a twentieth from epoch 50
-# on. The warm-up ends at iteration 999, one step before ``end``.
+# 100 epochs, as RTMDet trains with other pretrained backbones: constant until epoch 50, then half a cosine to a
+# twentieth. The warm-up ends at iteration 999, one step before ``end``.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100, val_interval=10, dynamic_intervals=[(90, 1)])
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

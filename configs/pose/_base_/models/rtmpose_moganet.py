@@ -1,5 +1,5 @@
-# RTMPose: two classifications per keypoint, of its column and of its row, after a gated attention unit. arXiv 2303.07399.
-# The data set base defines ``codec``; ``in_featuremap_size`` is the input divided by 32, the stride of the last stage.
+# RTMPose, arXiv 2303.07399: two classifications per keypoint, of its column and of its row, after gated attention. The
+# data set base defines ``codec``; ``in_featuremap_size`` is the input divided by 32, the stride of the last stage.
 model = dict(
     type='TopdownPoseEstimator',
     data_preprocessor=dict(

@@ -7,7 +7,7 @@ optim_wrapper = dict(
     optimizer=dict(lr=1e-4, weight_decay=0.05),
     clip_grad=dict(max_norm=0.01, norm_type=2),
     paramwise_cfg=dict(
-        no_decay_names=['layer_scale', 'scale', 'query_embed', 'query_feat', 'level_e'],
+        no_decay_names=['layer_scale', 'scale', 'query_embed', 'query_feat', 'level_embed'],
         norm_decay_mult=0.0,
         custom_keys={'backbone': dict(lr_mult=0.1)},
     ),
