@@ -26,6 +26,7 @@ from mogacore.engine.runner import train
 from mogacore.errors import UserError
 from mogacore.inference.predictor import infer
 from mogacore.published import load_results
+from mogacore.published.archs import ARCHS
 
 
 def named(path):
@@ -199,6 +200,26 @@ def test_train_test_infer_and_export(head, project):
     with pytest.raises(UserError, match=r'cannot be exported|cannot be decoded|no class probabilities') as caught:
         export(trained, [project / head / 'net.onnx'])
     assert '\n' not in str(caught.value) and not (project / head / 'net.onnx').exists()
+
+
+def test_the_example_of_the_docs_trains(project, monkeypatch):
+    pytest.importorskip('mmdet')
+    monkeypatch.chdir(project)
+    (code,) = re.findall(r'```python\n# atss.py\n(.*?)```', (ROOT / 'docs' / 'heads.md').read_text(), re.DOTALL)
+    (project / 'atss.py').write_text(code)
+    runner = train('atss.py', cfg_options={
+        'train_cfg.max_epochs': 1, 'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False,
+        'val_dataloader.num_workers': 0, 'val_dataloader.persistent_workers': False,
+    })  # fmt: skip
+    assert runner.iter == 1 and runner.model.backbone.embed_dims == (32, 64, 96, 192)
+
+
+def test_the_table_of_channels_in_the_docs_is_that_of_the_sizes():
+    page = (ROOT / 'docs' / 'heads.md').read_text()
+    rows = dict(re.findall(r'^\| `(\w+)` \| ([\d |]+) \|$', page, re.MULTILINE))
+    assert {size: tuple(map(int, row.split(' | '))) for size, row in rows.items()} == {
+        size: arch['embed_dims'] for size, arch in ARCHS.items()
+    }
 
 
 def test_records_of_multi_label_images_hold_the_classes_above_the_threshold():
