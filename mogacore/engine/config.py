@@ -68,14 +68,18 @@ def use_library(cfg: Config) -> None:
     init_default_scope(scope)
 
 
-def build_on_meta(cfg: Config) -> nn.Module:
-    """Build the config's model in eval mode on the meta device, where tensors have shapes but no values."""
+def build_for_counting(cfg: Config) -> nn.Module:
+    """Build the config's model in training mode on the meta device, where tensors have shapes but no values."""
     try:
         with torch.device('meta'):
-            model = build_model(cfg)
+            return build_model(cfg)
     except RuntimeError:  # some libraries' constructors read tensor values
-        model = build_model(cfg).to('meta')
-    return model.eval().requires_grad_(False)
+        return build_model(cfg).to('meta')
+
+
+def build_on_meta(cfg: Config) -> nn.Module:
+    """As :func:`build_for_counting`, in eval mode and without gradients."""
+    return build_for_counting(cfg).eval().requires_grad_(False)
 
 
 def prepare_for_device(cfg: Config, precision: str | None = None) -> None:
