@@ -13,7 +13,8 @@ from torch import nn
 
 from mogacore.checkpoint import register_safe_loader
 from mogacore.errors import UserError
-from mogacore.libraries import import_quietly
+from mogacore.files import writable_folder
+from mogacore.libraries import TASK_LIBRARIES, import_quietly
 from mogacore.locations import MIM, find_config
 from mogacore.text import type_name
 
@@ -217,6 +218,29 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
     hook.update(settings[hook.type])
     if hook.type != 'SequenceVisualizationHook':
         hooks['visualization'] = dict(type='ShowPredictionsHook', hook=hook, out_dir=show_dir)
+
+
+def save_predictions(cfg: Config, path: str, header: dict) -> None:
+    """Make a test write its predictions to a file, see :mod:`mogacore.inference.prediction_files`.
+
+    Args:
+        cfg: Config of the test; changed in place.
+        path: File to write.
+        header: Further fields of its first line.
+
+    Raises:
+        UserError: If the config has another kind of task, or the path is not that of such a file.
+    """
+    if cfg.get('default_scope') not in TASK_LIBRARIES:
+        raise UserError(
+            f'--save-predictions needs a config with default_scope {", ".join(TASK_LIBRARIES)}, not '
+            f'{cfg.get("default_scope")}: omit it'
+        )
+    if not path.endswith(('.jsonl', '.jsonl.gz')) or Path(path).is_dir():
+        raise UserError(f'--save-predictions {path}: give the name of a file that ends in .jsonl or .jsonl.gz')
+    writable_folder(Path(path).parent)
+    hook = dict(type='SavePredictionsHook', path=str(Path(path).resolve()), header=header)
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
 
 
 def enable_tta(cfg: Config) -> None:
