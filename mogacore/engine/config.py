@@ -47,7 +47,7 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
         raise UserError(f'config {path} cannot be read: {" ".join(str(error).split())}') from error
     try:
         cfg.merge_from_dict(cfg_options or {})
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:  # the first for an item of a list that is no dict
         raise UserError(f'--cfg-options {cfg_options} cannot be applied to {path}: {error}') from error
     return cfg
 

@@ -115,7 +115,10 @@ def merge(own: Origin, base: Origin, by_index: bool = False) -> Origin:
 def _of_file(path: Path) -> Origin:
     """Origins of the variables of a file, merged into those of its bases."""
     base = Origin(path, None, {}, is_dict=True)
-    if path.suffix != '.py' or Config._is_lazy_import(str(path)):
+    if path.suffix != '.py':  # JSON and YAML, of which only the file is known
+        keys = Config.fromfile(path)._cfg_dict
+        return Origin(path, None, {str(key): Origin(path, None) for key in keys}, is_dict=True)
+    if Config._is_lazy_import(str(path)):
         return Origin(path, None)
     for name in Config._get_base_files(str(path)):
         of_base = _of_file(Path(Config._get_cfg_path(name, str(path))[0]).resolve())
