@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     add_arguments(parser)
     args = parser.parse_args(argv)
     report = analyze(args.config, args.predictions, args.out, args.cfg_options, args.num_images, args.score_thr)
-    print(', '.join(f'{name} {value:.4g}' for name, value in report['scores'].items()))
+    print(', '.join(f'{name} {value:.4g}' for name, value in report['scores'].items() if value == value))
     for note in report['notes']:
         print(f'note: {note}')
     print(f'written to {args.out}: report.html, report.json')

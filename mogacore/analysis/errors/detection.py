@@ -165,7 +165,9 @@ class DetectionAnalysis(Analysis):
                 if threshold in thresholds:
                     of_class[key] = float(values[thresholds == threshold].mean())
             curves.append((name, evaluation.params.recThrs, values[0], float(values[0].mean())))
-        return dict(zip(STATS, map(float, evaluation.stats), strict=False)), areas, curves
+        # COCO's -1 means that there are no objects of the size.
+        values = [float(value) if value >= 0 else float('nan') for value in evaluation.stats]
+        return dict(zip(STATS, values, strict=False)), areas, curves
 
     def panels(self, image, info, result):
         boxes, labels = _truth(info)
