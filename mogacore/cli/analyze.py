@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 
-from mogacore.runtime.arguments import add_score_threshold
-
 from .arguments import add_cfg_options, make_parser
 
 
@@ -25,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='best and worst images to draw; default %(default)s each',
     )
-    add_score_threshold(parser)
+    parser.add_argument(
+        '--score-thr', type=float, default=0.3, help='lowest score of a box that counts as found; default %(default)s'
+    )
     add_cfg_options(parser)
 
 

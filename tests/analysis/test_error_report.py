@@ -413,16 +413,23 @@ def test_the_config_of_another_task_and_missing_images_are_one_line(runs, in_pro
     _, path, _ = runs('classification')
     with pytest.raises(UserError, match=r'has predictions of classification, but .*pose.py is a config of pose'):
         analyze('pose.py', path, tmp_path / 'out')
+    for library in ('mmseg', 'mmdet'):
+        pytest.importorskip(library)
     shutil.copytree('data', tmp_path / 'moved')
     images = sorted((tmp_path / 'moved/digits/scenes/val').glob('*.png'))
     images[2].unlink()
-    _, path, _ = runs('segmentation')
     options = ['--cfg-options', f'test_dataloader.dataset.data_root={tmp_path / "moved/digits/scenes"}']
-    with pytest.raises(SystemExit) as leave:
-        command(['analyze', 'segmentation.py', str(path), '--out', str(tmp_path / 'out'), *options])
-    assert leave.value.code == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 1 and errors[0].startswith('error: ') and not (tmp_path / 'out').exists()
+    for task, message in [
+        ('segmentation', 'has predictions for 12 samples, but the test set of'),
+        ('detection', f'image {images[2]} of the test set is missing: restore it'),
+    ]:
+        _, path, _ = runs(task)
+        with pytest.raises(SystemExit) as leave:
+            command(['analyze', f'{task}.py', str(path), '--out', str(tmp_path / 'out'), *options])
+        assert leave.value.code == 2
+        errors = capsys.readouterr().err.splitlines()
+        assert len(errors) == 1 and errors[0].startswith('error: ') and message in errors[0]
+        assert not (tmp_path / 'out').exists()
 
 
 def test_moved_data_is_found_and_changed_annotations_are_noted(runs, in_project, tmp_path, capsys):

@@ -17,6 +17,7 @@ class ClassificationAnalysis(Analysis):
     """Accuracy, confusions, calibration, and precision and recall of each class."""
 
     task = 'classification'
+    panel_width = 300
 
     def __init__(self, cfg, dataset, score_thr):
         super().__init__(cfg, dataset, score_thr)
@@ -121,7 +122,12 @@ class ClassificationAnalysis(Analysis):
         return figures.reliability(edges, confidences, accuracies, counts), 100 * float(error)
 
     def panels(self, image, info, result):
-        return [('image', enlarged(image)), ('prediction', self.writer.draw(image, result))]
+        truth = ', '.join(self.names[label] for label in _labels(info))
+        predicted = self.names[int(result['probabilities'].argmax())]
+        return [
+            (f'truth: {truth}', enlarged(image)),
+            (f'predicted: {predicted}', self.writer.draw(image, result)),
+        ]
 
     def caption(self, info, result, score):
         truth = ', '.join(self.names[label] for label in _labels(info)) or 'none'

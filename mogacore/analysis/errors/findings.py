@@ -69,16 +69,18 @@ class Analysis:
     Args:
         cfg: Loaded config, with its data located.
         dataset: Its test set.
-        score_thr: Lowest score of an object that counts as predicted, and of a keypoint that is drawn.
+        score_thr: Lowest score of a box that counts as predicted.
 
     Attributes:
         decimals: Digits after the point to which the evaluator of the task library rounds; None for all.
         unit: What a sample is.
+        panel_width: Largest width of a drawn image in pixels.
     """
 
     task: str
     decimals: int | None = None
     unit = 'image'
+    panel_width = 400
 
     def __init__(self, cfg: Config, dataset: BaseDataset, score_thr: float):
         self.cfg, self.dataset, self.score_thr = cfg, dataset, score_thr

@@ -14,7 +14,6 @@ from mogacore.runtime.drawing.canvas import draw_text, text_width
 
 from .findings import Findings, Panel
 
-PANEL_WIDTH = 400  # pixels; larger panels are reduced
 GAP, TITLE_SIZE = 6, 14  # pixels
 QUALITY = 85
 
@@ -90,11 +89,19 @@ class Drawn:
     image: bytes
 
 
-def join_panels(panels: list[Panel]) -> bytes:
-    """Images (H, W, 3) uint8 RGB of any sizes side by side, each below its title, as a JPEG file."""
+def join_panels(panels: list[Panel], width: int) -> bytes:
+    """Images side by side, each below its title.
+
+    Args:
+        panels: Titles and images (H, W, 3) uint8 RGB of any sizes.
+        width: Largest width of an image in pixels; larger ones are reduced.
+
+    Returns:
+        Content of a JPEG file.
+    """
     resized = []
     for title, image in panels:
-        scale = min(1.0, PANEL_WIDTH / image.shape[1], 1.5 * PANEL_WIDTH / image.shape[0])
+        scale = min(1.0, width / image.shape[1], 1.5 * width / image.shape[0])
         if scale < 1:
             size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -111,8 +111,9 @@ class PoseAnalysis(Analysis):
         known = {'boxes': box[None], 'keypoints': keypoints[None], 'scores': is_visible[None].astype(np.float32)}
         left, top, right, bottom = _region(box, image.shape)
         part = np.ascontiguousarray(image[top:bottom, left:right])
+        everything = dict(result, scores=np.ones_like(result['scores']))  # low scores are part of an error
         panels = []
-        for title, instance in (('truth', known), ('prediction', result)):
+        for title, instance in (('truth', known), ('prediction', everything)):
             shift = np.array([left, top], np.float32)
             moved = {
                 'boxes': instance['boxes'] - np.tile(shift, 2),

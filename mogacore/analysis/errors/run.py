@@ -52,7 +52,7 @@ def analyze(
         out_dir: Output folder; created if missing. Nothing is written to it unless the analysis succeeds.
         cfg_options: Settings that override the config's.
         num_images: Number of drawn images among the best, and among the worst.
-        score_thr: Lowest score of an object that counts as predicted, and of a keypoint that is drawn.
+        score_thr: Lowest score of a box that counts as predicted.
 
     Returns:
         The content of ``report.json``.
@@ -174,7 +174,7 @@ def _draw(
     cfg: Config, analysis: Analysis, dataset: BaseDataset, file: PredictionFile, index: int, score: float
 ) -> Drawn:
     info, (_, result) = dataset.get_data_info(index), file[index]
-    image = join_panels(analysis.panels(_read_image(cfg, info), info, result))
+    image = join_panels(analysis.panels(_read_image(cfg, info), info, result), analysis.panel_width)
     name = readable(info.get('img_path') or f'sample {index}')
     return Drawn(index, name, score, analysis.caption(info, result, score), image)
 
