@@ -58,13 +58,17 @@ def encode(names: Mapping[str, Any], result: Result) -> str:
         if name == 'masks':
             record[name] = [_encode_mask(mask) for mask in array]
         elif name == 'class_map':
-            small = array.astype(np.uint8 if array.max(initial=0) < 256 else np.uint16)
-            record[name] = base64.b64encode(cv2.imencode('.png', small)[1]).decode()
+            record[name] = base64.b64encode(_encode_png(array)).decode()
         elif array.dtype == np.float32:  # the shortest text that gives the same number
             record[name] = array.astype(str).astype(float).tolist()
         else:
             record[name] = array.tolist()
     return json.dumps(record, separators=(',', ':'))
+
+
+def _encode_png(class_map: np.ndarray) -> bytes:
+    dtype: type = np.uint8 if class_map.max(initial=0) < 256 else np.uint16
+    return cv2.imencode('.png', class_map.astype(dtype))[1].tobytes()
 
 
 def _encode_mask(mask: np.ndarray) -> dict:

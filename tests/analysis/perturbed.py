@@ -69,7 +69,7 @@ class PerturbedDetector(Perturbed):
         wrong = rng.random(len(kept)) < 0.2
         labels = np.where(wrong, rng.integers(0, 10, len(kept)), labels)
         masks = [np.roll(mask, (y, x), (0, 1)) for mask, (x, y) in zip(masks, shifts, strict=True)]
-        boxes = [box + [x, y, x, y] for box, (x, y) in zip(boxes, shifts, strict=True)]
+        boxes = [box + np.array([x, y, x, y]) for box, (x, y) in zip(boxes, shifts, strict=True)]
         for _ in range(rng.integers(0, 3)):
             x, y = rng.integers(0, 80, 2)
             boxes.append(np.array([x, y, x + 30, y + 40]))
@@ -148,8 +148,11 @@ def write_project(folder):
 _base_ = '{ROOT / 'configs' / config}.py'
 model = dict(_delete_=True, type='{MODEL_TYPES[task].__name__}')
 test_dataloader = {loader}
-test_evaluator = {EVALUATORS[task].replace('dict(type', 'dict(_delete_=True, type', 1) if task == 'detection'
-                  or task == 'segmentation' else EVALUATORS[task]}
+test_evaluator = {
+            EVALUATORS[task].replace('dict(type', 'dict(_delete_=True, type', 1)
+            if task == 'detection' or task == 'segmentation'
+            else EVALUATORS[task]
+        }
 """)
     torch.save({'weight': torch.zeros(1)}, folder / 'weights.pth')
     return folder

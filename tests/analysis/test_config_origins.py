@@ -15,7 +15,8 @@ from mogacore.engine.config import load_config
 from mogacore.errors import UserError
 from mogacore.locations import config_names
 
-NAMES = [name for name in config_names() if name.endswith('_digits')][:8] + [
+NAMES = [
+    *[name for name in config_names() if name.endswith('_digits')][:8],
     'classification/moganet-small_no-ema_8xb128_in1k-224',
     'classification/moganet-tiny_timm-recipe_8xb128_in1k-224',
     'detection/mask-rcnn_moganet-small_fpn_ms-3x_coco',
@@ -166,6 +167,29 @@ def test_a_base_by_short_name_and_a_json_base_are_followed(tmp_path):
     found = {entry.key: entry.origin for entry in list_entries(load_config(tmp_path / 'own.py'))}
     assert str(found['model.backbone.arch']).endswith('configs/classification/moganet-xtiny_digits.py:9')
     assert str(found['extra.a']) == str(tmp_path / 'extra.json')
+
+
+def test_what_is_merged_into_a_computed_dict_keeps_the_line_of_the_other_entries(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'base.py').write_text("\nscale = {name: 1 for name in 'ab'}\n")
+    (tmp_path / 'leaf.py').write_text("_base_ = './base.py'\nscale = dict(b=2)\n")
+    options = {'scale.c': 3}
+    deleted = {'scale._delete_': True, 'scale.d': 1}
+    (entry,) = list_entries(load_config('leaf.py', deleted), deleted)
+    assert (entry.key, str(entry.origin)) == ('scale.d', '--cfg-options')
+    found = {entry.key: str(entry.origin) for entry in list_entries(load_config('leaf.py', options), options)}
+    assert found == {'scale.a': 'base.py:2', 'scale.b': 'leaf.py:2', 'scale.c': '--cfg-options'}
+
+
+def test_of_a_config_with_imports_the_file_is_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'base.py').write_text('settings = dict(a=1, b=2)\n')
+    (tmp_path / 'leaf.py').write_text(
+        'from mmengine.config import read_base\nwith read_base():\n    from .base import *\nother = dict(c=3)\n'
+    )
+    options = {'settings.a': 5}
+    found = {entry.key: str(entry.origin) for entry in list_entries(load_config('leaf.py', options), options)}
+    assert found == {'settings.a': '--cfg-options', 'settings.b': 'leaf.py', 'other.c': 'leaf.py'}
 
 
 @pytest.mark.parametrize('key, message', [

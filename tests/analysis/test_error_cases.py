@@ -21,7 +21,8 @@ pytestmark = pytest.mark.filterwarnings('ignore')
 class Labels:
     """A data set of which only the class names matter."""
 
-    metainfo = dict(classes=('cat', 'dog', 'cow'))
+    def __init__(self):
+        self.metainfo = dict(classes=('cat', 'dog', 'cow'))
 
 
 def test_several_labels_per_image_have_precision_and_recall_of_each_class():

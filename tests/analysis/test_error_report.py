@@ -439,7 +439,9 @@ def test_moved_data_is_found_and_changed_annotations_are_noted(runs, in_project,
         cv2.imwrite(str(file), np.roll(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), 5, 1))
     options = ['--cfg-options', f'test_dataloader.dataset.data_root={tmp_path / "moved/digits/scenes"}']
     with pytest.raises(SystemExit) as leave:
-        command(['analyze', 'segmentation.py', str(path), '--out', str(tmp_path / 'out'), '--num-images', '0', *options])
+        command(
+            ['analyze', 'segmentation.py', str(path), '--out', str(tmp_path / 'out'), '--num-images', '0', *options]
+        )
     assert not leave.value.code
     shown = capsys.readouterr().out
     assert 'note: mIoU was' in shown and 'written to' in shown

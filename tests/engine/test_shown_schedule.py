@@ -52,7 +52,7 @@ def test_the_length_of_an_epoch_replaces_the_data(tmp_path):
     path = tmp_path / 'own.py'
     path.write_text("_base_ = 'classification/moganet-tiny_8xb128_in1k-224'\n")
     cut = {'train_dataloader.dataset.data_root': '/nowhere'}
-    with pytest.raises(UserError, match='is missing: .*; or give the iterations of an epoch with --epoch-length'):
+    with pytest.raises(UserError, match=r'is missing: .*; or give the iterations of an epoch with --epoch-length'):
         run_schedule(load_config(path, cut), cut)
     schedule = run_schedule(load_config(path, cut), cut, epoch_length=3)
     assert schedule.num_steps == 900 and schedule.epoch_length == 3
@@ -90,7 +90,8 @@ def test_equal_groups_are_folded_and_frozen_parameters_are_separate(tmp_path):
     path = tmp_path / 'own.py'
     path.write_text(f"""
 _base_ = 'detection/retinanet_moganet-xtiny_fpn_digits'
-model = dict(backbone=dict(arch=dict(_delete_=True, **{TINY_ARCH}), frozen_stages=1), neck=dict(in_channels=[8, 16, 24, 32]))
+model = dict(
+    backbone=dict(arch=dict(_delete_=True, **{TINY_ARCH}), frozen_stages=1), neck=dict(in_channels=[8, 16, 24, 32]))
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5))))
 """)
     pytest.importorskip('mmdet')

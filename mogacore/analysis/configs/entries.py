@@ -49,7 +49,7 @@ def list_entries(cfg: Config, cfg_options: Mapping[str, Any] | None = None, keys
     """
     assert cfg.filename is not None
     root = find_origins(Path(cfg.filename), cfg_options)
-    values = cfg._cfg_dict
+    values = cfg.to_dict()
     found: list[Entry] = []
     for key in keys or ('',):
         value: Any = values

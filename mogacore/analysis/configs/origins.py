@@ -99,17 +99,19 @@ def merge(own: Origin, base: Origin, by_index: bool = False) -> Origin:
         base: Origins of the other.
         by_index: Whether the keys of a dict may be indices of a list, as in options.
     """
-    if own.children is None or base.children is None or not own.is_whole:
+    if own.children is None or not own.is_whole:
         return own
-    merged = dict(base.children)
+    merged = dict(base.children or {})
+    is_whole = base.is_whole and base.children is not None
+    unknown = None if is_whole else Origin(base.file, base.line)  # the base may have any key
     for key, child in own.children.items():
-        old = merged.get(key)
+        old = merged.get(key, unknown)
         if old is not None and child.is_dict and child.children is not None:
-            is_new = child.children.pop(DELETE, None) is not None and not by_index
+            is_new = child.children.pop(DELETE, None) is not None
             merged[key] = child if is_new else merge(child, old, by_index)
         else:
             merged[key] = child
-    return Origin(base.file, base.line, merged, base.is_dict)
+    return Origin(base.file, base.line, merged, base.is_dict or base.children is None, is_whole)
 
 
 def _of_file(path: Path) -> Origin:
@@ -119,7 +121,7 @@ def _of_file(path: Path) -> Origin:
         keys = Config.fromfile(path)._cfg_dict
         return Origin(path, None, {str(key): Origin(path, None) for key in keys}, is_dict=True)
     if Config._is_lazy_import(str(path)):
-        return Origin(path, None)
+        return Origin(path, None, {}, is_dict=True, is_whole=False)
     for name in Config._get_base_files(str(path)):
         of_base = _of_file(Path(Config._get_cfg_path(name, str(path))[0]).resolve())
         base.children.update(of_base.children or {})  # type: ignore[union-attr]
@@ -243,6 +245,8 @@ class _Reader:
         """Origins of a dict of keys and values; without a key, the value is a dict whose entries it gets."""
         found: dict[str, Origin] = {}
         for key, value in pairs:
+            if key == DELETE and isinstance(value, ast.Constant) and not value.value:
+                continue
             origin = self.read(value)
             if key is None:
                 if origin.children is None or not origin.is_dict or not origin.is_whole:

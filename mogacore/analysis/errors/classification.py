@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mogacore.errors import UserError
@@ -11,6 +13,7 @@ from . import figures
 from .findings import Analysis, Findings, Picture, Table, confused_pairs, mean
 
 NUM_INTERVALS = 15  # of confidence
+MAX_POINTS = 300  # of a curve
 
 
 class ClassificationAnalysis(Analysis):
@@ -36,66 +39,56 @@ class ClassificationAnalysis(Analysis):
             raise UserError('the test set has no labels: give a config whose test set has them')
         truth = _labels(info)
         self.check_classes(truth, f'image {info.get("img_path")}')
+        self.is_single = np.ndim(info['gt_label']) == 0
         self.labels.append(truth)
         self.scores.append(scores)
-        if self.has_one_label(info):
+        if self.is_single:
             return float(scores[truth[0]] - np.delete(scores, truth[0]).max(initial=0)), 0.0
         is_true = np.isin(np.arange(len(scores)), truth)
         return float(np.log(np.maximum(np.where(is_true, scores, 1 - scores), 1e-12)).mean()), 0.0
 
-    @staticmethod
-    def has_one_label(info: dict) -> bool:
-        """Whether the label of a sample is a number, not a list of any length."""
-        return np.ndim(info['gt_label']) == 0
-
     def findings(self):
         scores = np.stack(self.scores)
-        is_single = all(len(truth) == 1 for truth in self.labels)
         is_true = np.zeros(scores.shape, bool)
-        for row, truth in enumerate(self.labels):
-            is_true[row, truth] = True
+        for image, truth in enumerate(self.labels):
+            is_true[image, truth] = True
         areas, picture = self._precision_recall(is_true, scores)
-        rows = [
+        rows: list[dict[str, Any]] = [
             {'class': name, 'images': int(is_true[:, k].sum()), 'AP': areas[k]} for k, name in enumerate(self.names)
         ]
         note = 'AP: area below the curve of precision over recall of the class against the rest.'
-        pictures = {'precision_recall': picture}
-        if not is_single:
-            return Findings({'mAP': 100 * mean(areas)}, {'classes': Table('Classes', note, rows)}, pictures)
-        truth, predicted = is_true.argmax(1), scores.argmax(1)
-        found, tables, more = self._single(truth, predicted, scores)
-        for row, values in zip(rows, tables.pop('per class').rows, strict=True):
-            row.update(values)
-        tables = {'classes': Table('Classes', note, rows), **tables}
-        return Findings(found, tables, {**more, **pictures})
+        findings = Findings({}, {'classes': Table('Classes', note, rows)}, {})
+        if self.is_single:
+            self._compare_labels(is_true.argmax(1), scores, findings)
+        else:
+            findings.scores['mAP'] = 100 * mean(areas)
+        findings.pictures['precision_recall'] = picture
+        return findings
 
-    def _single(self, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray):
-        num_classes = len(self.names)
+    def _compare_labels(self, truth: np.ndarray, scores: np.ndarray, findings: Findings) -> None:
+        """Add what is defined for one label per image."""
+        num_classes, predicted = len(self.names), scores.argmax(1)
         matrix = np.bincount(truth * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, -1)
         right, total, claimed = np.diag(matrix), matrix.sum(1), matrix.sum(0)
         precision, recall = right / np.maximum(claimed, 1), right / np.maximum(total, 1)
         f1 = 2 * right / np.maximum(claimed + total, 1)
+        for k, row in enumerate(findings.tables['classes'].rows):
+            row |= {'precision': float(precision[k]), 'recall': float(recall[k]), 'F1': float(f1[k])}
         found = {'top1': 100 * float((truth == predicted).mean())}
         if num_classes > 5:
             best = np.argsort(-scores, axis=1, kind='stable')[:, :5]
             found['top5'] = 100 * float((best == truth[:, None]).any(1).mean())
         for name, values in (('precision', precision), ('recall', recall), ('f1-score', f1)):
             found[name] = 100 * float(values.mean())
-        rows = [
-            {'precision': float(precision[k]), 'recall': float(recall[k]), 'F1': float(f1[k])}
-            for k in range(num_classes)
-        ]
         image, how = figures.confusion(matrix, self.names)
         calibration, found['ECE'] = self._reliability(truth == predicted, scores.max(1))
-        note = 'Calibration: accuracy of the images whose highest probability lies in an interval. A calibrated model '
-        note += f'lies on the diagonal. Expected calibration error (ECE): {found["ECE"]:.2f} points.'
-        confused = Table('Most confused pairs', 'Images of a class that are predicted as another.',
-                         confused_pairs(matrix, self.names))  # fmt: skip
-        pictures = {
-            'confusion': Picture('Confusion matrix', how, image),
-            'reliability': Picture('Calibration', note, calibration),
-        }
-        return found, {'per class': Table('', '', rows), 'confused': confused}, pictures
+        note = 'Accuracy of the images whose highest probability lies in an interval; a calibrated model lies on the '
+        note += f'diagonal. Expected calibration error (ECE): {found["ECE"]:.2f} points.'
+        findings.scores |= found
+        pairs = confused_pairs(matrix, self.names)
+        findings.tables['confused'] = Table('Most confused pairs', 'Images of a class predicted as another.', pairs)
+        findings.pictures['confusion'] = Picture('Confusion matrix', how, image)
+        findings.pictures['reliability'] = Picture('Calibration', note, calibration)
 
     def _precision_recall(self, is_true: np.ndarray, scores: np.ndarray):
         from sklearn.metrics import average_precision_score, precision_recall_curve
@@ -107,7 +100,8 @@ class ClassificationAnalysis(Analysis):
                 continue
             precision, recall, _ = precision_recall_curve(is_true[:, k], scores[:, k])
             areas.append(float(average_precision_score(is_true[:, k], scores[:, k])))
-            curves.append((name, recall, precision, areas[-1]))
+            drawn = np.unique(np.linspace(0, len(recall) - 1, MAX_POINTS).round().astype(int))
+            curves.append((name, recall[drawn], precision[drawn], areas[-1]))
         note = 'Each class against the rest; the classes with the lowest average precision are named.'
         return areas, Picture('Precision and recall', note, figures.precision_recall(curves, ''))
 

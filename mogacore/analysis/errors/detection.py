@@ -93,7 +93,8 @@ class DetectionAnalysis(Analysis):
             )
         kinds = [kind for kind in ('bbox', 'segm') if kind == 'bbox' or self.has_masks]
         kinds = [kind for kind in kinds if kind in self.evaluator.metrics] or kinds[:1]
-        scores, pictures = {}, {}
+        scores: dict[str, float] = {}
+        pictures = {}
         rows = self._counts()
         for kind in kinds:
             values, areas, curves = self._average_precision(kind)
@@ -173,8 +174,8 @@ class DetectionAnalysis(Analysis):
         boxes, labels = _truth(info)
         truth = {'boxes': boxes, 'labels': labels}
         if 'masks' in result:
-            masks = [instance.get('mask') for instance in _objects(info)]
-            if all(masks):
+            masks = [instance['mask'] for instance in _objects(info) if instance.get('mask')]
+            if len(masks) == len(boxes):
                 truth['masks'] = np.array([_decode(mask, *image.shape[:2]) for mask in masks], bool)
         result = self.writer.select(result)
         return [('truth', self.writer.draw(image, truth)), ('prediction', self.writer.draw(image, result))]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from mogacore.engine.config import as_list
+from mogacore.engine.dataset_meta import dataset_facts
 from mogacore.errors import UserError
 from mogacore.evaluation.confusion import match_boxes
 from mogacore.runtime.tasks import Result
@@ -30,7 +31,7 @@ class PoseAnalysis(Analysis):
 
     def __init__(self, cfg, dataset, score_thr):
         super().__init__(cfg, dataset, score_thr)
-        self.joints: list[str] = self.writer.names
+        self.joints: list[str] = dataset_facts(dataset.metainfo)['keypoints']['names']
         self.errors: list[np.ndarray] = []
         self.sizes: list[float] = []
         self.annotated = _annotated(cfg) if getattr(dataset, 'bbox_file', None) else None

@@ -151,7 +151,7 @@ def _build_dataset(cfg: Config, file: PredictionFile, path: str | Path) -> BaseD
 def _check_image(names: dict, info: dict, index: int, file: PredictionFile) -> None:
     """Compare file name and folder of an image, since data may have been moved; and check that it exists."""
     saved, own = names.get('image'), info.get('img_path')
-    if bool(saved) != bool(own) or (saved and Path(saved).parts[-2:] != Path(own).parts[-2:]):
+    if Path(saved or '').parts[-2:] != Path(own or '').parts[-2:]:
         raise UserError(
             f'line {index + 2} of {file.path} is for image {saved}, but the test set has {own} in its place: give the '
             'config and the options of the test'
@@ -162,8 +162,8 @@ def _check_image(names: dict, info: dict, index: int, file: PredictionFile) -> N
 
 def _read_image(cfg: Config, info: dict) -> np.ndarray:
     if not info.get('img_path'):  # a data set of decoded images
-        image = np.asarray(info['img'])
-        return image if channel_order(cfg) == 'rgb' else to_rgb(image)
+        decoded = np.asarray(info['img'])
+        return decoded if channel_order(cfg) == 'rgb' else to_rgb(decoded)
     image = images.read(info['img_path'], ignores_orientation(cfg))
     if image is None:
         raise UserError(f'image {info["img_path"]} cannot be read: replace it')
