@@ -23,13 +23,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from mogacore.coco_eval import mask as rle
+from mogacore import coco_eval
 from mogacore.errors import UserError
 from mogacore.files import plain, write_atomic
 from mogacore.runtime.tasks import Result
@@ -71,8 +72,21 @@ def _encode_png(class_map: np.ndarray) -> bytes:
     return cv2.imencode('.png', class_map.astype(dtype))[1].tobytes()
 
 
+def coco_masks() -> Any:
+    """The module ``pycocotools.mask``, or mogacore's replacement of it.
+
+    Raises:
+        UserError: If neither pycocotools nor faster-coco-eval is installed.
+    """
+    coco_eval.register()
+    try:
+        return import_module('pycocotools.mask')
+    except ModuleNotFoundError:
+        raise UserError('masks need a package that encodes them: run "pip install faster-coco-eval"') from None
+
+
 def _encode_mask(mask: np.ndarray) -> dict:
-    encoded = rle.encode(np.asfortranarray(mask, np.uint8))
+    encoded = coco_masks().encode(np.asfortranarray(mask, np.uint8))
     return {'size': list(encoded['size']), 'counts': encoded['counts'].decode()}
 
 
@@ -148,6 +162,8 @@ class PredictionFile:
         """The names and the arrays of a sample, see :meth:`__iter__`."""
         try:
             return self._decode(json.loads(self.lines[index]))
+        except UserError:
+            raise
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, cv2.error) as error:
             reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
             raise UserError(f'line {index + 2} of predictions {self.path} is malformed ({reason}): {ADVICE}') from None
@@ -168,7 +184,8 @@ class PredictionFile:
                 raise ValueError(f'{name} is not finite')
             result[name] = array if array.size else array.reshape([0] + [4] * (ndim - 1))
         if 'masks' in record:
-            masks = [rle.decode(dict(mask, counts=mask['counts'].encode())) for mask in record.pop('masks')]
+            decode = coco_masks().decode
+            masks = [decode(dict(mask, counts=mask['counts'].encode())) for mask in record.pop('masks')]
             result['masks'] = np.array(masks, bool) if masks else np.zeros((0, 1, 1), bool)
         if (
             len({len(result[name]) for name in ('boxes', 'scores', 'labels', 'keypoints', 'masks') if name in result})

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.registry import METRICS
 
-from mogacore.coco_eval import mask as rle
-from mogacore.coco_eval.detection import COCOeval
 from mogacore.engine.config import as_list, leaf_datasets
 from mogacore.errors import UserError
 from mogacore.evaluation.confusion import BACKGROUND, match_boxes
+from mogacore.inference.prediction_files import coco_masks
 from mogacore.runtime.tasks import Result
 from mogacore.text import type_name
 
@@ -73,7 +73,7 @@ class DetectionAnalysis(Analysis):
 
     def _collect(self, image_id: int, result: Result) -> None:
         boxes = result['boxes'].astype(float)
-        masks = [rle.encode(np.asfortranarray(mask, np.uint8)) for mask in result.get('masks', ())]
+        masks = [coco_masks().encode(np.asfortranarray(mask, np.uint8)) for mask in result.get('masks', ())]
         for i, (box, score, label) in enumerate(zip(boxes, result['scores'], result['labels'], strict=True)):
             category = self.categories.get(self.names[label])
             if category is None:
@@ -142,7 +142,7 @@ class DetectionAnalysis(Analysis):
             for entry in entries:
                 del entry['bbox']
         with without_output():
-            evaluation = COCOeval(coco, coco.loadRes(entries), kind)
+            evaluation = import_module('pycocotools.cocoeval').COCOeval(coco, coco.loadRes(entries), kind)
             evaluation.params.catIds = sorted(self.categories.values())
             evaluation.params.imgIds = coco.getImgIds()
             evaluation.params.maxDets = list(metric.proposal_nums)
@@ -196,6 +196,7 @@ def _truth(info: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decode(mask: list | dict, height: int, width: int) -> np.ndarray:
+    rle = coco_masks()
     encoded = (
         rle.frPyObjects(mask, height, width) if isinstance(mask, list) or isinstance(mask['counts'], list) else mask
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from .segmentation import SegmentationAnalysis
 ANALYSES: dict[str, type[Analysis]] = {
     kind.task: kind for kind in (ClassificationAnalysis, DetectionAnalysis, SegmentationAnalysis, PoseAnalysis)
 }
+# Packages that a report needs besides those of the task library: import name -> name for pip.
+NEEDED = {'jinja2': 'jinja2', 'matplotlib': 'matplotlib', 'sklearn': 'scikit-learn'}
 SCOPES = {'mmpretrain': 'classification', 'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpose': 'pose'}
 
 
@@ -69,6 +72,9 @@ def analyze(
     out_dir = Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f'--out {out_dir} is a file: give a folder')
+    for module, package in NEEDED.items():
+        if find_spec(module) is None:
+            raise UserError(f'mogacore analyze needs {package}: run "pip install {package}"')
     file = PredictionFile(predictions)
     cfg = load_config(config, cfg_options)
     task = SCOPES.get(cfg.get('default_scope', ''))
