@@ -187,12 +187,18 @@ class PredictionFile:
             decode = coco_masks().decode
             masks = [decode(dict(mask, counts=mask['counts'].encode())) for mask in record.pop('masks')]
             result['masks'] = np.array(masks, bool) if masks else np.zeros((0, 1, 1), bool)
-        if (
-            len({len(result[name]) for name in ('boxes', 'scores', 'labels', 'keypoints', 'masks') if name in result})
-            > 1
-        ):
-            raise ValueError('the arrays have different lengths')
+        _check_shapes(self.task, result)
         return record, result
+
+
+def _check_shapes(task: str, result: Result) -> None:
+    lengths = {len(result[name]) for name in ('boxes', 'scores', 'labels', 'keypoints', 'masks') if name in result}
+    if len(lengths) > 1:
+        raise ValueError('the arrays have different lengths')
+    if 'boxes' in result and result['boxes'].shape[1] != 4:
+        raise ValueError('boxes have no four coordinates')
+    if task == 'pose' and len(result['boxes']) and result['scores'].shape != result['keypoints'].shape[:2]:
+        raise ValueError('scores and keypoints have different lengths')
 
 
 ADVICE = 'run the test again with --save-predictions'

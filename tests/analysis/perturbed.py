@@ -125,7 +125,7 @@ MODEL_TYPES = {
 def write_project(folder):
     """The bundled digits, and a config with a weight file for each task, in a folder.
 
-    Keypoints, pixels and annotations have what real data have: some joints are not visible, some pixels ignored.
+    Some joints are not visible, some pixels have no class, and one image has a crowd.
     """
     import cv2
 
@@ -141,6 +141,14 @@ def write_project(folder):
             joint = number % 5
             entry['keypoints'][3 * joint : 3 * joint + 3] = [0, 0, 0]
             entry['num_keypoints'] -= 1
+    path.write_text(json.dumps(content))
+    path = folder / 'data/digits/scenes/annotations/instances_val.json'
+    content = json.loads(path.read_text())
+    counts = [0, *([14, 114] * 14)[:-1], 114 + 114 * 128]  # a corner of 14 x 14 pixels, column by column
+    content['annotations'].append(
+        dict(id=9999, image_id=1, category_id=1, bbox=[0, 0, 14, 14], area=196, iscrowd=1,
+             segmentation={'size': [128, 128], 'counts': counts})
+    )  # fmt: skip
     path.write_text(json.dumps(content))
     loader = 'dict(num_workers=0, persistent_workers=False)'
     for task, config in CONFIGS.items():

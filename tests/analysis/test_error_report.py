@@ -133,6 +133,8 @@ def annotations(project):
     names = {entry['id']: entry['name'] for entry in content['categories']}
     found = {image['id']: [] for image in content['images']}
     for entry in content['annotations']:
+        if entry['iscrowd']:
+            continue
         x, y, width, height = entry['bbox']
         found[entry['image_id']].append((names[entry['category_id']], [x, y, x + width, y + height]))
     return found
@@ -391,6 +393,16 @@ def other_image_id(header, records):
     records[0]['image_id'] = 77
 
 
+def other_size(header, records):
+    record = next(record for record in records if record['labels'])
+    record['masks'] = [{'size': [9, 9], 'counts': 'a2'}] * len(record['labels'])
+
+
+def long_boxes(header, records):
+    for box in next(record for record in records if record['labels'])['boxes']:
+        box.append(1)
+
+
 def unequal_lengths(header, records):
     next(record for record in records if record['labels'])['labels'].append(1)
 
@@ -400,12 +412,42 @@ def unequal_lengths(header, records):
     (other_label, 'has class 10, but the test set has 10 classes, counted from 0'),
     (other_image_id, 'the predictions have image id 77 where the test set has 1'),
     (unequal_lengths, 'the arrays have different lengths'),
+    (other_size, 'have another size than the annotation file says, 128 x 128 px'),
+    (long_boxes, 'boxes have no four coordinates'),
 ])  # fmt: skip
 def test_boxes_that_do_not_fit_are_one_line(change, message, runs, in_project, tmp_path):
     _, path, _ = runs('detection')
     rewrite(path, tmp_path / 'p.jsonl', change)
     with pytest.raises(UserError, match=message):
         analyze('detection.py', tmp_path / 'p.jsonl', tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+def two_objects(header, records):
+    for name in ('boxes', 'keypoints', 'scores'):
+        records[0][name] *= 2
+
+
+def fewer_joints(header, records):
+    for record in records:
+        record['keypoints'][0].pop()
+        record['scores'][0].pop()
+
+
+def other_object(header, records):
+    records[0]['id'] = 777
+
+
+@pytest.mark.parametrize('change, message', [
+    (two_objects, 'has 2 objects: only models that predict one object per box'),
+    (fewer_joints, 'has 4 keypoints, but the test set has 5'),
+    (other_object, 'a prediction is for object 777, but the test set has object 1 in its place'),
+])  # fmt: skip
+def test_poses_that_do_not_fit_are_one_line(change, message, runs, in_project, tmp_path):
+    _, path, _ = runs('pose')
+    rewrite(path, tmp_path / 'p.jsonl', change)
+    with pytest.raises(UserError, match=message):
+        analyze('pose.py', tmp_path / 'p.jsonl', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
 
 

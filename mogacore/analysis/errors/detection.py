@@ -53,6 +53,12 @@ class DetectionAnalysis(Analysis):
                 'config with which they were made'
             )
         self.check_classes(result['labels'], f'the prediction for {info["img_path"]}')
+        size = info['height'], info['width']
+        if len(result.get('masks', ())) and result['masks'].shape[1:] != size:
+            raise UserError(
+                f'the masks for {info["img_path"]} have another size than the annotation file says, '
+                f'{size[1]} x {size[0]} px: give the config with which the predictions were made'
+            )
         self.has_masks |= 'masks' in result
         self._collect(image_id, result)
         truth_boxes, truth = _truth(info)

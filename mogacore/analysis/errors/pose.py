@@ -48,7 +48,12 @@ class PoseAnalysis(Analysis):
         return info['bbox'][0], info['keypoints'][0][:, :2], np.asarray(info['keypoints_visible'][0]) > 0
 
     def add(self, names, info, result):
-        if result['keypoints'].shape[1:] != (len(self.joints), 2) or not len(result['boxes']):
+        if len(result['boxes']) != 1:
+            raise UserError(
+                f'the prediction for {info.get("img_path")} has {len(result["boxes"])} objects: only models that '
+                'predict one object per box, TopdownPoseEstimator, can be analyzed'
+            )
+        if result['keypoints'].shape[1:] != (len(self.joints), 2):
             raise UserError(
                 f'the prediction for {info.get("img_path")} has {result["keypoints"].shape[1]} keypoints, but the test '
                 f'set has {len(self.joints)}: give the config with which the predictions were made'

@@ -19,7 +19,7 @@ from mogacore.engine.data import label_class_folders
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, ignores_orientation
 from mogacore.engine.explain import user_errors
 from mogacore.errors import UserError
-from mogacore.files import readable, write_json, write_text
+from mogacore.files import readable, writable_folder, write_json, write_text
 from mogacore.inference.prediction_files import PredictionFile
 from mogacore.runtime.drawing.canvas import to_rgb
 from mogacore.text import shorten
@@ -98,6 +98,7 @@ def analyze(
             drawn[title] = [_draw(cfg, analysis, dataset, file, index, score) for index, score in tracked]
     report = _report(config, predictions, file, analysis, findings, drawn)
     page = render(report, findings, drawn, analysis.unit)
+    writable_folder(out_dir)
     write_json(out_dir / 'report.json', _finite(report))
     write_text(out_dir / 'report.html', page)
     return report
