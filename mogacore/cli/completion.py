@@ -7,6 +7,7 @@ zsh:  mogacore completion zsh > FOLDER/_mogacore, for a FOLDER of $fpath
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from mogacore.errors import UserError
 
@@ -48,11 +49,11 @@ def script(shell: str) -> str:
     from mogacore.locations import config_names
 
     names = ' '.join(config_names())
-    preamble = {key: text.format(names=names) for key, text in CONFIGS.items()}
+    preamble: Any = {key: text.format(names=names) for key, text in CONFIGS.items()}
     return shtab.complete(_whole_parser(shtab.FILE), shell, root_prefix='mogacore', preamble=preamble)
 
 
-def _whole_parser(file: dict[str, str]) -> argparse.ArgumentParser:
+def _whole_parser(file: Any) -> argparse.ArgumentParser:
     """The parser of the command with those of its subcommands inside; values that may be files complete as such."""
     from .main import SUBCOMMANDS, load, summary
 
@@ -62,6 +63,7 @@ def _whole_parser(file: dict[str, str]) -> argparse.ArgumentParser:
     for name in SUBCOMMANDS:
         subparser = subparsers.add_parser(name, help=summary(name))
         load(name).add_arguments(subparser)
+        action: Any  # shtab reads the attribute `complete`
         for action in subparser._actions:
             if action.choices:
                 action.choices = tuple(action.choices)  # shtab takes a dict for subcommands
