@@ -16,7 +16,7 @@ from mogacore.version import __version__
 SUBCOMMANDS = (
     'train', 'test', 'analyze', 'config', 'infer', 'export', 'serve', 'demo', 'convert', 'weights', 'data',
     'complexity', 'benchmark', 'scaling', 'plots', 'compare', 'reproduce', 'interactions', 'cam', 'receptive-field',
-    'doctor',
+    'doctor', 'completion',
 )  # fmt: skip
 
 
