@@ -78,8 +78,8 @@ class RootRelativeHeatmap:
             encoded: (K * D, H, W).
 
         Returns:
-            Joints (1, K, 3) in the format of :meth:`encode`, and scores (1, K), which are the heights of the peaks, 1 if
-            perfect. For a heatmap without a positive value, joint and score are 0.
+            Joints (1, K, 3) in the format of :meth:`encode`, and scores (1, K), the heights of the peaks, 1 if perfect.
+            For a heatmap without a positive value, joint and score are 0.
         """
         width, height, depth = self.heatmap_size
         volumes = np.asarray(encoded, np.float64).reshape(-1, depth, height, width)
