@@ -57,7 +57,7 @@ class BuildWithConfigs(build_py):
 # runs it in an isolated environment. The extra `mmengine` installs it for users who have neither. The extra of a task
 # lists what it needs besides its library, which is installed with --no-deps because some libraries' lists are wrong.
 EXTRAS = {
-    'analysis': ['grad-cam'],
+    'analysis': ['grad-cam', 'jinja2', 'scikit-learn'],
     'mmengine': ['onedl-mmengine'],
     'cls': ['einops', 'importlib-metadata', 'mat4py', 'modelindex'],
     'det': ['pycocotools', 'scipy', 'shapely', 'terminaltables', 'tqdm'],
@@ -65,6 +65,7 @@ EXTRAS = {
     'pose': ['faster-coco-eval', 'json-tricks', 'munkres', 'scipy'],
     'video': ['hickle', 'lpips', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
     'data': ['scikit-learn'],
+    'completion': ['shtab'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'int8': ['nncf'],  # for OpenVINO; ONNX Runtime has its own quantizer
     # Server: framework, its documentation page without another host, metrics, uploads as forms, HTTP.
