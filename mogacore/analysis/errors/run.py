@@ -21,6 +21,7 @@ from mogacore.engine.explain import user_errors
 from mogacore.errors import UserError
 from mogacore.files import readable, writable_folder, write_json, write_text
 from mogacore.inference.prediction_files import PredictionFile
+from mogacore.inference.samples import is_multi_label
 from mogacore.runtime.drawing.canvas import to_rgb
 from mogacore.text import shorten
 
@@ -82,6 +83,10 @@ def analyze(
         raise UserError(
             f'{predictions} has predictions of {file.task}, but {config} is a config of '
             f'{task or cfg.get("default_scope", "another task")}: give the config of the test'
+        )
+    if is_multi_label(cfg):
+        raise UserError(
+            f'{config} predicts several classes per image, which is not analyzed: see its metrics of the test'
         )
     with user_errors(), Progress(transient=True) as progress:
         dataset = _build_dataset(cfg, file, predictions)
