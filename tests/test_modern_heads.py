@@ -205,6 +205,16 @@ def test_train_test_infer_and_export(head, project):
     with pytest.raises(UserError, match=r'cannot be exported|cannot be decoded|no class probabilities') as caught:
         export(trained, [project / head / 'net.onnx'])
     assert '\n' not in str(caught.value) and not (project / head / 'net.onnx').exists()
+    if '--raw' in str(caught.value):
+        graph = create_graph(trained.model, trained.cfg, trained.meta, raw=True)
+        with torch.no_grad():
+            assert all(
+                torch.isfinite(output).all() for output in graph(*graph.example((1, *trained.shape), torch.float32))
+            )
+    else:
+        assert head in ('dino-4scale', 'mask2former')
+        with pytest.raises(UserError, match=r'predicts from queries, cannot be exported'):
+            create_graph(trained.model, trained.cfg, trained.meta, raw=True)
 
 
 def test_the_example_of_the_docs_trains(project, monkeypatch):

@@ -78,15 +78,15 @@ def analyze(
             raise UserError(f'mogacore analyze needs {package}: run "pip install {package}"')
     file = PredictionFile(predictions)
     cfg = load_config(config, cfg_options)
+    if is_multi_label(cfg):
+        raise UserError(
+            f'{config} predicts several classes per image, which is not analyzed: see its metrics of the test'
+        )
     task = SCOPES.get(cfg.get('default_scope', ''))
     if task != file.task:
         raise UserError(
             f'{predictions} has predictions of {file.task}, but {config} is a config of '
             f'{task or cfg.get("default_scope", "another task")}: give the config of the test'
-        )
-    if is_multi_label(cfg):
-        raise UserError(
-            f'{config} predicts several classes per image, which is not analyzed: see its metrics of the test'
         )
     with user_errors(), Progress(transient=True) as progress:
         dataset = _build_dataset(cfg, file, predictions)
