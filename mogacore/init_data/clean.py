@@ -10,8 +10,8 @@ from mogacore.datasets.checks.common import read_size, times
 from mogacore.errors import UserError
 from mogacore.text import shorten
 
-from . import yolo
-from .found import Found, LabelledImage
+from . import masks, yolo
+from .found import Found, LabelledImage, progress
 
 MIN_SIDE = 1e-3  # px, below which a box has no area
 MAX_OUTSIDE = 1.0  # px, which rounding explains
@@ -32,7 +32,7 @@ def clean(found: Found, task: str, classes: Sequence[str] | None = None) -> None
         classes: Names of the classes to use; None for all that have objects.
     """
     kept = []
-    for image in found.images:
+    for image in progress(found.images, 'reading images'):
         try:
             image.size, orientation = read_size(found.folder / image.name, ignore_orientation=False)
         except UserError as error:
@@ -76,7 +76,7 @@ def _report_size(found: Found, image: LabelledImage, orientation: int) -> None:
 
 def _select_classes(found: Found, task: str, classes: Sequence[str] | None) -> None:
     """Keep the objects of the wanted classes only."""
-    if found.format == 'images and class maps':
+    if found.format == masks.NAME:
         if classes is not None and len(classes) < len(found.classes):
             raise UserError(
                 f'--classes has {len(classes)} names, but the maps have {len(found.classes)} values: name all'
@@ -182,7 +182,9 @@ def area(entry: dict, task: str) -> float:
     if task == 'instance' and isinstance(mask, list):
         return sum(abs(_signed_area(part)) for part in mask)
     width, height = entry['bbox'][2:]
-    if task == 'instance' and isinstance(mask, dict) and isinstance(mask['counts'], str):
+    if task == 'instance' and isinstance(mask, dict):
+        if isinstance(mask['counts'], list):
+            return float(sum(mask['counts'][1::2]))
         return float(run_lengths.area(dict(mask, counts=mask['counts'].encode())))
     return width * height * (KEYPOINT_AREA if task == 'pose' else 1)
 

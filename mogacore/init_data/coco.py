@@ -36,7 +36,7 @@ def read(listing: Listing, task: str) -> Found:
         UserError: If it is unclear which files to use.
     """
     found = Found(NAME, listing.folder)
-    for name, content in listing.contents.items():
+    for content in listing.contents.values():
         if isinstance(content, UserError):
             found.problems.add(str(content))
     files = _choose(listing, task)
@@ -102,6 +102,13 @@ def _read_file(listing: Listing, name: str, split: str | None, task: str, found:
     objects = defaultdict(list)
     for annotation in content.get('annotations') or ():
         entry = {key: annotation[key] for key in FIELDS if key in annotation}
+        if task == 'pose' and entry.get('keypoints'):
+            entry['keypoints'] = _flatten(entry['keypoints'])
+            if len(entry['keypoints']) != 3 * len(found.keypoints):
+                raise UserError(
+                    f'{path}: annotation {annotation["id"]} has {len(entry["keypoints"])} keypoint values, but '
+                    f'{len(found.keypoints)} keypoints need {3 * len(found.keypoints)}: correct it'
+                )
         if task != 'pose' or entry.get('keypoints'):
             objects[annotation['image_id']].append(entry | {'category': categories[annotation['category_id']]})
     prefixes = set()
@@ -120,6 +127,11 @@ def _read_file(listing: Listing, name: str, split: str | None, task: str, found:
     if split and len(prefixes) == 1 and (prefix := prefixes.pop()) is not None:
         found.ready[split] = name, prefix
     return [categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))]
+
+
+def _flatten(points: list) -> list:
+    """x, y, visibility of all keypoints, which may be nested as in [[x, y, v], ...]."""
+    return [value for point in points for value in (point if isinstance(point, list) else [point])]
 
 
 def _read_keypoints(categories: list[dict], path: object, found: Found) -> None:

@@ -30,7 +30,7 @@ def write_config(found: Found, task: str, plan: Plan, data_root: str, command: s
     counts = ', '.join(f'{number} {name}' for name, number in plan.num_images.items())
     head = [
         f'# Written by "{command}": {counts} images.',
-        f'_base_ = {plan.recipe!r}',
+        f'_base_ = {plan.recipe.name!r}',
         f'data_root = {data_root!r}',
     ]
     parts = [head, *TASKS[task](found, plan), _hooks(plan), _optimizer(task, plan), _schedule(task, plan)]
@@ -53,7 +53,7 @@ def _names(name: str, values: Sequence[str]) -> list[str]:
 
 def _backbone(plan: Plan) -> str:
     """Setting of the weights where the recipe has others; '' otherwise."""
-    given = (plan.base.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    given = (plan.recipe.base.model.backbone.get('init_cfg') or {}).get('checkpoint')
     if plan.weights == given:
         return ''
     if plan.weights is None:
@@ -65,7 +65,7 @@ def _model(plan: Plan, *extra: str) -> list[str]:
     """Settings of the model: the number of classes of each head."""
     tree: dict = {}
     lists: dict[str, int] = {}
-    for path in plan.heads:
+    for path in plan.recipe.heads:
         keys = path.split('.')[1:]
         if keys[-1].isdigit():  # a list replaces that of the base
             lists['.'.join(keys[:-1])] = 0
@@ -89,9 +89,9 @@ def _head(path: str, below: dict, lists: Iterable[str]) -> str:
     return f'dict({", ".join(parts)})'
 
 
-def _loader(stage: str, plan: Plan, settings: Sequence[str], batch: int | None) -> list[str]:
+def _loader(stage: str, plan: Plan, shared: Sequence[str], settings: Sequence[str], batch: int | None) -> list[str]:
     """A data loader of one data set."""
-    base = plan.base[f'{stage}_dataloader']
+    base = plan.recipe.base[f'{stage}_dataloader']
     first, *others = leaves(base)
     is_wrapped = others or base.dataset is not first
     lines = [f'{stage}_dataloader = dict(']
@@ -99,8 +99,12 @@ def _loader(stage: str, plan: Plan, settings: Sequence[str], batch: int | None) 
     lines += ['    num_workers=2,']
     if stage == 'train' and base.get('drop_last'):
         lines += ['    drop_last=False,  # the recipe drops the last batch if it is smaller']
-    lines += ['    dataset=dict(', *([f'        _delete_=True, type={first.type!r},'] if is_wrapped else [])]
-    lines += ['        **own_data,', *(f'        {line}' for line in settings)]
+    lines += ['    dataset=dict(', '        **own_data,']
+    if is_wrapped:  # by a data set that repeats or joins others
+        kept = {key: first[key] for key in ('test_mode', 'data_mode') if key in first}
+        kept |= {} if any(line.startswith('type=') for line in shared) else {'type': first.type}
+        settings = ['_delete_=True,', *(f'{key}={value!r},' for key, value in kept.items()), *settings]
+    lines += [f'        {line}' for line in settings]
     return [*lines, f'        pipeline={"train" if stage == "train" else "test"}_pipeline,', '    ),', ')']
 
 
@@ -126,7 +130,7 @@ def _loaders(
     stages = [('train', 'train', train, plan.batch_size), ('val', 'val', val, batch)]
     stages += [('test', 'test', val, batch)] if 'test' in plan.labels else []
     for stage, split, others, size in stages:
-        lines += _loader(stage, plan, [*settings(plan.labels[split]), *others], size)
+        lines += _loader(stage, plan, shared, [*settings(plan.labels[split]), *others], size)
     return lines if 'test' in plan.labels else [*lines, 'test_dataloader = val_dataloader']
 
 
@@ -178,7 +182,7 @@ def _coco_files(labels: Labels) -> list[str]:
 
 def _own_file(plan: Plan) -> str:
     """Make an evaluator use the annotation file of its data set where the recipe names another."""
-    return ', ann_file=None' if plan.base.val_evaluator.get('ann_file') else ''
+    return ', ann_file=None' if plan.recipe.base.val_evaluator.get('ann_file') else ''
 
 
 def _instance(found: Found, plan: Plan) -> list[list[str]]:
@@ -291,7 +295,7 @@ def _pose(found: Found, plan: Plan) -> list[list[str]]:
     names += ['metainfo = dict(', f'    dataset_name={found.folder.resolve().name!r},', f'    {info}', ')']
     width, height = plan.size
     codec = 'codec = _base_.codec'
-    if 'heatmap_size' in plan.base.codec:
+    if 'heatmap_size' in plan.recipe.base.codec:
         codec = f'codec = dict(_base_.codec, input_size={plan.size}, heatmap_size={(width // 4, height // 4)})'
     head = 'head=dict(out_channels=len(names), decoder=codec)'
     settings_of_model = [_backbone(plan), head] + ([] if flips is not None else ['test_cfg=dict(flip_test=False)'])
@@ -335,7 +339,7 @@ def _pose(found: Found, plan: Plan) -> list[list[str]]:
 
 
 def _has_box_file(plan: Plan) -> bool:
-    return any(leaf.get('bbox_file') for leaf in leaves(plan.base.val_dataloader))
+    return any(leaf.get('bbox_file') for leaf in leaves(plan.recipe.base.val_dataloader))
 
 
 def flip_partners(found: Found) -> list[str] | None:
@@ -355,14 +359,19 @@ def flip_partners(found: Found) -> list[str] | None:
     return partners
 
 
-TASKS = dict(detection=_detection, instance=_instance, segmentation=_segmentation, classification=_classification,
-             pose=_pose)  # fmt: skip
+TASKS: dict[str, Callable[[Found, Plan], list[list[str]]]] = {
+    'detection': _detection,
+    'instance': _instance,
+    'segmentation': _segmentation,
+    'classification': _classification,
+    'pose': _pose,
+}
 
 
 def _hooks(plan: Plan) -> list[str]:
     """Hooks of the recipe that do not suit the training are left out."""
-    given = plan.base.get('custom_hooks') or []
-    kept = replaced_hooks(plan.base)
+    given = plan.recipe.base.get('custom_hooks') or []
+    kept = replaced_hooks(plan.recipe.base)
     if len(kept) == len(given):
         return []
     types = ', '.join(type_name(hook['type']) for hook in given if hook not in kept)
@@ -379,7 +388,7 @@ def _optimizer(task: str, plan: Plan) -> list[str]:
         f'    optimizer=dict(lr={plan.rate:g}),',
         '    clip_grad=dict(max_norm=5.0),',
     ]
-    layered = 'layer_decay_rate' in (plan.base.optim_wrapper.get('paramwise_cfg') or {})
+    layered = 'layer_decay_rate' in (plan.recipe.base.optim_wrapper.get('paramwise_cfg') or {})
     if plan.weights and not layered:
         value = LR_MULT.get(task, 0.5)
         lines += [f'    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult={value}))),  # the pretrained part']
@@ -393,9 +402,11 @@ def _schedule(task: str, plan: Plan) -> list[str]:
     cosine = ', '.join(f'{key}={value!r}' for key, value in unit.items())
     length = f'max_epochs={end}' if by_epoch else f'max_iters={end}'
     logs = min(LOGS, plan.per_epoch) if by_epoch else LOGS
-    bounds = f'at least {DEFAULTS[task].epochs} epochs and {DEFAULTS[task].iterations} iterations, at most {MAX_EPOCHS} epochs'
+    least = DEFAULTS[task]
     return [
-        f'# {plan.iterations} iterations, {plan.per_epoch} per epoch: {bounds}. The warm-up is a tenth of it, at most 500.',
+        f'# {plan.iterations} iterations, {plan.per_epoch} per epoch. The bounds are {least.iterations} iterations, '
+        f'{least.epochs} and {MAX_EPOCHS} epochs.',
+        '# The warm-up is a tenth of the iterations, at most 500.',
         f'train_cfg = dict({length}, val_interval={plan.val_interval})',
         'param_scheduler = [',
         f"    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end={plan.warm_up}),",

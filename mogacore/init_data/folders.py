@@ -32,12 +32,16 @@ def read(listing: Listing, task: str) -> Found:
         split = tops.get(parts[0]) if is_split else None
         if is_split and split is None:
             found.note('no split', f'image {listing.folder / name} is in no folder of a split and is left out')
+        elif len(parts) <= depth and split == 'test':
+            found.note(
+                'no label', f'image {listing.folder / name} of the test split is in no class folder and is left out'
+            )
         elif len(parts) <= depth:
             flat.append(name)
         else:
             found.images.append(LabelledImage(name, split, label=parts[depth - 1]))
     found.classes = sorted({image.label for image in found.images if image.label is not None})
-    if flat and split_names(tops) != {'test'}:
+    if flat:
         found.problems.add(
             f'image {listing.folder / flat[0]} is in no class folder ({len(flat) - 1} more): move it into the folder '
             'of its class'
@@ -49,7 +53,7 @@ def read(listing: Listing, task: str) -> Found:
             f'classification needs at least 2: sort the images into one folder per class{below}'
         )
     if is_split:
-        found.ready = {split: ('', top) for top, split in tops.items() if split}
+        found.ready = {split: ('', top) for top, split in tops.items() if split and found.of(split)}
         missing = set(found.classes) - {image.label for image in found.of('train')}
         if missing:
             found.problems.add(
@@ -57,8 +61,3 @@ def read(listing: Listing, task: str) -> Found:
                 'add some, or remove its folder'
             )
     return found
-
-
-def split_names(tops: dict[str, str | None]) -> set[str]:
-    """The splits among the folders."""
-    return {split for split in tops.values() if split}

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
 
 from mogacore.datasets.checks.report import Faults, Problems
 
 TASKS = ('detection', 'instance', 'segmentation', 'classification', 'pose')
 SPLITS = ('train', 'val', 'test')
+T = TypeVar('T')
 
 
 @dataclass
@@ -90,3 +97,10 @@ class Found:
             for name in [image.label] if image.label is not None else [entry['category'] for entry in image.objects]:
                 counts[name] = counts.get(name, 0) + 1
         return counts
+
+
+def progress(items: Sequence[T], description: str) -> Iterable[T]:
+    """The items, with a bar on a terminal."""
+    if not sys.stderr.isatty():
+        return items
+    return track(items, description, transient=True, console=Console(stderr=True))

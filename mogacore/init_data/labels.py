@@ -40,10 +40,13 @@ class Labels:
 
     def moved(self, old: str, new: str) -> Labels:
         """The same with paths in another folder."""
-        ann_file, maps = (
-            new + path[len(old) :] if path.startswith(old) else path for path in (self.ann_file, self.maps)
-        )
-        return replace(self, ann_file=ann_file, maps=maps)
+        paths = dict(ann_file=self.ann_file, maps=self.maps)
+        return replace(self, **{key: new + path[len(old) :] for key, path in paths.items() if path.startswith(old)})
+
+
+def is_ready(found: Found) -> bool:
+    """Whether training can read the files of the data as they are."""
+    return all(split in found.ready for split in SPLITS if found.of(split))
 
 
 def write(found: Found, task: str, out: Path) -> dict[str, Labels]:
@@ -58,15 +61,14 @@ def write(found: Found, task: str, out: Path) -> dict[str, Labels]:
         Split to its labels.
     """
     splits = [split for split in SPLITS if found.of(split)]
-    if found.ready.keys() >= set(splits):
-        ready = {split: found.ready[split] for split in splits}
-        return {split: Labels(ann_file, images) for split, (ann_file, images) in ready.items()}
+    if is_ready(found):
+        return {split: Labels(*found.ready[split]) for split in splits}
     if task == 'segmentation':
         return _write_maps(found, splits, out)
     if task == 'classification':
-        return {
-            split: Labels(str(_write_list(out, split, map(_label_line(found), found.of(split))))) for split in splits
-        }
+        numbers = {name: number for number, name in enumerate(found.classes)}
+        lines = {split: [f'{image.name} {numbers[str(image.label)]}' for image in found.of(split)] for split in splits}
+        return {split: Labels(str(_write_list(out, split, lines[split]))) for split in splits}
     for split in splits:
         write_json(out / f'{split}.json', to_coco(found, found.of(split), task), indent=None)
     return {split: Labels(str(out / f'{split}.json')) for split in splits}
@@ -106,11 +108,6 @@ def _rounded(values: Iterable[float]) -> list[float]:
     return [int(value) if value == int(value) else round(value, DECIMALS) for value in values]
 
 
-def _label_line(found: Found):
-    labels = {name: number for number, name in enumerate(found.classes)}
-    return lambda image: f'{image.name} {labels[image.label]}'
-
-
 def _write_list(out: Path, split: str, lines: Iterable[str]) -> Path:
     path = out / f'{split}.txt'
     write_text(path, '\n'.join(lines) + '\n')
@@ -120,21 +117,18 @@ def _write_list(out: Path, split: str, lines: Iterable[str]) -> Path:
 def _write_maps(found: Found, splits: list[str], out: Path) -> dict[str, Labels]:
     """Write a list of images per split; and the maps, if they cannot be read as they are."""
     in_place = {} if found.rewrites_maps else {split: _common_folders(found.of(split)) for split in splits}
-    if in_place and all(in_place.values()):
+    if in_place and None not in in_place.values():
         labels = {}
-        for split, (images, maps, suffix) in in_place.items():
+        for split, folders in in_place.items():
+            images, maps, suffix = folders or ('', '', '')
             names = [image.name[len(images) : -len(suffix)] for image in found.of(split)]
             labels[split] = Labels(str(_write_list(out, split, names)), images, maps, suffix)
         return labels
     for image in found.images:
         values = masks.read_indices(found, image) if image.label_map else draw_map(found, image)
         write_png(out / MAP_FOLDER / f'{image.name}.png', values)
-    return {
-        split: Labels(
-            str(_write_list(out, split, [image.name for image in found.of(split)])), '', str(out / MAP_FOLDER)
-        )
-        for split in splits
-    }
+    lists = {split: _write_list(out, split, [image.name for image in found.of(split)]) for split in splits}
+    return {split: Labels(str(path), '', str(out / MAP_FOLDER)) for split, path in lists.items()}
 
 
 def _common_folders(images: list[LabelledImage]) -> tuple[str, str, str] | None:
@@ -148,8 +142,8 @@ def _common_folders(images: list[LabelledImage]) -> tuple[str, str, str] | None:
         num_common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         if not num_common:
             return None
-        folders = [''.join(f'{part}/' for part in path[:-num_common]) for path in paths]
-        found.add((*folders, image.name[len(stem(image.name)) :]))
+        above, above_map = (''.join(f'{part}/' for part in path[:-num_common]) for path in paths)
+        found.add((above, above_map, image.name[len(stem(image.name)) :]))
     return found.pop() if len(found) == 1 else None
 
 

@@ -14,7 +14,8 @@ from mogacore.datasets.checks.common import read_image, read_lines, unreadable
 from mogacore.errors import UserError
 from mogacore.text import shorten
 
-from .found import Found, LabelledImage
+from . import voc
+from .found import Found, LabelledImage, progress
 from .listing import Listing, split_of, stem
 
 NAME = 'images and class maps'
@@ -42,6 +43,7 @@ def read(listing: Listing, task: str) -> Found:
     """
     found = Found(NAME, listing.folder)
     maps, images = _find(listing)
+    splits = voc.read_splits(listing, 'Segmentation')
     if not maps.keys() & images.keys():
         raise UserError(f'folder {listing.folder} has no images with class maps: {LAYOUT}')
     for key in sorted(images.keys() & maps.keys()):
@@ -50,7 +52,8 @@ def read(listing: Listing, task: str) -> Found:
                 found.problems.add(
                     f'folder {listing.folder} has {len(names)} {kind} {key} ({shorten(names)}): keep one'
                 )
-        found.images.append(LabelledImage(images[key][0], split_of(images[key][0]), label_map=maps[key][0]))
+        split = splits.get(key.rpartition('/')[2]) if splits else split_of(images[key][0])
+        found.images.append(LabelledImage(images[key][0], split, label_map=maps[key][0]))
     for key in sorted(images.keys() - maps.keys()):
         found.note('no map', f'image {listing.folder / images[key][0]} has no map and is left out')
     for key in sorted(maps.keys() - images.keys()):
@@ -67,7 +70,8 @@ def read(listing: Listing, task: str) -> Found:
 
 def _find(listing: Listing) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Maps and images by the path that both have in common."""
-    maps, images = defaultdict(list), defaultdict(list)
+    maps: dict[str, list[str]] = defaultdict(list)
+    images: dict[str, list[str]] = defaultdict(list)
     for name in listing.images:
         parts = stem(name).split('/')
         lower = [part.lower() for part in parts[:-1]]
@@ -116,7 +120,7 @@ def _read_names(listing: Listing) -> list[str]:
 def _read_values(found: Found, table: dict) -> None:
     """Check every map, and find the number of classes and whether maps must be written anew."""
     counts = np.zeros(IGNORED + 1, np.int64)
-    for image in found.images:
+    for image in progress(found.images, 'reading maps'):
         path = found.folder / str(image.label_map)
         image.source = str(path)
         try:
@@ -127,15 +131,15 @@ def _read_values(found: Found, table: dict) -> None:
         image.recorded = values.shape[1], values.shape[0]
         found.rewrites_maps |= not _is_plain(path)
         counts += np.bincount(values.ravel(), minlength=IGNORED + 1)
-    values = np.flatnonzero(counts).tolist()
-    if found.problems or not values:
+    present = np.flatnonzero(counts).tolist()
+    if found.problems or not present:
         return
-    if set(values) == {0, IGNORED} and not table:
+    if set(present) == {0, IGNORED} and not table:
         found.notes.add(f'maps have the values 0 and {IGNORED} only: {IGNORED} is taken as class 1')
         found.is_binary = found.rewrites_maps = True
         found.classes = found.classes or ['background', 'foreground']
-        values = [0, 1]
-    classes = [value for value in values if value != IGNORED]
+        present = [0, 1]
+    classes = [value for value in present if value != IGNORED]
     if len(classes) > MAX_CLASSES:
         found.problems.add(
             f'maps such as {found.images[0].source} have {len(classes)} values, as if they were gray images: store the '
@@ -149,7 +153,7 @@ def _read_values(found: Found, table: dict) -> None:
             f'maps have the value {max(classes)}, but there are {len(found.classes)} names '
             f'({shorten(found.classes)}): add names, or correct the maps'
         )
-    unused = [name for number, name in enumerate(found.classes) if number not in values]
+    unused = [name for number, name in enumerate(found.classes) if number not in present]
     if unused and len(found.classes) > 1:
         found.note('unused', f'no map has the class {shorten(unused)}')
 

@@ -61,12 +61,19 @@ WIDE = 1.25  # aspect ratio from which boxes of objects with keypoints are wide 
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """A config to start from, and the paths of its heads with a number of classes."""
+
+    name: str
+    base: Config
+    heads: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that a written config contains beside names and paths; lengths are in iterations if ``epochs`` is None."""
 
-    recipe: str
-    base: Config
-    heads: tuple[str, ...]
+    recipe: Recipe
     weights: str | None
     batch_size: int
     base_batch_size: int
@@ -88,7 +95,7 @@ def make_plan(
     found: Found,
     task: str,
     labels: dict[str, Labels],
-    recipe: str | None = None,
+    recipe: Recipe,
     batch_size: int | None = None,
     weights: str | None = None,
 ) -> Plan:
@@ -98,17 +105,11 @@ def make_plan(
         found: The data, with the split and size of every image.
         task: The task.
         labels: Label files of each split.
-        recipe: Config to start from; None for that of the task.
+        recipe: The config to start from.
         batch_size: Images per batch, or objects for keypoints; None for that of the task.
         weights: File or name of the pretrained weights of the backbone, 'none' for random ones; None for the recipe's.
-
-    Raises:
-        UserError: If the recipe is one of another task.
     """
-    defaults = DEFAULTS[task]
-    name = recipe or defaults.recipe
-    base = load_config(name)
-    heads = _check_recipe(base, name, task, defaults)
+    defaults, base = DEFAULTS[task], recipe.base
     counts = {split: len(found.of(split)) for split in labels}
     num = counts['train']
     if task == 'pose':
@@ -124,9 +125,7 @@ def make_plan(
     length = epochs if by_epoch else iterations
     median_size, median_object = _medians(found)
     return Plan(
-        recipe=name,
-        base=base,
-        heads=heads,
+        recipe=recipe,
         weights=_find_weights(base, task, weights),
         batch_size=batch,
         base_batch_size=base_batch,
@@ -145,10 +144,21 @@ def make_plan(
     )
 
 
-def _check_recipe(base: Config, name: str, task: str, defaults: Defaults) -> tuple[str, ...]:
-    """Paths of the heads with a number of classes."""
+def find_recipe(task: str, name: str | None = None) -> Recipe:
+    """The config of a task.
+
+    Args:
+        task: The task.
+        name: Path or short name; None for the default of the task.
+
+    Raises:
+        UserError: If it does not exist, or is one of another task.
+    """
+    defaults = DEFAULTS[task]
+    name = name or defaults.recipe
+    base = load_config(name)
     scope = base.get('default_scope')
-    has_masks = any('mask_head' in path or 'mask' in path for path in _keys(base.model))
+    has_masks = any('mask' in key for key in _keys(base.model))
     advice = f'choose one such as {defaults.recipe}'
     if scope != defaults.library:
         raise UserError(f'recipe {name} is one of {scope}, but --task {task} needs {defaults.library}: {advice}')
@@ -159,7 +169,7 @@ def _check_recipe(base: Config, name: str, task: str, defaults: Defaults) -> tup
     expected = Expected.of(base.model)
     if task == 'pose' and expected.num_keypoints is None:
         raise UserError(f'recipe {name} has no head with out_channels, the number of keypoints: {advice}')
-    return tuple(expected.num_classes)
+    return Recipe(name, base, tuple(expected.num_classes))
 
 
 def _keys(value: object) -> list[str]:

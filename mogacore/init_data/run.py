@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import tempfile
 import warnings
@@ -13,9 +14,10 @@ from pathlib import Path
 from shlex import quote
 from types import ModuleType
 
+from mogacore.checkpoint import check_source
 from mogacore.engine.runner import dry_run
 from mogacore.errors import UserError
-from mogacore.files import make_folder, writable_folder, write_json, write_text
+from mogacore.files import writable_folder, write_json, write_text
 from mogacore.text import shorten
 
 from . import coco, folders, labelme, labels, masks, split, voc, yolo
@@ -23,7 +25,7 @@ from .clean import clean
 from .config import flip_partners, write_config
 from .found import SPLITS, Found
 from .listing import OUTPUT, Listing
-from .plan import Plan, make_plan
+from .plan import Plan, Recipe, find_recipe, make_plan
 
 READERS: dict[str, ModuleType] = dict(coco=coco, yolo=yolo, voc=voc, labelme=labelme, folders=folders, masks=masks)
 MARK = 'init-data.json'  # in the output folder, which alone may be replaced
@@ -73,14 +75,15 @@ def init_data(options: Options) -> list[str]:
         UserError: If the data have problems, which are printed before, or files exist. Nothing is written then.
     """
     folder = options.folder
-    out = options.out or Path(f'{"_".join(folder.resolve().name.split()) or "data"}.py')
+    out = options.out or Path(re.sub(r'[^\w-]+', '_', folder.resolve().name) + '.py')
     data_out = options.data_out or folder / OUTPUT
     _check_options(options, out, data_out)
+    recipe = find_recipe(options.task, options.config)
     listing = Listing(folder, data_out)
     found = _choose_reader(listing, options).read(listing, options.task)
     clean(found, options.task, options.classes)
     if listing.other_images:
-        count = f'images of a kind that cannot be read: {len(listing.other_images)}'
+        count = f'images that cannot be read: {len(listing.other_images)}'
         found.notes.add(
             f'{count}, the first is {listing.other_images[0]}; they are left out, convert them to PNG or JPEG'
         )
@@ -91,7 +94,7 @@ def init_data(options: Options) -> list[str]:
     for line in describe(found, options.task, how):
         print(line)
     _refuse(found)
-    return _write(found, options, out, data_out)
+    return _write(found, options, recipe, out, data_out)
 
 
 def _check_options(options: Options, out: Path, data_out: Path) -> None:
@@ -101,6 +104,8 @@ def _check_options(options: Options, out: Path, data_out: Path) -> None:
         raise UserError(f'--batch-size {options.batch_size} is not positive: give 1 or more')
     if options.classes is not None and len(set(options.classes)) < len(options.classes):
         raise UserError(f'--classes {" ".join(options.classes)} has a name twice: give each once')
+    if options.weights is not None and options.weights != 'none':
+        check_source(options.weights)
     if out.suffix != '.py':
         raise UserError(f'--out {out} is not a Python config: give a name that ends in .py')
     if out.exists() and not options.force:
@@ -123,6 +128,8 @@ def _choose_reader(listing: Listing, options: Options) -> ModuleType:
     if options.task == 'classification':
         return folders
     found = [key for key, reader in READERS.items() if reader.recognizes(listing, options.task)]
+    if 'masks' in found and 'voc' in found:  # which has boxes only
+        found.remove('voc')
     if not found:
         broken = [str(content) for content in listing.contents.values() if isinstance(content, UserError)]
         if broken:
@@ -209,21 +216,21 @@ def _refuse(found: Found) -> None:
     )
 
 
-def _write(found: Found, options: Options, out: Path, data_out: Path) -> list[str]:
+def _write(found: Found, options: Options, recipe: Recipe, out: Path, data_out: Path) -> list[str]:
     """Write labels and config to a temporary place, try them, and move them to theirs."""
-    parent = writable_folder(data_out.parent)
-    make_folder(out.parent)
+    parent = None if labels.is_ready(found) else writable_folder(data_out.parent)
     with tempfile.TemporaryDirectory(prefix='.init-data-', dir=parent) as temporary:
         new = Path(temporary, 'labels')
         written = labels.write(found, options.task, new.resolve())
-        plan = make_plan(found, options.task, written, options.config, options.batch_size, options.weights)
+        plan = make_plan(found, options.task, written, recipe, options.batch_size, options.weights)
         command = f'mogacore init-data {quote(str(options.folder))} --task {options.task}'
         trial = Path(temporary, 'trial.py')
         write_text(trial, write_config(found, options.task, plan, str(found.folder.resolve()), command))
-        _try(trial)
+        _try(trial, new.resolve())
+        writable_folder(out.parent)
         place = _place(data_out, found.folder)
         written = {name: item.moved(f'{new.resolve()}/', f'{place}/') for name, item in written.items()}
-        plan = make_plan(found, options.task, written, options.config, options.batch_size, options.weights)
+        plan = make_plan(found, options.task, written, recipe, options.batch_size, options.weights)
         text = write_config(found, options.task, plan, _data_root(found.folder, out), command)
         lines = []
         if new.is_dir():
@@ -238,18 +245,21 @@ def _write(found: Found, options: Options, out: Path, data_out: Path) -> list[st
 
 def _summary(plan: Plan) -> str:
     length = f'{plan.epochs} epochs of {plan.per_epoch}' if plan.epochs else f'{plan.iterations}'
-    return f'{plan.recipe}, batch size {plan.batch_size}, rate {plan.rate:g}, {length} iterations'
+    return f'{plan.recipe.name}, batch size {plan.batch_size}, rate {plan.rate:g}, {length} iterations'
 
 
-def _try(trial: Path) -> None:
+def _try(trial: Path, labels_folder: Path) -> None:
     """Check the config and the data as ``mogacore train --dry-run`` does.
 
     Raises:
         UserError: For what it finds.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # training shows them
-        line = dry_run(str(trial), work_dir=str(trial.parent / 'run'))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # training shows them
+            line = dry_run(str(trial), work_dir=str(trial.parent / 'run'))
+    except UserError as error:
+        raise UserError(str(error).replace(f'{labels_folder}/', 'converted ')) from None
     if 'not ready: ' in line:
         raise UserError(line.partition('not ready: ')[2])
 

@@ -12,6 +12,7 @@ from .found import Found, LabelledImage
 from .listing import SPLIT_NAMES, Listing, split_of, stem
 
 NAME = 'Pascal VOC XML'
+MAP_FOLDERS = ('SegmentationClass', 'SegmentationObject')
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
@@ -40,7 +41,7 @@ def read(listing: Listing, task: str) -> Found:
             + ('; class maps such as SegmentationClass are read with --format masks' if task == 'segmentation' else '')
         )
     found = Found(NAME, listing.folder)
-    splits = _splits(listing)
+    splits = read_splits(listing)
     labelled: dict[str, LabelledImage] = {}
     names: set[str] = set()
     corners: list[float] = []
@@ -63,12 +64,7 @@ def read(listing: Listing, task: str) -> Found:
         corners += [value for annotation in entry.objects for value in annotation['corners']]
     for image in listing.images:
         in_split = not splits or stem(image).rpartition('/')[2] in splits
-        if (
-            image not in labelled
-            and in_split
-            and 'SegmentationClass' not in image
-            and 'SegmentationObject' not in image
-        ):
+        if image not in labelled and in_split and not set(MAP_FOLDERS) & set(image.split('/')):
             split = splits.get(stem(image).rpartition('/')[2]) if splits else split_of(image)
             labelled[image] = LabelledImage(image, split)
     found.images = [labelled[image] for image in sorted(labelled) if not splits or labelled[image].split]
@@ -149,13 +145,13 @@ def _to_boxes(found: Found, from_one: bool) -> None:
     found.notes.add(f'corners of boxes are taken as {rule}')
 
 
-def _splits(listing: Listing) -> dict[str, str]:
-    """Split of each image, by its name without folder and suffix, from the lists in ImageSets/Main; or else empty."""
+def read_splits(listing: Listing, folder: str = 'Main') -> dict[str, str]:
+    """Split of each image, by its name without folder and suffix, from the lists in ImageSets/FOLDER; or else empty."""
     found: dict[str, str] = {}
     for name in listing.with_suffix('.txt'):
         parts = name.split('/')
         split = SPLIT_NAMES.get(stem(parts[-1]))
-        if split and 'ImageSets' in parts[:-1] and parts[-2] in ('Main', 'ImageSets'):
+        if split and 'ImageSets' in parts[:-1] and parts[-2] in (folder, 'ImageSets'):
             for line in read_lines(listing.folder / name):
                 if line.strip():
                     found.setdefault(line.strip(), split)

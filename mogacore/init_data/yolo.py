@@ -23,10 +23,10 @@ NO_LABELS = ('requirements.txt',)
 
 
 def recognizes(listing: Listing, task: str) -> bool:
-    """Whether images have text files with numbers of the same name, or a YAML file lists the classes."""
-    return any(_is_settings(listing.folder / name) for name in listing.with_suffix('.yaml', '.yml')) or any(
-        _find_label(name, set(listing.with_suffix('.txt'))) for name in listing.images
-    )
+    """Whether an image has a text file of the same name that starts with a number."""
+    texts = set(listing.with_suffix('.txt'))
+    labels = filter(None, (_find_label(name, texts) for name in listing.images))
+    return any((listing.folder / name).read_bytes()[:1].isdigit() for name in labels)
 
 
 def _is_settings(path: Path) -> bool:
@@ -78,7 +78,7 @@ def read(listing: Listing, task: str) -> Found:
         for annotation in entry.objects:
             annotation['category'] = names[annotation['category']]
     found.classes = [names[number] for number in sorted(names)]
-    if shape:
+    if shape and task == 'pose':
         found.keypoints, found.swaps = _keypoint_names(listing, settings, shape[0])
     for label in sorted(texts - used):
         if label.rpartition('/')[2] not in (*NAME_FILES, *NO_LABELS) and re.search(r'(^|/)labels/', label):
@@ -133,9 +133,10 @@ def _names(listing: Listing, settings: Mapping) -> dict[int, str] | None:
 
 
 def _keypoint_shape(listing: Listing, settings: Mapping, task: str) -> tuple[int, int] | None:
-    if task != 'pose':
-        return None
+    """Number of keypoints of an object and of values of each; None if the labels have none."""
     shape = settings.get('kpt_shape')
+    if shape is None and task != 'pose':
+        return None
     if not (isinstance(shape, list) and len(shape) == 2 and shape[1] in (2, 3) and isinstance(shape[0], int)):
         where = settings.get('file') or f'{listing.folder} (no YAML file)'
         raise UserError(f'{where} has no kpt_shape: [number of keypoints, 2 or 3], which --task pose needs: add it')
@@ -202,7 +203,7 @@ def _parse(line: str, task: str, shape: tuple[int, int] | None) -> tuple[int, di
     if not all(math.isfinite(value) for value in values):
         raise ValueError('has a value that is not finite')
     points: list[float] = []
-    if task == 'pose' and shape:
+    if shape:
         if len(values) != 4 + shape[0] * shape[1]:
             raise ValueError(f'has {len(values)} values, but kpt_shape {list(shape)} needs {4 + shape[0] * shape[1]}')
         values, points = values[:4], values[4:]
@@ -219,7 +220,7 @@ def _parse(line: str, task: str, shape: tuple[int, int] | None) -> tuple[int, di
         return class_id, dict(fractions=values)
     x, y, width, height = values
     annotation = dict(bbox=[x - width / 2, y - height / 2, width, height])
-    if shape and task == 'pose':
+    if shape:
         rows = [points[i : i + shape[1]] for i in range(0, len(points), shape[1])]
         annotation['keypoints'] = [v for row in rows for v in (*row[:2], row[2] if shape[1] == 3 else 2 * any(row))]
     return class_id, annotation

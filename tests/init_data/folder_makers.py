@@ -158,7 +158,7 @@ OBJECT = """<object><name>{name}</name><pose>Left</pose><truncated>0</truncated>
 
 
 def voc(folder, drawn=None, first=1):
-    """Pixels from 1 as in the format of VOC, or with ``first=0`` coordinates from 0; lists of splits if there are any."""
+    """Pixels from 1 as in the format of VOC, or with ``first=0`` coordinates from 0."""
     drawn = scenes(is_integer=first == 1) if drawn is None else drawn
     for image in drawn:
         image.save(folder / 'JPEGImages')
@@ -242,9 +242,7 @@ def masks(folder, kind='index', ending=''):
         else:
             saved = Image.fromarray(values)
             if kind == 'palette':
-                saved = saved.convert('P')
                 saved.putpalette([value for color in colors for value in color])
-                saved = Image.fromarray(values, 'P') if False else saved
         path = Path(folder, 'masks', image.name)
         path = path.with_name(f'{path.stem}{ending}.png')
         path.parent.mkdir(parents=True, exist_ok=True)
