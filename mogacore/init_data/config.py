@@ -48,7 +48,7 @@ def _names(name: str, values: Sequence[str]) -> list[str]:
         if len(lines[-1]) + len(item) > WIDTH:
             lines.append('   ')
         lines[-1] += item
-    return [f'{name} = (', *lines, ')']
+    return [f'{name} = (', *lines, ')  # fmt: skip']
 
 
 def _backbone(plan: Plan) -> str:
@@ -74,19 +74,33 @@ def _model(plan: Plan, *extra: str) -> list[str]:
         for key in keys[:-1]:
             at = at.setdefault(key, {})
         at[keys[-1]] = {}
-    settings = [_backbone(plan), *(f'{key}={_head(key, value, lists)}' for key, value in tree.items()), *extra]
+    settings = [_backbone(plan), *(f'{key}={_head(plan, key, value, lists)}' for key, value in tree.items()), *extra]
     settings = [setting for setting in settings if setting]
     line = f'model = dict({", ".join(settings)})'
     return [line] if len(line) <= WIDTH else ['model = dict(', *(f'    {setting},' for setting in settings), ')']
 
 
-def _head(path: str, below: dict, lists: Iterable[str]) -> str:
+def _head(plan: Plan, path: str, below: dict, lists: Iterable[str]) -> str:
     if path in lists:
         return f'[dict(head, num_classes=num_classes) for head in _base_.model.{path}]'
     if not below:
-        return 'dict(num_classes=num_classes)'
-    parts = [f'{key}={_head(f"{path}.{key}", value, lists)}' for key, value in below.items()]
+        return f'dict(num_classes=num_classes{_class_weights(plan, path)})'
+    parts = [f'{key}={_head(plan, f"{path}.{key}", value, lists)}' for key, value in below.items()]
     return f'dict({", ".join(parts)})'
+
+
+def _class_weights(plan: Plan, path: str) -> str:
+    """Replace the weights of the recipe's classes in the losses of a head: all classes count the same."""
+    head = plan.recipe.base.model
+    for key in path.split('.'):
+        head = head[key]
+    parts = []
+    for name, loss in head.items():
+        weights = loss.get('class_weight') if isinstance(loss, dict) else None
+        if isinstance(weights, list | tuple):
+            more = f' + [{weights[-1]}]' if len(weights) == head.num_classes + 1 else ''  # of the background
+            parts.append(f', {name}=dict(class_weight=[1.0] * num_classes{more})')
+    return ''.join(parts)
 
 
 def _loader(stage: str, plan: Plan, shared: Sequence[str], settings: Sequence[str], batch: int | None) -> list[str]:
@@ -134,6 +148,12 @@ def _loaders(
     return lines if 'test' in plan.labels else [*lines, 'test_dataloader = val_dataloader']
 
 
+def _metainfo(plan: Plan, settings: str) -> str:
+    """Setting of a data set; it replaces that of the recipe if there is one."""
+    has_own = any(leaf.get('metainfo') for leaf in leaves(plan.recipe.base.train_dataloader))
+    return f'metainfo=dict({"_delete_=True, " if has_own else ""}{settings}),'
+
+
 def _size_comment(plan: Plan) -> list[str]:
     objects = f', their objects {plan.median_object} px' if plan.median_object else ''
     return [f'# Largest width and height, in any order. The median image has {_times(plan.median_size)} px{objects}.']
@@ -166,7 +186,7 @@ def _detection(found: Found, plan: Plan, has_masks: bool = False) -> list[list[s
         ']',
     ]
 
-    shared = ['data_root=data_root,', 'metainfo=dict(classes=classes),']
+    shared = ['data_root=data_root,', _metainfo(plan, 'classes=classes')]
     keep = 'filter_cfg=dict(filter_empty_gt=False, min_size=1),  # images without objects are background'
     metric = "['bbox', 'segm']" if has_masks else "'bbox'"
     evaluator = [
@@ -226,7 +246,7 @@ def _segmentation(found: Found, plan: Plan) -> list[list[str]]:
     shared = [
         "type='BaseSegDataset',",
         'data_root=data_root,',
-        f'metainfo=dict(classes=classes{", palette=palette" if found.palette else ""}),',
+        _metainfo(plan, f'classes=classes{", palette=palette" if found.palette else ""}'),
         'reduce_zero_label=False,  # True if 0 means no class',
     ]
 
@@ -273,7 +293,7 @@ def _classification(found: Found, plan: Plan) -> list[list[str]]:
         ']',
     ]
 
-    shared = ["type='CustomDataset',", 'data_root=data_root,', 'metainfo=dict(classes=classes),']
+    shared = ["type='CustomDataset',", 'data_root=data_root,', _metainfo(plan, 'classes=classes')]
     shared += ["data_prefix='',"] if is_listed else []
 
     def settings(labels):
@@ -326,7 +346,8 @@ def _pose(found: Found, plan: Plan) -> list[list[str]]:
         ']',
     ]
 
-    shared = ['data_root=data_root,', 'metainfo=metainfo,']
+    own = _metainfo(plan, '**metainfo')
+    shared = ['data_root=data_root,', own if '_delete_' in own else 'metainfo=metainfo,']
     boxes = ['bbox_file=None,  # test on the boxes of ann_file'] if _has_box_file(plan) else []
     evaluator = [f'val_evaluator = dict({_own_file(plan)[2:]})', 'test_evaluator = val_evaluator']
     evaluator = evaluator if _own_file(plan) else []

@@ -167,6 +167,8 @@ def find_recipe(task: str, name: str | None = None) -> Recipe:
     if task == 'instance' and not has_masks:
         raise UserError(f'recipe {name} predicts no masks: {advice}')
     expected = Expected.of(base.model)
+    if expected.in_channels == 1:
+        raise UserError(f'recipe {name} takes gray images, but own images are read in color: {advice}')
     if task == 'pose' and expected.num_keypoints is None:
         raise UserError(f'recipe {name} has no head with out_channels, the number of keypoints: {advice}')
     return Recipe(name, base, tuple(expected.num_classes))
