@@ -15,8 +15,9 @@ from mogacore.datasets.checks.coco_files import (
 from mogacore.errors import UserError
 from mogacore.text import shorten
 
+from . import masks
 from .found import Found, LabelledImage
-from .listing import Listing, split_of_file
+from .listing import Listing, split_of, split_of_file
 
 NAME = 'COCO JSON'
 LISTS = ('images', 'annotations', 'categories')
@@ -45,7 +46,7 @@ def read(listing: Listing, task: str) -> Found:
         with found.problems.collect():
             names |= dict.fromkeys(_read_file(listing, name, split, task, found))
     found.classes = list(names)
-    if len(found.ready) < len(files):
+    if len(found.ready) < len(files) or task == 'segmentation':  # which needs maps
         found.ready = {}
     return found
 
@@ -111,22 +112,43 @@ def _read_file(listing: Listing, name: str, split: str | None, task: str, found:
                 )
         if task != 'pose' or entry.get('keypoints'):
             objects[annotation['image_id']].append(entry | {'category': categories[annotation['category_id']]})
-    prefixes = set()
+    names = [image['file_name'] for image in content['images']]
+    folder = _find_folder(listing, names, split, path)
     for image in content['images']:
-        file = listing.find_image(image['file_name'], split)
+        file = listing.find_image(image['file_name'], split) if folder is None else folder + image['file_name']
         if file is None:
             found.problems.add(
                 f'{path}: image {image["file_name"]} is not below {listing.folder}, or several have this name: add it, '
                 'or correct file_name'
             )
             continue
-        is_exact = file.endswith(image['file_name'])
-        prefixes.add(file[: -len(image['file_name'])] if is_exact else None)
         size = (image['width'], image['height'])
         found.images.append(LabelledImage(file, split, str(path), size, objects[image['id']]))
-    if split and len(prefixes) == 1 and (prefix := prefixes.pop()) is not None:
-        found.ready[split] = name, prefix
+    if split and folder is not None:
+        found.ready[split] = name, folder
     return [categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))]
+
+
+def _find_folder(listing: Listing, names: list[str], split: str | None, path: object) -> str | None:
+    """The folder, with a ``/`` at its end, below which all images of a file are; None if there is none.
+
+    Of several, that of the split is used, and none with class maps.
+
+    Raises:
+        UserError: If several are left.
+    """
+    same = listing.by_file_name.get(names[0].rpartition('/')[2], [])
+    images = set(listing.images)
+    folders = [image.removesuffix(names[0]) for image in same if f'/{image}'.endswith(f'/{names[0]}')]
+    folders = [folder for folder in folders if all(folder + name in images for name in names)]
+    for is_better in (lambda folder: split_of(folder) == split, lambda folder: not masks.is_map_folder(folder)):
+        folders = list(filter(is_better, folders)) or folders
+    if len(folders) > 1:
+        raise UserError(
+            f'{path}: its images are in several folders ({shorten(folders)}): remove all but one, or put the folder '
+            'into file_name'
+        )
+    return folders[0] if folders else None
 
 
 def _flatten(points: list) -> list:

@@ -153,13 +153,10 @@ def draw_map(found: Found, image: LabelledImage) -> np.ndarray:
     values = np.zeros((height, width), np.uint8)
     labels = {name: number for number, name in enumerate(found.classes)}
     for entry in sorted(image.objects, key=lambda entry: -area(entry, 'instance')):
-        mask = entry['segmentation']
-        encoded = (
-            run_lengths.merge(run_lengths.frPyObjects(mask, height, width))
-            if isinstance(mask, list)
-            else mask
-            if isinstance(mask['counts'], str)
-            else run_lengths.frPyObjects(mask, height, width)
-        )
+        encoded = entry['segmentation']
+        if isinstance(encoded, list):
+            encoded = run_lengths.merge(run_lengths.frPyObjects(encoded, height, width))
+        elif isinstance(encoded['counts'], list):
+            encoded = run_lengths.frPyObjects(encoded, height, width)
         values[run_lengths.decode(encoded).astype(bool)] = labels[entry['category']]
     return values

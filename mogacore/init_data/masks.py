@@ -68,6 +68,11 @@ def read(listing: Listing, task: str) -> Found:
     return found
 
 
+def is_map_folder(path: str) -> bool:
+    """Whether a folder of a path holds class maps by its name."""
+    return any(part.lower() in MAP_FOLDERS for part in path.split('/'))
+
+
 def _find(listing: Listing) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Maps and images by the path that both have in common."""
     maps: dict[str, list[str]] = defaultdict(list)

@@ -56,6 +56,33 @@ def test_coco_files_with_a_split_are_used_as_they_are(folder):
     assert tuple(dataset.metainfo.classes) == CLASSES
 
 
+def test_coco_files_with_a_split_become_maps(folder):
+    drawn = scenes(is_integer=True)
+    makers.coco(folder, drawn[:6], 'train.json', 'train')
+    makers.coco(folder, drawn[6:], 'val.json', 'val')
+    cfg = run(folder, 'segmentation')
+    assert (folder / 'mogacore/val.txt').read_text().splitlines() == [f'val/{image.name}' for image in drawn[6:]]
+    values = np.asarray(Image.open(folder / 'mogacore/maps/val/deep/1.png.png'))
+    assert np.array_equal(values, makers.class_map(drawn[8])) and list(cfg.classes) == ['background', *CLASSES]
+
+
+def test_coco_images_are_told_from_maps_of_the_same_names(folder, capsys):
+    """As in the digit scenes: names start anew in each split, and maps have them as well."""
+    for split, number in (('train', 4), ('val', 2)):
+        drawn = [Drawn(f'{index}.png', (64, 48), [(CLASSES[0], (2, 3, 30, 20))]) for index in range(number)]
+        makers.coco(folder, drawn, f'annotations/instances_{split}.json', split)
+        makers.coco_keypoints(Path('others'), drawn)
+        shutil.move('others/annotations.json', folder / f'annotations/keypoints_{split}.json')
+        for image in drawn:
+            image.save(folder / 'segmentation' / split)
+    cfg = run(folder, 'detection')
+    assert cfg.val_dataloader.dataset.data_prefix.img == 'val/' and not (folder / 'mogacore').exists()
+    shutil.copytree(folder / 'val', folder / 'copy/val')
+    with pytest.raises(UserError, match='has 1 problem'):
+        run(folder, 'pose', force=True)
+    assert 'keypoints_val.json: its images are in several folders (copy/val/, val/): remove' in capsys.readouterr().out
+
+
 def test_a_test_split_is_kept_for_the_test(folder):
     drawn = scenes()
     for split, part in (('train', drawn[:4]), ('valid', drawn[4:8]), ('test', drawn[8:])):
