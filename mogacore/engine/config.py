@@ -155,16 +155,16 @@ def _set_annotation_file(evaluator: ConfigDict, name: str, datasets: list[Config
 
 def find_data(cfg: Config, path: str | Path, what: str) -> Path:
     """Find a relative path below the current directory or that of the config, see :func:`locate_data`."""
-    bases = [Path.cwd(), project_root(cfg)]
+    bases = [Path.cwd(), project_root(cfg.filename)]
     for base in bases if bases[1].name != MIM else bases[:1]:
         if (base / path).exists():
             return base / path
     raise UserError(f'{what} {path} is missing: {cfg.get("data_help", "see docs/data.md")}')
 
 
-def project_root(cfg: Config) -> Path:
+def project_root(filename: str | Path) -> Path:
     """Parent of the ``configs`` folder that contains a config file; the file's own folder if there is none."""
-    path = Path(cfg.filename).resolve()
+    path = Path(filename).resolve()
     return next((parent.parent for parent in path.parents if parent.name == 'configs'), path.parent)
 
 

@@ -138,9 +138,8 @@ def _find_folder(listing: Listing, names: list[str], split: str | None, path: ob
         UserError: If several are left.
     """
     same = listing.by_file_name.get(names[0].rpartition('/')[2], [])
-    images = set(listing.images)
     folders = [image.removesuffix(names[0]) for image in same if f'/{image}'.endswith(f'/{names[0]}')]
-    folders = [folder for folder in folders if all(folder + name in images for name in names)]
+    folders = [folder for folder in folders if all(folder + name in listing.known_images for name in names)]
     for is_better in (lambda folder: split_of(folder) == split, lambda folder: not masks.is_map_folder(folder)):
         folders = list(filter(is_better, folders)) or folders
     if len(folders) > 1:

@@ -69,7 +69,9 @@ def _find_image(listing: Listing, name: str, content: dict) -> str:
     given = str(content.get('imagePath') or '').replace('\\', '/')
     beside = f'{name.rpartition("/")[0]}/{given}'.lstrip('/')
     same = listing.by_stem.get(stem(name), [])
-    image = beside if beside in listing.images else same[0] if same else listing.find_image(given) if given else None
+    image = (
+        beside if beside in listing.known_images else same[0] if same else listing.find_image(given) if given else None
+    )
     if image is None:
         raise UserError(f'{listing.folder / name}: its image {given or stem(name)} does not exist: add it beside it')
     return image

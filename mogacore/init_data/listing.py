@@ -43,6 +43,11 @@ class Listing:
             what = f'only {len(self.other_images)} such as {self.other_images[0]}' if self.other_images else 'none'
             raise UserError(f'folder {folder} has no images with {", ".join(EXTENSIONS)}, {what}: give another folder')
 
+    @cached_property
+    def known_images(self) -> frozenset[str]:
+        """The images, for look-ups."""
+        return frozenset(self.images)
+
     def with_suffix(self, *suffixes: str) -> list[str]:
         """Files with one of these suffixes."""
         return [name for name in self.files if name.lower().endswith(suffixes)]

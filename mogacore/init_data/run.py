@@ -8,13 +8,13 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from types import ModuleType
 
 from mogacore.checkpoint import check_source
+from mogacore.engine.config import project_root
 from mogacore.engine.runner import dry_run
 from mogacore.errors import UserError
 from mogacore.files import writable_folder, write_json, write_text
@@ -124,6 +124,9 @@ def _choose_reader(listing: Listing, options: Options) -> ModuleType:
         UserError: If no format or several are recognized.
     """
     if options.format:
+        only = {'folders': 'classification', 'masks': 'segmentation'}.get(options.format)
+        if only not in (None, options.task) or (options.task == 'classification' and only is None):
+            raise UserError(f'--format {options.format} has no labels for --task {options.task}: choose another one')
         return READERS[options.format]
     if options.task == 'classification':
         return folders
@@ -266,18 +269,14 @@ def _try(trial: Path, labels_folder: Path) -> None:
 
 def _place(data_out: Path, folder: Path) -> str:
     """The output folder as a config names it: below the folder of the data, or absolute."""
-    path = data_out.resolve()
-    with suppress(ValueError):
-        return path.relative_to(folder.resolve()).as_posix()
-    return str(path)
+    path, root = data_out.resolve(), folder.resolve()
+    return path.relative_to(root).as_posix() if root in path.parents else str(path)
 
 
 def _data_root(folder: Path, out: Path) -> str:
-    """The folder of the data as a config names it: below its own folder, or absolute."""
-    path = folder.resolve()
-    with suppress(ValueError):
-        return path.relative_to(out.parent.resolve()).as_posix()
-    return str(path)
+    """The folder of the data as a config names it: relative to where it is looked up, or absolute."""
+    path, root = folder.resolve(), project_root(out)
+    return path.relative_to(root).as_posix() if root in path.parents else str(path)
 
 
 def _replace(target: Path, new: Path, old: Path) -> None:

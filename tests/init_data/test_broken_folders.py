@@ -104,6 +104,12 @@ def _(folder):
     pass
 
 
+@case('format of another task', makers.coco, 'detection', '--format masks has no labels for --task detection: choose',
+      flags=['--format', 'masks'])  # fmt: skip
+def _(folder):
+    pass
+
+
 @case('no batch', makers.coco, 'detection', '--batch-size 0 is not positive', flags=['--batch-size', '0'])
 def _(folder):
     pass

@@ -10,7 +10,7 @@ import pytest
 from folder_makers import CLASSES, Drawn, scenes
 from PIL import Image
 
-from mogacore.engine.config import load_config
+from mogacore.engine.config import load_config, locate_data
 from mogacore.errors import UserError
 from mogacore.init_data import Options, init_data
 
@@ -302,14 +302,16 @@ def test_labels_go_to_another_folder(folder, tmp_path):
     assert cfg.train_dataloader.dataset.ann_file == str(tmp_path / 'labels/train.json')
 
 
-def test_the_config_stands_in_any_folder(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize('out', ['of mine/own.py', 'configs/own.py', 'my data/own.py'])
+def test_the_config_stands_in_any_folder_and_finds_its_data_from_any(out, folder, tmp_path, monkeypatch):
     makers.coco(folder)
-    init_data(Options(folder, 'detection', out=Path('configs of mine/own.py')))
-    assert load_config('configs of mine/own.py').train_dataloader.dataset.data_root == str(
-        (tmp_path / folder).resolve()
-    )
-    with pytest.raises(UserError, match='already exists'):
-        init_data(Options(folder, 'detection', out=Path('own.py')))
+    init_data(Options(folder, 'detection', out=Path(out)))
+    config = Path(out).resolve()
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    cfg = load_config(config)
+    locate_data(cfg, 'train')
+    assert cfg.train_dataloader.dataset.data_root == str((tmp_path / folder).resolve())
 
 
 def test_sources_are_not_changed_and_a_second_call_gives_the_same(folder):

@@ -73,6 +73,11 @@ def settings(config, task):
     return found
 
 
+def has_tta(recipe):
+    """mmdet cannot flip the masks of Cascade Mask R-CNN back."""
+    return 'cascade-mask' not in (recipe or '')
+
+
 def run(maker, task, recipe, root):
     folder = root / 'data'
     folder.mkdir()
@@ -83,7 +88,12 @@ def run(maker, task, recipe, root):
     train(str(config), work_dir=str(root / 'run'), cfg_options=options)
     (best,) = (root / 'run').glob('best_*.pth')
     metrics = test(
-        str(config), str(best), work_dir=str(root / 'test'), show_dir=str(root / 'shown'), tta=True, cfg_options=options
+        str(config),
+        str(best),
+        str(root / 'test'),
+        show_dir=str(root / 'shown'),
+        tta=has_tta(recipe),
+        cfg_options=options,
     )
     images = sorted(path for path in folder.rglob('*.jpg'))[:2]
     infer(str(config), str(best), images, root / 'predictions', cfg_options=options, score_thr=0.0)
