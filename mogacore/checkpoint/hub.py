@@ -70,15 +70,15 @@ def _download(source: str, file: str) -> Path | None:
     """Local path of a file of the repository; None if it does not have the file."""
     repo, revision, _ = parse_hub_name(source)
     import huggingface_hub
-    from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.utils import EntryNotFoundError
 
+    reason: Exception
     try:
         return Path(huggingface_hub.hf_hub_download(repo, file, revision=revision))
-    except LocalEntryNotFoundError as error:
-        reason = error  # no connection, and not in the cache
-    except EntryNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+    # Both types: without a connection, for a file that is not in the cache.
+    except (OSError, ValueError, EntryNotFoundError) as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, FileNotFoundError):
+            return None
         reason = error
     line = str(reason).strip().partition('\n')[0] or type(reason).__name__
     raise UserError(

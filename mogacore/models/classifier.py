@@ -35,6 +35,8 @@ class MogaNetClassifier(MogaNet):
 
     def __init__(self, num_classes: int = 1000, global_pool: str = 'avg', **kwargs):
         super().__init__(out_indices=(3,), **kwargs)
+        self.num_classes: int
+        self.global_pool: str
         self.head: nn.Module
         self.reset_classifier(num_classes, global_pool)
 

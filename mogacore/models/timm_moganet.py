@@ -32,7 +32,7 @@ def register() -> None:
     except ImportError:
         warnings.warn('timm < 0.9 cannot create MogaNet: use mogacore.create_model, or update timm', stacklevel=2)
         return
-    cfgs = {f'{PREFIX}{arch}.{cfg["tag"]}': cfg for arch in ARCHS for cfg in released(arch)}
+    cfgs: dict[str, Any] = {f'{PREFIX}{arch}.{cfg["tag"]}': cfg for arch in ARCHS for cfg in released(arch)}
     default_cfgs.update(generate_default_cfgs(cfgs))
     for name in list_models():
         create: Any = partial(_create, name)
