@@ -2,6 +2,7 @@
 
 from .convert import convert, write
 from .download import cached_path, fetch, recorded, sha256
+from .hub import HUB_SCHEME, hub_config
 from .load import CheckpointError, LoadReport, check_gate, load, load_into, load_official, not_finite, report_choice
 from .names import LAYOUTS, WeightSets, map_keys, to_layout, weight_sets
 from .schema import MalformedError, check_optimizer_state, check_resume_parts
@@ -17,6 +18,7 @@ from .sources import (
 )
 
 __all__ = [
+    'HUB_SCHEME',
     'LAYOUTS',
     'SCHEME',
     'CheckpointError',
@@ -30,6 +32,7 @@ __all__ = [
     'check_source',
     'convert',
     'fetch',
+    'hub_config',
     'load',
     'load_from_http',
     'load_into',

@@ -317,7 +317,7 @@ class TestEvaluate:
 
 
 def build_tiny():
-    from mogacore.models.moganet import MogaNetClassifier
+    from mogacore.models import MogaNetClassifier
 
     return MogaNetClassifier(10, arch=TINY_ARCH)
 
