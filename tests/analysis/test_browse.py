@@ -117,6 +117,8 @@ def test_channels_other_than_three_and_wide_values_are_shown():
     assert (Scale.of_files('bgr').to_image(values.repeat(2, 1, 1)) == gray).all()
     wide = Scale.of_files('gray').to_image(torch.tensor([[[0.0, 30000.0, 60000.0]]]))
     assert wide[0, :, 0].tolist() == [0, 128, 255]
+    bright = Scale.of_files('gray').to_image(torch.tensor([[[-20.0, 100.0, 400.0]]]))  # of PhotoMetricDistortion
+    assert bright[0, :, 0].tolist() == [0, 100, 255]
 
 
 def test_boxes_and_masks_are_those_of_the_file(at_data):

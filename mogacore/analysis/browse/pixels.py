@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 BYTE = 255
+WIDE = 1023  # augmentations of 8 bits stay below this, while images with 16 bits exceed it
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,15 @@ class Scale:
     def to_image(self, tensor: Tensor) -> np.ndarray:
         """Image (H, W, 3) uint8 RGB of a tensor (C, H, W).
 
-        Of more than three channels, the first three are shown; of two, the first. Values beyond 0..255, such as those
-        of images with 16 bits, are scaled by their range.
+        Of more than three channels, the first three are shown; of two, the first. Values beyond 0..255 are cut off,
+        but an image with 16 bits is scaled by its range.
         """
         values = tensor.detach().cpu().numpy().astype(np.float64)
         mean, std = (np.broadcast_to(value, len(values))[:, None, None] for value in (self.mean, self.std))
         values = values * std + mean
         values = values[:3] if len(values) >= 3 else values[:1].repeat(3, axis=0)
         low, high = values.min(initial=0), values.max(initial=0)
-        if high > BYTE + 1:
+        if high > WIDE:
             values = (values - low) * (BYTE / (high - low))
         values = values[::-1] if self.order == 'bgr' else values
         return np.ascontiguousarray(np.round(values).clip(0, BYTE).astype(np.uint8).transpose(1, 2, 0))
