@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.runner import set_random_seed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mogacore.engine.config import build_model
@@ -87,7 +87,7 @@ class Viewer(Reader):
 
     def __init__(self, split: Split, seed: int):
         self.is_training = split.stage == 'train'
-        self.preprocessor: nn.Module = build_model(split.cfg).data_preprocessor
+        self.preprocessor: Any = build_model(split.cfg).data_preprocessor
         _prepare_pipelines(split.settings['dataset'], self.is_training)
         super().__init__(split, seed)
         self.samples: Samples = create_samples(split.cfg, self.dataset.metainfo)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def distribution(values: np.ndarray) -> dict[str, float]:
     return {name: round(value, 4) for name, value in (found | {'mean': float(np.mean(values))}).items()}
 
 
-def _rows(names: Sequence[str], counts: dict[str, Sequence[int]]) -> list[dict]:
+def _rows(names: Sequence[str], counts: Mapping[str, Sequence[int] | np.ndarray]) -> list[dict]:
     """One row per class, with the numbers of images, objects or pixels."""
     length = max([len(names), *map(len, counts.values())])
     return [
@@ -86,7 +86,11 @@ def _sorted(counts: Counter) -> dict[str, int]:
 
 def _objects(records: list[Records], names: Sequence[str], arrays: Arrays) -> dict:
     """Detection and instance segmentation; regions of crowds are counted apart."""
-    boxes, labels, images, per_image, crowd = [], [], Counter(), Counter(), 0
+    boxes: list[list[float]] = []
+    labels: list[int] = []
+    images: Counter[int] = Counter()
+    per_image: Counter[int] = Counter()
+    crowd = 0
     for item in walk(records):
         objects = [entry for entry in item['instances'] if not entry.get('ignore_flag')]
         crowd += len(item['instances']) - len(objects)
@@ -94,8 +98,8 @@ def _objects(records: list[Records], names: Sequence[str], arrays: Arrays) -> di
         labels += [entry['bbox_label'] for entry in objects]
         images.update({entry['bbox_label'] for entry in objects})
         per_image[len(objects)] += 1
-    objects = np.bincount(np.array(labels, int), minlength=len(names))
-    rows = _rows(names, {'objects': objects, 'images': [images[label] for label in range(len(objects))]})
+    counts = np.bincount(np.array(labels, int), minlength=len(names))
+    rows = _rows(names, {'objects': counts, 'images': [images[label] for label in range(len(counts))]})
     report = dict(task='detection', objects=len(boxes), classes=rows, objects_per_image=_sorted(per_image))
     return report | dict(boxes=_boxes(boxes, arrays) | dict(crowd=crowd) | _dropped(records))
 
@@ -142,7 +146,10 @@ def _dropped(records: list[Records]) -> dict[str, int]:
 
 def _maps(records: list[Records], names: Sequence[str], sample: Sample) -> dict:
     """Semantic segmentation: pixels by class, as the loading step of the pipeline gives them."""
-    pixels, images, per_image, read, ignored = np.zeros(IGNORED + 1, int), Counter(), Counter(), 0, 0
+    pixels: np.ndarray = np.zeros(IGNORED + 1, int)
+    images: Counter[int] = Counter()
+    per_image: Counter[int] = Counter()
+    read = ignored = 0
     for part in records:
         steps = part.settings.get('pipeline') or ()
         load = next((step for step in steps if 'LoadAnnotations' in str(step['type'])), dict(type='LoadAnnotations'))
@@ -168,7 +175,10 @@ def _maps(records: list[Records], names: Sequence[str], sample: Sample) -> dict:
 def _poses(records: list[Records], images: Images, arrays: Arrays) -> dict:
     """Pose estimation, and 3D hands: labeled keypoints, objects per image, boxes."""
     names = records[0].dataset.metainfo['keypoint_id2name']
-    labeled, boxes, hands, per_image = np.zeros(len(names), int), [], Counter(), Counter()
+    labeled: np.ndarray = np.zeros(len(names), int)
+    boxes: list[list[float]] = []
+    hands: Counter[str] = Counter()
+    per_image: Counter[str] = Counter()
     for item in walk(records):
         if 'keypoints' not in item:  # an image without objects
             continue
@@ -200,7 +210,8 @@ def _sequences(records: list[Records], sample: Sample) -> dict:
         targets=data.num_targets,
         is_generated=data.is_generated,
     )
-    means, stds, shapes = [], [], Counter()
+    means, stds = [], []
+    shapes: Counter[tuple[int, int, int]] = Counter()
     for part in records:
         items = part.items[:1] if part.dataset.is_generated else part.items
         for item in sample.of(items):

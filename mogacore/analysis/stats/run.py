@@ -96,7 +96,8 @@ def _examine(split: Split, sample: Sample) -> tuple[dict, Images, Arrays]:
     """Report, images and arrays of a split; only the problems if the data cannot be read."""
     report: dict = dict(data=[describe_dataset(dataset) for dataset in leaves(split.settings)])
     problems = list(split.problems)
-    images, arrays = Images(), {}
+    images = Images()
+    arrays: Arrays = {}
     try:
         with user_errors():
             split.activate()
