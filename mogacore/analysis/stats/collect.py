@@ -211,7 +211,7 @@ def _sequences(records: list[Records], sample: Sample) -> dict:
         is_generated=data.is_generated,
     )
     means, stds = [], []
-    shapes: Counter[tuple[int, int, int]] = Counter()
+    shapes: Counter[tuple[int, ...]] = Counter()
     for part in records:
         items = part.items[:1] if part.dataset.is_generated else part.items
         for item in sample.of(items):
