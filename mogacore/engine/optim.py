@@ -76,7 +76,9 @@ def describe_groups(groups: Iterable[dict], model: nn.Module) -> list[str]:
     }
     if names:
         lines['frozen'] = list(names.values())
-    return [f'{len(own)} parameter{"s" * (len(own) > 1)} {text}: {shorten(own, NUM_SHOWN)}' for text, own in lines.items()]
+    return [
+        f'{len(own)} parameter{"s" * (len(own) > 1)} {text}: {shorten(own, NUM_SHOWN)}' for text, own in lines.items()
+    ]
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -61,7 +61,7 @@ def add_trackers(cfg: Config, names: Iterable[str]) -> None:
     backends = list(visualizer.get('vis_backends') or [dict(type='LocalVisBackend')])
     for name in names:
         ours, theirs = TRACKERS[name]
-        given = next((backend for backend in backends if type_name(backend['type']) == theirs), {})
+        given: dict = next((backend for backend in backends if type_name(backend['type']) == theirs), {})
         settings = dict(given, type=ours, save_dir=str(Path(cfg.work_dir).resolve() / FOLDER / name))
         if name != 'tensorboard':
             settings['is_resumed'] = bool(cfg.get('resume'))
