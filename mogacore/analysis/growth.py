@@ -96,6 +96,7 @@ def growth_figure(report: dict) -> Figure:
         constant = f'{rows[0]["batch_size"]} per batch' if key == 'pixels' else f'of {rows[0]["size"]} px'
         axis.set(title=f'{"larger" if key == "pixels" else "more"} images, {constant}', xlabel='megapixels per batch')
         axis.set(ylabel='ms per batch', xlim=(0, right), ylim=(0, top))
+        axis.locator_params(axis='x', nbins=6)
         axis.legend(loc='upper left', fontsize=8)
     figure.suptitle(f'{report["network"]} ({report["backend"]}), {report["mode"]}; {report["machine"]}', fontsize=9)
     return figure
