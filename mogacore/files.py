@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,34 @@ def writable_folder(path: str | Path) -> Path:
     except OSError as error:
         raise UserError(f'folder {path} cannot be written ({error.strerror}): choose another one') from None
     return path
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Create a folder with all of its files, or nothing.
+
+    The body writes the files to a temporary folder beside ``path``, which is renamed at the end; if the body raises,
+    it is removed.
+
+    Args:
+        path: Folder to create; an empty one may exist.
+
+    Raises:
+        UserError: If it exists and is not an empty folder, or cannot be created.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f'{path} already exists: remove it, or choose another folder')
+    parent = writable_folder(path.absolute().parent)
+    with tempfile.TemporaryDirectory(suffix=PARTIAL_SUFFIX, prefix=f'{path.name}.', dir=parent) as partial:
+        content = Path(partial) / 'content'  # the outer folder is private, the inner one has the usual permissions
+        content.mkdir()
+        yield content
+        try:
+            os.replace(content, path)
+        except OSError as error:
+            raise UserError(f'folder {path} cannot be created ({error.strerror}): choose another one') from None
+    _sync_folder(parent)
 
 
 def readable(path: str | Path) -> str:

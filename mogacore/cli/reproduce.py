@@ -2,7 +2,8 @@
 
 Parameters and multiply-adds are computed from the configs; accuracies are read from the work dirs of trainings and
 tests. Tasks: classification, mixup, object-detection, instance-segmentation, semantic-segmentation, pose, face-3d,
-hand-3d, video-prediction. Select rows by task, by id, or by a pattern such as 'det-*'.
+hand-3d, video-prediction. Select rows by task, by id, by a pattern such as 'det-*', or by words of
+method, model and data, such as 'UperNet MogaNet-S'.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def _percent(value: float | None, tolerance: float, row: Row) -> str:
 def _plan(args: argparse.Namespace, results: list[Result], console: Console) -> None:
     from rich.markup import escape
 
-    from mogacore.zoo.plan import HINT, missing_runs, submit
+    from mogacore.zoo.plan import HINT, Speed, missing_runs, submit
 
     runs = missing_runs(
         results, project(), args.work_dirs, args.partition, args.gpus, args.benchmark, args.cfg_options or {}
@@ -176,10 +177,12 @@ def _plan(args: argparse.Namespace, results: list[Result], console: Console) -> 
             console.print(f'  {label:9} {escape(text)}', highlight=False, soft_wrap=True)
         console.print(f'  {"run":9} {escape(item.command)}\n', highlight=False, soft_wrap=True)
     if args.plan:
+        speed = Speed.load(args.benchmark)
         total = sum(item.hours for item in runs if item.hours is not None)
+        where = 'on the GPUs of each' if speed.is_gpu else f'on one {speed.machine}'
         done = len(results) - sum(len(item.rows) for item in runs)
         console.print(
-            f'{len(runs)} trainings are missing, {total:,.0f} hours in total on their machines by measured step times; '
+            f'{len(runs)} trainings are missing, {total:,.0f} hours in total {where}; '
             f'{done} rows need no training: already measured, or without a config. {HINT}',
             highlight=False,
         )

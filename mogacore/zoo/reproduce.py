@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -110,10 +111,11 @@ def within(ours: float | None, printed: str, unit: float, tolerance: float) -> b
 
 
 def select(names: Sequence[str] = (), baselines: bool = False) -> list[Result]:
-    """Select results by task or id.
+    """Select results by task, by id, or by words of the row.
 
     Args:
-        names: Tasks, or patterns of ids such as ``det-*``; empty is all.
+        names: Tasks; patterns of ids such as ``det-*``; or words that all occur in the method, model, data set,
+            resolution or schedule of a row, such as ``UperNet MogaNet-S`` or ``moganet-s imagenet``; empty is all.
         baselines: Include the results of other networks.
 
     Raises:
@@ -123,13 +125,22 @@ def select(names: Sequence[str] = (), baselines: bool = False) -> list[Result]:
     for name in names:
         if not any(_is_named(result, name) for result in results):
             raise UserError(
-                f'task or row {name!r} is unknown: choose from {", ".join(TASKS)}, or ids such as cls-001, det-*'
+                f'task or row {name!r} is unknown: choose from {", ".join(TASKS)}, ids such as cls-001 or det-*, or '
+                "words of a row in quotation marks, such as 'UperNet MogaNet-S'"
             )
     return [result for result in results if not names or any(_is_named(result, name) for name in names)]
 
 
 def _is_named(result: Result, name: str) -> bool:
-    return name == result.task or fnmatchcase(result.id, name)
+    if name == result.task or fnmatchcase(result.id, name):
+        return True
+    words = _words(f'{result.method} {result.model} {result.dataset} {result.resolution} {result.schedule}')
+    asked = _words(name)
+    return bool(asked) and all(any(word == own or own.startswith(f'{word}-') for own in words) for word in asked)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r'[\w.+-]+', text.lower())
 
 
 @dataclass
