@@ -108,6 +108,8 @@ class OpenVino(Backend):
         if threads:
             settings['INFERENCE_NUM_THREADS'] = threads
         try:
+            # Of a broken file, OpenVINO's parser of TensorFlow's files, which comes last, prints lines to the process's
+            # standard error. Only redirecting that, for all threads, would stop them.
             network = core.read_model(path)
             self._network = core.compile_model(network, 'CPU', settings)
             self._local = threading.local()  # a request serves one thread
