@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     smaller.add_argument(
         '--calibration',
         metavar='FOLDER',
-        help='images for int8, about 100 that are typical; for poses and hands, crops that one object fills, since each '
-        'image is taken as one object',
+        help='images for int8, about 100 that are typical; for poses and hands, crops that one object fills, since '
+        'each image is taken as one object',
     )
     smaller.add_argument(
         '--reduce-range',

@@ -358,7 +358,5 @@ def check_images(images: Iterable[Image]) -> list[Image]:
         UserError: If it is a single image.
     """
     if is_one_image(images):
-        raise UserError(
-            f'predict takes a list of images, but got one object of type {type(images).__name__}: give [it]'
-        )
+        raise UserError(f'predict takes a list of images, but got one object of type {type(images).__name__}')
     return list(images)
