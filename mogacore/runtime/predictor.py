@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import cv2
 import numpy as np
@@ -156,7 +156,7 @@ class Predictor:
         """
         if is_one_image(image):
             return self.predict([image], None if boxes is None else [boxes])[0].record
-        return [prediction.record for prediction in self.predict(image, boxes)]
+        return [prediction.record for prediction in self.predict(cast(Sequence[Image], image), boxes)]
 
     def predict(
         self,
@@ -344,7 +344,7 @@ class Predictor:
         return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] if self.is_gray else image
 
 
-def is_one_image(image: object) -> bool:
+def is_one_image(image: object) -> TypeGuard[Image]:
     """Whether an argument is one image and not several; what is neither is reported as one."""
     if isinstance(image, np.ndarray):
         return image.ndim != 4

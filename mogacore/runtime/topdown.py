@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class TopDown:
         """Record of an image, or list of the records of several; see :meth:`Predictor.__call__`."""
         if is_one_image(image):
             return self.predict([image])[0].record
-        return [prediction.record for prediction in self.predict(image)]
+        return [prediction.record for prediction in self.predict(cast(Sequence[Image], image))]
 
     def predict(self, images: Iterable[Image], batch_size: int | None = None) -> list[Prediction]:
         """Predict the keypoints of all objects; see :meth:`Predictor.predict`."""
