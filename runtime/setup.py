@@ -45,14 +45,6 @@ class BuildPart(build_py):
         return [str(path) for path in self.part_files()]
 
 
-EXTRAS = {
-    'onnxruntime': ['onnxruntime'],
-    'openvino': ['openvino'],
-    # Framework, its documentation page without another host, metrics, uploads as forms, HTTP.
-    'serve': ['fastapi', 'fastapi-offline', 'prometheus-client', 'python-multipart', 'uvicorn'],
-    'demo': ['gradio'],  # brings FastAPI and uvicorn
-}
-
 setup(
     name='mogacore-runtime',
     version=read_version(),
@@ -66,5 +58,4 @@ setup(
     python_requires='>=3.10',
     # mogacore accepts any of OpenCV's distributions, but pip knows only their names: the one without windows is usual.
     install_requires=['numpy', 'opencv-python-headless', 'pillow>=10.1'],
-    extras_require=EXTRAS,
-)
+)  # extras: setup.cfg

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import cv2
 import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps
 
 from mogacore import images as image_files
 from mogacore.errors import UserError
@@ -43,7 +46,10 @@ class LoadedImage:
     path: Path | None = None
 
 
-Image = str | Path | bytes | np.ndarray | LoadedImage
+Content = bytes | bytearray | memoryview
+Image = str | os.PathLike | Content | np.ndarray | PillowImage.Image | LoadedImage
+IMAGES = 'a path, an RGB array (height, width, 3) of uint8, a Pillow image, or the content of an image file'
+EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')  # of Pillow
 
 
 @dataclass
@@ -101,6 +107,8 @@ class Predictor:
         metadata: Description of the file: task, classes, preparation of images, versions, ...
         task: 'classification', 'detection', 'segmentation', 'pose', 'hands' or 'video_prediction'.
         classes: Names of the classes; None if the model has none.
+        is_gray: Whether the model takes gray images.
+        ignore_orientation: Whether images are loaded as they are stored, without their EXIF orientation.
 
     Raises:
         UserError: If the file cannot be used.
@@ -125,28 +133,30 @@ class Predictor:
             raise UserError(f'{path} was exported with --raw, without post-processing: export it without')
         if self.task not in (*DECODERS, VIDEO):
             raise UserError(f'{path} is a model for {self.task}, which has no predictor: use {", ".join(DECODERS)}')
-        self.classes: list[str] | None = self.metadata['classes']
+        self.classes: list[str] | None = self.metadata.get('classes')
+        if self.task in ('pose', 'hands') and not (self.metadata.get('keypoints') or {}).get('names'):
+            raise UserError(f'the description in {path} lacks the names of the keypoints: export the model again')
         self.path, self.tile = Path(path), tile
         if self.task != VIDEO:
             self.writer = TASKS[self.task](self.metadata, score_thr)
             self._decoder = DECODERS[self.task](self.metadata, self.backend.inputs)
-        self._is_gray = self.metadata['input']['channels'] == 'gray'
+        self.is_gray: bool = self.metadata['input']['channels'] == 'gray'
         self.ignore_orientation: bool = self.metadata['input'].get('ignore_orientation', False)
 
     def __call__(self, image: Image | Sequence[Image], boxes=None) -> Any:
         """Record of an image, or list of the records of several.
 
         Args:
-            image: Path, RGB array (H, W, 3) uint8, or content of an image file; or a list of these.
+            image: Path, RGB array (H, W, 3) uint8, Pillow image, or content of an image file; or a list of these.
             boxes: Boxes of the objects for pose estimation, (N, 4) or (N, 5); of several images, a list of these. None
                 treats each whole image as one object.
 
         Raises:
             UserError: If an image cannot be read.
         """
-        if isinstance(image, Image):
+        if is_one_image(image):
             return self.predict([image], None if boxes is None else [boxes])[0].record
-        return [prediction.record for prediction in self.predict(image, boxes)]
+        return [prediction.record for prediction in self.predict(cast(Sequence[Image], image), boxes)]
 
     def predict(
         self,
@@ -158,7 +168,8 @@ class Predictor:
         """Predict images.
 
         Args:
-            images: Paths, RGB arrays (H, W, 3) uint8, contents of image files, or outputs of :meth:`load`.
+            images: Paths, RGB arrays (H, W, 3) uint8, Pillow images, contents of image files, or outputs of
+                :meth:`load`.
             boxes: For pose estimation: boxes of the objects of each image, (N, 4) or (N, 5); None treats each whole
                 image as one object.
             batch_size: Largest number of inputs that are computed together; None for ``BATCH_SIZE``.
@@ -169,7 +180,7 @@ class Predictor:
             UserError: If an image cannot be read.
         """
         self._require_images()
-        loaded = [self.load(image) for image in images]
+        loaded = [self.load(image) for image in check_images(images)]
         if boxes is None:
             boxes = [None] * len(loaded)
         if len(boxes) != len(loaded):
@@ -285,26 +296,67 @@ class Predictor:
         """
         if isinstance(image, LoadedImage):
             return image
+        if isinstance(image, PillowImage.Image):
+            image = self._from_pillow(image)
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise UserError(
                     f'the image is an array of {image.dtype} {image.shape}: use RGB images of uint8, (height, width, 3)'
                 )
             return LoadedImage(image, self._to_input(image))
-        path = None if isinstance(image, bytes) else Path(image)
-        name = 'image' if path is None else f'image {path}'
+        if isinstance(image, Content):
+            return self._decode(bytes(image), 'image')
+        if not isinstance(image, (str, os.PathLike)):
+            raise UserError(f'the image is of type {type(image).__name__}: give {IMAGES}')
+        path = Path(image)
         try:
-            content = image if isinstance(image, bytes) else Path(image).read_bytes()
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise UnreadableError(f'image {path} not found: check the path') from None
+        except (OSError, ValueError) as error:  # the latter for a path with a zero byte
+            reason = getattr(error, 'strerror', None) or error
+            raise UnreadableError(f'image {path} cannot be read ({reason}): use another') from None
+        return self._decode(content, f'image {path}', path)
+
+    def _decode(self, content: bytes, name: str, path: Path | None = None) -> LoadedImage:
+        try:
             image_files.check_pixels(content)
-        except OSError:
-            raise UnreadableError(f'{name} cannot be read: replace it or use another') from None
         except UserError as error:
             raise UnreadableError(str(error).replace('image', name, 1)) from None
-        decoded = image_files.decode(content, self.ignore_orientation, self._is_gray)
+        decoded = image_files.decode(content, self.ignore_orientation, self.is_gray)
         if decoded is None:
             raise UnreadableError(f'{name} cannot be read: replace it or use another')
         shown = to_rgb(decoded)
-        return LoadedImage(shown, decoded[..., None] if self._is_gray else shown, path)
+        return LoadedImage(shown, decoded[..., None] if self.is_gray else shown, path)
+
+    def _from_pillow(self, image: PillowImage.Image) -> np.ndarray:
+        """An image as RGB (H, W, 3) uint8, turned as its EXIF orientation says, as :meth:`_decode` does."""
+        if image.mode not in EIGHT_BIT_MODES:
+            raise UserError(f'the Pillow image has the mode {image.mode}: convert it to RGB with 8 bits per channel')
+        image_files.check_size(*image.size)
+        try:
+            turned = image if self.ignore_orientation else ImageOps.exif_transpose(image)
+            return np.asarray(turned.convert('RGB'))
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow reads files when it needs their pixels
+            raise UnreadableError(f'the Pillow image cannot be read ({error}): replace it or use another') from None
 
     def _to_input(self, image: np.ndarray) -> np.ndarray:
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] if self._is_gray else image
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] if self.is_gray else image
+
+
+def is_one_image(image: object) -> TypeGuard[Image]:
+    """Whether an argument is one image and not several; what is neither is reported as one."""
+    if isinstance(image, np.ndarray):
+        return image.ndim != 4
+    return isinstance(image, Image) or not isinstance(image, Iterable)
+
+
+def check_images(images: Iterable[Image]) -> list[Image]:
+    """The images as a list.
+
+    Raises:
+        UserError: If it is a single image.
+    """
+    if is_one_image(images):
+        raise UserError(f'predict takes a list of images, but got one object of type {type(images).__name__}')
+    return list(images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from mogacore.errors import UserError
 
 from .folders import Source, write_predictions
 from .inputs import find_inputs
-from .predictor import Image, Prediction, Predictor
+from .predictor import Image, LoadedImage, Prediction, Predictor, check_images, is_one_image
 from .tasks import Result
 
 
@@ -55,16 +55,19 @@ class TopDown:
 
     def __call__(self, image: Image | Sequence[Image]) -> Any:
         """Record of an image, or list of the records of several; see :meth:`Predictor.__call__`."""
-        if isinstance(image, Image):
+        if is_one_image(image):
             return self.predict([image])[0].record
-        return [prediction.record for prediction in self.predict(image)]
+        return [prediction.record for prediction in self.predict(cast(Sequence[Image], image))]
 
     def predict(self, images: Iterable[Image], batch_size: int | None = None) -> list[Prediction]:
         """Predict the keypoints of all objects; see :meth:`Predictor.predict`."""
-        images = list(images)
-        return self.pose.predict(images, [self._boxes(image) for image in images], batch_size)
+        given = check_images(images)
+        loaded = [self.detector.load(image) for image in given]
+        boxes = [self._boxes(image) for image in loaded]
+        is_shared = self.detector.is_gray == self.pose.is_gray
+        return self.pose.predict(loaded if is_shared else given, boxes, batch_size)
 
-    def _boxes(self, image: Image) -> np.ndarray:
+    def _boxes(self, image: LoadedImage) -> np.ndarray:
         """Boxes (N, 4) of the detected objects of the class, best first."""
         (found,) = self.detector.predict([image], tile=self.detector.tile)
         chosen = np.isin(found.result['labels'], found.result['labels'] if self.label is None else [self.label])
