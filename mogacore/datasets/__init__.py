@@ -2,6 +2,7 @@
 
 from .arrays import LoadArray
 from .class_folders import ClassFolders
+from .coco_labels import CocoLabels
 from .erasing import NormalizedRandomErasing
 from .frame_folders import KTH, FrameFolders
 from .freihand import FreiHAND
@@ -15,6 +16,7 @@ from .weather import WeatherBench
 __all__ = [
     'KTH',
     'ClassFolders',
+    'CocoLabels',
     'FashionMNISTFiles',
     'FrameFolders',
     'FreiHAND',
