@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
 from torch import nn
 
-from mogacore.checkpoint import SCHEME, local_file, read, sha256
+from mogacore.checkpoint import SCHEME, content_hash, read
 from mogacore.engine.config import load_config
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
 from mogacore.engine.trained import load_trained
@@ -122,5 +122,4 @@ def _named(checkpoint: str, name: str) -> str:
 def _describe(checkpoint: str, network: str) -> dict:
     """Name and sha256 of a weight file; None for the hash of one from another library's table."""
     source = _named(checkpoint, network)
-    is_found = source.startswith((SCHEME, 'http://', 'https://')) or Path(source).expanduser().is_file()
-    return {'name': Path(source).name, 'sha256': sha256(local_file(source)) if is_found else None}
+    return {'name': Path(source).name, 'sha256': content_hash(source)}

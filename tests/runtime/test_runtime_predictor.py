@@ -197,7 +197,7 @@ def test_tiles_give_the_result_of_the_whole_image(tmp_path):
 
 
 def test_a_small_object_in_front_of_a_large_one_in_another_tile_is_kept():
-    tiles = make_tiles(100, 160, 100)
+    tiles = make_tiles(np.zeros((100, 160)), 100)
     assert [tile.left for tile in tiles] == [0, 60]
     large, small, part = [5, 5, 90, 95], [70, 40, 80, 50], [60, 5, 90, 95]
     first = {'boxes': np.float32([large]), 'scores': np.float32([0.9]), 'labels': np.array([0])}

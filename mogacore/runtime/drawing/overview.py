@@ -18,6 +18,11 @@ TEXT_SIZE = 14
 COLORS: dict[str, Color] = {'black': (0, 0, 0), 'red': (210, 0, 0)}
 
 
+def chosen_images(number: int) -> list[int]:
+    """Which of a number of images are drawn: if there are too many, an evenly spaced selection."""
+    return np.unique(np.linspace(0, number - 1, MAX_IMAGES).round().astype(int)).tolist()
+
+
 def draw_overview(
     path: Path,
     files: list[Path],
@@ -34,7 +39,7 @@ def draw_overview(
         cell_width: Width and largest height of an image in pixels.
         ignore_orientation: Draw the images as they are stored, without their EXIF orientation.
     """
-    chosen = np.unique(np.linspace(0, len(files) - 1, MAX_IMAGES).round().astype(int))
+    chosen = chosen_images(len(files))
     num_cols = min(8, len(chosen))
     lines = max(titles[i][0].count('\n') + 1 for i in chosen)
     rows = []
