@@ -14,8 +14,8 @@ from mogacore.version import __version__
 
 # One module each. They import torch inside functions, so that the help appears at once.
 SUBCOMMANDS = (
-    'train', 'test', 'infer', 'export', 'serve', 'demo', 'convert', 'weights', 'data', 'complexity', 'benchmark',
-    'scaling', 'plots', 'compare', 'reproduce', 'interactions', 'cam', 'receptive-field', 'doctor',
+    'train', 'test', 'infer', 'features', 'export', 'serve', 'demo', 'convert', 'weights', 'data', 'complexity',
+    'benchmark', 'scaling', 'plots', 'compare', 'reproduce', 'interactions', 'cam', 'receptive-field', 'doctor',
 )  # fmt: skip
 
 

@@ -276,7 +276,7 @@ def infer(
     model: Predictor | TopDown
     if detector:
         header['detector'] = {'config': str(detector[0]), 'checkpoint': str(detector[1])}
-        finder = Predictor(*detector, device, score_thr, **tiles)
+        finder = Predictor(detector[0], detector[1], device, score_thr, **tiles)
         model = TopDown(finder, Predictor(cfg, checkpoint, device, score_thr), box_class)
     else:
         model = Predictor(cfg, checkpoint, device, score_thr, **tiles, with_features=save_features)

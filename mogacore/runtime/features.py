@@ -15,7 +15,9 @@ from .journal import Done, Journal
 
 
 class FeatureFile:
-    """``features.npy`` (records, C) float32, and ``features.json`` with the name of each row; none without features.
+    """``features.npy`` (records, C) float32, and ``features.json`` with the ``names`` of the rows.
+
+    Without features, neither is written.
 
     Args:
         out_dir: Output folder.
@@ -32,7 +34,7 @@ class FeatureFile:
 
     def __exit__(self, *error) -> bool | None:
         if error[0] is None and self._file is not None:
-            write_json(self.out_dir / 'features.json', self.names)
+            write_json(self.out_dir / 'features.json', {'names': self.names})
         return self._stack.__exit__(*error)
 
     def collect(self, entries: Iterable[Done], journal: Journal) -> Iterator[dict]:

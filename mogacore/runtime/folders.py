@@ -102,7 +102,7 @@ def write_predictions(
 
     Args:
         predictor: The model. A result may have ``features`` (C,); they are written to ``features.npy`` (records, C)
-            float32, and the path of the image of each row to ``features.json``.
+            float32, and the paths of the images to ``names`` of ``features.json``.
         source: Images, videos, folders, patterns or lists of them.
         inputs: The files in ``source``, see :func:`mogacore.runtime.inputs.find_inputs`.
         out_dir: Output folder; created if missing.
