@@ -65,6 +65,7 @@ EXTRAS = {
     'pose': ['faster-coco-eval', 'json-tricks', 'munkres', 'scipy'],
     'video': ['hickle', 'lpips', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
     'data': ['scikit-learn'],
+    'completion': ['shtab'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'int8': ['nncf'],  # for OpenVINO; ONNX Runtime has its own quantizer
     # Server: framework, its documentation page without another host, metrics, uploads as forms, HTTP.

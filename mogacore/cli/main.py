@@ -16,6 +16,7 @@ from mogacore.version import __version__
 SUBCOMMANDS = (
     'train', 'test', 'infer', 'features', 'export', 'serve', 'demo', 'convert', 'weights', 'data', 'complexity',
     'benchmark', 'scaling', 'plots', 'compare', 'reproduce', 'interactions', 'cam', 'receptive-field', 'doctor',
+    'completion',
 )  # fmt: skip
 
 

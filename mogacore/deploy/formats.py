@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from mogacore.errors import UserError
+from mogacore.runtime.backends import openvino_core
 
 from .graphs import Graph
 from .metadata import KEY, OPSET, PT2_FILE
@@ -188,9 +189,7 @@ def _read_onnx(path: Path, graph: Graph) -> Run:
 
 
 def _read_openvino(path: Path, graph: Graph) -> Run:
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': torch.get_num_threads()}
     network = core.compile_model(core.read_model(path), 'CPU', settings)
 

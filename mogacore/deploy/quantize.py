@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mogacore.errors import UserError
+from mogacore.runtime.backends import openvino_core
 
 from .metadata import KEY
 
@@ -234,7 +235,7 @@ def _onnx_graph(model: Any) -> tuple[dict[str, str], dict[str, list[str]], list[
 def _convert_openvino(source: Path, path: Path, examples: list[dict], facts: dict) -> None:
     import openvino
 
-    model = openvino.Core().read_model(source)
+    model = openvino_core().read_model(source)
     text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
     if facts['precision'] == 'int8':
         import nncf

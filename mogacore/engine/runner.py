@@ -61,6 +61,7 @@ from .resume import make_resumable
 from .saving import newest_intact_checkpoint
 from .sharding import check_sharding
 from .stop import Stopped, end_workers, stop_signals
+from .trained import BACKBONE_ADVICE
 
 # Hooks that need the training loop, its data or the weights being trained; a test has none of them.
 TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'PreciseBatchNormHook', 'ReduceStatisticsHook', 'EarlyStoppingHook')
@@ -158,7 +159,7 @@ def _load_strictly(
     if runner._resume:
         _check_resumable(container, filename)
     else:
-        check_gate(model, filename)
+        check_gate(model, filename, BACKBONE_ADVICE)
         report_choice(container, filename, ema)
         check_class_names(runner, container, filename)
     # Hooks copy the weights to their averages by the model's names, or, in a resumed run, swap the two sets.

@@ -50,18 +50,33 @@ def create_model(
         raise UserError(f'model {name!r} is unknown: choose from {", ".join(list_models())}')
     arch = name.removeprefix(PREFIX)
     model = MogaNet(arch, **kwargs) if features_only else MogaNetClassifier(num_classes, arch=arch, **kwargs)
-    if checkpoint == 'official':
-        checkpoint = SCHEME + name
     initial = {key: value.clone() for key, value in model.state_dict().items() if key.startswith('head.')}
     settings: dict = dict(advice='')
     if num_classes != 1000 and not features_only:
         settings = dict(advice='or pass new_head=True to load everything but the classifier')
     if new_head:
         settings = dict(advice='', allow_missing=['head.*'], allow_unexpected=['head.*'])
-    if isinstance(checkpoint, str) and checkpoint.startswith(SCHEME):
-        load_official(model, checkpoint, **settings)
-    elif checkpoint is not None:
-        load_into(model, checkpoint, **settings)
+    if checkpoint is not None:
+        load_named(model, name, checkpoint, **settings)
     if new_head:
         model.load_state_dict(initial, strict=False)  # a head of the same shape has been loaded, too
     return model
+
+
+def load_named(model: nn.Module, name: str, checkpoint: str, **settings) -> None:
+    """Load the weights of a model that :func:`create_model` has created.
+
+    Args:
+        model: The model.
+        name: Its name.
+        checkpoint: As in :func:`create_model`.
+        **settings: Further settings of :func:`mogacore.checkpoint.load_into`.
+
+    Raises:
+        UserError: As in :func:`create_model`.
+    """
+    checkpoint = SCHEME + name if checkpoint == 'official' else checkpoint
+    if isinstance(checkpoint, str) and checkpoint.startswith(SCHEME):
+        load_official(model, checkpoint, **settings)
+    else:
+        load_into(model, checkpoint, **settings)

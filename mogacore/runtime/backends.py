@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from importlib.util import find_spec
@@ -81,15 +82,26 @@ class OnnxRuntime(Backend):
         return dict(zip(self.outputs, self._session.run(list(self.outputs), arrays), strict=True))
 
 
+@functools.cache
+def openvino_core():
+    """OpenVINO's runtime, one per process.
+
+    Each ``openvino.Core`` installs a signal stack of its own for the thread and restores the former one when it is
+    deleted. When the older of two goes first, the thread keeps a signal stack whose memory is freed, and the next
+    signal that Python handles ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVino(Backend):
     """A file in OpenVINO, on a CPU."""
 
     def __init__(self, path: Path, device: str, threads: int | None, precision: str):
-        import openvino
-
         if device != 'cpu':
             raise UserError(f'device {device!r} is not available in openvino: use cpu, or backend onnxruntime')
-        core = openvino.Core()
+        core = openvino_core()
         settings: dict[str, Any] = {'INFERENCE_PRECISION_HINT': HINTS[precision]}
         if threads:
             settings['INFERENCE_NUM_THREADS'] = threads

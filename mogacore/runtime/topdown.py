@@ -58,7 +58,9 @@ class TopDown:
             )
         names = self.detector.classes or []
         if det_class is not None and det_class not in names:
-            raise UserError(f'the detector has no class {det_class!r}: use {", ".join(names)}, or None for all')
+            raise UserError(
+                f'the detector has no class {det_class!r}: choose from {", ".join(names)}, or no class for all'
+            )
         self.label = None if det_class is None else names.index(det_class)
         self.det_class = det_class
         self.writer = self.pose.writer

@@ -16,6 +16,7 @@ from mogacore.deploy.graphs.boxes import match
 from mogacore.deploy.source import load_source
 from mogacore.engine.config import build_model, load_config, replace_sync_bn
 from mogacore.errors import UserError
+from mogacore.runtime.backends import openvino_core
 
 pytest.importorskip('mmdet')
 
@@ -218,9 +219,7 @@ class Ort:
 
 class OpenVino:
     def __init__(self, path):
-        import openvino
-
-        core = openvino.Core()
+        core = openvino_core()
         self.network = core.compile_model(core.read_model(path), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
 
     def __call__(self, images):

@@ -12,7 +12,7 @@ from mogacore.deploy import Predictor
 from mogacore.deploy.calibration import read_feeds, spread
 from mogacore.deploy.quantize import check_precision, convert, has_int8_instructions, last_layers
 from mogacore.errors import UserError, run
-from mogacore.runtime.backends import open_backend
+from mogacore.runtime.backends import open_backend, openvino_core
 
 STEPS = [{'step': 'resize', 'mode': 'exact', 'size': [24, 20], 'interpolation': 'bilinear', 'backend': 'cv2'}]
 
@@ -151,7 +151,7 @@ def test_openvino_files_get_smaller_too(network, tmp_path):
         assert open_backend(path).metadata['precision'] == precision
     # A hint, which a CPU without bf16 ignores.
     assert np.abs(outputs(full, precision='bf16') - outputs(network)).max() < 0.05
-    kinds = [op.get_type_name() for op in openvino.Core().read_model(tmp_path / 'int8.xml').get_ops()]
+    kinds = [op.get_type_name() for op in openvino_core().read_model(tmp_path / 'int8.xml').get_ops()]
     assert kinds.count('FakeQuantize') >= 3
 
 

@@ -10,10 +10,11 @@ from small_models import build_small, predict, write_small
 
 from mogacore.deploy.export import export
 from mogacore.deploy.source import load_source
+from mogacore.runtime.backends import openvino_core
 
 pytest.importorskip('onnxscript')
 ort = pytest.importorskip('onnxruntime')
-openvino = pytest.importorskip('openvino')
+pytest.importorskip('openvino')
 
 SIZES = (64, 96), (97, 61), (150, 70)  # of the configs' examples, none
 
@@ -27,7 +28,7 @@ def open_onnx(path):
 
 
 def open_openvino(path):
-    core = openvino.Core()
+    core = openvino_core()
     settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': torch.get_num_threads()}
     network = core.compile_model(core.read_model(path), 'CPU', settings)
     return lambda feed: {output.any_name: array for output, array in network(feed).items()}
@@ -50,7 +51,7 @@ def exported(tmp_path):
         assert [(opset.domain, opset.version) for opset in model.opset_import] == [('', 20)]
         assert {node.domain for node in model.graph.node} == {''} and not model.functions
         metadata = json.loads({prop.key: prop.value for prop in model.metadata_props}['mogacore'])
-        assert json.loads(openvino.Core().read_model(paths[1]).get_rt_info('mogacore').astype(str)) == metadata
+        assert json.loads(openvino_core().read_model(paths[1]).get_rt_info('mogacore').astype(str)) == metadata
         return build_small(Path(files[0])), metadata, [open_onnx(paths[0]), open_openvino(paths[1])]
 
     return run

@@ -366,7 +366,7 @@ def test_a_detector_finds_the_objects_of_a_pose_model(tile, model, folder, tmp_p
         ('classification', dict(detector=('c', 'w')), '--detector c is only for pose estimation: omit it'),
         ('pose', dict(detector=('c', 'w'), boxes='b.json'), '--detector and --boxes exclude each other'),
         ('pose', dict(detector='classification'), 'the detector is a model for classification: use one for detection'),
-        ('pose', dict(detector='detection', box_class='cat'), "no class 'cat': use 0, 1, .*, or None for all"),
+        ('pose', dict(detector='detection', box_class='cat'), "no class 'cat': choose from 0, 1, .*, or no class"),
         ('pose', dict(boxes='b.json', save_features=True), '--save-features is for whole images: omit'),
         ('detection', dict(tile=64, tile_overlap=1.0), 'the overlap of tiles is 1.0: use 0 to 0.9 of a tile'),
         ('detection', dict(tile=8), 'tile is 8: use at least 32 pixels'),

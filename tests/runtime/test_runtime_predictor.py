@@ -222,7 +222,7 @@ def test_a_pose_model_gets_the_boxes_of_a_detector(tmp_path):
     tiled = TopDown(Predictor(tmp_path / 'detector.onnx', tile=64), tmp_path / 'pose.onnx', 'thing')
     pair = scene(60, 160, (10, 10, 30, 42), (130, 10, 150, 42))
     assert (len(top_down(pair)['instances']), len(tiled(pair)['instances'])) == (1, 2)
-    with pytest.raises(UserError, match="no class 'person': use nothing, thing, or None"):
+    with pytest.raises(UserError, match="no class 'person': choose from nothing, thing, or no class for all"):
         TopDown(tmp_path / 'detector.onnx', tmp_path / 'pose.onnx')
     with pytest.raises(UserError, match='the pose model is one for detection'):
         TopDown(tmp_path / 'detector.onnx', tmp_path / 'detector.onnx', None)
