@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 pytest.importorskip('material')
+pytest.importorskip('mkdocstrings')
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
