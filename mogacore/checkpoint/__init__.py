@@ -1,7 +1,7 @@
 """Weight files: safe reading, key mapping, strict loading, downloading and conversion."""
 
 from .convert import convert, write
-from .download import cached_path, fetch, recorded, sha256
+from .download import cached_path, fetch, recorded
 from .hub import HUB_SCHEME, hub_config
 from .load import CheckpointError, LoadReport, check_gate, load, load_into, load_official, not_finite, report_choice
 from .names import LAYOUTS, WeightSets, map_keys, to_layout, weight_sets
@@ -9,6 +9,7 @@ from .schema import MalformedError, check_optimizer_state, check_resume_parts
 from .sources import (
     SCHEME,
     check_source,
+    content_hash,
     load_from_http,
     local_file,
     official_address,
@@ -30,6 +31,7 @@ __all__ = [
     'check_optimizer_state',
     'check_resume_parts',
     'check_source',
+    'content_hash',
     'convert',
     'fetch',
     'hub_config',
@@ -46,7 +48,6 @@ __all__ = [
     'recorded',
     'register_safe_loader',
     'report_choice',
-    'sha256',
     'to_layout',
     'weight_sets',
     'write',

@@ -222,7 +222,7 @@ def not_finite(tensors: Mapping[str, Tensor], params: Iterable[str]) -> list[str
     return found
 
 
-def check_gate(model: nn.Module, source: str | Path) -> None:
+def check_gate(model: nn.Module, source: str | Path, advice: str = 'create the model with {setting}') -> None:
     """Refuse a published file that was trained with another gate function than the model's.
 
     The two functions have the same parameters, so the weights would load, and the accuracy would be lower.
@@ -230,6 +230,7 @@ def check_gate(model: nn.Module, source: str | Path) -> None:
     Args:
         model: Any model; one without the setting ``attn_force_fp32`` passes.
         source: Path, address or ``mogacore://`` name. Only names of published files are known.
+        advice: How the user of the caller changes a ``{setting}`` of the model, for the message.
 
     Raises:
         UserError: If the gate functions differ.
@@ -238,10 +239,10 @@ def check_gate(model: nn.Module, source: str | Path) -> None:
     trained = {result.attn_force_fp32 for result in results.result_of_weights(name)} - {None}
     gates = {module.attn_force_fp32 for module in model.modules() if hasattr(module, 'attn_force_fp32')}
     if gates and trained and gates != trained:
-        (value,) = trained
+        setting = f'attn_force_fp32={next(iter(trained))}'
         raise UserError(
-            f'{name} was trained with attn_force_fp32={value}, another gate function than the model has: set '
-            f'attn_force_fp32={value} of the backbone, or use the config of docs/model_zoo.md'
+            f'{name} was trained with {setting}, another gate function than the model has: '
+            f'{advice.format(setting=setting)}, or use the config of docs/model_zoo.md'
         )
 
 

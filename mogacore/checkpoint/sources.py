@@ -11,6 +11,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mogacore.errors import UserError
+from mogacore.files import sha256
 from mogacore.published import results
 
 from .download import fetch
@@ -66,6 +67,12 @@ def local_file(source: str | Path) -> Path:
     if isinstance(source, str) and source.startswith(HUB_SCHEME):
         return _main_process_first(lambda: hub_weights(source))
     return Path(source).expanduser()
+
+
+def content_hash(source: str | Path) -> str | None:
+    """The sha256 of a weight file, by path, address or ``mogacore://`` name; None for an entry of another table."""
+    is_found = str(source).startswith((SCHEME, 'http://', 'https://')) or Path(source).expanduser().is_file()
+    return sha256(local_file(source)) if is_found else None
 
 
 def check_source(source: str | Path) -> None:

@@ -63,6 +63,7 @@ from .saving import newest_intact_checkpoint
 from .sharding import check_sharding
 from .stop import Stopped, end_workers, stop_signals
 from .trackers import add_trackers, check_trackers
+from .trained import BACKBONE_ADVICE
 
 # Hooks that need the training loop, its data or the weights being trained; a test has none of them.
 TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'PreciseBatchNormHook', 'ReduceStatisticsHook', 'EarlyStoppingHook')
@@ -160,7 +161,7 @@ def _load_strictly(
     if runner._resume:
         _check_resumable(container, filename)
     else:
-        check_gate(model, filename)
+        check_gate(model, filename, BACKBONE_ADVICE)
         report_choice(container, filename, ema)
         check_class_names(runner, container, filename)
     # Hooks copy the weights to their averages by the model's names, or, in a resumed run, swap the two sets.

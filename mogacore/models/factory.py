@@ -116,24 +116,40 @@ def create_model(
     if checkpoint == 'official':
         checkpoint = SCHEME + name
     if checkpoint is not None:
-        _load(model, checkpoint, new_head)
+        _load(model, name, checkpoint, new_head)
     model.pretrained_cfg = model.default_cfg = pretrained_cfg(arch, _file_name(checkpoint)) | about
     return model
 
 
-def _load(model: MogaNet, checkpoint: str | Path | dict, new_head: bool) -> None:
+def _load(model: MogaNet, name: str, checkpoint: str | Path | dict, new_head: bool) -> None:
     initial = {key: value.clone() for key, value in model.state_dict().items() if key.startswith('head.')}
     settings: dict = dict(advice='', first_conv=FIRST_CONV)
     if new_head:
         settings |= dict(allow_missing=['head.*'], allow_unexpected=['head.*'])
     elif isinstance(model, MogaNetClassifier) and model.num_classes != 1000:
         settings['advice'] = 'or pass new_head=True to load everything but the classifier'
+    load_named(model, name, checkpoint, **settings)
+    if new_head:
+        model.load_state_dict(initial, strict=False)  # a head of the same shape has been loaded, too
+
+
+def load_named(model: nn.Module, name: str, checkpoint: str | Path | dict, **settings) -> None:
+    """Load the weights of a model that :func:`create_model` has created.
+
+    Args:
+        model: The model.
+        name: Its name.
+        checkpoint: As in :func:`create_model`.
+        **settings: Further settings of :func:`mogacore.checkpoint.load_into`.
+
+    Raises:
+        UserError: As in :func:`create_model`.
+    """
+    checkpoint = SCHEME + name if checkpoint == 'official' else checkpoint
     if isinstance(checkpoint, str) and checkpoint.startswith(SCHEME):
         load_official(model, checkpoint, **settings)
     else:
         load_into(model, checkpoint, **settings)
-    if new_head:
-        model.load_state_dict(initial, strict=False)  # a head of the same shape has been loaded, too
 
 
 def _file_name(checkpoint: str | Path | dict | None) -> str:
