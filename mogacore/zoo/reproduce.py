@@ -114,8 +114,8 @@ def select(names: Sequence[str] = (), baselines: bool = False) -> list[Result]:
     """Select results by task, by id, or by words of the row.
 
     Args:
-        names: Tasks; patterns of ids such as ``det-*``; or words that all occur in the method, model, data set,
-            resolution or schedule of a row, such as ``UperNet MogaNet-S`` or ``moganet-s imagenet``; empty is all.
+        names: Tasks, patterns of ids such as ``det-*``, or words of the method, model, data set, resolution and
+            schedule of a row, such as ``UperNet MogaNet-S``; empty is all.
         baselines: Include the results of other networks.
 
     Raises:
@@ -132,15 +132,9 @@ def select(names: Sequence[str] = (), baselines: bool = False) -> list[Result]:
 
 
 def _is_named(result: Result, name: str) -> bool:
-    if name == result.task or fnmatchcase(result.id, name):
-        return True
-    words = _words(f'{result.method} {result.model} {result.dataset} {result.resolution} {result.schedule}')
-    asked = _words(name)
-    return bool(asked) and all(any(word == own or own.startswith(f'{word}-') for own in words) for word in asked)
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r'[\w.+-]+', text.lower())
+    asked, own = (re.findall(r'[\w.+-]+', text.lower()) for text in (name, f'{setting(result)} {result.model}'))
+    has_words = bool(asked) and all(any(f'{word}-'.startswith(f'{part}-') for word in own) for part in asked)
+    return name == result.task or fnmatchcase(result.id, name) or has_words
 
 
 @dataclass
