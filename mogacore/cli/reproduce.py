@@ -64,13 +64,13 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int | None:
     from mmengine.logging import MMLogger
     from rich.console import Console
 
-    from mogacore.zoo import reproduce
+    from mogacore.zoo import selection
 
     # Building models to count their parameters logs irrelevant lines.
     MMLogger.get_instance('mmengine', log_level='WARNING')
     logging.getLogger('mmengine').setLevel(logging.WARNING)
     console = Console(width=None if sys.stdout.isatty() else 180)
-    results = reproduce.select(args.rows, args.baselines)
+    results = selection.select(args.rows, args.baselines)
     if args.write:
         _write(console)
     elif args.evaluate is not None:
@@ -189,11 +189,11 @@ def _plan(args: argparse.Namespace, results: list[Result], console: Console) -> 
 
 
 def _write(console: Console) -> None:
-    from mogacore.zoo import reproduce
+    from mogacore.zoo import selection
     from mogacore.zoo.metafiles import write_all
 
     root = checkout()
     if root is None:
         raise UserError('--write needs a checkout, but mogacore is an installed package: pip install -e CHECKOUT')
-    for name in write_all(root, _computed(reproduce.select(baselines=True), Path('work_dirs'))):
+    for name in write_all(root, _computed(selection.select(baselines=True), Path('work_dirs'))):
         console.print(f'written: {name}', highlight=False)

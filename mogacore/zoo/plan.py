@@ -89,7 +89,7 @@ def missing_runs(
     """The trainings of all results with a config but without a measured accuracy, without duplicates.
 
     Args:
-        results: Results from :func:`mogacore.zoo.reproduce.select`.
+        results: Results from :func:`mogacore.zoo.selection.select`.
         root: Folder of ``configs/`` and ``tools/``.
         work_dirs: Folder of the trainings.
         partition: Slurm partition.

@@ -15,13 +15,13 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mogacore.analysis.curves import read_validations
-from mogacore.checkpoint import check_source, load, not_finite, read, sha256, weight_sets, write
+from mogacore.checkpoint import check_source, load, not_finite, read, weight_sets, write
 from mogacore.engine.averaging import average, estimate
 from mogacore.engine.config import load_config
 from mogacore.engine.plain_config import plain_config
 from mogacore.engine.saving import newest_intact_checkpoint
 from mogacore.errors import UserError
-from mogacore.files import new_folder, plain, write_json, write_text
+from mogacore.files import new_folder, plain, sha256, write_json, write_text
 from mogacore.version import __version__
 
 from .model_card import model_card

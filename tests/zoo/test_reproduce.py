@@ -24,7 +24,7 @@ from mogacore.engine.runner import dry_run
 from mogacore.errors import UserError
 from mogacore.models import create_model
 from mogacore.published import load_results
-from mogacore.zoo import evaluate, plan, reproduce
+from mogacore.zoo import evaluate, plan, reproduce, selection
 from mogacore.zoo.metafiles import metafiles, model_zoo_page
 
 CONFIGS = ROOT / 'configs'
@@ -48,7 +48,7 @@ class TestSizes:
         computed = []
         true_complexity = reproduce.complexity
         monkeypatch.setattr(reproduce, 'complexity', lambda cfg: computed.append(cfg.filename) or true_complexity(cfg))
-        rows = reproduce.reproduce(reproduce.select(['cls-001', 'cls-010', 'cls-038', 'cls-003', 'pose-001', 'vid-012',
+        rows = reproduce.reproduce(selection.select(['cls-001', 'cls-010', 'cls-038', 'cls-003', 'pose-001', 'vid-012',
                                                      'vid-024', 'mix-*']), CONFIGS, tmp_path)  # fmt: skip
         found = {row.result.id: row for row in rows}
         assert len(computed) == 4 and len(rows) == 18
@@ -69,11 +69,11 @@ class TestSizes:
         assert reproduce.within(ours, printed, 1e6, 0.003) is expected
 
     def test_rows_are_chosen_by_task_and_id(self):
-        assert len(reproduce.select()) == 116 and len(reproduce.select(baselines=True)) == 242
-        assert {result.task for result in reproduce.select(['pose'])} == {'pose'}
-        assert [result.id for result in reproduce.select(['cls-00[12]'])] == ['cls-001', 'cls-002']
+        assert len(selection.select()) == 116 and len(selection.select(baselines=True)) == 242
+        assert {result.task for result in selection.select(['pose'])} == {'pose'}
+        assert [result.id for result in selection.select(['cls-00[12]'])] == ['cls-001', 'cls-002']
         with pytest.raises(UserError, match="task or row 'poses' is unknown"):
-            reproduce.select(['poses'])
+            selection.select(['poses'])
 
 
 class TestMeasured:
@@ -140,8 +140,8 @@ class TestTool:
 
     def test_plan_of_every_row_lists_its_requirements(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        runs = plan.missing_runs(reproduce.select(), ROOT, tmp_path / 'work_dirs', 'gpu')
-        assert sorted(row for run in runs for row in run.rows) == sorted(r.id for r in reproduce.select() if r.config)
+        runs = plan.missing_runs(selection.select(), ROOT, tmp_path / 'work_dirs', 'gpu')
+        assert sorted(row for run in runs for row in run.rows) == sorted(r.id for r in selection.select() if r.config)
         assert len({run.name for run in runs}) == len(runs)
         parser = argparse.ArgumentParser()
         add_arguments(parser)
@@ -203,7 +203,7 @@ class TestTool:
 
     def test_rows_are_found_by_model_and_data(self):
         def ids(*names):
-            return [result.id for result in reproduce.select(names)]
+            return [result.id for result in selection.select(names)]
 
         for words in ('UperNet MogaNet-S', 'moganet-s upernet', 'MogaNet-S, UperNet (ADE20K)'):
             rows = [RESULTS[name] for name in ids(words)]
@@ -340,7 +340,7 @@ class TestEvaluate:
 
 
 def build_tiny():
-    from mogacore.models.moganet import MogaNetClassifier
+    from mogacore.models import MogaNetClassifier
 
     return MogaNetClassifier(10, arch=TINY_ARCH)
 
