@@ -44,6 +44,7 @@ from .config import (
     locate_data,
     prepare_for_device,
     prepare_loaders,
+    save_predictions,
     show_predictions,
 )
 from .data import prepare_data
@@ -317,6 +318,7 @@ def test(
     work_dir: str | None = None,
     out: str | None = None,
     show_dir: str | None = None,
+    predictions: str | None = None,
     tta: bool = False,
     cfg_options: dict | None = None,
     check: str = 'sample',
@@ -330,6 +332,7 @@ def test(
         work_dir: Folder for logs; None means ``work_dirs/`` and the config's name.
         out: JSON file for the metrics.
         show_dir: Folder for images with drawn predictions.
+        predictions: File for the predictions, see :mod:`mogacore.inference.prediction_files`.
         tta: Average the predictions of several views of each image.
         cfg_options: Settings that override the config's.
         check: 'sample' checks the data in about 20 seconds, 'full' reads every file.
@@ -366,6 +369,8 @@ def test(
         writable_folder(Path(out).parent)
     if show_dir is not None:
         show_predictions(cfg, str(writable_folder(show_dir)))
+    if predictions is not None:
+        save_predictions(cfg, predictions, {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta})
     if tta:
         enable_tta(cfg)
     locate_data(cfg, 'test')
