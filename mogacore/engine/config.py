@@ -134,6 +134,8 @@ def locate_data(cfg: Config, stage: str) -> None:
         for key in ('ann_file', 'bbox_file', 'camera_param_file', 'joint_file'):
             if dataset.get(key):
                 find_data(cfg, Path(dataset.data_root) / dataset[key], 'annotation file')
+        if dataset.get('reference_root'):  # of ImageNetSubset
+            dataset.reference_root = str(find_data(cfg, dataset.reference_root, 'folder of all classes').resolve())
         if dataset.get('bbox_file'):  # only mmpose has it, and does not resolve it against data_root
             dataset.bbox_file = str(Path(dataset.data_root) / dataset.bbox_file)
     for name in EVALUATORS[stage]:

@@ -11,6 +11,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 from mogacore.datasets.checks.maps import IGNORED
 from mogacore.runtime import tasks
 from mogacore.runtime.tasks import Result, Task
+from mogacore.text import type_name
 
 
 class Samples:
@@ -46,6 +47,12 @@ class Samples:
         probabilities = np.zeros(max([num_classes, *(labels + 1)]), np.float32)
         probabilities[labels] = 1
         return {'probabilities': probabilities}
+
+
+class MultiLabelSamples(Samples):
+    """Of mmpretrain's multi-label heads."""
+
+    task = tasks.MultiLabel
 
 
 class DetectionSamples(Samples):
@@ -165,6 +172,8 @@ class HandSamples(PoseSamples):
         return found
 
 
+# mmpretrain's heads whose classes do not exclude each other.
+MULTI_LABEL_HEADS = ('MultiLabelClsHead', 'MultiLabelLinearClsHead', 'CSRAClsHead')
 # By default_scope of the config, which names the task library.
 SAMPLES: dict[str, type[Samples]] = {
     'mmpretrain': Samples,
@@ -177,6 +186,8 @@ SAMPLES: dict[str, type[Samples]] = {
 def create_samples(cfg: Config, meta: dict) -> Samples:
     """Create the :class:`Samples` of a config's model."""
     head = cfg.model.get('head', {})
+    if type_name(head.get('type')) in MULTI_LABEL_HEADS:
+        return MultiLabelSamples(meta)
     decoder = head.get('decoder') or {}
     if decoder.get('type') == 'Hand3DHeatmap':
         return HandSamples(meta, decoder.get('max_bound', 1.0))

@@ -20,6 +20,11 @@ TEXT_SIZE = 14
 COLORS: dict[str, Color] = {'black': (0, 0, 0), 'red': (210, 0, 0)}
 
 
+def chosen_images(number: int) -> list[int]:
+    """Which of a number of images are drawn: if there are too many, an evenly spaced selection."""
+    return np.unique(np.linspace(0, number - 1, MAX_IMAGES).round().astype(int)).tolist()
+
+
 def draw_overview(
     path: Path,
     files: list[Path],
@@ -36,7 +41,7 @@ def draw_overview(
         cell_width: Width and largest height of an image in pixels.
         ignore_orientation: Draw the images as they are stored, without their EXIF orientation.
     """
-    chosen = np.unique(np.linspace(0, len(files) - 1, MAX_IMAGES).round().astype(int))
+    chosen = chosen_images(len(files))
     images = (_read(files[i], ignore_orientation) for i in chosen)  # one after the other, since they may be large
     write_png(path, draw_grid(images, [titles[i] for i in chosen], cell_width))
 

@@ -58,9 +58,9 @@ class Detection(Task):
         boxes = np.round(result['boxes'][::-1] * factor).astype(int)
         for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
             cv2.rectangle(image, (x1, y1), (x2, y2), self.color(label), width, cv2.LINE_AA)
-        texts = [self.class_name(label) for label in labels]
+        names = [self.class_name(label) for label in labels]
         if 'scores' in result:
-            texts = [f'{text} {score:.2f}' for text, score in zip(texts, result['scores'][::-1], strict=True)]
-        for (x1, y1, _, _), label, text in zip(boxes, labels, texts, strict=True):
-            draw_label(image, text, x1 - width // 2, y1, self.color(label), size)
+            names = [f'{name} {score:.2f}' for name, score in zip(names, result['scores'][::-1], strict=True)]
+        for (x1, y1, _, _), label, name in zip(boxes, labels, names, strict=True):
+            draw_label(image, name, x1 - width // 2, y1, self.color(label), size)
         return image
