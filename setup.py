@@ -5,6 +5,7 @@ The full pinned environment known to work is in requirements.txt; tools/setup_en
 
 import re
 import shutil
+from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -16,6 +17,13 @@ ROOT = Path(__file__).parent
 def read_version() -> str:
     """Read the version without importing the package."""
     return re.search(r"__version__ = '(.+)'", (ROOT / 'mogacore' / 'version.py').read_text())[1]
+
+
+def runtime_extra(name: str) -> list[str]:
+    """Requirements of an extra that mogacore-runtime has as well."""
+    parser = ConfigParser()
+    parser.read(ROOT / 'runtime' / 'setup.cfg')
+    return parser['options.extras_require'][name].split()
 
 
 class BuildWithConfigs(build_py):
@@ -68,9 +76,8 @@ EXTRAS = {
     'completion': ['shtab'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'int8': ['nncf'],  # for OpenVINO; ONNX Runtime has its own quantizer
-    # Server: framework, its documentation page without another host, metrics, uploads as forms, HTTP.
-    'serve': ['fastapi', 'fastapi-offline', 'prometheus-client', 'python-multipart', 'uvicorn'],
-    'demo': ['gradio'],  # brings FastAPI and uvicorn
+    'serve': runtime_extra('serve'),
+    'demo': runtime_extra('demo'),
     'dev': ['import-linter', 'pre-commit', 'pytest', 'pytest-xdist', 'ruff', 'selenium', 'tritonclient'],
 }
 EXTRAS['all'] = sorted({name for key, names in EXTRAS.items() if key != 'mmengine' for name in names})

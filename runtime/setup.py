@@ -13,8 +13,8 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [
-    '__init__.py', 'deploy/__init__.py', 'errors.py', 'files.py', 'images.py', 'opencv.py', 'py.typed', 'text.py',
-    'version.py',
+    '__init__.py', 'after_import.py', 'deploy/__init__.py', 'errors.py', 'files.py', 'images.py', 'opencv.py',
+    'py.typed', 'text.py', 'version.py',
 ]  # fmt: skip
 
 
@@ -45,14 +45,6 @@ class BuildPart(build_py):
         return [str(path) for path in self.part_files()]
 
 
-EXTRAS = {
-    'onnxruntime': ['onnxruntime'],
-    'openvino': ['openvino'],
-    # Framework, its documentation page without another host, metrics, uploads as forms, HTTP.
-    'serve': ['fastapi', 'fastapi-offline', 'prometheus-client', 'python-multipart', 'uvicorn'],
-    'demo': ['gradio'],  # brings FastAPI and uvicorn
-}
-
 setup(
     name='mogacore-runtime',
     version=read_version(),
@@ -66,5 +58,4 @@ setup(
     python_requires='>=3.10',
     # mogacore accepts any of OpenCV's distributions, but pip knows only their names: the one without windows is usual.
     install_requires=['numpy', 'opencv-python-headless', 'pillow>=10.1'],
-    extras_require=EXTRAS,
-)
+)  # extras: setup.cfg

@@ -245,5 +245,5 @@ def test_records_of_multi_label_images_hold_the_classes_above_the_threshold():
     assert record['pred_classes'] == ['bird', 'cat'] and record['pred_scores'] == [0.9, 0.4]
     assert [entry['class'] for entry in record['top']] == ['bird', 'cat', 'dog']
     assert task.describe({'probabilities': np.zeros(3)})['pred_classes'] == []
-    assert task.titles([record | {'image': 'a.png'}]) == [('bird, cat', 'black')]
+    assert task.titles([record | {'image': 'a.png'}], []) == [('bird, cat', 'black')]
     assert task.draw(np.zeros((64, 64, 3), np.uint8), result).any()

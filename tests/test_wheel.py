@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 import pytest
 from conftest import ROOT
 
+from mogacore.runtime.serve.command import PACKAGES as SERVE_PACKAGES
 from mogacore.version import __version__
 
 if find_spec('pip') is None or find_spec('setuptools') is None:
@@ -27,6 +29,8 @@ def wheel(tmp_path_factory):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns('__pycache__'))
     for name in ('setup.py', 'pyproject.toml', 'model-index.yml', 'LICENSE', 'MANIFEST.in', 'README.md'):
         shutil.copy(ROOT / name, source)
+    (source / 'runtime').mkdir()
+    shutil.copy(ROOT / 'runtime' / 'setup.cfg', source / 'runtime')  # as MANIFEST.in says
     (source / 'build' / 'lib' / 'mogacore').mkdir(parents=True)
     (source / 'build' / 'lib' / 'mogacore' / 'gone.py').touch()
     subprocess.run(
@@ -79,6 +83,13 @@ def test_wheel_installs_the_commands(site):
     assert entry_points.read_text().split('\n')[:3] == [
         '[console_scripts]', 'mogacore = mogacore.cli.main:main', 'mogacore-runtime = mogacore.runtime.command:main',
     ]  # fmt: skip
+
+
+def test_wheel_has_the_extras_of_the_runtime(site):
+    (metadata,) = site.glob('*.dist-info/METADATA')
+    for extra, packages in (('serve', SERVE_PACKAGES.values()), ('demo', ['gradio'])):
+        needed = re.findall(rf"^Requires-Dist: ([\w-]+)>=.*extra == [\"']{extra}[\"']$", metadata.read_text(), re.M)
+        assert sorted(needed) == sorted(packages)
 
 
 def test_wheel_finds_a_config_by_its_short_name(site, tmp_path):

@@ -209,7 +209,7 @@ def compare(configs: list[str | Path]) -> str:
     for path in configs:
         cfg = load_config(path)
         parts = complexity(cfg)
-        name = Path(cfg.filename).resolve().relative_to(project_root(cfg) / 'configs').as_posix()
+        name = Path(cfg.filename).resolve().relative_to(project_root(cfg.filename) / 'configs').as_posix()
         params, macs = (f'{value:g}' for value in published[name]) if name in published else ('', '')
         lines.append(
             f'| {name.removesuffix(".py")} | {" x ".join(map(str, cfg.input_shape[-2:]))} '

@@ -55,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='fp32',
         help='fp32 (default); fp16: weights in half precision, arithmetic in fp32; int8: needs --calibration',
     )
-    smaller.add_argument('--calibration', metavar='FOLDER', help='images for int8, about 100 that are typical')
+    smaller.add_argument(
+        '--calibration',
+        metavar='FOLDER',
+        help='images for int8, about 100 that are typical; for poses and hands, crops that one object fills, since '
+        'each image is taken as one object',
+    )
     smaller.add_argument(
         '--reduce-range',
         action='store_true',
@@ -107,8 +112,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     for done in files:
         inputs = ', '.join(f'{name} ({", ".join(map(str, sizes))})' for name, sizes in done.inputs.items())
         print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
-    if done.fixed:
-        print(f'height and width are fixed, since the model does not allow others: {done.fixed}')
+        if done.fixed:
+            print(f'height and width of {done.path} are fixed, since the model does not allow others: {done.fixed}')
     for report in reports:
         print('\n'.join(describe(report)))
     if args.report:

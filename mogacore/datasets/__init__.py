@@ -7,6 +7,7 @@ from .erasing import NormalizedRandomErasing
 from .frame_folders import KTH, FrameFolders
 from .freihand import FreiHAND
 from .idx import FashionMNISTFiles
+from .imagenet_variants import ImageNetC, ImageNetSubset, ImageNetV2
 from .kitti import KittiCaltech
 from .moving import MovingDigits, MovingMNIST
 from .sequences import SequenceFile
@@ -20,6 +21,9 @@ __all__ = [
     'FashionMNISTFiles',
     'FrameFolders',
     'FreiHAND',
+    'ImageNetC',
+    'ImageNetSubset',
+    'ImageNetV2',
     'KittiCaltech',
     'LoadArray',
     'MovingDigits',

@@ -25,7 +25,7 @@ def read_feeds(
     Args:
         model: Exported file of an image model.
         folder: Folder of images, or what else :func:`mogacore.runtime.inputs.find_inputs` accepts. Of more than
-            ``MAX_IMAGES``, evenly spaced ones are used.
+            ``MAX_IMAGES``, evenly spaced ones are used. A model of poses or hands takes each image as one object.
         log: Called with a line about images that cannot be read, which are skipped.
 
     Raises:

@@ -19,6 +19,7 @@ from mogacore.files import writable_folder
 from .folding import fuse
 from .formats import AXES, SUFFIXES, format_of, read, require, set_constants, to_onnx, trace, write
 from .graphs import Graph, create_graph
+from .graphs.base import Normalize
 from .graphs.layers import reason_for_one_size
 from .graphs.raw import Features, Raw
 from .metadata import FORMAT, OPSET, to_text, versions
@@ -103,32 +104,61 @@ def export(
             raise ValueError(f'expected {num_axes} sizes, or {num_axes + 1} with the batch size first')
         for one in (graph, fused):
             one.name_outputs(*one.example((1, *example_shape[1:]), DTYPES[dtype]))
-    write_files = partial(_write_files, source, graph, fused, kinds, example_shape, dtype, tolerance)
+    done: dict[Path, Exported] = {}
+    with ExitStack() as stack:
+        folders = {
+            path: Path(
+                stack.enter_context(tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-'))
+            )
+            for path in kinds
+        }
+        # A program for .pt2 does not accept some small sizes, which the other formats do.
+        for group in ([path for path in kinds if (kinds[path] == 'pt2') == is_pt2] for is_pt2 in (False, True)):
+            if group:
+                targets = {path: (kinds[path], folders[path]) for path in group}
+                write_files = partial(_write_files, source, graph, fused, targets, example_shape, dtype, tolerance)
+                done |= _write_for_any_size(write_files, dynamic, reason_for_one_size(source.model))
+        for path, folder in folders.items():
+            for file in folder.iterdir():
+                file.replace(path.parent / file.name)
+    return [done[path] for path in kinds]
+
+
+def _write_for_any_size(
+    write_files: Callable[[tuple[str, ...]], dict[Path, Exported]], dynamic: tuple[str, ...], reason: str
+) -> dict[Path, Exported]:
+    """Write files whose height and width vary, or else, or if there is a reason for it, files with fixed ones."""
     fixed_axes = _without_sides(dynamic)
-    reason = '' if dynamic == fixed_axes else reason_for_one_size(source.model)
+    if dynamic == fixed_axes:
+        return write_files(dynamic)
     if not reason:
         try:
             return write_files(dynamic)
         except SizeError as error:
             reason = error.reason
-    return [replace(exported, fixed=reason) for exported in write_files(fixed_axes)]
+    return {path: replace(exported, fixed=reason) for path, exported in write_files(fixed_axes).items()}
 
 
 def _write_files(
     source: Source,
     graph: Graph,
     fused: Graph,
-    kinds: dict[Path, str],
+    targets: dict[Path, tuple[str, Path]],
     example_shape: tuple[int, ...],
     dtype: str,
     tolerance: float,
     dynamic: tuple[str, ...],
-) -> list[Exported]:
-    """Trace the fused graph, write the files and compare them with the graph that is not fused."""
-    program = _trace(fused, example_shape, DTYPES[dtype], dynamic, 'pt2' in kinds.values())
+) -> dict[Path, Exported]:
+    """Trace the fused graph, write files to their folders and compare them with the graph that is not fused.
+
+    Args:
+        source, graph, fused, example_shape, dtype, tolerance, dynamic: What :func:`export` makes of its arguments.
+        targets: File to its format and the folder where it is written.
+    """
+    kinds = {kind for kind, _ in targets.values()}
+    program = _trace(fused, example_shape, DTYPES[dtype], dynamic, 'pt2' in kinds)
     text = to_text(_metadata(source, fused, example_shape, dtype, dynamic))
-    is_onnx_needed = set(kinds.values()) - {'pt2'}
-    onnx_model = to_onnx(program, fused, dynamic) if is_onnx_needed else None
+    onnx_model = to_onnx(program, fused, dynamic) if kinds != {'pt2'} else None
     examples = [
         graph.example(case, DTYPES[dtype], seed)
         for seed, case in enumerate(_shapes_to_check(graph, example_shape, DTYPES[dtype], dynamic))
@@ -138,24 +168,16 @@ def _write_files(
         set_constants(graph, program, onnx_model, constants)
         with torch.inference_mode():
             checks.append((constants, [graph(*inputs) for inputs in examples]))
-    done: list[tuple[Path, Exported]] = []
-    with ExitStack() as stack:
-        for path, kind in kinds.items():
-            folder = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-'))
-            )
-            error = 0.0
-            for constants, expected in checks:
-                set_constants(graph, program, onnx_model, constants)
-                write(kind, program, onnx_model, folder / path.name, text)
-                run = read(kind, folder / path.name, fused)
-                error = max(error, _check(path, run, graph, examples, expected, tolerance))
-            inputs = _input_shapes(fused, example_shape, dynamic)
-            done.append((folder, Exported(path, inputs, fused.output_names, error)))
-        for folder, exported in done:
-            for file in folder.iterdir():
-                file.replace(exported.path.parent / file.name)
-    return [exported for _, exported in done]
+    done = {}
+    for path, (kind, folder) in targets.items():
+        error = 0.0
+        for constants, expected in checks:
+            set_constants(graph, program, onnx_model, constants)
+            write(kind, program, onnx_model, folder / path.name, text)
+            run = read(kind, folder / path.name, fused)
+            error = max(error, _check(path, run, graph, examples, expected, tolerance))
+        done[path] = Exported(path, _input_shapes(fused, example_shape, dynamic), fused.output_names, error)
+    return done
 
 
 def _metadata(source: Source, graph: Graph, shape: tuple[int, ...], dtype: str, dynamic: tuple[str, ...]) -> dict:
@@ -334,6 +356,7 @@ def load_runtime(model: nn.Module, kind: str, images: Tensor) -> Callable[[Tenso
     """
     require(kind)
     graph = Raw(fuse(model), {}).eval()
+    graph.normalize = Normalize(None)
     graph.name_outputs(images)
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == kind)
     with tempfile.TemporaryDirectory() as folder:

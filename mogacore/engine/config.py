@@ -134,6 +134,8 @@ def locate_data(cfg: Config, stage: str) -> None:
         for key in ('ann_file', 'bbox_file', 'camera_param_file', 'joint_file'):
             if dataset.get(key):
                 find_data(cfg, Path(dataset.data_root) / dataset[key], 'annotation file')
+        if dataset.get('reference_root'):  # of ImageNetSubset
+            dataset.reference_root = str(find_data(cfg, dataset.reference_root, 'folder of all classes').resolve())
         if dataset.get('bbox_file'):  # only mmpose has it, and does not resolve it against data_root
             dataset.bbox_file = str(Path(dataset.data_root) / dataset.bbox_file)
     for name in EVALUATORS[stage]:
@@ -160,16 +162,16 @@ def _set_annotation_file(evaluator: ConfigDict, name: str, datasets: list[Config
 
 def find_data(cfg: Config, path: str | Path, what: str) -> Path:
     """Find a relative path below the current directory or that of the config, see :func:`locate_data`."""
-    bases = [Path.cwd(), project_root(cfg)]
+    bases = [Path.cwd(), project_root(cfg.filename)]
     for base in bases if bases[1].name != MIM else bases[:1]:
         if (base / path).exists():
             return base / path
     raise UserError(f'{what} {path} is missing: {cfg.get("data_help", "see docs/data.md")}')
 
 
-def project_root(cfg: Config) -> Path:
+def project_root(filename: str | Path) -> Path:
     """Parent of the ``configs`` folder that contains a config file; the file's own folder if there is none."""
-    path = Path(cfg.filename).resolve()
+    path = Path(filename).resolve()
     return next((parent.parent for parent in path.parents if parent.name == 'configs'), path.parent)
 
 

@@ -62,6 +62,8 @@ from .resume import make_resumable
 from .saving import newest_intact_checkpoint
 from .sharding import check_sharding
 from .stop import Stopped, end_workers, stop_signals
+from .trackers import add_trackers, check_trackers
+from .trained import BACKBONE_ADVICE
 
 # Hooks that need the training loop, its data or the weights being trained; a test has none of them.
 TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'PreciseBatchNormHook', 'ReduceStatisticsHook', 'EarlyStoppingHook')
@@ -159,7 +161,7 @@ def _load_strictly(
     if runner._resume:
         _check_resumable(container, filename)
     else:
-        check_gate(model, filename)
+        check_gate(model, filename, BACKBONE_ADVICE)
         report_choice(container, filename, ema)
         check_class_names(runner, container, filename)
     # Hooks copy the weights to their averages by the model's names, or, in a resumed run, swap the two sets.
@@ -212,6 +214,7 @@ def _train(options: RunOptions) -> Runner:
     _init_process_group(cfg, options.launcher)
     if options.resume is not None:
         _resume_from(cfg, options.resume)
+    add_trackers(cfg, options.track)
     try:
         with user_errors():
             runner = _build_runner(cfg, options.launcher)
@@ -229,6 +232,7 @@ def _training_config(options: RunOptions) -> Config:
     """The config of a training run with the user's flags applied."""
     cfg = load_config(options.config, options.cfg_options)
     check_keys(cfg)
+    check_trackers(options.track)
     resume, seed = options.resume, options.seed
     if resume is not None and resume != 'auto':
         check_source(resume)

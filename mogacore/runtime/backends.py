@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from mogacore.errors import UserError
 
 METADATA_KEY = 'mogacore'
 FORMAT = 1
+INPUT_KEYS = ('name', 'dtype', 'channels', 'size', 'dynamic')
 SUFFIXES = {'.onnx': ('onnxruntime', 'openvino'), '.xml': ('openvino',)}  # in the order of preference
 # Device -> ONNX Runtime's provider. Operators that a provider lacks run on the CPU.
 PROVIDERS = {
@@ -106,6 +108,8 @@ class OpenVino(Backend):
         if threads:
             settings['INFERENCE_NUM_THREADS'] = threads
         try:
+            # Of a broken file, OpenVINO's parser of TensorFlow's files, which comes last, prints lines to the process's
+            # standard error. Only redirecting that, for all threads, would stop them.
             network = core.read_model(path)
             self._network = core.compile_model(network, 'CPU', settings)
             self._local = threading.local()  # a request serves one thread
@@ -160,6 +164,8 @@ def open_backend(
         UserError: If the file is missing, malformed or was not written by ``mogacore export``, or the backend or device
             is not available.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UserError(f'the model is of type {type(path).__name__}: give the path of a file of mogacore export')
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f'model {path} has an unknown suffix: give a file {" or ".join(SUFFIXES)} of mogacore export')
@@ -179,7 +185,10 @@ def open_backend(
         raise UserError(f'backend {backend!r} does not read {path}: use auto, {" or ".join(usable)}')
     if find_spec(backend) is None:
         raise UserError(f'backend {backend} is not installed: pip install {backend}')
-    return BACKENDS[backend](path, device, threads, precision)  # type: ignore[call-arg]
+    loaded = BACKENDS[backend](path, device, threads, precision)  # type: ignore[call-arg]
+    if loaded.metadata['input']['name'] not in loaded.inputs:
+        raise UserError(f'the description in {path} does not name an input of the model: export the model again')
+    return loaded
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -197,4 +206,9 @@ def _parse(text: str | None, path: Path) -> dict:
     found = metadata.get('format') if isinstance(metadata, dict) else None
     if found != FORMAT:
         raise UserError(f'model {path} has format {found}, but this version reads {FORMAT}: export it again')
+    missing = [] if isinstance(metadata.get('task'), str) else ['task']
+    described = metadata.get('input')
+    missing += [f'input.{key}' for key in INPUT_KEYS if not isinstance(described, dict) or key not in described]
+    if missing:
+        raise UserError(f'the description in {path} lacks {", ".join(missing)}: export the model again')
     return metadata

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import cv2
 import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps
 
 from mogacore import images as image_files
 from mogacore.errors import UserError
+from mogacore.files import sha256
 
 from .backends import open_backend
 from .batches import BATCH_SIZE, run_batches
 from .decode import DECODERS, Crop
 from .drawing.canvas import to_rgb
-from .folders import Source, find_boxes, write_predictions
+from .folders import Source, boxes_settings, check_resume, find_boxes, write_predictions
 from .inputs import UnreadableError, find_inputs
+from .journal import Run
 from .sequences import write_sequences
 from .tasks import TASKS, Result, Task
-from .tiles import Tile, make_tiles, merge
+from .tiles import OVERLAP, check_tile, make_tiles, merge
 
 VIDEO = 'video_prediction'
 
@@ -43,7 +48,10 @@ class LoadedImage:
     path: Path | None = None
 
 
-Image = str | Path | bytes | np.ndarray | LoadedImage
+Content = bytes | bytearray | memoryview
+Image = str | os.PathLike | Content | np.ndarray | PillowImage.Image | LoadedImage
+IMAGES = 'a path, an RGB array (height, width, 3) of uint8, a Pillow image, or the content of an image file'
+EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')  # of Pillow
 
 
 @dataclass
@@ -95,12 +103,15 @@ class Predictor:
         threads: Number of CPU threads; None for the default of the backend.
         score_thr: Minimum score of reported instances and of drawn keypoints.
         tile: See :meth:`predict`, for :meth:`infer`.
+        tile_overlap: Smallest overlap of neighboring tiles, as a fraction of a tile.
         precision: 'fp32', or with openvino 'bf16', see :func:`mogacore.runtime.backends.open_backend`.
 
     Attributes:
         metadata: Description of the file: task, classes, preparation of images, versions, ...
         task: 'classification', 'detection', 'segmentation', 'pose', 'hands' or 'video_prediction'.
         classes: Names of the classes; None if the model has none.
+        is_gray: Whether the model takes gray images.
+        ignore_orientation: Whether images are loaded as they are stored, without their EXIF orientation.
 
     Raises:
         UserError: If the file cannot be used.
@@ -115,6 +126,7 @@ class Predictor:
         score_thr: float = 0.3,
         tile: int | None = None,
         precision: str = 'fp32',
+        tile_overlap: float = OVERLAP,
     ):
         if not 0 <= score_thr <= 1:
             raise UserError(f'score_thr {score_thr} is out of range: use 0 to 1')
@@ -125,28 +137,30 @@ class Predictor:
             raise UserError(f'{path} was exported with --raw, without post-processing: export it without')
         if self.task not in (*DECODERS, VIDEO):
             raise UserError(f'{path} is a model for {self.task}, which has no predictor: use {", ".join(DECODERS)}')
-        self.classes: list[str] | None = self.metadata['classes']
-        self.path, self.tile = Path(path), tile
+        self.classes: list[str] | None = self.metadata.get('classes')
+        if self.task in ('pose', 'hands') and not (self.metadata.get('keypoints') or {}).get('names'):
+            raise UserError(f'the description in {path} lacks the names of the keypoints: export the model again')
+        self.path, self.tile, self.tile_overlap = Path(path), tile, tile_overlap
         if self.task != VIDEO:
             self.writer = TASKS[self.task](self.metadata, score_thr)
             self._decoder = DECODERS[self.task](self.metadata, self.backend.inputs)
-        self._is_gray = self.metadata['input']['channels'] == 'gray'
+        self.is_gray: bool = self.metadata['input']['channels'] == 'gray'
         self.ignore_orientation: bool = self.metadata['input'].get('ignore_orientation', False)
 
     def __call__(self, image: Image | Sequence[Image], boxes=None) -> Any:
         """Record of an image, or list of the records of several.
 
         Args:
-            image: Path, RGB array (H, W, 3) uint8, or content of an image file; or a list of these.
+            image: Path, RGB array (H, W, 3) uint8, Pillow image, or content of an image file; or a list of these.
             boxes: Boxes of the objects for pose estimation, (N, 4) or (N, 5); of several images, a list of these. None
                 treats each whole image as one object.
 
         Raises:
             UserError: If an image cannot be read.
         """
-        if isinstance(image, Image):
+        if is_one_image(image):
             return self.predict([image], None if boxes is None else [boxes])[0].record
-        return [prediction.record for prediction in self.predict(image, boxes)]
+        return [prediction.record for prediction in self.predict(cast(Sequence[Image], image), boxes)]
 
     def predict(
         self,
@@ -158,7 +172,8 @@ class Predictor:
         """Predict images.
 
         Args:
-            images: Paths, RGB arrays (H, W, 3) uint8, contents of image files, or outputs of :meth:`load`.
+            images: Paths, RGB arrays (H, W, 3) uint8, Pillow images, contents of image files, or outputs of
+                :meth:`load`.
             boxes: For pose estimation: boxes of the objects of each image, (N, 4) or (N, 5); None treats each whole
                 image as one object.
             batch_size: Largest number of inputs that are computed together; None for ``BATCH_SIZE``.
@@ -169,12 +184,13 @@ class Predictor:
             UserError: If an image cannot be read.
         """
         self._require_images()
-        loaded = [self.load(image) for image in images]
+        check_tile(tile, self.tile_overlap, self.task)
+        loaded = [self.load(image) for image in check_images(images)]
         if boxes is None:
             boxes = [None] * len(loaded)
         if len(boxes) != len(loaded):
             raise UserError(f'there are boxes for {len(boxes)} images, but {len(loaded)} images: give a list per image')
-        tiles = [self._tiles(image, tile) for image in loaded]
+        tiles = [make_tiles(image.pixels, tile, self.tile_overlap) for image in loaded]
         crops = [
             self._crops(image, tile.of(image.pixels), rows)
             for image, parts, rows in zip(loaded, tiles, boxes, strict=True)
@@ -189,14 +205,6 @@ class Predictor:
             merged = self.writer.select(merge(parts, found)) if len(parts) > 1 else found[0]
             predictions.append(Prediction(self.writer, image.shown, merged, image.path))
         return predictions
-
-    def _tiles(self, image: LoadedImage, size: int | None) -> list[Tile]:
-        height, width = image.pixels.shape[:2]
-        if size is None:
-            return [Tile(0, 0, width, height, height, width)]
-        if self.task not in ('detection', 'segmentation'):
-            raise UserError(f'tile is {size}, but the model is for {self.task}: omit it')
-        return make_tiles(height, width, size)
 
     def _crops(self, image: LoadedImage, pixels: np.ndarray, boxes: Any) -> list[Crop]:
         try:
@@ -217,7 +225,8 @@ class Predictor:
         box_class: str | None = None,
         num_sequences: int = 8,
         progress: Any = None,
-    ) -> list[dict]:
+        resume: bool = False,
+    ) -> Sequence[dict]:
         """Predict images and videos; write what ``mogacore infer`` writes: ``predictions.json`` and drawings.
 
         Args:
@@ -230,19 +239,21 @@ class Predictor:
             box_class: Only use boxes of this class.
             num_sequences: Maximum number of predicted sequences, for a video predictor.
             progress: An object with the method ``track`` of :class:`rich.progress.Progress`; None for no display.
+            resume: Continue a run in the folder that was stopped; without one, start.
 
         Returns:
             One record per image, frame or sequence, as written to the JSON file.
 
         Raises:
-            UserError: If an input is missing, invalid, or does not match the model.
+            UserError: If an input is missing, invalid, or does not match the model, or the folder has a run that was
+                stopped and is not to be resumed.
         """
         header = {'model': str(self.path), 'config': self.metadata.get('config')}
         inputs = [] if self.task == VIDEO else find_inputs(source, out_dir)
         found = find_boxes(boxes, box_class, inputs, self.task in ('pose', 'hands'))
         if self.task == VIDEO:
-            if self.tile is not None:
-                raise UserError(f'tile is {self.tile}, but the model is for {self.task}: omit it')
+            check_tile(self.tile, self.tile_overlap, self.task)
+            check_resume(resume)
             _, num_inputs, channels, *_ = next(iter(self.backend.inputs.values()))
             shape = num_inputs, channels, *self.metadata['input']['size'][-2:]
             num_targets = self.backend.outputs['frames'][1] or num_inputs or 1
@@ -250,7 +261,17 @@ class Predictor:
             return write_sequences(
                 self.predict_frames, settings, shape, num_targets, source, out_dir, header, num_sequences
             )
-        return write_predictions(self, source, inputs, out_dir, header, found, progress)
+        run = Run({**self.settings(), **boxes_settings(boxes, box_class)}, resume)
+        return write_predictions(self, source, inputs, out_dir, header, found, progress, run)
+
+    def settings(self) -> dict[str, Any]:
+        """What the predictions depend on besides the image, see :class:`mogacore.runtime.journal.Run`."""
+        return {
+            'model': sha256(self.path),
+            '--score-thr': self.writer.score_thr,
+            '--tile': self.tile,
+            '--tile-overlap': self.tile_overlap,
+        }
 
     def predict_frames(self, frames: np.ndarray) -> np.ndarray:
         """Predict the next frames of videos.
@@ -285,26 +306,67 @@ class Predictor:
         """
         if isinstance(image, LoadedImage):
             return image
+        if isinstance(image, PillowImage.Image):
+            image = self._from_pillow(image)
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise UserError(
                     f'the image is an array of {image.dtype} {image.shape}: use RGB images of uint8, (height, width, 3)'
                 )
             return LoadedImage(image, self._to_input(image))
-        path = None if isinstance(image, bytes) else Path(image)
-        name = 'image' if path is None else f'image {path}'
+        if isinstance(image, Content):
+            return self._decode(bytes(image), 'image')
+        if not isinstance(image, (str, os.PathLike)):
+            raise UserError(f'the image is of type {type(image).__name__}: give {IMAGES}')
+        path = Path(image)
         try:
-            content = image if isinstance(image, bytes) else Path(image).read_bytes()
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise UnreadableError(f'image {path} not found: check the path') from None
+        except (OSError, ValueError) as error:  # the latter for a path with a zero byte
+            reason = getattr(error, 'strerror', None) or error
+            raise UnreadableError(f'image {path} cannot be read ({reason}): use another') from None
+        return self._decode(content, f'image {path}', path)
+
+    def _decode(self, content: bytes, name: str, path: Path | None = None) -> LoadedImage:
+        try:
             image_files.check_pixels(content)
-        except OSError:
-            raise UnreadableError(f'{name} cannot be read: replace it or use another') from None
         except UserError as error:
             raise UnreadableError(str(error).replace('image', name, 1)) from None
-        decoded = image_files.decode(content, self.ignore_orientation, self._is_gray)
+        decoded = image_files.decode(content, self.ignore_orientation, self.is_gray)
         if decoded is None:
             raise UnreadableError(f'{name} cannot be read: replace it or use another')
         shown = to_rgb(decoded)
-        return LoadedImage(shown, decoded[..., None] if self._is_gray else shown, path)
+        return LoadedImage(shown, decoded[..., None] if self.is_gray else shown, path)
+
+    def _from_pillow(self, image: PillowImage.Image) -> np.ndarray:
+        """An image as RGB (H, W, 3) uint8, turned as its EXIF orientation says, as :meth:`_decode` does."""
+        if image.mode not in EIGHT_BIT_MODES:
+            raise UserError(f'the Pillow image has the mode {image.mode}: convert it to RGB with 8 bits per channel')
+        image_files.check_size(*image.size)
+        try:
+            turned = image if self.ignore_orientation else ImageOps.exif_transpose(image)
+            return np.asarray(turned.convert('RGB'))
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow reads files when it needs their pixels
+            raise UnreadableError(f'the Pillow image cannot be read ({error}): replace it or use another') from None
 
     def _to_input(self, image: np.ndarray) -> np.ndarray:
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] if self._is_gray else image
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] if self.is_gray else image
+
+
+def is_one_image(image: object) -> TypeGuard[Image]:
+    """Whether an argument is one image and not several; what is neither is reported as one."""
+    if isinstance(image, np.ndarray):
+        return image.ndim != 4
+    return isinstance(image, Image) or not isinstance(image, Iterable)
+
+
+def check_images(images: Iterable[Image]) -> list[Image]:
+    """The images as a list.
+
+    Raises:
+        UserError: If it is a single image.
+    """
+    if is_one_image(images):
+        raise UserError(f'predict takes a list of images, but got one object of type {type(images).__name__}')
+    return list(images)

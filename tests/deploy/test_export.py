@@ -118,6 +118,23 @@ def test_a_size_that_no_file_is_right_for_is_fixed_and_reported(tmp_path):
     assert json.loads(files['mogacore.json'])['input']['dynamic'] == ['batch']
 
 
+def test_only_the_pt2_file_has_the_size_that_its_format_fixes(tmp_path):
+    needs_packages('onnx')
+
+    class Small(torch.nn.Module):
+        def forward(self, x):  # torch.export makes 33 px its smallest size, so that its program refuses 32 px
+            return torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x, (0, 1, 0, 1)), 33).mean((2, 3))
+
+    source = Source(Small().eval(), shape=(3, 32, 32), raw=True)
+    files = [tmp_path / name for name in ('net.pt2', 'net.onnx')]
+    for paths in (files, files[::-1]):
+        by_name = {done.path.name: done for done in export(source, paths)}
+        assert list(by_name) == [path.name for path in paths]
+        assert by_name['net.onnx'].inputs == {'images': ('batch', 3, 'height', 'width')}
+        assert by_name['net.pt2'].inputs == {'images': ('batch', 3, 32, 32)}
+        assert by_name['net.pt2'].fixed and not by_name['net.onnx'].fixed
+
+
 def test_a_network_that_pads_by_the_size_of_the_image_has_the_size_of_the_example(tmp_path):
     pytest.importorskip('mmcv')
     from mmcv.cnn.bricks import Conv2dAdaptivePadding

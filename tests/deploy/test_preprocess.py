@@ -51,6 +51,7 @@ def test_padding_of_a_letter_box_has_a_value_per_rgb_channel():
         (dict(type='Resize', scale=32, backend='tifffile'), "Resize with backend 'tifffile'"),
         (dict(type='CenterCrop', crop_size=8, auto_pad=True), 'CenterCrop with auto_pad'),
         (dict(type='Pad', size_divisor=32), 'Pad without a size'),
+        (dict(type='Normalize', mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True), 'Normalize'),
         (dict(type='Pad', size=(9, 9), padding_mode='reflect'), "Pad with padding_mode 'reflect'"),
     ],
 )

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 import venv
 from importlib import metadata
 from importlib.util import find_spec
@@ -24,12 +25,15 @@ for library in ('mmdet', 'mmpose', 'mmpretrain', 'mmseg'):
     pytest.importorskip(library)
 
 from onnx_files import write_classifier  # noqa: E402
+from runtime.serve.serving import ServerProcess, encode, filled  # noqa: E402
 from small_models import write_small  # noqa: E402
 
 from mogacore.deploy import Predictor  # noqa: E402
 from mogacore.deploy.export import export  # noqa: E402
 from mogacore.deploy.source import load_source  # noqa: E402
 from mogacore.inference.predictor import infer  # noqa: E402
+from mogacore.runtime.demo.command import PACKAGES as DEMO_PACKAGES  # noqa: E402
+from mogacore.runtime.serve.command import PACKAGES as SERVE_PACKAGES  # noqa: E402
 
 ABSENT = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'mmpose', 'matplotlib', 'rich')
 SCORE_THR = 0.15
@@ -81,13 +85,11 @@ def wheel(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope='module')
-def python(wheel, tmp_path_factory):
-    """Python of an environment with the wheel, the two backends, and what these require, linked from this one."""
-    folder = tmp_path_factory.mktemp('environment')
+def make_environment(folder, wheel, modules):
+    """Python of a new environment with the wheel, and with modules and what these require, linked from this one."""
     venv.create(folder, with_pip=False, symlinks=True)
     (site,) = folder.glob('lib/python*/site-packages')
-    for name in closure(['numpy', 'cv2', 'PIL', 'onnxruntime', 'openvino']):
+    for name in closure(modules):
         for file in metadata.files(name):
             top = file.parts[0]
             if top not in ('..', '__pycache__') and not (site / top).exists():
@@ -102,9 +104,30 @@ def python(wheel, tmp_path_factory):
     return folder / 'bin' / 'python'
 
 
+BASE = ('numpy', 'cv2', 'PIL', 'onnxruntime', 'openvino')
+
+
+@pytest.fixture(scope='module')
+def python(wheel, tmp_path_factory):
+    """Python of an environment with the two backends."""
+    return make_environment(tmp_path_factory.mktemp('environment'), wheel, BASE)
+
+
+@pytest.fixture(scope='module')
+def server_python(wheel, tmp_path_factory):
+    """Python of an environment for the server and the demo page."""
+    modules = (*SERVE_PACKAGES, *DEMO_PACKAGES)
+    for module in modules:
+        pytest.importorskip(module)
+    return make_environment(tmp_path_factory.mktemp('environment'), wheel, (*BASE, *modules))
+
+
+ENVIRONMENT = {'PATH': '/usr/bin:/bin'}
+
+
 def run(*command, cwd):
     return subprocess.run(
-        list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=300, env={'PATH': '/usr/bin:/bin'}
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=300, env=ENVIRONMENT
     )
 
 
@@ -122,6 +145,36 @@ def test_nothing_of_torch_and_openmmlab_can_be_imported(python, tmp_path):
     empty, *messages = done.stdout.splitlines()
     assert empty == '[]'
     assert messages == ['this part is not in mogacore-runtime: pip install mogacore'] * 2
+
+
+@pytest.mark.parametrize('command', ['serve', 'demo'])
+def test_the_server_and_the_demo_page_need_neither_torch_nor_openmmlab(command, server_python, tmp_path):
+    absent = [name for name in ABSENT if name != 'rich']  # which Gradio's own command uses
+    script = f'from importlib.util import find_spec\nprint([name for name in {absent!r} if find_spec(name)])'
+    assert run(server_python, '-c', script, cwd=tmp_path).stdout == '[]\n'
+    model = write_classifier(tmp_path / 'colors.onnx')
+    program = [server_python, '-W', 'ignore', server_python.parent / 'mogacore-runtime']
+    with ServerProcess(model, '--threads', 1, command=command, program=program, env=ENVIRONMENT) as server:
+        if command == 'serve':
+            upload = urllib.request.Request(f'{server.url}/predict', encode(filled((1, 2, 3))))
+            with urllib.request.urlopen(upload, timeout=60) as answer:
+                assert json.load(answer)['prediction']['pred_class'] == 'blue'
+        else:
+            with urllib.request.urlopen(server.url, timeout=60) as page:
+                text = page.read().decode()
+            assert 'colors (classification)' in text and 'Drop an image or a video' in text
+        exit_code, stdout, stderr = server.terminate()
+    assert exit_code == 0 and stdout.startswith('stopped'), stderr
+
+
+@pytest.mark.parametrize('extra, packages', [('serve', SERVE_PACKAGES), ('demo', {'gradio': 'gradio'})])
+def test_extras_name_what_the_commands_need_with_the_oldest_versions(extra, packages, python):
+    (site,) = python.parents[1].glob('lib/python*/site-packages')
+    (metadata_file,) = site.glob('mogacore_runtime-*.dist-info/METADATA')
+    needed = re.findall(
+        rf"^Requires-Dist: ([\w-]+)>=[\d.]+; extra == [\"']{extra}[\"']$", metadata_file.read_text(), re.M
+    )
+    assert sorted(needed) == sorted(packages.values())
 
 
 def test_the_wheel_contains_only_what_needs_no_torch(python):

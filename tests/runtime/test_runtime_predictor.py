@@ -11,6 +11,7 @@ from PIL import Image
 pytest.importorskip('onnx')
 from onnx_files import write_classifier, write_detector, write_pose, write_segmenter, write_video_predictor
 
+from mogacore import images as image_files
 from mogacore.errors import UserError
 from mogacore.runtime import Predictor, TopDown
 from mogacore.runtime.rle import encode_rle
@@ -24,15 +25,40 @@ def classifier(tmp_path):
     return partial(write_classifier, tmp_path / 'classifier.onnx')
 
 
-@pytest.mark.parametrize('text', ['[]', '1', '{}', 'null'])
-def test_a_file_with_another_description_is_reported(text, classifier):
+ANOTHER_FORMAT = 'has format None, but this version reads 1: export it again'
+INPUT_LACKS = ', '.join(f'input.{key}' for key in ('name', 'dtype', 'channels', 'size', 'dynamic'))
+COMPLETE = {'name': 'images', 'dtype': 'uint8', 'channels': 'rgb', 'size': [8, 8], 'dynamic': []}
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        *((text, ANOTHER_FORMAT) for text in ('[]', '1', '{}', 'null')),
+        ('{"format": 1}', f'lacks task, {INPUT_LACKS}: export the model again'),
+        ('{"format": 1, "task": "pose", "input": 1}', f'lacks {INPUT_LACKS}:'),
+        ('{"format": 1, "task": "pose", "input": {"name": "images"}}', 'lacks input.dtype, input.channels'),
+        (json.dumps({'format': 1, 'task': 'pose', 'input': COMPLETE}), 'lacks the names of the keypoints'),
+        (
+            json.dumps({'format': 1, 'task': 'classification', 'input': COMPLETE | {'name': 'x'}}),
+            'does not name an input',
+        ),
+    ],
+)
+def test_a_file_with_another_description_is_reported(text, message, classifier):
     import onnx
 
     path = classifier()
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {'mogacore': text})
     onnx.save(model, path)
-    with pytest.raises(UserError, match='has format None, but this version reads 1: export it again'):
+    with pytest.raises(UserError, match=message) as raised:
+        Predictor(path)
+    assert '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize('path', [None, 3, b'net.onnx', np.zeros(3)])
+def test_a_model_that_is_no_path_is_reported(path):
+    with pytest.raises(UserError, match=f'the model is of type {type(path).__name__}: give the path of a file'):
         Predictor(path)
 
 
@@ -53,8 +79,49 @@ def test_images_are_taken_as_paths_arrays_and_bytes(backend, classifier, tmp_pat
     assert (record['pred_label'], record['pred_class']) == (1, 'green')
     assert [entry['class'] for entry in record['top']] == ['green', 'blue', 'red']
     np.testing.assert_allclose([entry['score'] for entry in record['top']], sorted(expected)[::-1], atol=1e-6)
-    assert predictor(path.read_bytes()) == record
+    content = path.read_bytes()
+    for same in (content, bytearray(content), memoryview(content), Image.fromarray(image), Image.open(path)):
+        assert predictor(same) == record
     assert predictor([path, str(path)]) == [{'image': str(path), **record}] * 2
+    assert predictor(np.stack([image, image])) == [record] * 2
+
+
+def test_pillow_images_are_turned_and_converted_as_their_files_are(classifier, tmp_path, monkeypatch):
+    predictor = Predictor(classifier())
+    stored = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for mode in ('1', 'L', 'LA', 'P', 'RGB', 'RGBA'):
+        Image.fromarray(stored).convert(mode).save(tmp_path / 'image.png', exif=exif)
+        path = tmp_path / 'image.png'
+        from_pillow, from_file = (predictor.load(one).pixels for one in (Image.open(path), path))
+        assert from_pillow.shape == (9, 6, 3), mode
+        np.testing.assert_array_equal(from_pillow, from_file, mode)
+    with pytest.raises(UserError, match='the Pillow image has the mode I;16: convert it to RGB'):
+        predictor(Image.fromarray(stored[..., 0].astype(np.uint16)))
+    Image.fromarray(stored).save(tmp_path / 'image.png')
+    (tmp_path / 'half.png').write_bytes((tmp_path / 'image.png').read_bytes()[:100])
+    with pytest.raises(UserError, match='the Pillow image cannot be read'):
+        predictor(Image.open(tmp_path / 'half.png'))
+    monkeypatch.setenv('MOGACORE_MAX_PIXELS', '50')
+    with pytest.raises(UserError, match='image of 9 x 6 px has more than 50 pixels'):
+        predictor(Image.fromarray(stored))
+
+
+def test_what_is_no_image_is_reported_in_one_line(classifier, tmp_path):
+    predictor = Predictor(classifier())
+    for image, message in (
+        (None, 'the image is of type NoneType: give a path, an RGB array'), (3, 'the image is of type int'),
+        ([None], 'the image is of type NoneType'), ('a\0b.png', 'cannot be read .embedded null byte.'),
+        (tmp_path / 'none.png', r'image .*none\.png not found: check the path'),
+        (tmp_path, r'image .* cannot be read .Is a directory.: use another'), ('', 'Is a directory'),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message) as raised:
+            predictor(image)
+        assert '\n' not in str(raised.value)
+    for images in ('image.png', b'', None, filled((1, 2, 3))):
+        with pytest.raises(UserError, match=f'list of images, but got one object of type {type(images).__name__}'):
+            predictor.predict(images)
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
@@ -197,7 +264,7 @@ def test_tiles_give_the_result_of_the_whole_image(tmp_path):
 
 
 def test_a_small_object_in_front_of_a_large_one_in_another_tile_is_kept():
-    tiles = make_tiles(100, 160, 100)
+    tiles = make_tiles(np.zeros((100, 160)), 100)
     assert [tile.left for tile in tiles] == [0, 60]
     large, small, part = [5, 5, 90, 95], [70, 40, 80, 50], [60, 5, 90, 95]
     first = {'boxes': np.float32([large]), 'scores': np.float32([0.9]), 'labels': np.array([0])}
@@ -222,10 +289,34 @@ def test_a_pose_model_gets_the_boxes_of_a_detector(tmp_path):
     tiled = TopDown(Predictor(tmp_path / 'detector.onnx', tile=64), tmp_path / 'pose.onnx', 'thing')
     pair = scene(60, 160, (10, 10, 30, 42), (130, 10, 150, 42))
     assert (len(top_down(pair)['instances']), len(tiled(pair)['instances'])) == (1, 2)
-    with pytest.raises(UserError, match="no class 'person': use nothing, thing, or None"):
+    for wrong in (None, 'image.png'):
+        with pytest.raises(UserError, match='list of images, but got one object'):
+            top_down.predict(wrong)
+    with pytest.raises(UserError, match="no class 'person': choose from nothing, thing, or no class for all"):
         TopDown(tmp_path / 'detector.onnx', tmp_path / 'pose.onnx')
     with pytest.raises(UserError, match='the pose model is one for detection'):
         TopDown(tmp_path / 'detector.onnx', tmp_path / 'detector.onnx', None)
+
+
+def test_detector_and_pose_model_share_an_image_that_is_decoded_once(tmp_path, monkeypatch):
+    write_detector(tmp_path / 'detector.onnx')
+    write_pose(tmp_path / 'pose.onnx')
+    image = scene(60, 80, (20, 10, 44, 42), value=150)
+    image[30, 30, 0] = 255
+    cv2.imwrite(str(tmp_path / 'image.png'), image[..., ::-1])
+    decoded = []
+    decode = image_files.decode
+    monkeypatch.setattr(image_files, 'decode', lambda *args: decoded.append(args) or decode(*args))
+    top_down = TopDown(tmp_path / 'detector.onnx', tmp_path / 'pose.onnx', 'thing', threads=1)
+    record = top_down(tmp_path / 'image.png')
+    assert record['image'] == str(tmp_path / 'image.png') and record['instances'] == top_down(image)['instances']
+    assert len(decoded) == 1
+    top_down.predict_one(tmp_path / 'image.png')
+    assert len(decoded) == 2
+    found = top_down.detector.predict([image])
+    monkeypatch.setattr(top_down.detector, 'predict', lambda images, tile: found)
+    top_down.detector.is_gray = True  # then the model would take other pixels
+    assert top_down(tmp_path / 'image.png')['instances'] == record['instances'] and len(decoded) == 4
 
 
 def test_images_are_turned_as_their_exif_orientation_says_and_broken_ones_are_named(tmp_path, monkeypatch):
@@ -243,7 +334,6 @@ def test_images_are_turned_as_their_exif_orientation_says_and_broken_ones_are_na
     (tmp_path / 'broken.png').write_bytes(b'x')
     for image, message in (
         (tmp_path / 'broken.png', r'image .*broken\.png cannot be read'), (b'', 'image cannot be read'),
-        (tmp_path / 'none.png', r'image .*none\.png cannot be read'),
         (np.zeros((5, 5), np.uint8), r'array of uint8 \(5, 5\): use RGB images'),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):

@@ -57,14 +57,15 @@ class Normalize(nn.Module):
     """The arithmetic of a data preprocessor: channel order, mean and standard deviation, padding to a size divisor.
 
     Args:
-        preprocessor: Data preprocessor of an OpenMMLab toolbox; None for none: images become float32.
+        preprocessor: Data preprocessor of an OpenMMLab toolbox; None for none: RGB images become float32. One that
+            knows no channel order, such as mmengine's base class, gives the network what the data set yields.
         loads_bgr: Whether the data set of the config yields BGR images, as files read by OpenCV are.
     """
 
     def __init__(self, preprocessor: nn.Module | None, loads_bgr: bool = True):
         super().__init__()
-        converts = getattr(preprocessor, '_channel_conversion', getattr(preprocessor, 'to_rgb', None))
-        self.wants_bgr = converts is not None and loads_bgr != bool(converts)
+        converts = getattr(preprocessor, '_channel_conversion', getattr(preprocessor, 'to_rgb', False))
+        self.wants_bgr = preprocessor is not None and loads_bgr != bool(converts)
         self.size_divisor = int(getattr(preprocessor, 'pad_size_divisor', 1))
         self.pad_value = float(getattr(preprocessor, 'pad_value', 0))
         self.size: tuple[int, int] | None = None

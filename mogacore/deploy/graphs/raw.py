@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from mogacore.models import MogaNet, MogaNetClassifier, SimVP
 
-from .base import Graph, refuse_queries
+from .base import Graph, Normalize, refuse_queries
 from .layers import replace_sized_layers
 
 # Outputs of heads, by class or base class. mmdet's and mmseg's heads name theirs in the signature of loss_by_feat.
@@ -41,6 +41,7 @@ class Raw(Graph):
         self.task = TASKS.get(scope, 'features')
         if isinstance(model, SimVP):
             self.task, self.input_names, self.size_step = 'video_prediction', ('past_frames',), model.size_divisor
+            self.normalize = Normalize(None)  # frames are in the range of the data
         elif isinstance(model, MogaNetClassifier):
             self.task = 'classification'
 
@@ -79,7 +80,7 @@ class Features(Raw):
         self.task = 'features'
         self.model = getattr(model, 'backbone', model)
         if isinstance(self.model, MogaNet):
-            self.model.out_indices = (0, 1, 2, 3)
+            self.model.out_indices = tuple(range(self.model.num_stages))
 
     def _outputs(self, images: Tensor) -> Any:
         return self.model(self.normalize(images))

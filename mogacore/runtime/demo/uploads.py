@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from mogacore.errors import UserError
-from mogacore.runtime.inputs import VIDEO_SUFFIXES
+from mogacore.images import check_pixels
+from mogacore.runtime.inputs import VIDEO_SUFFIXES, UnreadableError
 from mogacore.runtime.predictor import Predictor
 from mogacore.runtime.videos import Video, create_video
 
@@ -59,11 +60,11 @@ def predict_upload(
     """
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return _predict_video(predictor, path, folder, max_frames, on_frame)
+    content = path.read_bytes()
+    check_pixels(content)
     try:
-        image = predictor.load(path.read_bytes())
-    except UserError as error:
-        if 'pixels' in str(error):
-            raise
+        image = predictor.load(content)
+    except UnreadableError:
         raise UserError(f'{path.name} cannot be read: use an image, or a video ({", ".join(VIDEO_SUFFIXES)})') from None
     start = time.perf_counter()
     (prediction,) = predictor.predict([image])

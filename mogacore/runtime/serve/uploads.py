@@ -60,7 +60,8 @@ class PixelBudget:
 class Gate:
     """Middleware that limits number, size and duration of uploads, and counts all requests.
 
-    A request above a limit is refused before its body is read; a body of unknown size, as soon as it is too long.
+    A request above a limit is refused before its body is read; a body of unknown size, as soon as it is too long. HEAD
+    is answered as GET, of whose answer uvicorn sends no body.
 
     Args:
         app: The application.
@@ -79,6 +80,8 @@ class Gate:
         if scope['type'] != 'http':
             await self.app(scope, receive, send)
             return
+        if scope['method'] == 'HEAD':
+            scope = {**scope, 'method': 'GET'}
         start, status = time.perf_counter(), 500
 
         async def observed_send(message: Message) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,6 @@ class Task:
         """Draw a prediction on its image, which has been enlarged by ``factor`` and may be changed."""
         raise NotImplementedError
 
-    def titles(self, records: list[dict]) -> list[tuple[str, str]]:
-        """Title and title color of each record's image in the overview."""
+    def titles(self, records: list[dict], all_records: Iterable[dict]) -> list[tuple[str, str]]:
+        """Title and title color of the image of each record in the overview, a selection of all."""
         return [(readable(Path(record['image']).name), 'black') for record in records]

@@ -10,9 +10,14 @@ from mogacore.runtime.rle import encode_rle
 
 from .base import Result, Task
 
+IGNORED_COLOR = (160, 160, 160)
+
 
 class Detection(Task):
-    """Objects: ``boxes`` (N, 4) x1 y1 x2 y2, ``scores`` (N,), ``labels`` (N,), and ``masks`` (N, H, W) bool, if any."""
+    """Objects: ``boxes`` (N, 4) x1 y1 x2 y2, ``scores`` (N,), ``labels`` (N,), and ``masks`` (N, H, W) bool, if any.
+
+    Annotations have no scores, and may have ``ignored_boxes`` (M, 4), regions that training ignores, such as crowds.
+    """
 
     def select(self, result: Result) -> Result:
         """The instances with a score of at least ``score_thr``, best first."""
@@ -47,12 +52,15 @@ class Detection(Task):
             mask = enlarge_mask(mask, factor)
             blend(image, mask, self.color(label), 0.45)
             outline(image, mask, self.color(label), width)
+        for x1, y1, x2, y2 in np.round(result.get('ignored_boxes', np.zeros((0, 4))) * factor).astype(int):
+            cv2.rectangle(image, (x1, y1), (x2, y2), IGNORED_COLOR, width, cv2.LINE_AA)
+            draw_label(image, 'ignored', x1 - width // 2, y1, IGNORED_COLOR, size)
         boxes = np.round(result['boxes'][::-1] * factor).astype(int)
         for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
             cv2.rectangle(image, (x1, y1), (x2, y2), self.color(label), width, cv2.LINE_AA)
-        texts = [self.class_name(label) for label in labels]
+        names = [self.class_name(label) for label in labels]
         if 'scores' in result:
-            texts = [f'{text} {score:.2f}' for text, score in zip(texts, result['scores'][::-1], strict=True)]
-        for (x1, y1, _, _), label, text in zip(boxes, labels, texts, strict=True):
-            draw_label(image, text, x1 - width // 2, y1, self.color(label), size)
+            names = [f'{name} {score:.2f}' for name, score in zip(names, result['scores'][::-1], strict=True)]
+        for (x1, y1, _, _), label, name in zip(boxes, labels, names, strict=True):
+            draw_label(image, name, x1 - width // 2, y1, self.color(label), size)
         return image

@@ -20,6 +20,6 @@ class MultiLabel(Classification):
             'top': top[:num_top],
         }
 
-    def titles(self, records):
+    def titles(self, records, all_records):
         """The predicted classes."""
         return [(', '.join(record['pred_classes']) or 'none', 'black') for record in records]

@@ -85,3 +85,9 @@ def test_too_large_image_is_reported_with_the_limit(predictor, tmp_path, monkeyp
     (tmp_path / 'photo.png').write_bytes(encode(filled((1, 2, 3))))
     with pytest.raises(UserError, match='of 6 x 8 px has more than 40 pixels'):
         predict_upload(predictor, tmp_path / 'photo.png', tmp_path, 10)
+
+
+def test_a_broken_image_is_reported_by_its_name_whatever_the_name_says(predictor, tmp_path):
+    (tmp_path / 'pixels.png').write_bytes(b'x')
+    with pytest.raises(UserError, match=r'^pixels\.png cannot be read: use an image, or a video'):
+        predict_upload(predictor, tmp_path / 'pixels.png', tmp_path, 10)

@@ -20,13 +20,20 @@ def filled(color, height=8, width=6):
     return np.full((height, width, 3), color, np.uint8)
 
 
-class ServerProcess:
-    """A context in which `mogacore serve` or another command runs on a free port; ``url`` is its address."""
+MOGACORE = (sys.executable, '-W', 'ignore', '-m', 'mogacore')
 
-    def __init__(self, *arguments, command='serve'):
+
+class ServerProcess:
+    """A context in which `mogacore serve` or another command runs on a free port; ``url`` is its address.
+
+    ``program`` runs in place of `mogacore`, with ``env`` as its environment variables.
+    """
+
+    def __init__(self, *arguments, command='serve', program=MOGACORE, env=None):
         self.process = subprocess.Popen(
-            [sys.executable, '-W', 'ignore', '-m', 'mogacore', command, *map(str, arguments), '--port', '0'],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONUNBUFFERED': '1'},
+            [*map(str, (*program, command, *arguments)), '--port', '0'],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**(os.environ if env is None else env), 'PYTHONUNBUFFERED': '1'},
         )  # fmt: skip
         greeting = self.process.stdout.readline()
         found = re.search(r'http://[\d.:]+', greeting)

@@ -55,7 +55,8 @@ def test_upload_as_form_and_as_body_gives_the_record_of_the_predictor(client, pr
 def test_health_and_metadata_follow_the_protocol(client):
     assert client.get('/v2').json()['name'] == 'mogacore'
     for path in ('/v2/health', '/v2/health/live', '/v2/health/ready', '/v2/models/colors/ready'):
-        assert client.get(path).status_code == 200
+        assert client.get(path).status_code == client.head(path).status_code == 200
+    assert client.head('/v2/models/other').status_code == 404 and client.head('/predict').status_code == 405
     assert client.get('/v2/health').json()['models'] == {'colors': 'classification'}
     metadata = client.get('/v2/models/colors').json()
     assert metadata['name'] == 'colors' and metadata['versions'] == ['1'] and metadata['platform']

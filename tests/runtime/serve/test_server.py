@@ -85,6 +85,11 @@ def test_client_that_hangs_up_leaves_no_error_in_the_log(model):
         raw(server, head(f'Content-Length: {len(content)}'), content).close()
         response, _ = answer(raw(server, head(f'Content-Length: {len(content)}'), content))
         assert response.status == 200
+        probe = http.client.HTTPConnection(urlsplit(server.url).netloc)
+        probe.request('HEAD', '/v2/health')
+        response = probe.getresponse()
+        assert response.status == 200 and response.read() == b'' and int(response.getheader('Content-Length')) > 0
+        probe.close()
         exit_code, stdout, stderr = server.terminate()
     assert exit_code == 0 and stdout.startswith('stopped after ') and stderr == ''
 
