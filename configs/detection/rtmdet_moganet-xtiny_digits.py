@@ -11,4 +11,9 @@ model = dict(
     bbox_head=dict(num_classes=10, in_channels=64, feat_channels=64, exp_on_reg=False, norm_cfg=dict(type='BN')),
 )
 optim_wrapper = dict(optimizer=dict(lr=4e-3))
+train_cfg = dict(max_epochs=3)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, end=3, convert_to_iter_based=True),
+]
 default_hooks = dict(logger=dict(interval=20))
