@@ -65,7 +65,7 @@ class BuildWithConfigs(build_py):
 # runs it in an isolated environment. The extra `mmengine` installs it for users who have neither. The extra of a task
 # lists what it needs besides its library, which is installed with --no-deps because some libraries' lists are wrong.
 EXTRAS = {
-    'analysis': ['grad-cam'],
+    'analysis': ['grad-cam', 'jinja2', 'scikit-learn'],
     'mmengine': ['onedl-mmengine'],
     'cls': ['einops', 'importlib-metadata', 'mat4py', 'modelindex'],
     'det': ['pycocotools', 'scipy', 'shapely', 'terminaltables', 'tqdm'],

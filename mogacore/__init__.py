@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from .after_import import call_after_import
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -17,6 +19,16 @@ _MODULES = (
     'analysis', 'checkpoint', 'datasets', 'deploy', 'engine', 'evaluation', 'inference', 'libraries', 'models',
     'operators', 'published', 'registry', 'zoo',
 )  # fmt: skip
+
+
+# Names that mogacore adds to other libraries, if the installed distribution has the part that they need.
+for _name, _module, _function in (
+    ('timm', 'models.timm_moganet', 'register'),
+    ('mmpretrain.apis.model', 'libraries', 'register_names_in_mmpretrain'),
+    ('mmengine.infer.infer', 'libraries', 'register_names_in_inferencers'),
+):
+    if find_spec(f'{__name__}.{_module.partition(".")[0]}'):
+        call_after_import(_name, f'{__name__}.{_module}', _function)
 
 
 def __getattr__(name: str):

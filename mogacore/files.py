@@ -6,14 +6,16 @@ A reader sees either the old content or the new one, never a part. The functions
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import io
 import json
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,14 +28,29 @@ PARTIAL_SUFFIX = '.partial'
 
 
 def write_atomic(path: str | Path, data: bytes | memoryview, sync: bool = True) -> None:
-    """Write a file atomically.
-
-    The content goes to a temporary file in the same folder, which is then renamed. A failed write, for example on a
-    full disk, leaves the old file and no temporary one. Several processes may write the same file; the last one wins.
+    """Write a file atomically, see :func:`open_atomic`.
 
     Args:
         path: File in an existing folder.
         data: The complete content.
+        sync: As in :func:`open_atomic`.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    with open_atomic(path, sync) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def open_atomic(path: str | Path, sync: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file to be written atomically, a part at a time.
+
+    The content goes to a temporary file in the same folder, which is renamed at the end. A failed write, for example on
+    a full disk, leaves the old file and no temporary one. Several processes may write the same file; the last one wins.
+
+    Args:
+        path: File in an existing folder.
         sync: Wait until the content is on the disk, so that a power failure cannot leave an empty file. False is faster
             for many files that can be recreated.
 
@@ -44,7 +61,7 @@ def write_atomic(path: str | Path, data: bytes | memoryview, sync: bool = True) 
     partial = path.with_name(f'{path.name}.{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}')
     try:
         with partial.open('wb') as file:
-            file.write(data)
+            yield file
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
@@ -56,12 +73,26 @@ def write_atomic(path: str | Path, data: bytes | memoryview, sync: bool = True) 
         _sync_folder(path.parent)
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception says that the disk, or the user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def _sync_folder(folder: Path) -> None:
     """Flush a new file name to the disk; some network file systems refuse, since they flush it themselves."""
     descriptor = os.open(folder, os.O_RDONLY)
     with contextlib.suppress(OSError):
         os.fsync(descriptor)
     os.close(descriptor)
+
+
+def sha256(path: str | Path) -> str:
+    """The sha256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open('rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def make_folder(path: str | Path) -> Path:
@@ -91,6 +122,34 @@ def writable_folder(path: str | Path) -> Path:
     except OSError as error:
         raise UserError(f'folder {path} cannot be written ({error.strerror}): choose another one') from None
     return path
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Create a folder with all of its files, or nothing.
+
+    The body writes the files to a temporary folder beside ``path``, which is renamed at the end; if the body raises,
+    it is removed.
+
+    Args:
+        path: Folder to create; an empty one may exist.
+
+    Raises:
+        UserError: If it exists and is not an empty folder, or cannot be created.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f'{path} already exists: remove it, or choose another folder')
+    parent = writable_folder(path.absolute().parent)
+    with tempfile.TemporaryDirectory(suffix=PARTIAL_SUFFIX, prefix=f'{path.name}.', dir=parent) as partial:
+        content = Path(partial) / 'content'  # the outer folder is private, the inner one has the usual permissions
+        content.mkdir()
+        yield content
+        try:
+            os.replace(content, path)
+        except OSError as error:
+            raise UserError(f'folder {path} cannot be created ({error.strerror}): choose another one') from None
+    _sync_folder(parent)
 
 
 def readable(path: str | Path) -> str:

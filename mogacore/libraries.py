@@ -7,6 +7,7 @@ error.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from functools import cache
 from importlib import import_module
@@ -15,7 +16,9 @@ from io import StringIO
 from pathlib import Path
 
 from mogacore import coco_eval, images
+from mogacore.checkpoint.sources import without_weights
 from mogacore.errors import UserError
+from mogacore.locations import project
 
 TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg', 'mmpose')
 # Modules with classes that replace those of the same name in a registry of a library.
@@ -24,6 +27,9 @@ REPLACEMENTS = {
     'mmpose': {'DATASETS': 'mogacore.datasets.coco_keypoints'},
     'mmseg': {'TRANSFORMS': 'mogacore.datasets.class_maps'},
 }
+
+# Folder of configs/ with the models of a library.
+CONFIGS = {'mmpretrain': 'classification', 'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpose': 'pose'}
 
 
 def register_stand_ins() -> None:
@@ -70,6 +76,44 @@ def register_replacements() -> None:
                 registry._locations.append(module)
             if registry._imported:
                 import_module(module)
+
+
+def register_names_in_mmpretrain() -> None:
+    """Add the models of our metafile to those that mmpretrain lists, builds and runs by name.
+
+    Called after ``import mogacore`` once mmpretrain has been imported, see :mod:`mogacore.after_import`.
+    """
+    hub = import_module('mmpretrain.apis.model').ModelHub
+    hub.register_model_index(project() / _metafile('mmpretrain'), config_prefix=project())
+    for model in hub._models_dict.values():
+        if model.in_collection == 'MogaNet' and not model.weights:
+            model.weights = without_weights(model.name)
+
+
+def register_names_in_inferencers() -> None:
+    """Add the models of our metafiles to those that the inferencers of mmdet, mmseg and mmpose know by name.
+
+    Called after ``import mogacore`` once mmengine's inferencer has been imported, see :mod:`mogacore.after_import`.
+    """
+    inferencer = import_module('mmengine.infer.infer').BaseInferencer
+    of_library = inferencer._get_models_from_metafile
+
+    def of_both(dir: str) -> Iterator[dict]:
+        yield from of_library(dir)
+        # The folder is .mim in the installed package, or the checkout that contains the package.
+        folder = Path(dir)
+        library = folder.parent.name if folder.name == '.mim' else ''
+        for name in CONFIGS:
+            if name == library or (not library and (folder / name / '__init__.py').is_file()):
+                for model in import_module('mmengine').load(project() / _metafile(name))['Models']:
+                    weights = model.get('Weights') or without_weights(model['Name'])
+                    yield {**model, 'Config': str(project() / model['Config']), 'Weights': weights}
+
+    inferencer._get_models_from_metafile = staticmethod(of_both)
+
+
+def _metafile(library: str) -> Path:
+    return Path('configs', CONFIGS[library], 'metafile.yml')
 
 
 def import_quietly(library: str) -> None:

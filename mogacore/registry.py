@@ -20,6 +20,7 @@ from .engine import (  # noqa: F401
     schedules,
     sharding,
     stop,
+    trackers,
     tta,
 )
 from .engine.bases import register_short_bases

@@ -21,6 +21,16 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope='session')
+def digit_data(tmp_path_factory):
+    """A folder with the bundled digits in data/digits, few of them; do not change it."""
+    from mogacore.datasets.digits import write_digits
+
+    folder = tmp_path_factory.mktemp('digit_data')
+    write_digits(folder / 'data' / 'digits', num_train_scenes=12, num_val_scenes=4, num_sequences=4)
+    return folder
+
+
 @pytest.fixture
 def hidden_data(monkeypatch):
     """Dry runs find no data, whatever the checkout contains."""

@@ -15,7 +15,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, TRANSFORMS, init_default_scope
 from torch import nn
 
-from mogacore.models.moganet import MogaNetClassifier
+from mogacore.models import MogaNetClassifier
 from mogacore.published.archs import ARCHS
 
 LEAVES = sorted(path for path in (ROOT / 'configs').glob('*/**/*.py') if '_base_' not in path.parts)

@@ -11,7 +11,7 @@ import torch
 
 from mogacore import files
 from mogacore.errors import UserError
-from mogacore.files import plain, writable_folder, write_atomic, write_json
+from mogacore.files import new_folder, plain, writable_folder, write_atomic, write_json
 
 
 def full_disk(descriptor):
@@ -62,3 +62,31 @@ def test_folder_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr('tempfile.TemporaryFile', refuse)
     with pytest.raises(UserError, match=r'b cannot be written \(Permission denied\): choose another'):
         writable_folder(tmp_path / 'a' / 'b')
+
+
+def test_a_new_folder_appears_with_all_of_its_files(tmp_path):
+    with new_folder(tmp_path / 'deep' / 'out') as folder:
+        (folder / 'a.txt').write_text('a')
+        assert not (tmp_path / 'deep' / 'out').exists()
+    assert [path.name for path in (tmp_path / 'deep').iterdir()] == ['out']
+    assert (tmp_path / 'deep' / 'out' / 'a.txt').read_text() == 'a'
+    (tmp_path / 'empty').mkdir(mode=0o755)
+    with new_folder(tmp_path / 'empty') as folder:
+        (folder / 'b.txt').touch()
+    assert (tmp_path / 'empty' / 'b.txt').exists()
+    assert (tmp_path / 'empty').stat().st_mode == (tmp_path / 'deep').stat().st_mode
+
+
+def test_a_failed_new_folder_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / 'out') as folder:
+        (folder / 'a.txt').write_text('a')
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('make', [lambda path: path.write_text('old'), lambda path: (path / 'sub').mkdir(parents=True)])
+def test_a_new_folder_overwrites_nothing(make, tmp_path):
+    make(tmp_path / 'out')
+    with pytest.raises(UserError, match='out already exists'), new_folder(tmp_path / 'out'):
+        raise AssertionError('not reached')
+    assert [path.name for path in tmp_path.iterdir()] == ['out']

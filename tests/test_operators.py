@@ -258,6 +258,30 @@ def test_deformable_attention_equals_the_python_version_of_mmcv(ops):
     assert attend(*none).shape == (2, 0, 12)
 
 
+def test_deformable_attention_is_a_sum_of_bilinear_samples_with_zeros_outside(ops):
+    """A loop over points and pixels, against our operator (on a GPU) and mmcv's Python version (on a CPU)."""
+    rng = np.random.default_rng(0)
+    sizes = [(3, 5), (2, 2)]
+    value = rng.standard_normal((1, 19, 2, 4))
+    places = rng.uniform(-0.3, 1.3, (1, 3, 2, 2, 2, 2))  # queries, heads, levels, points, x and y
+    weights = rng.uniform(0, 1, (1, 3, 2, 2, 2))
+    expected = np.zeros((1, 3, 2, 4))
+    for query, head, level, point in np.ndindex(3, 2, 2, 2):
+        height, width = sizes[level]
+        start = 0 if level == 0 else 15
+        map_ = value[0, start : start + height * width, head].reshape(height, width, 4)
+        x, y = places[0, query, head, level, point] * (width, height) - 0.5
+        for row, column in np.ndindex(height, width):
+            share = max(0, 1 - abs(row - y)) * max(0, 1 - abs(column - x))
+            expected[0, query, head] += weights[0, query, head, level, point] * share * map_[row, column]
+    tensors = [torch.from_numpy(array) for array in (value, places, weights)]
+    shapes, starts = torch.tensor(sizes), torch.tensor([0, 15])
+    python = ops.multi_scale_deform_attn.multi_scale_deformable_attn_pytorch(tensors[0], shapes, tensors[1], tensors[2])
+    ours = OPERATORS['ms_deform_attn_forward'](tensors[0], shapes, starts, tensors[1], tensors[2], im2col_step=1)
+    for result in (python, ours):
+        np.testing.assert_allclose(result.numpy().reshape(expected.shape), expected, atol=1e-12)
+
+
 def test_deform_roi_pool_averages_moved_bins(ops):
     x, rois, gamma = grid(1, 2, 3, 8, 9), regions(2, 4, 2, 16), 0.3
     offset = grid(3, 4, 2, 2, 3) / 2

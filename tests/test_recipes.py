@@ -8,6 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from mmengine.config import Config
+from modern_heads import head_of
 
 from mogacore.published.archs import ARCHS
 
@@ -20,12 +21,14 @@ UNRELATED = {
 UNRELATED_KEYS = {'num_workers', 'persistent_workers', 'pin_memory', 'val_interval'}
 # Lists of steps, and the names of such lists, need a row, as numbers do.
 STEPS = re.compile(r'\.(pipeline|policies|transforms(\.\d+)?)$')
-SMALL = re.compile('digits|fashion-mnist|moving-fashion|synthetic')
+# tests/evaluation/test_robustness.py compares the configs that only test with those of the recipes.
+WITHOUT_RECIPE = re.compile('digits|fashion-mnist|moving-fashion|synthetic|_imagenet-')
 
 
 def full_size_leaves(task):
-    paths = (ROOT / 'configs' / task).glob('**/*.py')
-    return {path.stem: path for path in paths if '_base_' not in path.parts and not SMALL.search(path.stem)}
+    """The configs of the paper; those of other heads are compared with the libraries in tests/test_modern_heads.py."""
+    paths = [path for path in (ROOT / 'configs' / task).glob('**/*.py') if not head_of(path)]
+    return {path.stem: path for path in paths if '_base_' not in path.parts and not WITHOUT_RECIPE.search(path.stem)}
 
 
 def flatten(value, kind, path=''):

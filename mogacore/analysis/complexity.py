@@ -6,9 +6,10 @@ The model is built and run on torch's meta device, which propagates shapes only:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ NUM_PROPOSALS = 1000
 NUM_MASKS = 100
 # Parts in the order of execution; parts that a model lacks are skipped.
 PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head', 'decode_head', 'auxiliary_head', 'head')
+TRANSFORMER = 'transformer'  # all of a DETR-like detector after its neck
 TRAINING_PARTS = ('auxiliary_head',)  # they have parameters but do not run at test time
 
 
@@ -55,7 +57,8 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
             ``input_shape``, the size of the published figures.
 
     Returns:
-        The parts of the model in the order of :data:`PARTS`; for a SimVP, encoder, translator and decoder in one pass.
+        The parts of the model in the order of :data:`PARTS`; for a SimVP, encoder, translator and decoder in one pass;
+        for a DETR-like detector, backbone, neck and transformer.
 
     Raises:
         UserError: If the config cannot be read, no shape is known, the shape has the wrong number of axes, or the
@@ -77,21 +80,21 @@ def complexity(config: str | Path | Config, shape: tuple[int, ...] | None = None
         raise UserError(f'a {type(model).__name__} has no backbone: choose a config of a complete model')
     with accepting(name, shape):
         macs = dict(_macs_of_parts(model, torch.empty(1, *shape, device='meta')))
-    return [
-        Part(name, sum(p.numel() for p in getattr(model, name).parameters()), macs[name])
-        for name in PARTS
-        if _has(model, name)
-    ]
+    parts = [Part(name, _num_params(getattr(model, name)), macs[name]) for name in PARTS if name in macs]
+    if TRANSFORMER in macs:
+        rest = _num_params(model) - sum(part.params for part in parts)
+        parts.append(Part(TRANSFORMER, rest, macs[TRANSFORMER]))
+    return parts
 
 
-def count_macs(module: nn.Module, *inputs) -> int:
+def count_macs(module: Callable, *inputs) -> int:
     """Multiply-adds of one forward pass: those of convolutions and matrix products, and 2 per BatchNorm value.
 
     Element-wise products, activations, resampling and other norms are not counted. Acceleration is off, so Moga blocks
     count as the paper defines them.
 
     Args:
-        module: The network, in eval mode.
+        module: The network, in eval mode, or a function that calls it.
         *inputs: Its inputs, on any device, the meta device included.
 
     Source: the convention of fvcore for these operators, which the published figures follow.
@@ -117,19 +120,50 @@ def _has(model: nn.Module, name: str) -> bool:
     return isinstance(getattr(model, name, None), nn.Module)
 
 
+def _num_params(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
 def _macs_of_parts(model: Any, image: Tensor) -> Iterator[tuple[str, int]]:
     features = model.backbone(image)
     yield 'backbone', count_macs(model.backbone, image)
     if _has(model, 'neck'):
         yield 'neck', count_macs(model.neck, features)
         features = model.neck(features)
+    if hasattr(model, 'forward_transformer'):
+        yield TRANSFORMER, _transformer_macs(model, features, image.shape[2:])
+        return
     for name in PARTS[2:]:
+        if not _has(model, name):
+            continue
+        head = getattr(model, name)
         if name in TRAINING_PARTS:
             yield name, 0
-        elif name == 'roi_head' and _has(model, name):
-            yield name, _roi_head_macs(model.roi_head)
-        elif _has(model, name):
-            yield name, count_macs(getattr(model, name), features)
+        elif name == 'roi_head':
+            yield name, _roi_head_macs(head)
+        elif hasattr(head, 'pixel_decoder'):  # of a Mask2Former
+            yield name, count_macs(_with_values(head), _zeros(features), [SimpleNamespace()])
+        else:
+            yield name, count_macs(head, features)
+
+
+def _transformer_macs(model: Any, features: tuple[Tensor, ...], size: torch.Size) -> int:
+    """Encoder, decoder and heads of mmdet's DetectionTransformer, for the queries of a test."""
+    sample = SimpleNamespace(batch_input_shape=tuple(size), img_shape=tuple(size))
+    _with_values(model)
+    return count_macs(lambda maps: model.bbox_head(**model.forward_transformer(maps, [sample])), _zeros(features))
+
+
+def _with_values(module: nn.Module) -> nn.Module:
+    """Move a module from the meta device to the CPU: deformable attention reads the sizes of its maps from tensors."""
+    module.to_empty(device='cpu')
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.zero_()
+    return module
+
+
+def _zeros(features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.zeros(map_.shape) for map_ in features)
 
 
 def _parts_of_simvp(model: SimVP, video: Tensor) -> list[Part]:
@@ -138,7 +172,7 @@ def _parts_of_simvp(model: SimVP, video: Tensor) -> list[Part]:
     maps, skip = model.enc(frames)
     inputs = {'enc': (frames,), 'hid': (maps.flatten(0, 1)[None],), 'dec': (maps, skip)}
     return [
-        Part(name, sum(p.numel() for p in getattr(model, name).parameters()), count_macs(getattr(model, name), *args))
+        Part(name, _num_params(getattr(model, name)), count_macs(getattr(model, name), *args))
         for name, args in inputs.items()
     ]
 
@@ -175,7 +209,7 @@ def compare(configs: list[str | Path]) -> str:
     for path in configs:
         cfg = load_config(path)
         parts = complexity(cfg)
-        name = Path(cfg.filename).resolve().relative_to(project_root(cfg) / 'configs').as_posix()
+        name = Path(cfg.filename).resolve().relative_to(project_root(cfg.filename) / 'configs').as_posix()
         params, macs = (f'{value:g}' for value in published[name]) if name in published else ('', '')
         lines.append(
             f'| {name.removesuffix(".py")} | {" x ".join(map(str, cfg.input_shape[-2:]))} '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,21 +30,49 @@ def read_curves(work_dir: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]
     Raises:
         UserError: If there are no scalars, or they cannot be read.
     """
+    curves: dict[str, dict[int, float]] = {}
+    for step, scalars in _lines(work_dir):
+        for name, value in scalars.items():
+            if name not in COUNTERS and isinstance(value, (int, float)):
+                curves.setdefault(name, {})[step] = value
+    return {name: _arrays(points) for name, points in curves.items()}
+
+
+def read_validations(work_dir: str | Path) -> dict[int, dict[str, float]]:
+    """Read the scores of every validation of a training, over all of its runs; of repeated ones, the last counts.
+
+    Args:
+        work_dir: See :func:`read_curves`.
+
+    Returns:
+        Name to score of each validation, by epoch, or by iteration in a training that counts iterations; ascending.
+
+    Raises:
+        UserError: See :func:`read_curves`.
+    """
+    found = {}
+    for step, scalars in _lines(work_dir):
+        if 'iter' not in scalars:  # lines of training steps have it
+            found[step] = {
+                name: value
+                for name, value in scalars.items()
+                if name not in (*COUNTERS, *TIMES) and isinstance(value, (int, float))
+            }
+    return dict(sorted(found.items()))
+
+
+def _lines(work_dir: str | Path) -> Iterator[tuple[int, dict]]:
+    """Step and scalars of each line of the logs, oldest first."""
     files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'), key=lambda path: path.parts[-3])
     if not files:
         raise UserError(f'{work_dir} has no */vis_data/scalars.json: give the work dir of a training')
-    curves: dict[str, dict[int, float]] = {}
     for path in files:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             try:
                 scalars = json.loads(line)
-                step = scalars['step']
+                yield scalars['step'], scalars
             except (ValueError, KeyError, TypeError):
                 raise UserError(f'line {number} of {path} is not a log line of mmengine: remove it') from None
-            for name, value in scalars.items():
-                if name not in COUNTERS and isinstance(value, (int, float)):
-                    curves.setdefault(name, {})[step] = value
-    return {name: _arrays(points) for name, points in curves.items()}
 
 
 def _arrays(points: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:

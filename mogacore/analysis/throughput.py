@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mogacore.analysis.complexity import count_macs
 from mogacore.deploy import fuse
-from mogacore.engine.devices import choose_device, describe_machine
+from mogacore.engine.devices import choose_device
 from mogacore.errors import UserError, accepting
 from mogacore.files import write_figure
 from mogacore.locations import is_config_name
@@ -304,116 +304,6 @@ def saved_bytes(model: nn.Module, images: Tensor) -> int:
     total = sum(storage.nbytes() for storage in storages.values())
     del loss
     return total
-
-
-def measure_growth(
-    name: str,
-    backend: str = 'eager',
-    sizes: Sequence[int] = (112, 224, 336, 448),
-    batch_sizes: Sequence[int] = (1, 2, 4, 8),
-    size: int = 224,
-    batch_size: int = 1,
-    mode: str = 'infer',
-    rounds: int = 11,
-    device: str = 'cpu',
-    dtype: torch.dtype = torch.float32,
-    progress: Callable[[str], None] = lambda text: None,
-) -> dict:
-    """Measure how time grows with the pixels of an image and with the images of a batch.
-
-    Args:
-        name, backend, mode, rounds, device, dtype, progress: See :func:`measure`.
-        sizes: Heights of square images, measured in batches of ``batch_size``.
-        batch_sizes: Batch sizes, measured with images of height ``size``.
-        size, batch_size: The constants of the two series.
-
-    Returns:
-        ``pixels`` and ``batch``, lists of dicts with ``size``, ``batch_size``, ``pixels`` (of the whole batch), ``ms``
-        (median) and ``quartiles``.
-    """
-    found: dict[str, list[dict]] = {}
-    for key, cases in (
-        ('pixels', [(height, batch_size) for height in sizes]),
-        ('batch', [(size, images) for images in batch_sizes]),
-    ):
-        found[key] = []
-        for height, images in cases:
-            (result,) = measure([(name, backend)], (3, height, height), images, mode, rounds, device, dtype, progress)
-            milliseconds = [1e3 * seconds for seconds in result.seconds]
-            quartiles = statistics.quantiles(milliseconds, n=4) if rounds > 1 else milliseconds * 3
-            found[key].append(
-                {
-                    'size': height,
-                    'batch_size': images,
-                    'pixels': height * height * images,
-                    'ms': statistics.median(milliseconds),
-                    'quartiles': [quartiles[0], quartiles[2]],
-                }
-            )
-    return found
-
-
-def draw_growth(report: dict, path: str | Path) -> None:
-    """Draw time over pixels for both series, each with the line from the origin to its largest case.
-
-    Args:
-        report: ``growth`` from :func:`measure_growth`, ``mode``, ``machine``, ``network`` and ``backend``.
-        path: PNG file to write.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout='constrained')
-    titles = {'pixels': 'larger images', 'batch': 'more images'}
-    for axis, (key, rows) in zip(figure.subplots(1, 2), report['growth'].items(), strict=True):
-        pixels, times = [row['pixels'] / 1e6 for row in rows], [row['ms'] for row in rows]
-        spreads = [
-            [max(row['ms'] - row['quartiles'][0], 0) for row in rows],
-            [max(row['quartiles'][1] - row['ms'], 0) for row in rows],
-        ]
-        axis.plot([0, pixels[-1]], [0, times[-1]], color='gray', linewidth=0.8, label='proportional')
-        axis.errorbar(pixels, times, yerr=spreads, marker='o', color='#4477aa', capsize=3, label='median and quartiles')
-        for row, x, y in zip(rows, pixels, times, strict=True):
-            axis.annotate(f'{row["batch_size"]} x {row["size"]} px', (x, y), (4, -12), textcoords='offset points')
-        axis.set(title=titles[key], xlabel='megapixels in the batch', ylabel='ms', xlim=(0, None), ylim=(0, None))
-        axis.legend()
-    figure.suptitle(f'{report["network"]} ({report["backend"]}), {report["mode"]}; {report["machine"]}', fontsize=9)
-    write_figure(path, figure, dpi=120)
-
-
-def benchmark(
-    networks: list[tuple[str, str]],
-    shape: tuple[int, ...],
-    batch_size: int,
-    sizes: Sequence[int] = (),
-    batch_sizes: Sequence[int] = (),
-    device: str | None = None,
-    dtype: str = 'fp32',
-    **settings,
-) -> dict:
-    """Measure networks side by side, or, given ``sizes`` or ``batch_sizes``, how the cost of the first one grows.
-
-    Args:
-        networks, shape, batch_size: See :func:`measure`.
-        sizes, batch_sizes: See :func:`measure_growth`.
-        device: torch device; None is a GPU if available.
-        dtype: A key of ``DTYPES``.
-        **settings: ``mode``, ``rounds`` and ``progress`` of :func:`measure`.
-
-    Returns:
-        A report that is serializable as JSON: machine and settings, and either ``measurements``, a list of
-        :meth:`Measurement.summary`, or ``growth``, the result of :func:`measure_growth`.
-    """
-    device = choose_device(device)
-    report = {'machine': describe_machine(device), 'mode': settings['mode'], 'dtype': dtype}
-    report['rounds'] = settings['rounds']
-    settings |= dict(device=device, dtype=DTYPES[dtype])
-    if sizes or batch_sizes:
-        name, backend = networks[0]
-        growth = measure_growth(name, backend, sizes, batch_sizes, shape[1], batch_size, **settings)
-        return report | {'network': name, 'backend': backend, 'growth': growth}
-    found = measure(networks, shape, batch_size, **settings)
-    report |= {'shape': list(shape), 'batch_size': batch_size}
-    return report | {'measurements': [measurement.summary(batch_size) for measurement in found]}
 
 
 def draw_ratios(report: dict, path: str | Path) -> None:

@@ -1,13 +1,15 @@
 """Weight files: safe reading, key mapping, strict loading, downloading and conversion."""
 
 from .convert import convert, write
-from .download import cached_path, fetch, recorded, sha256
+from .download import cached_path, fetch, recorded
+from .hub import HUB_SCHEME, hub_config
 from .load import CheckpointError, LoadReport, check_gate, load, load_into, load_official, not_finite, report_choice
 from .names import LAYOUTS, WeightSets, map_keys, to_layout, weight_sets
 from .schema import MalformedError, check_optimizer_state, check_resume_parts
 from .sources import (
     SCHEME,
     check_source,
+    content_hash,
     load_from_http,
     local_file,
     official_address,
@@ -17,6 +19,7 @@ from .sources import (
 )
 
 __all__ = [
+    'HUB_SCHEME',
     'LAYOUTS',
     'SCHEME',
     'CheckpointError',
@@ -28,8 +31,10 @@ __all__ = [
     'check_optimizer_state',
     'check_resume_parts',
     'check_source',
+    'content_hash',
     'convert',
     'fetch',
+    'hub_config',
     'load',
     'load_from_http',
     'load_into',
@@ -43,7 +48,6 @@ __all__ = [
     'recorded',
     'register_safe_loader',
     'report_choice',
-    'sha256',
     'to_layout',
     'weight_sets',
     'write',

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlparse
 import torch
 
 from mogacore.errors import UserError
-from mogacore.files import PARTIAL_SUFFIX, write_text
+from mogacore.files import PARTIAL_SUFFIX, sha256, write_text
 from mogacore.published import results
 
 ATTEMPTS = 3
@@ -104,19 +104,6 @@ def check(path: Path) -> str:
             f'download it again, or delete {_record(path).name} if you replaced it on purpose'
         )
     return found
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file as hexadecimal digits."""
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else _sha256(file)
-
-
-def _sha256(file) -> str:  # for Python 3.10
-    digest = hashlib.sha256()
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def recorded(path: Path) -> str | None:

@@ -89,6 +89,7 @@ def load_into(
     allow_unexpected: Iterable[str] = (),
     ema: bool | None = None,
     advice: str = 'or list what may be left out in allow_missing and allow_unexpected',
+    first_conv: str | None = None,
 ) -> LoadReport:
     """Load weights into a model; every mismatch that the caller does not allow is an error.
 
@@ -102,6 +103,8 @@ def load_into(
         allow_unexpected: Patterns of the file's names, after mapping, that may be left out.
         ema: See :func:`load`.
         advice: What else the user of the caller can do about a mismatch, for the message; '' if nothing.
+        first_conv: Module of the model whose weights are adapted if only their number of input channels differs, see
+            :func:`adapt_channels`; None for none.
 
     Raises:
         CheckpointError: If a name is missing, unexpected, misshapen or mistyped and no pattern allows it.
@@ -112,6 +115,8 @@ def load_into(
     own = model.state_dict()
     sets = _sets(source, ema)
     state_dict = map_keys(sets.state_dict, own)
+    if first_conv is not None:
+        state_dict = _with_channels_of(own, state_dict, f'{first_conv}.weight')
     is_trunk = all(TRUNK.match(name) for name in own)
     dropped = tuple(name for name in state_dict if is_trunk and CLASSIFIER.fullmatch(name))
     missing = tuple(name for name in own if name not in state_dict and not name.endswith('num_batches_tracked'))
@@ -170,6 +175,35 @@ def load_into(
     return LoadReport(tuple(fitting), missing, unexpected, misshapen, dropped)
 
 
+def _with_channels_of(own: dict[str, Tensor], state_dict: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """``state_dict`` with the weights ``name`` adapted if they differ from ``own`` in the input channels alone."""
+    new, old = own.get(name), state_dict.get(name)
+    if old is None or new is None or old.ndim != 4 or not old.is_floating_point() or old.shape == new.shape:
+        return state_dict
+    if (old.shape[0], *old.shape[2:]) != (new.shape[0], *new.shape[2:]) or not old.shape[1]:
+        return state_dict
+    print_log(f'{name}: adapted from {old.shape[1]} to {new.shape[1]} input channels', 'current')
+    return map_names(state_dict | {name: adapt_channels(old, new.shape[1])}, lambda key: key)
+
+
+def adapt_channels(weight: Tensor, channels: int) -> Tensor:
+    """Weights of a convolution for another number of input channels, by timm's rule.
+
+    For one channel, the weights of all channels are added, so that a gray image has the output of the image that
+    repeats it. For any other number, they are repeated in turn and multiplied by old / new number of channels.
+
+    Args:
+        weight: (C_out, C_in, H, W).
+        channels: New C_in.
+
+    Source: timm, ``adapt_input_conv``.
+    """
+    if channels == 1:
+        return weight.float().sum(1, keepdim=True).to(weight.dtype)
+    taken = [i % weight.shape[1] for i in range(channels)]
+    return (weight.float()[:, taken] * (weight.shape[1] / channels)).to(weight.dtype)
+
+
 def not_finite(tensors: Mapping[str, Tensor], params: Iterable[str]) -> list[str]:
     """Name and value of each tensor that is nan, or infinite where that cannot be intended.
 
@@ -188,7 +222,7 @@ def not_finite(tensors: Mapping[str, Tensor], params: Iterable[str]) -> list[str
     return found
 
 
-def check_gate(model: nn.Module, source: str | Path) -> None:
+def check_gate(model: nn.Module, source: str | Path, advice: str = 'create the model with {setting}') -> None:
     """Refuse a published file that was trained with another gate function than the model's.
 
     The two functions have the same parameters, so the weights would load, and the accuracy would be lower.
@@ -196,6 +230,7 @@ def check_gate(model: nn.Module, source: str | Path) -> None:
     Args:
         model: Any model; one without the setting ``attn_force_fp32`` passes.
         source: Path, address or ``mogacore://`` name. Only names of published files are known.
+        advice: How the user of the caller changes a ``{setting}`` of the model, for the message.
 
     Raises:
         UserError: If the gate functions differ.
@@ -204,10 +239,10 @@ def check_gate(model: nn.Module, source: str | Path) -> None:
     trained = {result.attn_force_fp32 for result in results.result_of_weights(name)} - {None}
     gates = {module.attn_force_fp32 for module in model.modules() if hasattr(module, 'attn_force_fp32')}
     if gates and trained and gates != trained:
-        (value,) = trained
+        setting = f'attn_force_fp32={next(iter(trained))}'
         raise UserError(
-            f'{name} was trained with attn_force_fp32={value}, another gate function than the model has: set '
-            f'attn_force_fp32={value} of the backbone, or use the config of docs/model_zoo.md'
+            f'{name} was trained with {setting}, another gate function than the model has: '
+            f'{advice.format(setting=setting)}, or use the config of docs/model_zoo.md'
         )
 
 

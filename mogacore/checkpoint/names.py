@@ -195,10 +195,11 @@ LAYOUTS = {
 }
 # OpenSTL has sigma as a bare parameter, and wraps the depth-wise convolution of gSTA; mmpose 0.x names its head
 # keypoint_head.
+_POSE_RULES = ((r'^keypoint_head\.', 'head.'),)
 _OTHER_RULES = (
     (r'((?:attn|mlp)\.sigma)\.scale$', r'\1'),
     (r'(mlp\.dwconv)\.dwconv\.', r'\1.'),
-    (r'^keypoint_head\.', 'head.'),
+    *_POSE_RULES,
 )
 TRUNK = re.compile(r'(patch_embed|blocks|norm)\d\.')
 CLASSIFIER = re.compile(r'head\.(fc\.)?(weight|bias)')
@@ -223,12 +224,18 @@ def to_layout(state_dict: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
             'omit the layout (--to)'
         )
 
-    def rename(name: str) -> str:
-        for pattern, replacement in LAYOUTS[layout]:
-            name = re.sub(pattern, replacement, name)
-        return name
+    return map_names(state_dict, lambda name: _substituted(name, LAYOUTS[layout]))
 
-    return map_names(state_dict, rename)
+
+def to_current(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a state dict of a detector, segmentor or pose model from before mmpose 1.0 and the first release."""
+    return map_names(state_dict, lambda name: _substituted(name, (*_MODERN_RULES, *_POSE_RULES)))
+
+
+def _substituted(name: str, rules: Iterable[tuple[str, str]]) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def map_keys(state_dict: dict[str, Tensor], model_keys: Iterable[str]) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
-"""Weight files by path, URL or ``mogacore://`` name, and the loaders that mmengine calls for them."""
+"""Weight files by path, URL, ``mogacore://`` or ``hf-hub:`` name, and the loaders that mmengine calls for them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -10,13 +11,16 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mogacore.errors import UserError
+from mogacore.files import sha256
 from mogacore.published import results
 
 from .download import fetch
-from .names import to_layout, weight_sets
+from .hub import HUB_SCHEME, hub_weights, parse_hub_name
+from .names import to_current, to_layout, weight_sets
 from .safe_load import check_file, read_file
 
 SCHEME = 'mogacore://'
+NO_WEIGHTS = f'{SCHEME}no-weights/'
 OTHER_SCHEMES = re.compile(r'[\w.:-]+://')
 
 
@@ -26,6 +30,11 @@ def official_address(name: str) -> str:
     Raises:
         UserError: If the name is unknown.
     """
+    if name.startswith(NO_WEIGHTS):
+        raise UserError(
+            f'no weights are published for {name.removeprefix(NO_WEIGHTS)}: give a file as weights (in mmpretrain, as '
+            'pretrained)'
+        )
     addresses = results.official_weights()
     name = name.removeprefix(SCHEME)
     if name not in addresses:
@@ -37,8 +46,16 @@ def official_address(name: str) -> str:
     return addresses[name]
 
 
+def without_weights(name: str) -> str:
+    """Source of the weights of a model that has none: reading it raises a :class:`UserError` that says so."""
+    return NO_WEIGHTS + name
+
+
 def local_file(source: str | Path) -> Path:
-    """Local path of a weight file; one given by a ``mogacore://`` name or URL is downloaded unless it exists.
+    """Local path of a weight file; one given by a name or URL is downloaded unless it exists.
+
+    Args:
+        source: Path, URL, ``mogacore://`` name, or name of :func:`mogacore.checkpoint.hub.parse_hub_name`.
 
     Raises:
         UserError: If the name is unknown or the download fails.
@@ -47,7 +64,15 @@ def local_file(source: str | Path) -> Path:
         source = official_address(source)
     if isinstance(source, str) and source.startswith(('http://', 'https://')):
         return _fetch_once(source)
+    if isinstance(source, str) and source.startswith(HUB_SCHEME):
+        return _main_process_first(lambda: hub_weights(source))
     return Path(source).expanduser()
+
+
+def content_hash(source: str | Path) -> str | None:
+    """The sha256 of a weight file, by path, address or ``mogacore://`` name; None for an entry of another table."""
+    is_found = str(source).startswith((SCHEME, 'http://', 'https://')) or Path(source).expanduser().is_file()
+    return sha256(local_file(source)) if is_found else None
 
 
 def check_source(source: str | Path) -> None:
@@ -60,6 +85,8 @@ def check_source(source: str | Path) -> None:
     """
     if str(source).startswith(SCHEME):
         official_address(str(source))
+    elif str(source).startswith(HUB_SCHEME):
+        parse_hub_name(str(source))
     elif not OTHER_SCHEMES.match(str(source)):
         check_file(Path(source).expanduser())
 
@@ -74,10 +101,14 @@ def read_any(source: str | Path, map_location='cpu') -> dict:
 
 
 def _fetch_once(url: str, folder: str | None = None) -> Path:
-    """Call :func:`mogacore.checkpoint.download.fetch` in the main process first; the others then find the file."""
+    return _main_process_first(lambda: fetch(url, folder))
+
+
+def _main_process_first(download: Callable[[], Path]) -> Path:
+    """Download in the main process first; the others then find the file."""
     if not is_main_process():
         barrier()
-    path = fetch(url, folder)
+    path = download()
     if is_main_process():
         barrier()
     return path
@@ -110,8 +141,8 @@ def load_from_local(filename: str, map_location=None) -> dict:
 def load_from_http(filename: str, map_location=None, model_dir: str | None = None) -> dict:
     """Download to torch's cache, the main process first, then :func:`read`.
 
-    For a published classification file, this returns the set of weights behind its published accuracy under OpenMMLab's
-    names, since the libraries' own loaders map no names.
+    The libraries' own loaders map no names. For a published classification file, this therefore returns the set of
+    weights behind its published accuracy under OpenMMLab's names; for any other, the content with current names.
     """
     path = _fetch_once(filename, model_dir)
     container = read(path, map_location or 'cpu')
@@ -120,6 +151,8 @@ def load_from_http(filename: str, map_location=None, model_dir: str | None = Non
         sets = weight_sets(container).choose_published(published[0].weight_set)
         sets.report(filename)
         return {'meta': {}, 'state_dict': to_layout(sets.state_dict, 'backbone-prefixed')}
+    if published and isinstance(container.get('state_dict'), dict):
+        return {**container, 'state_dict': to_current(container['state_dict'])}
     return container
 
 
@@ -135,8 +168,8 @@ def load_from_openmmlab(filename: str, map_location=None) -> dict:
     return read(Path(mmengine_checkpoint._get_mmengine_home()) / target, map_location or 'cpu')
 
 
-def load_from_mogacore(filename: str, map_location=None) -> dict:
-    """Read a published file by name, such as ``mogacore://moganet_tiny``."""
+def load_by_name(filename: str, map_location=None) -> dict:
+    """Read a file by name, such as ``mogacore://moganet_tiny`` or ``hf-hub:user/name``."""
     return read(filename, map_location or 'cpu')
 
 
@@ -151,7 +184,7 @@ def register_safe_loader() -> None:
     register('', load_from_local, force=True)
     register(['http://', 'https://'], load_from_http, force=True)
     register(['open-mmlab://', 'openmmlab://'], load_from_openmmlab, force=True)
-    register('mogacore://', load_from_mogacore, force=True)
+    register(['mogacore://', HUB_SCHEME], load_by_name, force=True)
     register(['pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'], refuse_cloud_store, force=True)
     # The loaders of torchvision://, modelzoo:// and mmcls:// look up a URL and call this module attribute.
     mmengine_checkpoint.load_from_http = load_from_http

@@ -4,6 +4,9 @@ A network is a name of create_model, timm:NAME, torchvision:NAME, or a config, w
 for a video predictor); plain:NAME and plain:CONFIG run the block as the paper writes it. Ratios are relative to the
 first network in the first backend. With --sizes or --batch-sizes, only the first network is timed, at each of them, to
 show how its cost grows.
+
+With --checkpoint, configs are timed as a whole, from an image in memory to its predictions, with all steps before and
+after the network. So are exported files (.onnx, .xml), with or without it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--sizes', nargs='+', type=int, metavar='H', default=[], help='heights of square images')
     parser.add_argument('--batch-sizes', nargs='+', type=int, metavar='B', default=[], help='numbers of images')
+    parser.add_argument('--checkpoint', metavar='FILE', help='weights of the configs: time whole models')
+    parser.add_argument('--image', metavar='FILE', help='image for whole models and exported files; default: noise')
     parser.add_argument('--rounds', type=int, default=11, help='timed rounds')
     parser.add_argument('--dtype', choices=('fp32', 'bf16', 'fp16'), default='fp32', help='autocast to this type')
     parser.add_argument('--device', help='torch device; default: a GPU if there is one')
@@ -39,13 +44,16 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, measure, print a table, and write the requested files."""
     from rich.console import Console
 
-    from mogacore.analysis import throughput
+    from mogacore.analysis import growth, pipelines, throughput
     from mogacore.files import write_json
     from mogacore.locations import config_file
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
+    if args.checkpoint or any(map(pipelines.is_exported, args.networks)):
+        _time_pipelines(args)
+        return
     networks = []
     for network in args.networks:
         name, separator, backend = network.rpartition('@')
@@ -54,7 +62,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         networks += [(name, choice) for choice in ([backend] if backend else args.backends)]
     console = Console(width=140)
     with console.status('building') as status:
-        report = throughput.benchmark(
+        report = growth.benchmark(
             networks, tuple(args.shape), args.batch_size, args.sizes, args.batch_sizes,
             mode=args.mode, rounds=args.rounds, device=args.device, dtype=args.dtype, progress=status.update,
         )  # fmt: skip
@@ -62,12 +70,46 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     if args.json:
         write_json(args.json, report)
     if args.plot:
-        draw = throughput.draw_growth if 'growth' in report else throughput.draw_ratios
+        draw = growth.draw_growth if 'growth' in report else throughput.draw_ratios
         draw(report, args.plot)
 
 
+def _time_pipelines(args: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mogacore.analysis import pipelines
+    from mogacore.errors import UserError
+    from mogacore.files import write_json
+
+    if args.mode != 'infer' or args.sizes or args.batch_sizes or args.dtype != 'fp32' or args.plot:
+        raise UserError(
+            'whole models and exported files predict one image at a time: omit --mode, --sizes, --batch-sizes, --dtype '
+            'and --plot'
+        )
+    console = Console(width=140)
+    image = pipelines.read_image(args.image, args.shape)
+    with console.status('building') as status:
+        report = pipelines.measure_pipelines(
+            args.networks, image, args.checkpoint, args.rounds, args.device, status.update
+        )
+    height, width = report['image']
+    grid = Table('network', title=f'one image of {width} x {height} px to predictions', caption=report['machine'])
+    for name in ('ms', 'quartiles', 'images/s', 'times faster', 'instances'):
+        grid.add_column(name, justify='right')
+    for row in report['measurements']:
+        low, high = row['quartiles']
+        grid.add_row(
+            row['name'], f'{row["ms"]:.1f}', f'{low:.1f} .. {high:.1f}', f'{row["images_per_s"]:.1f}',
+            f'{row["ratio"]:.2f}', '' if row['found'] is None else str(row['found']),
+        )  # fmt: skip
+    console.print(grid)
+    if args.json:
+        write_json(args.json, report)
+
+
 def growth_table(report: dict) -> Table:
-    """Table of time over size and batch, from a report of :func:`mogacore.analysis.throughput.benchmark` with sizes."""
+    """Table of time over size and batch, from a report of :func:`mogacore.analysis.growth.benchmark` with sizes."""
     from rich.table import Table
 
     grid = Table('batch', 'size', title=f'{report["network"]} ({report["backend"]})', caption=report['machine'])
@@ -85,7 +127,7 @@ def growth_table(report: dict) -> Table:
 
 
 def table(report: dict) -> Table:
-    """Table with one row per network and backend, from a report of :func:`mogacore.analysis.throughput.benchmark`."""
+    """Table with one row per network and backend, from a report of :func:`mogacore.analysis.growth.benchmark`."""
     from rich.table import Table
 
     title = f'{report["mode"]}, {report["dtype"]}, batch {report["batch_size"]} of {report["shape"]}'

@@ -13,7 +13,8 @@ import platform
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.metadata import Distribution, distributions
 
@@ -215,14 +216,24 @@ def run_probe(code: str) -> tuple[bool, str]:
     return done.returncode == 0, lines[-1].strip() if lines else ''
 
 
-def examine(packages: dict[str, Distribution]) -> list[Finding]:
-    """Test every installed item, and list those that are not installed."""
+def examine(packages: dict[str, Distribution], progress: Callable[[str], None] = lambda line: None) -> list[Finding]:
+    """Test every installed item, and list those that are not installed.
+
+    Args:
+        packages: Result of :func:`installed_distributions`.
+        progress: Called with a line when a test ends.
+    """
     described = {name: describe(name, packages) for name in ORDER}
     described['GPU'] = described['torch']
     # mogacore also runs from a checkout without being installed.
     tried = [name for name in ORDER if described[name] or name == 'mogacore']
+    results = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = dict(zip(tried, pool.map(run_probe, (PROBES[name] for name in tried)), strict=True))
+        probes = {pool.submit(run_probe, PROBES[name]): name for name in tried}
+        for number, probe in enumerate(as_completed(probes), 1):
+            name = probes[probe]
+            results[name] = probe.result()
+            progress(f'{number} of {len(tried)} checked: {name} {OK if results[name][0] else FAIL}')
     findings = [Finding('Python', OK, platform.python_version(), sys.executable)]
     for name in ORDER:
         installed = '' if name == 'GPU' else described[name]
@@ -254,6 +265,10 @@ def _columns(finding: Finding) -> tuple[str, str, str]:
     return finding.name, finding.status, finding.installed
 
 
+def _show(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
     parser.add_argument('--json', action='store_true', help='print JSON')
@@ -266,7 +281,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     )
     add_arguments(parser)
     args = parser.parse_args(argv)
-    findings = examine(installed_distributions())
+    findings = examine(installed_distributions(), _show if sys.stderr.isatty() else lambda line: None)
     healthy = all(finding.status != FAIL for finding in findings)
     if args.json:
         print(json.dumps(dict(ok=healthy, findings=[asdict(finding) for finding in findings]), indent=2))

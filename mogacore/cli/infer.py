@@ -6,7 +6,7 @@ import argparse
 
 from mogacore.runtime.arguments import add_score_threshold, add_source_arguments
 
-from .arguments import add_cfg_options, make_parser
+from .arguments import add_cfg_options, add_launcher, make_parser
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,8 +14,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config, by path or short name')
     parser.add_argument('checkpoint', help='weight file; every key must fit the model')
     add_source_arguments(parser, nargs='*', default=', and the default is its test set')
+    parser.add_argument(
+        '--detector', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='for poses: a detector that finds the objects'
+    )
+    parser.add_argument(
+        '--save-features', action='store_true',
+        help='write the pooled backbone features of each image to features.npy, their images to features.json',
+    )  # fmt: skip
     add_score_threshold(parser)
     add_cfg_options(parser)
+    add_launcher(parser)
     parser.add_argument('--device', help='torch device; default: a GPU if there is one')
 
 
@@ -29,4 +37,5 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     if len(args.source) < 2:
         args.source = next(iter(args.source), None)
     records = infer(**vars(args))
-    print(f'{len(records)} predictions in {args.out_dir}: predictions.json and drawings')
+    if records:  # in the first process of a launcher
+        print(f'{len(records)} predictions in {args.out_dir}: predictions.json and drawings')

@@ -14,8 +14,9 @@ from mogacore.version import __version__
 
 # One module each. They import torch inside functions, so that the help appears at once.
 SUBCOMMANDS = (
-    'train', 'test', 'infer', 'export', 'serve', 'demo', 'convert', 'weights', 'data', 'complexity', 'benchmark',
-    'scaling', 'plots', 'compare', 'reproduce', 'interactions', 'cam', 'receptive-field', 'doctor', 'completion',
+    'train', 'test', 'analyze', 'config', 'infer', 'features', 'export', 'serve', 'demo', 'convert', 'publish',
+    'weights', 'data', 'init-data', 'browse', 'stats', 'complexity', 'benchmark', 'scaling', 'plots', 'compare',
+    'reproduce', 'interactions', 'cam', 'receptive-field', 'doctor', 'completion',
 )  # fmt: skip
 
 

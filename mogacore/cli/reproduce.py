@@ -2,7 +2,8 @@
 
 Parameters and multiply-adds are computed from the configs; accuracies are read from the work dirs of trainings and
 tests. Tasks: classification, mixup, object-detection, instance-segmentation, semantic-segmentation, pose, face-3d,
-hand-3d, video-prediction. Select rows by task, by id, or by a pattern such as 'det-*'.
+hand-3d, video-prediction. Select rows by task, by id, by a pattern such as 'det-*', or by words of
+method, model and data, such as 'UperNet MogaNet-S'.
 """
 
 from __future__ import annotations
@@ -63,13 +64,13 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int | None:
     from mmengine.logging import MMLogger
     from rich.console import Console
 
-    from mogacore.zoo import reproduce
+    from mogacore.zoo import selection
 
     # Building models to count their parameters logs irrelevant lines.
     MMLogger.get_instance('mmengine', log_level='WARNING')
     logging.getLogger('mmengine').setLevel(logging.WARNING)
     console = Console(width=None if sys.stdout.isatty() else 180)
-    results = reproduce.select(args.rows, args.baselines)
+    results = selection.select(args.rows, args.baselines)
     if args.write:
         _write(console)
     elif args.evaluate is not None:
@@ -162,7 +163,7 @@ def _percent(value: float | None, tolerance: float, row: Row) -> str:
 def _plan(args: argparse.Namespace, results: list[Result], console: Console) -> None:
     from rich.markup import escape
 
-    from mogacore.zoo.plan import HINT, missing_runs, submit
+    from mogacore.zoo.plan import HINT, Speed, missing_runs, submit
 
     runs = missing_runs(
         results, project(), args.work_dirs, args.partition, args.gpus, args.benchmark, args.cfg_options or {}
@@ -176,21 +177,23 @@ def _plan(args: argparse.Namespace, results: list[Result], console: Console) -> 
             console.print(f'  {label:9} {escape(text)}', highlight=False, soft_wrap=True)
         console.print(f'  {"run":9} {escape(item.command)}\n', highlight=False, soft_wrap=True)
     if args.plan:
+        speed = Speed.load(args.benchmark)
         total = sum(item.hours for item in runs if item.hours is not None)
+        where = 'on the GPUs of each' if speed.is_gpu else f'on one {speed.machine}'
         done = len(results) - sum(len(item.rows) for item in runs)
         console.print(
-            f'{len(runs)} trainings are missing, {total:,.0f} hours in total on their machines by measured step times; '
+            f'{len(runs)} trainings are missing, {total:,.0f} hours in total {where}; '
             f'{done} rows need no training: already measured, or without a config. {HINT}',
             highlight=False,
         )
 
 
 def _write(console: Console) -> None:
-    from mogacore.zoo import reproduce
+    from mogacore.zoo import selection
     from mogacore.zoo.metafiles import write_all
 
     root = checkout()
     if root is None:
         raise UserError('--write needs a checkout, but mogacore is an installed package: pip install -e CHECKOUT')
-    for name in write_all(root, _computed(reproduce.select(baselines=True), Path('work_dirs'))):
+    for name in write_all(root, _computed(selection.select(baselines=True), Path('work_dirs'))):
         console.print(f'written: {name}', highlight=False)

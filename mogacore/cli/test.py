@@ -15,6 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', help='write the metrics to this JSON file')
     parser.add_argument('--show-dir', help='folder for drawings of the predictions')
     parser.add_argument(
+        '--save-predictions',
+        metavar='FILE',
+        dest='predictions',
+        help='write the predictions to this .jsonl or .jsonl.gz file, for mogacore analyze',
+    )
+    parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation: average several views of each image'
     )
     add_run_arguments(parser)

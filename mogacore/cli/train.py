@@ -35,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scale the learning rate from the recipe's batch size to the real one",
     )
     parser.add_argument('--seed', type=int, help="random seed; default: the config's randomness.seed")
+    parser.add_argument(
+        '--track',
+        action='append',
+        default=[],
+        choices=('tensorboard', 'wandb', 'mlflow'),
+        help='also log to this tracker, in WORK_DIR/trackers; may be repeated',
+    )
     parser.add_argument('--dry-run', action='store_true', help='check config, flags and model without data, then exit')
     add_run_arguments(parser)
 

@@ -2,10 +2,12 @@
 
 from .arrays import LoadArray
 from .class_folders import ClassFolders
+from .coco_labels import CocoLabels
 from .erasing import NormalizedRandomErasing
 from .frame_folders import KTH, FrameFolders
 from .freihand import FreiHAND
 from .idx import FashionMNISTFiles
+from .imagenet_variants import ImageNetC, ImageNetSubset, ImageNetV2
 from .kitti import KittiCaltech
 from .moving import MovingDigits, MovingMNIST
 from .sequences import SequenceFile
@@ -15,9 +17,13 @@ from .weather import WeatherBench
 __all__ = [
     'KTH',
     'ClassFolders',
+    'CocoLabels',
     'FashionMNISTFiles',
     'FrameFolders',
     'FreiHAND',
+    'ImageNetC',
+    'ImageNetSubset',
+    'ImageNetV2',
     'KittiCaltech',
     'LoadArray',
     'MovingDigits',

@@ -11,13 +11,13 @@ from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
 from torch import nn
 
-from mogacore.checkpoint import SCHEME, local_file, read, sha256
+from mogacore.checkpoint import SCHEME, check_gate, content_hash, read
 from mogacore.engine.config import load_config
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
 from mogacore.engine.trained import load_trained
 from mogacore.errors import UserError
 from mogacore.locations import find_config, is_config_name
-from mogacore.models.factory import create_model
+from mogacore.models.factory import create_model, load_named
 
 from .preprocess import pipeline_of, steps_of
 
@@ -106,7 +106,9 @@ def _load_config_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
 def _load_named_model(
     name: str, checkpoint: str, num_classes: int | None, cfg: Config, features: bool
 ) -> tuple[nn.Module, dict]:
-    model = create_model(name, 1000 if num_classes is None else num_classes, checkpoint, features_only=features)
+    model = create_model(name, 1000 if num_classes is None else num_classes, features_only=features)
+    check_gate(model, _named(checkpoint, name), 'export it by a config with {setting}')
+    load_named(model, name, checkpoint, advice='' if features else 'or give the number of its classes in --num-classes')
     model.data_preprocessor = ImgDataPreprocessor(
         mean=cfg.data_preprocessor.mean, std=cfg.data_preprocessor.std, bgr_to_rgb=True
     )
@@ -122,5 +124,4 @@ def _named(checkpoint: str, name: str) -> str:
 def _describe(checkpoint: str, network: str) -> dict:
     """Name and sha256 of a weight file; None for the hash of one from another library's table."""
     source = _named(checkpoint, network)
-    is_found = source.startswith((SCHEME, 'http://', 'https://')) or Path(source).expanduser().is_file()
-    return {'name': Path(source).name, 'sha256': sha256(local_file(source)) if is_found else None}
+    return {'name': Path(source).name, 'sha256': content_hash(source)}

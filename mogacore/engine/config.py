@@ -13,7 +13,8 @@ from torch import nn
 
 from mogacore.checkpoint import register_safe_loader
 from mogacore.errors import UserError
-from mogacore.libraries import import_quietly
+from mogacore.files import writable_folder
+from mogacore.libraries import TASK_LIBRARIES, import_quietly
 from mogacore.locations import MIM, find_config
 from mogacore.text import type_name
 
@@ -46,7 +47,7 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
         raise UserError(f'config {path} cannot be read: {" ".join(str(error).split())}') from error
     try:
         cfg.merge_from_dict(cfg_options or {})
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:  # the first for an item of a list that is no dict
         raise UserError(f'--cfg-options {cfg_options} cannot be applied to {path}: {error}') from error
     return cfg
 
@@ -68,14 +69,18 @@ def use_library(cfg: Config) -> None:
     init_default_scope(scope)
 
 
-def build_on_meta(cfg: Config) -> nn.Module:
-    """Build the config's model in eval mode on the meta device, where tensors have shapes but no values."""
+def build_for_counting(cfg: Config) -> nn.Module:
+    """Build the config's model in training mode on the meta device, where tensors have shapes but no values."""
     try:
         with torch.device('meta'):
-            model = build_model(cfg)
+            return build_model(cfg)
     except RuntimeError:  # some libraries' constructors read tensor values
-        model = build_model(cfg).to('meta')
-    return model.eval().requires_grad_(False)
+        return build_model(cfg).to('meta')
+
+
+def build_on_meta(cfg: Config) -> nn.Module:
+    """As :func:`build_for_counting`, in eval mode and without gradients."""
+    return build_for_counting(cfg).eval().requires_grad_(False)
 
 
 def prepare_for_device(cfg: Config, precision: str | None = None) -> None:
@@ -129,6 +134,8 @@ def locate_data(cfg: Config, stage: str) -> None:
         for key in ('ann_file', 'bbox_file', 'camera_param_file', 'joint_file'):
             if dataset.get(key):
                 find_data(cfg, Path(dataset.data_root) / dataset[key], 'annotation file')
+        if dataset.get('reference_root'):  # of ImageNetSubset
+            dataset.reference_root = str(find_data(cfg, dataset.reference_root, 'folder of all classes').resolve())
         if dataset.get('bbox_file'):  # only mmpose has it, and does not resolve it against data_root
             dataset.bbox_file = str(Path(dataset.data_root) / dataset.bbox_file)
     for name in EVALUATORS[stage]:
@@ -155,16 +162,16 @@ def _set_annotation_file(evaluator: ConfigDict, name: str, datasets: list[Config
 
 def find_data(cfg: Config, path: str | Path, what: str) -> Path:
     """Find a relative path below the current directory or that of the config, see :func:`locate_data`."""
-    bases = [Path.cwd(), project_root(cfg)]
+    bases = [Path.cwd(), project_root(cfg.filename)]
     for base in bases if bases[1].name != MIM else bases[:1]:
         if (base / path).exists():
             return base / path
     raise UserError(f'{what} {path} is missing: {cfg.get("data_help", "see docs/data.md")}')
 
 
-def project_root(cfg: Config) -> Path:
+def project_root(filename: str | Path) -> Path:
     """Parent of the ``configs`` folder that contains a config file; the file's own folder if there is none."""
-    path = Path(cfg.filename).resolve()
+    path = Path(filename).resolve()
     return next((parent.parent for parent in path.parents if parent.name == 'configs'), path.parent)
 
 
@@ -213,6 +220,29 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
     hook.update(settings[hook.type])
     if hook.type != 'SequenceVisualizationHook':
         hooks['visualization'] = dict(type='ShowPredictionsHook', hook=hook, out_dir=show_dir)
+
+
+def save_predictions(cfg: Config, path: str, header: dict) -> None:
+    """Make a test write its predictions to a file, see :mod:`mogacore.inference.prediction_files`.
+
+    Args:
+        cfg: Config of the test; changed in place.
+        path: File to write.
+        header: Further fields of its first line.
+
+    Raises:
+        UserError: If the config has another kind of task, or the path is not that of such a file.
+    """
+    if cfg.get('default_scope') not in TASK_LIBRARIES:
+        raise UserError(
+            f'--save-predictions needs a config with default_scope {", ".join(TASK_LIBRARIES)}, not '
+            f'{cfg.get("default_scope")}: omit it'
+        )
+    if not path.endswith(('.jsonl', '.jsonl.gz')) or Path(path).is_dir():
+        raise UserError(f'--save-predictions {path}: give the name of a file that ends in .jsonl or .jsonl.gz')
+    writable_folder(Path(path).parent)
+    hook = dict(type='SavePredictionsHook', path=str(Path(path).resolve()), header=header)
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
 
 
 def enable_tta(cfg: Config) -> None:

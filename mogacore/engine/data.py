@@ -116,8 +116,13 @@ def check_data(cfg: Config, stage: str, check: str = 'sample', labels_from: str 
         labels_from: Where the labels of class folders come from, see :func:`label_class_folders`.
 
     Raises:
-        UserError: For all problems found, see :func:`mogacore.datasets.checks.find_problems`.
+        UserError: For all problems found, see :func:`data_problems`.
     """
+    data_problems(cfg, stage, check, labels_from).refuse()
+
+
+def data_problems(cfg: Config, stage: str, check: str = 'sample', labels_from: str | None = None) -> Problems:
+    """Find the problems that :func:`check_data` refuses, see :func:`mogacore.datasets.checks.find_problems`."""
     scope = cfg.get('default_scope', 'mmengine')
     import_quietly(scope)
     expected = Expected.of(cfg.model)
@@ -141,8 +146,9 @@ def check_data(cfg: Config, stage: str, check: str = 'sample', labels_from: str 
         for line in find_problems(dataset, wanted, Sample(SECONDS[check] / len(datasets))):
             problems.add(line)
     if not problems:
-        _check_evaluators(cfg, stage)
-    problems.refuse()
+        with problems.collect():
+            _check_evaluators(cfg, stage)
+    return problems
 
 
 def _check_mean(cfg: Config, in_channels: int | None) -> None:

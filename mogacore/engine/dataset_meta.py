@@ -64,16 +64,17 @@ def dataset_facts(meta: Mapping[str, Any]) -> dict:
     }
 
 
-def channel_order(cfg: Mapping[str, Any]) -> str:
-    """Channels of the images that the test set of a config gives to its network.
+def channel_order(cfg: Mapping[str, Any], split: str = 'test') -> str:
+    """Channels of the images that the pipeline of a data set loads.
 
     Args:
         cfg: Loaded config.
+        split: 'train', 'val' or 'test'.
 
     Returns:
         'gray'; 'bgr', as OpenCV reads files; or 'rgb', of data sets of decoded images, whose pipelines load no file.
     """
-    dataset = next(leaves(cfg.get('test_dataloader')), None) or {}
+    dataset = next(leaves(cfg.get(f'{split}_dataloader')), None) or {}
     color_type = _color_type(dataset)
     if color_type is not None:
         return 'gray' if color_type.startswith('gray') else 'bgr'

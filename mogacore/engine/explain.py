@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from mogacore import opencv
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
+from mogacore.files import is_disk_full
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def user_errors() -> Iterator[None]:
         # From a data loader worker: the text is a traceback, and the actual message its last line.
         raise UserError(re.split(r'\n[\w.]*Error: ', str(error))[-1].strip()) from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise UserError(
                 f'the disk is full ({error}): saved checkpoints are intact; free some space, then resume with --resume'
             ) from error

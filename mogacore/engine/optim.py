@@ -3,30 +3,86 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger, print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 from mmengine.runner import Runner
 from torch import nn
 
 from mogacore.errors import UserError
+from mogacore.text import shorten
 
 LIBRARY_SETTINGS = (
     'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
     'dcn_offset_lr_mult', 'bypass_duplicate',
 )  # fmt: skip
 OWN_SETTINGS = ('layer_decay_rate', 'no_decay_names', 'no_decay_vectors')
+NUM_SHOWN = 3  # names of parameters in a line of the log
 MULTIPLIERS = ('lr_mult', 'decay_mult')
 # Parts of the names of MogaNet's parameters that the recipes exempt, also where a model has none of them: another
 # backbone, or an ablation without layer scales.
 RECIPE_NAMES = ('norm', 'bias', 'layer_scale', 'scale')
 
 
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module(name='DefaultOptimWrapperConstructor', force=True)
+class FoldedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """mmengine's constructor, but it logs one line per setting instead of one per parameter."""
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        with _without_lines_per_parameter():
+            wrapper = super().__call__(model)
+        for line in describe_groups(wrapper.optimizer.param_groups, model):
+            print_log(line, 'current')
+        return wrapper
+
+
+@contextmanager
+def _without_lines_per_parameter() -> Iterator[None]:
+    logger = MMLogger.get_current_instance()
+    pattern = re.compile(r'paramwise_options -- |.* is skipped since its requires_grad=False')
+
+    def keep(record: logging.LogRecord) -> bool:
+        return pattern.match(str(record.msg)) is None
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
+def describe_groups(groups: Iterable[dict], model: nn.Module) -> list[str]:
+    """One line for each learning rate and weight decay: number and names of the parameters.
+
+    Args:
+        groups: Parameter groups of an optimizer.
+        model: The model; its parameters in no group are described as frozen.
+    """
+    names = {id(param): name for name, param in model.named_parameters()}
+    members: dict[tuple, list[str]] = {}
+    for group in groups:
+        setting = tuple((key, group[key]) for key in ('lr', 'weight_decay') if key in group)
+        members.setdefault(setting, []).extend(names.pop(id(param), '?') for param in group['params'])
+    lines = {
+        'with ' + ', '.join(f'{key.replace("_", " ")} {value:g}' for key, value in setting): own
+        for setting, own in members.items()
+    }
+    if names:
+        lines['frozen'] = list(names.values())
+    return [
+        f'{len(own)} parameter{"s" * (len(own) > 1)} {text}: {shorten(own, NUM_SHOWN)}' for text, own in lines.items()
+    ]
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class MogaNetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+class MogaNetOptimWrapperConstructor(FoldedOptimWrapperConstructor):
     """Builds an optimizer with the parameter groups of the published recipes.
 
     ``paramwise_cfg`` of the config accepts:
@@ -148,7 +204,7 @@ def check_paramwise(optim_wrapper: object, model: nn.Module) -> None:
     kind = OPTIM_WRAPPER_CONSTRUCTORS.get(constructor) if isinstance(constructor, str) else constructor
     if kind is MogaNetOptimWrapperConstructor:
         kind(optim_wrapper, settings)
-    elif kind is DefaultOptimWrapperConstructor:
+    elif kind in (DefaultOptimWrapperConstructor, FoldedOptimWrapperConstructor):
         optimizer = optim_wrapper['optimizer']['type']
         optimizer = OPTIMIZERS.get(optimizer) if isinstance(optimizer, str) else optimizer
         # mmengine gives further entries of a rule to the optimizer, as settings of the group.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -19,6 +20,7 @@ class RunOptions:
         auto_scale_lr: Scale the learning rate by the ratio of the actual batch size to the recipe's.
         seed: Seed of all random numbers; None means the config's. A resumed run keeps its original seed.
         cfg_options: Settings that override the config's.
+        track: Experiment trackers that get the log, see :mod:`mogacore.engine.trackers`.
         check: 'sample' checks the data in about 20 seconds, 'full' reads every file.
         launcher: What started the processes: none, pytorch, slurm or mpi.
     """
@@ -30,5 +32,6 @@ class RunOptions:
     auto_scale_lr: bool = False
     seed: int | None = None
     cfg_options: dict | None = None
+    track: Sequence[str] = ()
     check: str = 'sample'
     launcher: str = 'none'

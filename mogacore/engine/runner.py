@@ -44,6 +44,7 @@ from .config import (
     locate_data,
     prepare_for_device,
     prepare_loaders,
+    save_predictions,
     show_predictions,
 )
 from .data import prepare_data
@@ -61,6 +62,8 @@ from .resume import make_resumable
 from .saving import newest_intact_checkpoint
 from .sharding import check_sharding
 from .stop import Stopped, end_workers, stop_signals
+from .trackers import add_trackers, check_trackers
+from .trained import BACKBONE_ADVICE
 
 # Hooks that need the training loop, its data or the weights being trained; a test has none of them.
 TRAINING_HOOKS = ('EMAHook', 'PreciseBNHook', 'PreciseBatchNormHook', 'ReduceStatisticsHook', 'EarlyStoppingHook')
@@ -158,7 +161,7 @@ def _load_strictly(
     if runner._resume:
         _check_resumable(container, filename)
     else:
-        check_gate(model, filename)
+        check_gate(model, filename, BACKBONE_ADVICE)
         report_choice(container, filename, ema)
         check_class_names(runner, container, filename)
     # Hooks copy the weights to their averages by the model's names, or, in a resumed run, swap the two sets.
@@ -211,6 +214,7 @@ def _train(options: RunOptions) -> Runner:
     _init_process_group(cfg, options.launcher)
     if options.resume is not None:
         _resume_from(cfg, options.resume)
+    add_trackers(cfg, options.track)
     try:
         with user_errors():
             runner = _build_runner(cfg, options.launcher)
@@ -228,6 +232,7 @@ def _training_config(options: RunOptions) -> Config:
     """The config of a training run with the user's flags applied."""
     cfg = load_config(options.config, options.cfg_options)
     check_keys(cfg)
+    check_trackers(options.track)
     resume, seed = options.resume, options.seed
     if resume is not None and resume != 'auto':
         check_source(resume)
@@ -317,6 +322,7 @@ def test(
     work_dir: str | None = None,
     out: str | None = None,
     show_dir: str | None = None,
+    predictions: str | None = None,
     tta: bool = False,
     cfg_options: dict | None = None,
     check: str = 'sample',
@@ -330,6 +336,7 @@ def test(
         work_dir: Folder for logs; None means ``work_dirs/`` and the config's name.
         out: JSON file for the metrics.
         show_dir: Folder for images with drawn predictions.
+        predictions: File for the predictions, see :mod:`mogacore.inference.prediction_files`.
         tta: Average the predictions of several views of each image.
         cfg_options: Settings that override the config's.
         check: 'sample' checks the data in about 20 seconds, 'full' reads every file.
@@ -366,6 +373,8 @@ def test(
         writable_folder(Path(out).parent)
     if show_dir is not None:
         show_predictions(cfg, str(writable_folder(show_dir)))
+    if predictions is not None:
+        save_predictions(cfg, predictions, {'config': str(config), 'checkpoint': str(checkpoint), 'tta': tta})
     if tta:
         enable_tta(cfg)
     locate_data(cfg, 'test')

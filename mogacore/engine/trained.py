@@ -7,10 +7,12 @@ from typing import cast
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
-from mogacore.checkpoint import CheckpointError, check_source, load_into, read_any, report_choice
+from mogacore.checkpoint import CheckpointError, check_gate, check_source, load_into, read_any, report_choice
 
 from .config import build_model, replace_sync_bn
 from .devices import choose_device
+
+BACKBONE_ADVICE = 'pass --cfg-options model.backbone.{setting}'  # of the commands that take a config
 
 
 def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tuple[BaseModel, dict]:
@@ -33,6 +35,7 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
     report_choice(container, checkpoint)
     replace_sync_bn(cfg.model)
     model = cast(BaseModel, build_model(cfg))  # the models of all task libraries
+    check_gate(model, checkpoint, BACKBONE_ADVICE)
     try:
         load_into(model, container, advice='')
     except CheckpointError as error:

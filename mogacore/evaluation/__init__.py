@@ -2,6 +2,7 @@
 
 from .confusion import ConfusionMatrixPlot
 from .hand import HandJointMetric
+from .robustness import CorruptionError, SubsetAccuracy
 from .video import VideoPredictionMetric
 
-__all__ = ['ConfusionMatrixPlot', 'HandJointMetric', 'VideoPredictionMetric']
+__all__ = ['ConfusionMatrixPlot', 'CorruptionError', 'HandJointMetric', 'SubsetAccuracy', 'VideoPredictionMetric']

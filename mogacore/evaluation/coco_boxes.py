@@ -54,6 +54,11 @@ class CocoMetric(Base):
                 is_mask = 'segm' in self.metrics
                 annotation['area'] = float(self._coco_api.annToMask(annotation).sum()) if is_mask else width * height
 
+    @property
+    def annotations(self) -> Any:
+        """The annotation file, as pycocotools reads it, with the areas that count."""
+        return self._coco_api
+
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics, one kind after the other.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub
 from mmengine.registry import METRICS
@@ -90,23 +91,44 @@ class ConfusionMatrixPlot(BaseMetric):
 
     def _box_pairs(self, sample: Mapping, background: int) -> Iterator[tuple[int, int]]:
         """Pairs of classes of the matched boxes of an image, then of its missed objects and false detections."""
-        from torchvision.ops import box_iou
-
         found, real = sample['pred_instances'], sample['gt_instances']
         is_counted = found['scores'] >= self.min_score
         labels, truth = _array(found['labels'][is_counted]), _array(real['labels'])
-        overlaps = box_iou(real['bboxes'].to(found['bboxes']), found['bboxes'][is_counted]).cpu().numpy()
+        pairs = match_boxes(real['bboxes'].to(found['bboxes']), found['bboxes'][is_counted], self.min_iou)
         missed, false = set(range(len(truth))), set(range(len(labels)))
-        for index in np.argsort(-overlaps, axis=None, kind='stable'):
-            row, column = divmod(int(index), len(labels))
-            if overlaps[row, column] < self.min_iou:
-                break
-            if row in missed and column in false:
-                missed.remove(row)
-                false.remove(column)
-                yield truth[row], labels[column]
+        for row, column, _ in pairs:
+            missed.remove(row)
+            false.remove(column)
+            yield truth[row], labels[column]
         yield from ((truth[row], background) for row in missed)
         yield from ((background, labels[column]) for column in false)
+
+
+def match_boxes(truth: torch.Tensor, found: torch.Tensor, min_iou: float) -> list[tuple[int, int, float]]:
+    """Match boxes with objects, whatever their classes, the largest overlaps first.
+
+    Args:
+        truth: (N, 4), boxes of the objects, x1 y1 x2 y2.
+        found: (M, 4), other boxes.
+        min_iou: Lowest overlap of a match, in 0..1.
+
+    Returns:
+        Index of the object, index of the box, and overlap of each match; no index occurs twice.
+    """
+    from torchvision.ops import box_iou
+
+    overlaps = box_iou(truth, found).cpu().numpy()
+    free_rows, free_columns = set(range(len(truth))), set(range(len(found)))
+    matches = []
+    for index in np.argsort(-overlaps, axis=None, kind='stable'):
+        row, column = divmod(int(index), len(found))
+        if overlaps[row, column] < min_iou:
+            break
+        if row in free_rows and column in free_columns:
+            free_rows.remove(row)
+            free_columns.remove(column)
+            matches.append((row, column, float(overlaps[row, column])))
+    return matches
 
 
 def _array(values) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Hooks that draw predictions during a test."""
+"""Hooks that draw and save predictions during a test."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import collect_results, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from mogacore.engine.dataset_meta import dataset_facts
+from mogacore.errors import UserError
 from mogacore.files import write_png
 from mogacore.runtime.drawing.filmstrips import draw_strip, sequence_rows
 from mogacore.runtime.inputs import output_names
+from mogacore.runtime.tasks import TASKS
+
+from .prediction_files import ARRAYS, encode, write_prediction_file
+from .samples import create_samples
 
 
 @HOOKS.register_module()
@@ -89,3 +96,43 @@ class _Drawings:
         self.counts[name] += 1
         number = f'_{self.counts[name] - 1}' if self.counts[name] > 1 else ''
         return str(self.out_dir / f'{name}{number}.png')
+
+
+@HOOKS.register_module()
+class SavePredictionsHook(Hook):
+    """Saves the predictions of a test to a file, see :mod:`mogacore.inference.prediction_files`.
+
+    Args:
+        path: File to write.
+        header: Fields of its first line; the hook adds the task, the names of the data set, and the metrics.
+
+    Raises:
+        UserError: If the model predicts 3D poses.
+    """
+
+    def __init__(self, path: str, header: dict):
+        self.path, self.header = path, header
+        self.lines: list[str] = []
+
+    def before_test(self, runner) -> None:
+        self.lines.clear()
+        meta = runner.test_dataloader.dataset.metainfo
+        self.samples = create_samples(runner.cfg, meta)
+        self.task = next(name for name, task in TASKS.items() if task is self.samples.task)
+        if self.task not in ARRAYS:
+            raise UserError(f'--save-predictions supports {", ".join(ARRAYS)}, not {self.task}: omit it')
+        facts = dataset_facts(meta)
+        keypoints = facts['keypoints']
+        self.names = {'classes': facts['classes'], 'keypoints': keypoints and keypoints['names']}
+
+    def after_test_iter(self, runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
+        for sample in outputs:
+            names = {'image': sample.get('img_path'), 'image_id': sample.get('img_id'), 'id': sample.get('id')}
+            names = {key: value for key, value in names.items() if key == 'image' or value is not None}
+            self.lines.append(encode(names, self.samples.result([sample])))
+
+    def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        lines = collect_results(self.lines, len(runner.test_dataloader.dataset))
+        if is_main_process():
+            header = {'task': self.task, **self.header, **self.names, 'metrics': metrics}
+            write_prediction_file(self.path, header, lines or [])

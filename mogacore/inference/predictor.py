@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate, pseudo_collate
+from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS
+from rich.progress import Progress
 
 from mogacore import images
+from mogacore.checkpoint import content_hash
 from mogacore.datasets.checks.coco_files import check_annotations
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
+from mogacore.engine.launch import close_process_group, init_process_group
 from mogacore.engine.numbers import check_batch
 from mogacore.engine.trained import load_trained
 from mogacore.errors import UserError
 from mogacore.files import writable_folder
 from mogacore.runtime.drawing.canvas import to_rgb
 from mogacore.runtime.drawing.filmstrips import sequence_rows
-from mogacore.runtime.folders import find_boxes, write_predictions, write_report
+from mogacore.runtime.folders import boxes_settings, check_resume, find_boxes, write_predictions
 from mogacore.runtime.inputs import UnreadableError, find_inputs
+from mogacore.runtime.journal import Run, Team
+from mogacore.runtime.report import write_report
 from mogacore.runtime.sequences import draw_overview, draw_sequence
-from mogacore.runtime.tasks import Result
+from mogacore.runtime.tasks import TASKS, Result
+from mogacore.runtime.tiles import OVERLAP, Tile, check_tile, make_tiles, merge
+from mogacore.runtime.topdown import TopDown
 from mogacore.runtime.videos import find_videos, warn_if_truncated
 
+from .features import BackboneMaps
 from .samples import SAMPLES, create_samples
 from .sequences import sequences_of_videos
+
+LONGEST_WAIT_S = 7 * 24 * 3600  # of a process that has finished its share for the others, for example on long videos
 
 
 class ImageLoader:
@@ -105,13 +119,39 @@ class Predictor(ImageLoader):
         checkpoint: Weight file; it must match the model exactly.
         device: torch device; None for a GPU if available.
         score_thr: Minimum score of reported instances and of drawn keypoints.
+        tile: For detection and segmentation of large images: side in pixels of the overlapping tiles that are
+            predicted separately; None predicts whole images.
+        tile_overlap: Smallest overlap of neighboring tiles, as a fraction of a tile.
+        with_features: Add ``features`` to the results of :meth:`predict_one`, see
+            :func:`mogacore.inference.features.pool`.
+
+    Attributes:
+        task: 'classification', 'detection', 'segmentation', 'pose' or 'hands'.
+        classes: Names of the classes; None if the model has none.
 
     Raises:
         UserError: If the weight file does not match the config, or the task is not supported.
     """
 
-    def __init__(self, config: str | Config, checkpoint: str, device: str | None = None, score_thr: float = 0.3):
+    def __init__(
+        self,
+        config: str | Config,
+        checkpoint: str,
+        device: str | None = None,
+        score_thr: float = 0.3,
+        tile: int | None = None,
+        tile_overlap: float = OVERLAP,
+        with_features: bool = False,
+    ):
         cfg = config if isinstance(config, Config) else load_config(config)
+        self._checkpoint = checkpoint
+        self._settings = {
+            'config': hashlib.sha256(json.dumps(cfg.to_dict(), default=str).encode()).hexdigest(),
+            '--score-thr': score_thr,
+            '--tile': tile,
+            '--tile-overlap': tile_overlap,
+            '--save-features': with_features,
+        }
         scope = cfg.get('default_scope', 'mmengine')
         if scope not in SAMPLES:
             raise UserError(f'predictions of {scope} models cannot be drawn: use a config for {", ".join(SAMPLES)}')
@@ -120,6 +160,11 @@ class Predictor(ImageLoader):
         self.model, container = load_trained(cfg, checkpoint, device)
         self.samples = create_samples(cfg, dataset_meta(cfg, container))
         self.writer = self.samples.task(dataset_facts(self.samples.meta), score_thr)
+        self.classes = self.writer.classes
+        self.task = next(name for name, task in TASKS.items() if task is self.samples.task)
+        check_tile(tile, tile_overlap, self.task)
+        self.tile, self.tile_overlap = tile, tile_overlap
+        self._maps = BackboneMaps(self.model) if with_features else None
         super().__init__(cfg)
         self.ignore_orientation = self.load_step.color_type not in ('color', 'grayscale')
 
@@ -140,7 +185,23 @@ class Predictor(ImageLoader):
     def predict_one(self, image: Path | np.ndarray, boxes: np.ndarray | None) -> tuple[np.ndarray, Result]:
         """See :class:`mogacore.runtime.folders.ImagePredictor`."""
         loaded = self.load(image)
-        return to_rgb(loaded['img'] if isinstance(image, Path) else image), self(loaded, boxes)
+        shown = to_rgb(loaded['img'] if isinstance(image, Path) else image)
+        tiles = make_tiles(loaded['img'], self.tile, self.tile_overlap)
+        if len(tiles) > 1:
+            found = [self(_part(loaded, tile)) for tile in tiles]
+            return shown, self.writer.select(merge(tiles, found))
+        result = self(loaded, boxes)
+        return shown, result if self._maps is None else {**result, 'features': self._maps.pooled()}
+
+    def settings(self) -> dict[str, Any]:
+        """What the predictions depend on besides the image, see :class:`mogacore.runtime.journal.Run`."""
+        return {'checkpoint': content_hash(self._checkpoint) or str(self._checkpoint), **self._settings}
+
+
+def _part(image: dict, tile: Tile) -> dict:
+    """The part of a loaded image that a tile shows."""
+    pixels = np.ascontiguousarray(tile.of(image['img']))
+    return dict(image, img=pixels, img_shape=pixels.shape[:2], ori_shape=pixels.shape[:2])
 
 
 def infer(
@@ -154,7 +215,13 @@ def infer(
     cfg_options: dict | None = None,
     device: str | None = None,
     num_sequences: int = 8,
-) -> list[dict]:
+    detector: Sequence[str] | None = None,
+    tile: int | None = None,
+    tile_overlap: float = OVERLAP,
+    save_features: bool = False,
+    resume: bool = False,
+    launcher: str = 'none',
+) -> Sequence[dict]:
     """Predict images and videos, or future frames of videos; write ``predictions.json`` and drawings to ``out_dir``.
 
     Args:
@@ -166,26 +233,34 @@ def infer(
         out_dir: Output folder; created if missing.
         boxes: File for :class:`mogacore.runtime.inputs.Boxes`, for pose estimation; None to treat each whole image
             as one object.
-        box_class: Only use boxes of this class.
+        box_class: Only use boxes of this class, of ``boxes`` or ``detector``.
         score_thr: Minimum score of reported instances and of drawn keypoints.
         cfg_options: Settings that override the config.
         device: torch device; None for a GPU if available.
         num_sequences: Maximum number of predicted sequences, for a video predictor.
+        detector: Config and weight file of a detector that finds the objects, for pose estimation.
+        tile: For detection, ``detector`` and segmentation: see :class:`Predictor`.
+        tile_overlap: See :class:`Predictor`.
+        save_features: Write the pooled features of each image, see
+            :func:`mogacore.runtime.folders.write_predictions`.
+        resume: Continue a run in ``out_dir`` that was stopped; without one, start.
+        launcher: What started the processes, which share the inputs: none, pytorch, slurm or mpi.
 
     Returns:
-        One record per image, frame or sequence, as written to the JSON file.
+        One record per image, frame or sequence, as written to the JSON file. Those of images and frames are read from
+        the file when they are used; in another process than the first, there are none.
 
     Raises:
-        UserError: If an input is missing, invalid, or does not match the config.
+        UserError: If an input is missing, invalid, or does not match the config, settings exclude each other, the
+            folder has a run that was stopped and is not to be resumed, or the disk is full.
     """
-    from rich.progress import Progress
-
     if not 0 <= score_thr <= 1:
         raise UserError(f'--score-thr {score_thr} is out of range: use 0 to 1')
     cfg = load_config(config, cfg_options)
+    takes_boxes = cfg.get('default_scope') == 'mmpose'
+    _check_settings(cfg, takes_boxes, boxes, detector, tile, save_features, launcher)
     if cfg.model.type == 'SimVP':
-        if boxes is not None:
-            raise UserError(f'--boxes {boxes} is only for pose estimation: omit it')
+        check_resume(resume)
         videos = [] if source is None else find_videos(source, out_dir)
         sequences, cut = infer_sequences(cfg, checkpoint, videos, writable_folder(out_dir), num_sequences, device)
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'predictions': sequences}
@@ -194,11 +269,51 @@ def infer(
     if source is None:
         raise UserError('the input is missing: give images, videos, or folders of them')
     inputs = find_inputs(source, out_dir)
-    object_boxes = find_boxes(boxes, box_class, inputs, cfg.get('default_scope') == 'mmpose', check_annotations)
-    predictor = Predictor(cfg, checkpoint, device, score_thr)
-    header = {'config': str(config), 'checkpoint': str(checkpoint)}
-    with Progress() as progress:
-        return write_predictions(predictor, source, inputs, out_dir, header, object_boxes, progress)
+    object_boxes = None if detector else find_boxes(boxes, box_class, inputs, takes_boxes, check_annotations)
+    init_process_group(launcher, timeout_s=LONGEST_WAIT_S)
+    header: dict[str, Any] = {'config': str(config), 'checkpoint': str(checkpoint)}
+    tiles: dict[str, Any] = dict(tile=tile, tile_overlap=tile_overlap)
+    model: Predictor | TopDown
+    if detector:
+        header['detector'] = {'config': str(detector[0]), 'checkpoint': str(detector[1])}
+        finder = Predictor(detector[0], detector[1], device, score_thr, **tiles)
+        model = TopDown(finder, Predictor(cfg, checkpoint, device, score_thr), box_class)
+    else:
+        model = Predictor(cfg, checkpoint, device, score_thr, **tiles, with_features=save_features)
+    run = Run(
+        {**model.settings(), **({} if detector else boxes_settings(boxes, box_class))},
+        resume,
+        Team(get_rank(), get_world_size(), barrier),
+    )
+    with Progress(disable=run.team.rank > 0) as progress:
+        records = write_predictions(model, source, inputs, out_dir, header, object_boxes, progress, run)
+    close_process_group()
+    return records
+
+
+def _check_settings(
+    cfg: Config,
+    takes_boxes: bool,
+    boxes: str | Path | None,
+    detector: Sequence[str] | None,
+    tile: int | None,
+    save_features: bool,
+    launcher: str,
+) -> None:
+    """Raise UserError for settings that the model does not take, or that exclude each other."""
+    if detector and not takes_boxes:
+        raise UserError(f'--detector {detector[0]} is only for pose estimation: omit it')
+    if detector and boxes is not None:
+        raise UserError('--detector and --boxes exclude each other: omit one')
+    if save_features and (detector or boxes is not None or tile is not None):
+        raise UserError('--save-features is for whole images: omit --tile, --boxes and --detector')
+    if cfg.model.type == 'SimVP':
+        given = {'--boxes': boxes, '--tile': tile, '--save-features': save_features}
+        for name, value in given.items():
+            if value not in (None, False):
+                raise UserError(f'{name} is not for video prediction: omit it')
+        if launcher != 'none':
+            raise UserError('--launcher is not for video prediction, which predicts few sequences: omit it')
 
 
 def infer_sequences(

@@ -1,13 +1,17 @@
-"""Samples of the task libraries: inputs of their pipelines, and their predictions as arrays."""
+"""Samples of the task libraries: inputs of their pipelines, their predictions and annotations as arrays."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement, InstanceData
 
+from mogacore.datasets.checks.maps import IGNORED
 from mogacore.runtime import tasks
 from mogacore.runtime.tasks import Result, Task
+from mogacore.text import type_name
 
 
 class Samples:
@@ -30,6 +34,26 @@ class Samples:
         """The arrays that ``task`` describes, from the predictions for the ``inputs`` of an image."""
         return {'probabilities': samples[0].pred_score.cpu().numpy()}
 
+    def truth(self, sample: BaseDataElement) -> Result:
+        """The annotations of a sample, in pixels of the network input, as the arrays that ``task`` describes.
+
+        Without ``scores``, except for keypoints, where they are 1 if the keypoint is labeled, or else 0. What is absent
+        in the sample, such as a class, is empty or absent in the result.
+        """
+        num_classes = len(self.meta.get('classes') or ())
+        if 'gt_score' in sample:  # several labels, or a mixed image
+            return {'probabilities': sample.gt_score.cpu().numpy().astype(np.float32)}
+        labels = sample.gt_label.cpu().numpy().reshape(-1) if 'gt_label' in sample else np.zeros(0, int)
+        probabilities = np.zeros(max([num_classes, *(labels + 1)]), np.float32)
+        probabilities[labels] = 1
+        return {'probabilities': probabilities}
+
+
+class MultiLabelSamples(Samples):
+    """Of mmpretrain's multi-label heads."""
+
+    task = tasks.MultiLabel
+
 
 class DetectionSamples(Samples):
     """Of mmdet."""
@@ -41,6 +65,23 @@ class DetectionSamples(Samples):
         names = {'boxes': 'bboxes', 'scores': 'scores', 'labels': 'labels', 'masks': 'masks'}
         return {ours: instances[theirs].numpy() for ours, theirs in names.items() if theirs in instances}
 
+    def truth(self, sample):
+        found = {'boxes': np.zeros((0, 4), np.float32), 'labels': np.zeros(0, int)}
+        instances = sample.get('gt_instances', {})
+        if 'bboxes' in instances:
+            found['boxes'] = _corners(instances.bboxes)
+            found['labels'] = instances.labels.numpy()
+        if 'masks' in instances:
+            found['masks'] = instances.masks.to_ndarray().astype(bool)
+        if len(ignored := sample.get('ignored_instances', {}).get('bboxes', ())):
+            found['ignored_boxes'] = _corners(ignored)
+        return found
+
+
+def _corners(boxes: Any) -> np.ndarray:
+    """Boxes of mmdet as (N, 4): a tensor in what the network gets, an object of its own before."""
+    return getattr(boxes, 'tensor', boxes).numpy().reshape(-1, 4)
+
 
 class SegmentationSamples(Samples):
     """Of mmseg."""
@@ -49,6 +90,13 @@ class SegmentationSamples(Samples):
 
     def result(self, samples):
         return {'class_map': samples[0].pred_sem_seg.data[0].cpu().numpy()}
+
+    def truth(self, sample):
+        if 'gt_sem_seg' not in sample:
+            return {}
+        class_map = sample.gt_sem_seg.data[0].cpu().numpy()
+        ignored = class_map == IGNORED
+        return {'class_map': np.where(ignored, 0, class_map), 'ignored': ignored}
 
 
 class PoseSamples(Samples):
@@ -71,6 +119,19 @@ class PoseSamples(Samples):
             'keypoints': np.asarray(instances.keypoints),
             'scores': np.asarray(instances.keypoint_scores),
         }
+
+    def truth(self, sample):
+        instances = sample.get('gt_instances', {})
+        cropped = 'transformed_keypoints' in instances
+        keypoints = instances.get('transformed_keypoints' if cropped else 'keypoints')
+        if keypoints is None:
+            return tasks.no_objects(len(self.meta['keypoint_id2name']))
+        visible = np.asarray(instances.keypoints_visible)
+        found = {
+            'keypoints': np.asarray(keypoints),
+            'scores': np.minimum(visible.reshape(*visible.shape[:2], -1)[..., 0], 1),
+        }
+        return found if cropped else {'boxes': np.asarray(instances.bboxes), **found}
 
     def _instances(self, samples):
         return InstanceData.cat([sample.pred_instances for sample in samples] or [InstanceData()])
@@ -103,7 +164,16 @@ class HandSamples(PoseSamples):
             result['scores'] = result['scores'] * np.repeat(result['hands'], num_joints, 1)
         return result
 
+    def truth(self, sample):
+        found = super().truth(sample)
+        if 'hand_type' in sample:  # right, left
+            found['hands'] = np.asarray(sample.hand_type).reshape(-1, 2)
+            found['root_depth'] = np.asarray(sample.get('rel_root_depth', 0.0)).reshape(-1)
+        return found
 
+
+# mmpretrain's heads whose classes do not exclude each other.
+MULTI_LABEL_HEADS = ('MultiLabelClsHead', 'MultiLabelLinearClsHead', 'CSRAClsHead')
 # By default_scope of the config, which names the task library.
 SAMPLES: dict[str, type[Samples]] = {
     'mmpretrain': Samples,
@@ -116,6 +186,8 @@ SAMPLES: dict[str, type[Samples]] = {
 def create_samples(cfg: Config, meta: dict) -> Samples:
     """Create the :class:`Samples` of a config's model."""
     head = cfg.model.get('head', {})
+    if type_name(head.get('type')) in MULTI_LABEL_HEADS:
+        return MultiLabelSamples(meta)
     decoder = head.get('decoder') or {}
     if decoder.get('type') == 'Hand3DHeatmap':
         return HandSamples(meta, decoder.get('max_bound', 1.0))

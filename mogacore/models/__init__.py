@@ -1,10 +1,11 @@
 """Networks: the MogaNet backbone, and models built from its block."""
 
 from .ablations import AblatedMogaNet, AblatedMogaNetClassifier
+from .classifier import MogaNetClassifier
 from .factory import create_model, list_models
 from .heatmap3d import RootRelativeHeatmap
 from .iterative import IterativeHandHead
-from .moganet import MogaNet, MogaNetClassifier
+from .moganet import MogaNet
 from .simvp import SimVP
 
 __all__ = [

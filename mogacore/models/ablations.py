@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from mogacore.errors import UserError
 
+from .classifier import MogaNetClassifier
 from .initialize import init_convolutions
 from .layers import ChannelAggregationFFN, ElementScale, FeedForward, MogaBlock, MultiOrderGatedAggregation
-from .moganet import MogaNet, MogaNetClassifier
+from .moganet import MogaNet
 
 
 class SqueezeExcitationFFN(FeedForward):

@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
+from torch.fx import _symbolic_trace
 
 from mogacore.errors import UserError
 
@@ -57,10 +58,19 @@ def disabled() -> Iterator[None]:
 
 
 def is_enabled() -> bool:
-    """Whether acceleration is on; not in forward-mode differentiation and transforms of torch.func (vmap, grad ...)."""
+    """Whether acceleration is on.
+
+    It is off in forward-mode differentiation, in transforms of torch.func (vmap, grad ...), and in torch.fx's symbolic
+    tracing, whose graph is that of layers.py.
+    """
     if torch.compiler.is_compiling():
         return not _disablers
-    return not (_disablers or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0)
+    return not (
+        _disablers
+        or _symbolic_trace._is_fx_tracing_flag
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
 
 
 def select(block: nn.Module) -> Callable[[Tensor], Tensor]:

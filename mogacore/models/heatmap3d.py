@@ -78,7 +78,7 @@ class RootRelativeHeatmap:
             encoded: (K * D, H, W).
 
         Returns:
-            Joints (1, K, 3) in the format of :meth:`encode`, and scores (1, K): the height of the peak, 1 if perfect.
+            Joints (1, K, 3) in the format of :meth:`encode`, and scores (1, K), the heights of the peaks, 1 if perfect.
             For a heatmap without a positive value, joint and score are 0.
         """
         width, height, depth = self.heatmap_size

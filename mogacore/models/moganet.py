@@ -12,6 +12,7 @@ from mogacore.errors import UserError
 from mogacore.published.archs import arch_name, parse_arch
 
 from . import accelerated
+from .features import FeatureInfo, stage_indices
 from .initialize import init_convolutions
 from .layers import MogaBlock, PatchEmbed, StemPatchEmbed, build_norm
 from .norms import choose_norms
@@ -82,6 +83,7 @@ class MogaNet(BaseModule):
         self.arch_name = arch_name(arch)
         self.embed_dims, self.depths = settings['embed_dims'], settings['depths']
         self.num_stages = len(self.depths)
+        self.in_chans, self.num_features = in_channels, self.embed_dims[-1]
         if not out_indices or any(i not in range(self.num_stages) for i in out_indices):
             raise UserError(f'out_indices {tuple(out_indices)} is invalid: choose from 0, 1, 2, 3')
         if frozen_stages not in range(-1, self.num_stages):
@@ -92,6 +94,7 @@ class MogaNet(BaseModule):
             raise UserError(f'drop_path_rate {drop_path_rate} is invalid: choose at least 0 and less than 1')
         stage_norm, norm_cfg = choose_norms(norm_cfg, stem_norm_cfg, conv_norm_cfg, stem_norm_type, conv_norm_type)
         self.out_indices = tuple(out_indices)
+        self.stem_stride = stem_strides[0] * stem_strides[1]
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.channels_last_out = channels_last_out
@@ -150,14 +153,124 @@ class MogaNet(BaseModule):
         x = accelerated.fast_layout(x)
         outs = []
         for i in range(self.num_stages):
-            x = getattr(self, f'patch_embed{i + 1}')(x)
-            for block in getattr(self, f'blocks{i + 1}'):
-                run = accelerated.select(block)
-                x = recompute(block, run, x) if self.with_cp and x.requires_grad else run(x)
-            x = getattr(self, f'norm{i + 1}')(x)
+            x = self._run_norm(i, self._run_stage(i, x))
             if i in self.out_indices:
-                outs.append(x if self.channels_last_out else x.contiguous())
+                outs.append(self._returned(x))
         return tuple(outs)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = True,
+        stop_early: bool = False,
+        output_fmt: str = 'NCHW',
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Maps of any stages, with the interface of timm's method of this name.
+
+        Args:
+            x: Images (B, in_channels, H, W).
+            indices: Stages, where -1 is the last one; a number n for the last n stages; None for all.
+            norm: Return normalized maps, as :meth:`forward` does; False for those before the norm of their stage.
+            stop_early: Stop after the last stage in ``indices``.
+            output_fmt: 'NCHW'.
+            intermediates_only: Omit the first result.
+
+        Returns:
+            The normalized map of the last stage that was run, and the maps of the stages in ascending order.
+
+        Raises:
+            UserError: If a stage does not exist or ``output_fmt`` is another one.
+        """
+        if output_fmt != 'NCHW':
+            raise UserError(f"output_fmt {output_fmt!r} is not supported: use 'NCHW'")
+        taken = stage_indices(indices, self.num_stages)
+        x = accelerated.fast_layout(x)
+        maps = []
+        for i in range(taken[-1] + 1 if stop_early else self.num_stages):
+            before = self._run_stage(i, x)
+            x = self._run_norm(i, before)
+            if i in taken:
+                maps.append(self._returned(x if norm else before))
+        return maps if intermediates_only else (self._returned(x), maps)
+
+    def _run_stage(self, i: int, x: Tensor) -> Tensor:
+        """Patch embedding and blocks of stage i."""
+        x = getattr(self, f'patch_embed{i + 1}')(x)
+        for block in getattr(self, f'blocks{i + 1}'):
+            run = accelerated.select(block)
+            x = recompute(block, run, x) if self.with_cp and x.requires_grad else run(x)
+        return x
+
+    def _run_norm(self, i: int, x: Tensor) -> Tensor:
+        return getattr(self, f'norm{i + 1}')(x)
+
+    def _returned(self, x: Tensor) -> Tensor:
+        return x if self.channels_last_out else x.contiguous()
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Channels, stride and module of each stage, see :class:`FeatureInfo`."""
+        stages = (
+            dict(num_chs=width, reduction=self.stem_stride * 2**i, module=f'norm{i + 1}', index=i)
+            for i, width in enumerate(self.embed_dims[: self.num_stages])
+        )
+        return FeatureInfo(stages, sorted(set(self.out_indices)))
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] | None = None, prune_norm: bool = False, prune_head: bool = True
+    ) -> tuple[int, ...]:
+        """Remove the stages after the last one in ``indices``, in place, and return only those in ``indices``.
+
+        Args:
+            indices: See :meth:`forward_intermediates`.
+            prune_norm: Replace the norm of the last kept stage by the identity.
+            prune_head: Has an effect on a classifier only, see :class:`MogaNetClassifier`.
+
+        Returns:
+            The indices, ascending.
+        """
+        taken = stage_indices(indices, self.num_stages)
+        for i in range(taken[-1] + 1, self.num_stages):
+            for part in ('patch_embed', 'blocks', 'norm'):
+                delattr(self, f'{part}{i + 1}')
+        self.num_stages = taken[-1] + 1
+        self.frozen_stages = min(self.frozen_stages, taken[-1])
+        self.num_features = self.embed_dims[taken[-1]]
+        self.out_indices = taken
+        if prune_norm:
+            setattr(self, f'norm{self.num_stages}', nn.Identity())
+        return taken
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Turn activation checkpointing, the setting ``with_cp``, on or off."""
+        self.with_cp = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the layer scales and of sigma, in timm's manner, which adds norms and biases by itself.
+
+        They are what the published recipe of OpenMixup excludes from weight decay; that of the MogaNet release, built
+        on timm, decays them.
+        """
+        return {name for name, _ in self.named_parameters() if 'layer_scale' in name or name.endswith('sigma.scale')}
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Patterns of the parameters' names from the input to the output, for timm's layer-wise learning rate decay.
+
+        :meth:`get_layer_depth` has the groups of the published detectors instead.
+
+        Args:
+            coarse: One group per stage, otherwise one per block; a patch embedding belongs to the block after it, a
+                norm to the block before it.
+        """
+        previous = (99999,)  # timm's number for the group before
+        per_block = [
+            (r'^patch_embed([2-4])\.', (0,)),
+            (r'^blocks(\d)\.(\d+)\.', None),
+            (r'^norm(\d)\.', previous),
+        ]
+        return dict(stem=r'^patch_embed1\.', blocks=r'^(?:patch_embed|blocks|norm)(\d)\.' if coarse else per_block)
 
     def train(self, mode: bool = True) -> MogaNet:
         super().train(mode)
@@ -195,23 +308,3 @@ class MogaNet(BaseModule):
         for i in range(self.frozen_stages + 1):
             for part in ('patch_embed', 'blocks', 'norm'):
                 getattr(self, f'{part}{i + 1}').eval().requires_grad_(False)
-
-
-class MogaNetClassifier(MogaNet):
-    """MogaNet with the published linear classifier: spatial mean of the normalized last map, then ``head``.
-
-    Args:
-        num_classes: Number of logits; 0 omits the head and returns the pooled features.
-        **kwargs: Settings of :class:`MogaNet`, without ``out_indices``.
-    """
-
-    def __init__(self, num_classes: int = 1000, **kwargs):
-        super().__init__(out_indices=(3,), **kwargs)
-        self.head = nn.Linear(self.embed_dims[-1], num_classes) if num_classes else nn.Identity()
-        if isinstance(self.head, nn.Linear):
-            nn.init.trunc_normal_(self.head.weight, std=0.02)
-            nn.init.zeros_(self.head.bias)
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # logits instead of a tuple of maps
-        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
-        return self.head(super().forward(x)[-1].mean((2, 3)))

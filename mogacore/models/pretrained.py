@@ -27,7 +27,7 @@ def load_pretrained(network: nn.Module, checkpoint: str, prefix: str | None = No
         if network.arch_name is None:
             raise UserError("init_cfg checkpoint 'official' requires a published size: set arch to the name of a size")
         checkpoint = f'{SCHEME}moganet_{network.arch_name}'
-    check_gate(network, checkpoint)
+    check_gate(network, checkpoint, 'set {setting} of the backbone')
     container = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     report_choice(container, checkpoint)
     weights = load(container)

@@ -26,6 +26,23 @@ def add_source_arguments(parser: argparse.ArgumentParser, nargs: str, default: s
     )  # fmt: skip
     parser.add_argument('--box-class', metavar='NAME', help='for poses: use boxes of this class only, e.g. person')
     parser.add_argument(
+        '--tile',
+        type=int,
+        metavar='PIXELS',
+        help='for large images: predict overlapping square tiles of this side, for detectors also --detector, and '
+        'segmentation; default: whole images',
+    )
+    parser.add_argument(
+        '--tile-overlap',
+        type=float,
+        default=0.25,
+        metavar='FRACTION',
+        help='smallest overlap of neighboring tiles as a fraction of a tile; default 0.25',
+    )
+    parser.add_argument(
+        '--resume', action='store_true', help='continue the run in --out-dir that was stopped; without one, start'
+    )
+    parser.add_argument(
         '--num-sequences', type=int, default=8, metavar='N',
         help='for video predictors: maximum number of sequences; default 8',
     )  # fmt: skip

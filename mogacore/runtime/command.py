@@ -17,9 +17,6 @@ def add_infer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('model', help='exported file, .onnx or .xml')
     add_source_arguments(parser, nargs='+')
     parser.add_argument('--detector', metavar='FILE', help='for poses: an exported detector that finds the objects')
-    parser.add_argument(
-        '--tile', type=int, metavar='PIXELS', help='side of overlapping tiles, for large images; default: whole images'
-    )
     add_backend_arguments(parser)
 
 
@@ -30,15 +27,16 @@ def infer(args: argparse.Namespace) -> None:
 
     settings = dict(backend=args.backend, device=args.device, threads=args.threads, score_thr=args.score_thr)
     source = args.source if len(args.source) > 1 else args.source[0]
+    tiles = dict(tile=args.tile, tile_overlap=args.tile_overlap)
     if args.detector is None:
-        model = Predictor(args.model, tile=args.tile, **settings)
-        records = model.infer(source, args.out_dir, args.boxes, args.box_class, args.num_sequences)
+        model = Predictor(args.model, **tiles, **settings)
+        records = model.infer(source, args.out_dir, args.boxes, args.box_class, args.num_sequences, resume=args.resume)
     elif args.boxes is not None:
         raise UserError('--detector and --boxes exclude each other: omit one')
     else:
-        detector = Predictor(args.detector, tile=args.tile, **settings)
+        detector = Predictor(args.detector, **tiles, **settings)
         top_down = TopDown(detector, args.model, args.box_class, **settings)
-        records = top_down.infer(source, args.out_dir)
+        records = top_down.infer(source, args.out_dir, resume=args.resume)
     print(f'{len(records)} predictions in {args.out_dir}: predictions.json and drawings')
 
 

@@ -17,16 +17,18 @@ from PIL import ImageOps
 
 from mogacore import images as image_files
 from mogacore.errors import UserError
+from mogacore.files import sha256
 
 from .backends import open_backend
 from .batches import BATCH_SIZE, run_batches
 from .decode import DECODERS, Crop
 from .drawing.canvas import to_rgb
-from .folders import Source, find_boxes, write_predictions
+from .folders import Source, boxes_settings, check_resume, find_boxes, write_predictions
 from .inputs import UnreadableError, find_inputs
+from .journal import Run
 from .sequences import write_sequences
 from .tasks import TASKS, Result, Task
-from .tiles import Tile, make_tiles, merge
+from .tiles import OVERLAP, check_tile, make_tiles, merge
 
 VIDEO = 'video_prediction'
 
@@ -101,6 +103,7 @@ class Predictor:
         threads: Number of CPU threads; None for the default of the backend.
         score_thr: Minimum score of reported instances and of drawn keypoints.
         tile: See :meth:`predict`, for :meth:`infer`.
+        tile_overlap: Smallest overlap of neighboring tiles, as a fraction of a tile.
         precision: 'fp32', or with openvino 'bf16', see :func:`mogacore.runtime.backends.open_backend`.
 
     Attributes:
@@ -123,6 +126,7 @@ class Predictor:
         score_thr: float = 0.3,
         tile: int | None = None,
         precision: str = 'fp32',
+        tile_overlap: float = OVERLAP,
     ):
         if not 0 <= score_thr <= 1:
             raise UserError(f'score_thr {score_thr} is out of range: use 0 to 1')
@@ -136,7 +140,7 @@ class Predictor:
         self.classes: list[str] | None = self.metadata.get('classes')
         if self.task in ('pose', 'hands') and not (self.metadata.get('keypoints') or {}).get('names'):
             raise UserError(f'the description in {path} lacks the names of the keypoints: export the model again')
-        self.path, self.tile = Path(path), tile
+        self.path, self.tile, self.tile_overlap = Path(path), tile, tile_overlap
         if self.task != VIDEO:
             self.writer = TASKS[self.task](self.metadata, score_thr)
             self._decoder = DECODERS[self.task](self.metadata, self.backend.inputs)
@@ -180,12 +184,13 @@ class Predictor:
             UserError: If an image cannot be read.
         """
         self._require_images()
+        check_tile(tile, self.tile_overlap, self.task)
         loaded = [self.load(image) for image in check_images(images)]
         if boxes is None:
             boxes = [None] * len(loaded)
         if len(boxes) != len(loaded):
             raise UserError(f'there are boxes for {len(boxes)} images, but {len(loaded)} images: give a list per image')
-        tiles = [self._tiles(image, tile) for image in loaded]
+        tiles = [make_tiles(image.pixels, tile, self.tile_overlap) for image in loaded]
         crops = [
             self._crops(image, tile.of(image.pixels), rows)
             for image, parts, rows in zip(loaded, tiles, boxes, strict=True)
@@ -200,14 +205,6 @@ class Predictor:
             merged = self.writer.select(merge(parts, found)) if len(parts) > 1 else found[0]
             predictions.append(Prediction(self.writer, image.shown, merged, image.path))
         return predictions
-
-    def _tiles(self, image: LoadedImage, size: int | None) -> list[Tile]:
-        height, width = image.pixels.shape[:2]
-        if size is None:
-            return [Tile(0, 0, width, height, height, width)]
-        if self.task not in ('detection', 'segmentation'):
-            raise UserError(f'tile is {size}, but the model is for {self.task}: omit it')
-        return make_tiles(height, width, size)
 
     def _crops(self, image: LoadedImage, pixels: np.ndarray, boxes: Any) -> list[Crop]:
         try:
@@ -228,7 +225,8 @@ class Predictor:
         box_class: str | None = None,
         num_sequences: int = 8,
         progress: Any = None,
-    ) -> list[dict]:
+        resume: bool = False,
+    ) -> Sequence[dict]:
         """Predict images and videos; write what ``mogacore infer`` writes: ``predictions.json`` and drawings.
 
         Args:
@@ -241,19 +239,21 @@ class Predictor:
             box_class: Only use boxes of this class.
             num_sequences: Maximum number of predicted sequences, for a video predictor.
             progress: An object with the method ``track`` of :class:`rich.progress.Progress`; None for no display.
+            resume: Continue a run in the folder that was stopped; without one, start.
 
         Returns:
             One record per image, frame or sequence, as written to the JSON file.
 
         Raises:
-            UserError: If an input is missing, invalid, or does not match the model.
+            UserError: If an input is missing, invalid, or does not match the model, or the folder has a run that was
+                stopped and is not to be resumed.
         """
         header = {'model': str(self.path), 'config': self.metadata.get('config')}
         inputs = [] if self.task == VIDEO else find_inputs(source, out_dir)
         found = find_boxes(boxes, box_class, inputs, self.task in ('pose', 'hands'))
         if self.task == VIDEO:
-            if self.tile is not None:
-                raise UserError(f'tile is {self.tile}, but the model is for {self.task}: omit it')
+            check_tile(self.tile, self.tile_overlap, self.task)
+            check_resume(resume)
             _, num_inputs, channels, *_ = next(iter(self.backend.inputs.values()))
             shape = num_inputs, channels, *self.metadata['input']['size'][-2:]
             num_targets = self.backend.outputs['frames'][1] or num_inputs or 1
@@ -261,7 +261,17 @@ class Predictor:
             return write_sequences(
                 self.predict_frames, settings, shape, num_targets, source, out_dir, header, num_sequences
             )
-        return write_predictions(self, source, inputs, out_dir, header, found, progress)
+        run = Run({**self.settings(), **boxes_settings(boxes, box_class)}, resume)
+        return write_predictions(self, source, inputs, out_dir, header, found, progress, run)
+
+    def settings(self) -> dict[str, Any]:
+        """What the predictions depend on besides the image, see :class:`mogacore.runtime.journal.Run`."""
+        return {
+            'model': sha256(self.path),
+            '--score-thr': self.writer.score_thr,
+            '--tile': self.tile,
+            '--tile-overlap': self.tile_overlap,
+        }
 
     def predict_frames(self, frames: np.ndarray) -> np.ndarray:
         """Predict the next frames of videos.

@@ -14,7 +14,8 @@ from mogacore.errors import UserError
 from mogacore.files import writable_folder, write_png
 
 from .drawing.filmstrips import draw_strip, sequence_rows, stack_images, write_animation
-from .folders import Source, write_report
+from .folders import Source
+from .report import write_report
 from .videos import cut_sequences, find_videos, warn_if_truncated
 
 OVERVIEW_SEQUENCES = 4

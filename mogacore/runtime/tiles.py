@@ -12,6 +12,7 @@ from mogacore.errors import UserError
 from .tasks import Result
 
 OVERLAP = 0.25  # of a tile; objects of up to this size are complete in at least one tile
+TASKS = ('detection', 'segmentation')
 MAX_OVERLAP_OF_BOXES = 0.5  # from which two boxes show the same object, see _overlaps
 BORDER = 2  # pixels; a box that is this close to an inner border of its tile is probably cut off
 
@@ -38,30 +39,48 @@ class Tile:
         return ((distances < BORDER) & inner).any(1)
 
 
-def make_tiles(height: int, width: int, size: int) -> list[Tile]:
-    """Evenly distributed tiles that cover an image and overlap by at least a quarter, row by row.
+def check_tile(size: int | None, overlap: float, task: str) -> None:
+    """Check the settings of tiles.
 
     Args:
-        height: Height of the image.
-        width: Its width.
-        size: Side of a tile; one that exceeds the image has the size of the image.
+        size: Side of a tile; None for whole images.
+        overlap: Smallest overlap of neighbors, as a fraction of the side.
+        task: Task of the model, as in the description of an exported file.
 
     Raises:
-        UserError: If the size is below 32.
+        UserError: If the task has no tiles, the size is below 32, or the overlap is not in 0 to 0.9.
     """
+    if size is None:
+        return
+    if task not in TASKS:
+        raise UserError(f'tile is {size}, but the model is for {task}: omit it')
     if size < 32:
         raise UserError(f'tile is {size}: use at least 32 pixels')
+    if not 0 <= overlap <= 0.9:
+        raise UserError(f'the overlap of tiles is {overlap}: use 0 to 0.9 of a tile')
+
+
+def make_tiles(image: np.ndarray, size: int | None, overlap: float = OVERLAP) -> list[Tile]:
+    """Evenly distributed tiles that cover an image, row by row.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        size: Side of a tile; one that exceeds the image, or None, has the size of the image.
+        overlap: Smallest overlap of neighbors, as a fraction of the side.
+    """
+    height, width = image.shape[:2]
+    tall, wide = (height, width) if size is None else (min(size, height), min(size, width))
     return [
-        Tile(left, top, min(left + size, width), min(top + size, height), height, width)
-        for top in _starts(height, size)
-        for left in _starts(width, size)
+        Tile(left, top, left + wide, top + tall, height, width)
+        for top in _starts(height, tall, overlap)
+        for left in _starts(width, wide, overlap)
     ]
 
 
-def _starts(length: int, size: int) -> list[int]:
+def _starts(length: int, size: int, overlap: float) -> list[int]:
     if length <= size:
         return [0]
-    number = int(np.ceil((length - size) / (size * (1 - OVERLAP)))) + 1
+    number = int(np.ceil((length - size) / (size * (1 - overlap)))) + 1
     return np.linspace(0, length - size, number).round().astype(int).tolist()
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mogacore.checkpoint import read, sha256, weight_sets
+from mogacore.checkpoint import read, weight_sets
 from mogacore.engine.config import load_config
 from mogacore.engine.runner import test
 from mogacore.errors import UserError
-from mogacore.files import write_json
+from mogacore.files import sha256, write_json
 from mogacore.published import Result
 
 from .reproduce import OUR_METRICS, cfg_options, published_test

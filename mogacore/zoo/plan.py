@@ -45,7 +45,7 @@ class PlannedRun:
         weights: (label, text) of the initial weights, and of the published ones for comparison.
         gpus: Number of GPUs.
         hours: Estimated time; None if the size of the data set is unknown.
-        basis: Basis of the estimate.
+        basis: Machine of the estimate: the GPUs, or one machine without a GPU, if the speed was measured there.
         invocation: Environment variables and arguments of the command.
     """
 
@@ -67,12 +67,13 @@ class PlannedRun:
 
     def needs(self) -> list[tuple[str, str]]:
         """Label and text of each requirement."""
-        hours = f'{self.hours:,.0f} hours, {self.basis}' if self.hours is not None else f'hours unknown, {self.basis}'
+        hours = f'{self.hours:,.0f} hours {self.basis}' if self.hours is not None else f'unknown, {self.basis}'
         return [
             ('config', str(self.config)),
             ('data', self.data),
             *self.weights,
-            ('machine', f'{self.gpus} GPUs, {hours}'),
+            ('machine', f'{self.gpus} GPU{"s" * (self.gpus > 1)}'),
+            ('time', hours),
         ]
 
 
@@ -88,7 +89,7 @@ def missing_runs(
     """The trainings of all results with a config but without a measured accuracy, without duplicates.
 
     Args:
-        results: Results from :func:`mogacore.zoo.reproduce.select`.
+        results: Results from :func:`mogacore.zoo.selection.select`.
         root: Folder of ``configs/`` and ``tools/``.
         work_dirs: Folder of the trainings.
         partition: Slurm partition.
@@ -139,7 +140,8 @@ def _plan(
         # Multiply-adds are those at test size; the cost of a training crop is proportional to its pixels.
         printed = next((float(result.gmacs) * 1e9 for result in results if result.gmacs and not result.exception), None)
         macs = printed or sizes.of(results[0].config)[1]
-        hours = items * macs * _crop(cfg) / (speed.macs_per_s(cfg.model) * count) / 3600
+        machines = count if speed.is_gpu else 1
+        hours = items * macs * _crop(cfg) / (speed.macs_per_s(cfg.model) * machines) / 3600
     return PlannedRun(
         name=name,
         rows=tuple(result.id for result in results),
@@ -148,7 +150,7 @@ def _plan(
         weights=tuple(_weights(cfg, results)),
         gpus=count,
         hours=hours,
-        basis='size of the data set unknown' if items is None else f'from step times on {speed.machine}',
+        basis='since the size of the data set is' if items is None else speed.basis(count),
         invocation=({'GPUS': str(count)}, arguments),
     )
 
@@ -246,10 +248,18 @@ class Speed:
     Args:
         rates: Network to training speed: images per second times multiply-adds of a forward pass.
         machine: Description of the machine.
+        is_gpu: Whether it is a GPU.
     """
 
     rates: dict[str, float]
     machine: str
+    is_gpu: bool
+
+    def basis(self, gpus: int) -> str:
+        """What the hours of a plan refer to."""
+        if self.is_gpu:
+            return f'on {gpus} GPU{"s" * (gpus > 1)}, from step times on {self.machine}'
+        return f'on one {self.machine}, where step times were measured; --benchmark takes those of your GPU'
 
     def macs_per_s(self, model: dict) -> float:
         """Rate of the network of a model's size; if it was not measured, of the network with the most multiply-adds."""
@@ -270,7 +280,10 @@ class Speed:
             steps.sort(key=lambda step: step['macs'])
             if report['mode'] != 'train' or not steps:
                 raise KeyError('mode')
-            return cls({step['name']: step['images_per_s'] * step['macs'] for step in steps}, report['machine'])
+            rates = {step['name']: step['images_per_s'] * step['macs'] for step in steps}
+            # Files of earlier versions have no device; their description of a CPU counts its threads.
+            is_gpu = report.get('device', 'cpu' if 'threads' in report['machine'] else 'cuda') != 'cpu'
+            return cls(rates, report['machine'], is_gpu)
         except (OSError, KeyError, TypeError, json.JSONDecodeError):
             raise UserError(
                 f'{source} has no training step times of a MogaNet: create it with tools/benchmark.py moganet_small '

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mmengine.config import Config
@@ -17,7 +16,7 @@ from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import load_config
 from mogacore.errors import UserError
 from mogacore.files import write_figure
-from mogacore.published import TASKS, Result, load_results
+from mogacore.published import TASKS, Result
 
 PARAMS_TOLERANCE, MACS_TOLERANCE = 0.003, 0.02
 # Metric of the published tables to the metric of our logs and its factor.
@@ -107,29 +106,6 @@ def within(ours: float | None, printed: str, unit: float, tolerance: float) -> b
         return None
     half_digit = 10.0 ** int(Decimal(printed).as_tuple().exponent) / 2
     return abs(ours / unit - float(printed)) <= half_digit + tolerance * float(printed)
-
-
-def select(names: Sequence[str] = (), baselines: bool = False) -> list[Result]:
-    """Select results by task or id.
-
-    Args:
-        names: Tasks, or patterns of ids such as ``det-*``; empty is all.
-        baselines: Include the results of other networks.
-
-    Raises:
-        UserError: If a name matches no result.
-    """
-    results = [result for result in load_results() if result.is_moganet or baselines]
-    for name in names:
-        if not any(_is_named(result, name) for result in results):
-            raise UserError(
-                f'task or row {name!r} is unknown: choose from {", ".join(TASKS)}, or ids such as cls-001, det-*'
-            )
-    return [result for result in results if not names or any(_is_named(result, name) for name in names)]
-
-
-def _is_named(result: Result, name: str) -> bool:
-    return name == result.task or fnmatchcase(result.id, name)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from mogacore.analysis.curves import is_validation, plot, read_curves, smooth
+from mogacore.analysis.curves import is_validation, plot, read_curves, read_validations, smooth
 from mogacore.errors import UserError
 
 
@@ -34,6 +34,14 @@ def test_runs_of_a_training_are_joined_and_the_last_run_counts(work_dir):
     assert curves['accuracy/top1'][1].tolist() == [50, 60]
     assert is_validation(curves, 'accuracy/top1') and not is_validation(curves, 'loss')
     assert not is_validation(curves, 'data_time')
+
+
+def test_validations_are_read_by_step_also_where_training_steps_have_the_same_numbers(work_dir):
+    train = [dict(lr=0.1, loss=1.0, epoch=1, iter=step, step=step) for step in (1, 2)]
+    lines = [*train, {'accuracy/top1': 70.0, 'time': 0.1, 'step': 2}, {'accuracy/top1': 65.0, 'step': 3}]
+    write_log(work_dir, '20240102_000000', lines)
+    found = read_validations(work_dir)
+    assert found == {1: {'accuracy/top1': 50.0}, 2: {'accuracy/top1': 70.0}, 3: {'accuracy/top1': 65.0}}
 
 
 def test_smoothing_keeps_a_constant_and_starts_at_the_first_value():

@@ -10,7 +10,7 @@ from torch import nn
 
 from mogacore import create_model
 from mogacore.analysis import throughput
-from mogacore.analysis.throughput import build, draw_growth, measure, measure_growth, saved_bytes
+from mogacore.analysis.throughput import build, measure, saved_bytes
 from mogacore.errors import UserError
 from mogacore.models import MogaNet, MogaNetClassifier
 
@@ -128,20 +128,6 @@ def test_tool_writes_json_and_a_plot(tmp_path, monkeypatch, capsys):
     assert report['measurements'][0]['macs'] / 1e9 == pytest.approx(0.79 / 49, rel=0.05)
     assert 'fused' in capsys.readouterr().out
     assert (tmp_path / 'b.png').stat().st_size > 5000
-
-
-def test_growth_is_measured_by_size_and_by_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(throughput, 'build', lambda name: MogaNet(TINY_ARCH))
-    growth = measure_growth('a', 'eager', (32, 64), (1, 2, 3), 32, 2, rounds=2)
-    cases = {key: [(row['size'], row['batch_size'], row['pixels']) for row in rows] for key, rows in growth.items()}
-    assert cases == {
-        'pixels': [(32, 2, 2048), (64, 2, 8192)],
-        'batch': [(32, 1, 1024), (32, 2, 2048), (32, 3, 3072)],
-    }
-    assert all(row['quartiles'][0] <= row['ms'] <= row['quartiles'][1] for rows in growth.values() for row in rows)
-    report = {'growth': growth, 'mode': 'infer', 'machine': 'm', 'network': 'a', 'backend': 'eager'}
-    draw_growth(report, tmp_path / 'growth.png')
-    assert (tmp_path / 'growth.png').stat().st_size > 5000
 
 
 def test_training_follows_the_plain_network():

@@ -6,6 +6,7 @@ import sys
 import pytest
 from conftest import ROOT
 
+from mogacore.cli import doctor as module
 from mogacore.cli.doctor import (
     ABSENT,
     FAIL,
@@ -102,6 +103,28 @@ def test_crash_or_exception_is_confined_to_its_probe():
     assert run_probe('import os; os.abort()') == (False, 'crashed with signal 6')
     assert run_probe('raise OSError("no libGL")') == (False, 'OSError: no libGL')
     assert run_probe('print("first"); print("last")') == (True, 'last')
+
+
+def test_each_check_is_reported_when_it_ends(monkeypatch):
+    monkeypatch.setattr(module, 'run_probe', lambda code: (code != module.PROBES['mogacore'], ''))
+    lines = []
+    findings = module.examine(installed_distributions(), lines.append)
+    tried = [finding for finding in findings if finding.name in module.PROBES and finding.status != ABSENT]
+    assert [line.partition(' checked: ')[0] for line in lines] == [
+        f'{n} of {len(lines)}' for n in range(1, len(lines) + 1)
+    ]
+    assert {line.partition(': ')[2] for line in lines} == {f'{finding.name} {finding.status}' for finding in tried}
+    assert any(line.endswith('mogacore FAIL') for line in lines)
+
+
+@pytest.mark.parametrize('is_terminal', [True, False])
+def test_progress_goes_to_a_terminal_only(is_terminal, monkeypatch, capsys):
+    monkeypatch.setattr(module, 'run_probe', lambda code: (True, ''))
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: is_terminal)
+    module.main(['--json'])
+    out, err = capsys.readouterr()
+    assert json.loads(out)['findings']
+    assert (len(err.splitlines()) > 2) == is_terminal
 
 
 def test_table_shows_the_fix_below_each_failure():

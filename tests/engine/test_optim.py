@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY_ARCH
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 from toy_runs import toy_run
@@ -209,3 +210,19 @@ def test_every_name_in_a_config_is_part_of_a_parameters_name():
             names = {*cfg.optim_wrapper.paramwise_cfg.get('no_decay_names', ())}
             names |= set(cfg.optim_wrapper.paramwise_cfg.get('custom_keys', ()))
             assert names <= set(RECIPE_NAMES), path
+
+
+@pytest.mark.parametrize('constructor', ['DefaultOptimWrapperConstructor', 'MogaNetOptimWrapperConstructor'])
+def test_parameters_are_logged_in_one_line_per_setting(constructor, tmp_path):
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(50)))
+    model[0].requires_grad_(False)
+    logger = MMLogger.get_instance(tmp_path.name, log_file=str(tmp_path / 'log.txt'), log_level='INFO')
+    settings = wrapper(bias_decay_mult=0.0, custom_keys={'49': dict(lr_mult=0.5)})
+    build_optim_wrapper(model, dict(settings, constructor=constructor))
+    logger.info('the end')
+    lines = [line.partition('INFO - ')[2] for line in (tmp_path / 'log.txt').read_text().splitlines()]
+    lr, decay = settings['optimizer']['lr'], settings['optimizer']['weight_decay']
+    assert f'48 parameters with lr {lr:g}, weight decay {decay:g}: 1.weight, 2.weight, 3.weight and 45 more' in lines
+    assert f'48 parameters with lr {lr:g}, weight decay 0: 1.bias, 2.bias, 3.bias and 45 more' in lines
+    assert '2 parameters frozen: 0.weight, 0.bias' in lines
+    assert len(lines) <= 6 and lines[-1] == 'the end'

@@ -125,7 +125,7 @@ class RecordHook(Hook):
             file.write(json.dumps([runner.epoch, runner.iter, batch_idx, groups, averages]) + '\n')
 
 
-def toy_run(folder, name, resume=None, config='', **options):
+def toy_run(folder, name, resume=None, config='', track=(), **options):
     """Train the toy in ``folder / name`` with settings named like ``train_cfg__max_epochs``; returns the Runner."""
     path = Path(folder) / f'{name}.py'
     path.write_text(CONFIG + config)
@@ -135,7 +135,7 @@ def toy_run(folder, name, resume=None, config='', **options):
     with mock.patch.object(Config, 'pretty_text', property(str)):  # formatting it takes longer than the training
         return train(
             str(path), work_dir=str(Path(folder) / name), resume=None if resume is None else str(resume),
-            cfg_options=options, auto_scale_lr=auto_scale_lr,
+            cfg_options=options, auto_scale_lr=auto_scale_lr, track=track,
         )  # fmt: skip
 
 

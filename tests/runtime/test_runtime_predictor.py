@@ -264,7 +264,7 @@ def test_tiles_give_the_result_of_the_whole_image(tmp_path):
 
 
 def test_a_small_object_in_front_of_a_large_one_in_another_tile_is_kept():
-    tiles = make_tiles(100, 160, 100)
+    tiles = make_tiles(np.zeros((100, 160)), 100)
     assert [tile.left for tile in tiles] == [0, 60]
     large, small, part = [5, 5, 90, 95], [70, 40, 80, 50], [60, 5, 90, 95]
     first = {'boxes': np.float32([large]), 'scores': np.float32([0.9]), 'labels': np.array([0])}
@@ -292,7 +292,7 @@ def test_a_pose_model_gets_the_boxes_of_a_detector(tmp_path):
     for wrong in (None, 'image.png'):
         with pytest.raises(UserError, match='list of images, but got one object'):
             top_down.predict(wrong)
-    with pytest.raises(UserError, match="no class 'person': use nothing, thing, or None"):
+    with pytest.raises(UserError, match="no class 'person': choose from nothing, thing, or no class for all"):
         TopDown(tmp_path / 'detector.onnx', tmp_path / 'pose.onnx')
     with pytest.raises(UserError, match='the pose model is one for detection'):
         TopDown(tmp_path / 'detector.onnx', tmp_path / 'detector.onnx', None)

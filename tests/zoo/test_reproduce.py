@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import runpy
 import shlex
 import subprocess
@@ -23,7 +24,7 @@ from mogacore.engine.runner import dry_run
 from mogacore.errors import UserError
 from mogacore.models import create_model
 from mogacore.published import load_results
-from mogacore.zoo import evaluate, plan, reproduce
+from mogacore.zoo import evaluate, plan, reproduce, selection
 from mogacore.zoo.metafiles import metafiles, model_zoo_page
 
 CONFIGS = ROOT / 'configs'
@@ -47,7 +48,7 @@ class TestSizes:
         computed = []
         true_complexity = reproduce.complexity
         monkeypatch.setattr(reproduce, 'complexity', lambda cfg: computed.append(cfg.filename) or true_complexity(cfg))
-        rows = reproduce.reproduce(reproduce.select(['cls-001', 'cls-010', 'cls-038', 'cls-003', 'pose-001', 'vid-012',
+        rows = reproduce.reproduce(selection.select(['cls-001', 'cls-010', 'cls-038', 'cls-003', 'pose-001', 'vid-012',
                                                      'vid-024', 'mix-*']), CONFIGS, tmp_path)  # fmt: skip
         found = {row.result.id: row for row in rows}
         assert len(computed) == 4 and len(rows) == 18
@@ -68,11 +69,11 @@ class TestSizes:
         assert reproduce.within(ours, printed, 1e6, 0.003) is expected
 
     def test_rows_are_chosen_by_task_and_id(self):
-        assert len(reproduce.select()) == 116 and len(reproduce.select(baselines=True)) == 242
-        assert {result.task for result in reproduce.select(['pose'])} == {'pose'}
-        assert [result.id for result in reproduce.select(['cls-00[12]'])] == ['cls-001', 'cls-002']
+        assert len(selection.select()) == 116 and len(selection.select(baselines=True)) == 242
+        assert {result.task for result in selection.select(['pose'])} == {'pose'}
+        assert [result.id for result in selection.select(['cls-00[12]'])] == ['cls-001', 'cls-002']
         with pytest.raises(UserError, match="task or row 'poses' is unknown"):
-            reproduce.select(['poses'])
+            selection.select(['poses'])
 
 
 class TestMeasured:
@@ -139,8 +140,8 @@ class TestTool:
 
     def test_plan_of_every_row_lists_its_requirements(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        runs = plan.missing_runs(reproduce.select(), ROOT, tmp_path / 'work_dirs', 'gpu')
-        assert sorted(row for run in runs for row in run.rows) == sorted(r.id for r in reproduce.select() if r.config)
+        runs = plan.missing_runs(selection.select(), ROOT, tmp_path / 'work_dirs', 'gpu')
+        assert sorted(row for run in runs for row in run.rows) == sorted(r.id for r in selection.select() if r.config)
         assert len({run.name for run in runs}) == len(runs)
         parser = argparse.ArgumentParser()
         add_arguments(parser)
@@ -154,8 +155,12 @@ class TestTool:
         found = {row: run for run in runs for row in run.rows}
         assert found['cls-001'].gpus == found['det-001'].gpus == found['pose-001'].gpus == 8
         assert found['vid-012'].gpus == 1
-        # 310 epochs of ImageNet at the measured 15.3 images per second, on 8 of these machines.
-        assert found['cls-001'].hours == pytest.approx(1_281_167 * 310 / 15.3 / 8 / 3600, rel=0.03)
+        # 310 epochs of ImageNet at the 15.3 images per second of a CPU, which says nothing about 8 GPUs.
+        assert found['cls-001'].hours == pytest.approx(1_281_167 * 310 / 15.3 / 3600, rel=0.03)
+        assert dict(found['cls-001'].needs())['machine'] == '8 GPUs'
+        assert re.match(
+            r'[\d,]+ hours on one AMD EPYC of 2 threads.*--benchmark', dict(found['cls-001'].needs())['time']
+        )
         needs = dict(found['det-001'].needs())
         assert 'data folder data/coco is missing' in needs['data']
         assert 'mogacore://moganet_xtiny' in needs['starts at'] and 'sha256' in needs['starts at']
@@ -187,13 +192,31 @@ class TestTool:
         step = {'name': 'moganet_tiny', 'images_per_s': 1000.0, 'macs': 1.1e9}
         file.write_text(json.dumps({'mode': 'train', 'machine': 'a GPU', 'measurements': [step]}))
         (run,) = plan.missing_runs([RESULTS['cls-003']], ROOT, tmp_path, 'gpu', 4, file, {'train_cfg.max_epochs': 3})
-        assert run.hours == pytest.approx(1_281_167 * 310 / 1000 / 4 / 3600, rel=0.01) and 'a GPU' in run.basis
+        assert run.hours == pytest.approx(1_281_167 * 310 / 1000 / 4 / 3600, rel=0.01)
+        assert run.basis == 'on 4 GPUs, from step times on a GPU'
         assert (
             run.command.startswith('GPUS=4 ') and '--auto-scale-lr --cfg-options train_cfg.max_epochs=3' in run.command
         )
         file.write_text(json.dumps({'mode': 'infer', 'machine': 'a GPU', 'measurements': [step]}))
         with pytest.raises(UserError, match='has no training step times'):
             plan.Speed.load(file)
+
+    def test_rows_are_found_by_model_and_data(self):
+        def ids(*names):
+            return [result.id for result in selection.select(names)]
+
+        for words in ('UperNet MogaNet-S', 'moganet-s upernet', 'MogaNet-S, UperNet (ADE20K)'):
+            rows = [RESULTS[name] for name in ids(words)]
+            assert rows and {(row.method, row.model) for row in rows} == {('UperNet', 'MogaNet-S')}
+        every = [result for result in RESULTS.values() if result.is_moganet]
+        assert ids('mask r-cnn moganet-t') == [
+            r.id for r in every if 'Mask R-CNN' in r.method and r.model.strip('*') == 'MogaNet-T'
+        ]
+        assert {RESULTS[name].dataset for name in ids('ImageNet MogaNet-XL')} == {'ImageNet-1K val'}
+        assert ids('pose', 'UperNet') == [r.id for r in every if r.task == 'pose' or r.method == 'UperNet']
+        for unknown in ('UperNet MogaNet-Q', 'MogaNet-', '', ' '):
+            with pytest.raises(UserError, match=r'is unknown: choose from .* words of a row in quotation marks'):
+                ids(unknown)
 
     def test_submit_needs_a_partition(self, capsys):
         with pytest.raises(SystemExit):
@@ -317,7 +340,7 @@ class TestEvaluate:
 
 
 def build_tiny():
-    from mogacore.models.moganet import MogaNetClassifier
+    from mogacore.models import MogaNetClassifier
 
     return MogaNetClassifier(10, arch=TINY_ARCH)
 

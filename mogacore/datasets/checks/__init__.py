@@ -27,6 +27,7 @@ CHECKS: dict[str, Callable] = {
     'ClassFolders': check_class_folders,
     'ImageNet': check_class_folders,
     'ImageNet21k': check_class_folders,
+    'CocoLabels': check_coco,
     'BaseSegDataset': check_segmentation,
     'ADE20KDataset': check_segmentation,
     'InterHand3DDataset': check_interhand,

@@ -307,4 +307,4 @@ def _check(part: Any, needed: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def _refusal(what: str, allowed: str = 'a config of RetinaNet, Mask R-CNN or Cascade R-CNN') -> UserError:
-    return UserError(f'{what} cannot be exported with its post-processing: use {allowed}')
+    return UserError(f'{what} cannot be exported with its post-processing: use {allowed}, or --raw for the outputs')

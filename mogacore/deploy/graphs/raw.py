@@ -78,7 +78,7 @@ class Features(Raw):
         self.task = 'features'
         self.model = getattr(model, 'backbone', model)
         if isinstance(self.model, MogaNet):
-            self.model.out_indices = (0, 1, 2, 3)
+            self.model.out_indices = tuple(range(self.model.num_stages))
 
     def _outputs(self, images: Tensor) -> Any:
         return self.model(self.normalize(images))

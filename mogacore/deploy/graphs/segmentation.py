@@ -69,6 +69,11 @@ def create(model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | N
     """
     if not hasattr(model, 'decode_head') or isinstance(model.decode_head, nn.ModuleList):
         raise UserError(f'{type(model).__name__} cannot be exported: use a config with an EncoderDecoder')
+    if hasattr(model.decode_head, 'pixel_decoder'):  # its masks of queries are no map of logits
+        raise UserError(
+            f'{type(model.decode_head).__name__} cannot be exported: use a config with another head, such as UPerHead '
+            'or SegformerHead'
+        )
     if cfg['model'].get('test_cfg', {}).get('mode', 'whole') != 'whole':
         raise UserError(
             'a model that is tested on sliding windows cannot be exported: use --cfg-options model.test_cfg.mode=whole'

@@ -20,6 +20,12 @@ def enlargement(image: np.ndarray, side: int = LEGIBLE_SIDE) -> int:
     return max(1, -(-side // max(image.shape[:2])))
 
 
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """A copy of an image (H, W, 3) uint8, enlarged by :func:`enlargement`."""
+    factor = enlargement(image)
+    return image.copy() if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+
+
 def thickness(image: np.ndarray) -> int:
     """Width in pixels of a thin line that is visible in an image of this size."""
     return max(1, round(max(image.shape[:2]) / 300))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,9 +14,15 @@ from mogacore.files import write_png
 from .canvas import Color, draw_text, shortened, text_width
 
 MAX_IMAGES = 40  # more would be too small to recognize
+MAX_COLUMNS = 8
 GAP = 8  # pixels between images
 TEXT_SIZE = 14
 COLORS: dict[str, Color] = {'black': (0, 0, 0), 'red': (210, 0, 0)}
+
+
+def chosen_images(number: int) -> list[int]:
+    """Which of a number of images are drawn: if there are too many, an evenly spaced selection."""
+    return np.unique(np.linspace(0, number - 1, MAX_IMAGES).round().astype(int)).tolist()
 
 
 def draw_overview(
@@ -34,31 +41,53 @@ def draw_overview(
         cell_width: Width and largest height of an image in pixels.
         ignore_orientation: Draw the images as they are stored, without their EXIF orientation.
     """
-    chosen = np.unique(np.linspace(0, len(files) - 1, MAX_IMAGES).round().astype(int))
-    num_cols = min(8, len(chosen))
-    lines = max(titles[i][0].count('\n') + 1 for i in chosen)
+    chosen = chosen_images(len(files))
+    images = (_read(files[i], ignore_orientation) for i in chosen)  # one after the other, since they may be large
+    write_png(path, draw_grid(images, [titles[i] for i in chosen], cell_width))
+
+
+def draw_grid(
+    images: Iterable[np.ndarray],
+    titles: Sequence[tuple[str, str]],
+    cell_width: int,
+    num_cols: int = MAX_COLUMNS,
+) -> np.ndarray:
+    """Draw images in a grid, row by row, as (H, W, 3) uint8 RGB.
+
+    Args:
+        images: Images (H, W, 3) uint8 RGB of any size.
+        titles: Title, of one or more lines, and title color, 'black' or 'red', of each image.
+        cell_width: Width and largest height of an image in pixels.
+        num_cols: Largest number of images in a row.
+    """
+    num_cols = min(num_cols, len(titles))
+    lines = max(title.count('\n') + 1 for title, _ in titles)
+    drawn = [_cell(image, title, cell_width, lines) for image, title in zip(images, titles, strict=True)]
     rows = []
-    for start in range(0, len(chosen), num_cols):
-        cells = [_cell(files[i], titles[i], cell_width, lines, ignore_orientation) for i in chosen[start:][:num_cols]]
+    for start in range(0, len(drawn), num_cols):
+        cells = drawn[start : start + num_cols]
         height = max(cell.shape[0] for cell in cells)
         row = np.full((height, num_cols * (cell_width + GAP) + GAP, 3), 255, np.uint8)
         for column, cell in enumerate(cells):
             left = GAP + column * (cell_width + GAP)
             row[: cell.shape[0], left : left + cell_width] = cell
         rows.append(row)
-    write_png(path, np.concatenate(rows))
+    return np.concatenate(rows)
 
 
-def _cell(file: Path, title: tuple[str, str], width: int, lines: int, ignore_orientation: bool) -> np.ndarray:
+def _read(file: Path, ignore_orientation: bool) -> np.ndarray:
+    """Image of a file in RGB; white if only another decoder knows the format."""
+    image = image_files.read(file, ignore_orientation)
+    return np.full((1, 1, 3), 255, np.uint8) if image is None else image[..., ::-1]
+
+
+def _cell(image: np.ndarray, title: tuple[str, str], width: int, lines: int) -> np.ndarray:
     """An image of ``width`` pixels below its title."""
     line_height = round(1.35 * TEXT_SIZE)
-    image = image_files.read(file, ignore_orientation)
-    if image is None:  # only another decoder knows the format
-        image = np.full((1, 1, 3), 255, np.uint8)
     scale = width / max(image.shape[:2])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     enlarge = cv2.INTER_NEAREST if scale >= 2 else cv2.INTER_CUBIC
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else enlarge)[..., ::-1]
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else enlarge)
     top = GAP + lines * line_height
     cell = np.full((top + size[1], width, 3), 255, np.uint8)
     left = (width - size[0]) // 2

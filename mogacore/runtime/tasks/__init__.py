@@ -4,6 +4,7 @@ from .base import Result, Task
 from .classification import Classification
 from .detection import Detection
 from .hands import HandPose
+from .multi_label import MultiLabel
 from .pose import Pose, no_objects
 from .segmentation import Segmentation
 
@@ -16,4 +17,15 @@ TASKS: dict[str, type[Task]] = {
     'hands': HandPose,
 }
 
-__all__ = ['TASKS', 'Classification', 'Detection', 'HandPose', 'Pose', 'Result', 'Segmentation', 'Task', 'no_objects']
+__all__ = [
+    'TASKS',
+    'Classification',
+    'Detection',
+    'HandPose',
+    'MultiLabel',
+    'Pose',
+    'Result',
+    'Segmentation',
+    'Task',
+    'no_objects',
+]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mogacore.errors import UserError
 from mogacore.files import readable
-from mogacore.runtime.drawing.canvas import enlargement, make_palette
+from mogacore.runtime.drawing.canvas import enlarged, enlargement, make_palette
 
 Result = dict[str, np.ndarray]  # the arrays of a prediction for one image, in pixels of the image
 
@@ -68,15 +68,12 @@ class Task:
 
     def draw(self, image: np.ndarray, result: Result) -> np.ndarray:
         """Draw the prediction on an image (H, W, 3) uint8 RGB; a small image is enlarged by an integer factor."""
-        factor = enlargement(image)
-        if factor > 1:
-            image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-        return self.paint(image.copy(), result, factor)
+        return self.paint(enlarged(image), result, enlargement(image))
 
     def paint(self, image: np.ndarray, result: Result, factor: int) -> np.ndarray:
         """Draw a prediction on its image, which has been enlarged by ``factor`` and may be changed."""
         raise NotImplementedError
 
-    def titles(self, records: list[dict]) -> list[tuple[str, str]]:
-        """Title and title color of each record's image in the overview."""
+    def titles(self, records: list[dict], all_records: Iterable[dict]) -> list[tuple[str, str]]:
+        """Title and title color of the image of each record in the overview, a selection of all."""
         return [(readable(Path(record['image']).name), 'black') for record in records]

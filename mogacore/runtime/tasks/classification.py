@@ -49,13 +49,13 @@ class Classification(Task):
             draw_text(field, score, width - text_width(score, size) - size // 2, y, size, (255, 255, 255))
         return image
 
-    def titles(self, records):
+    def titles(self, records, all_records):
         """The predicted class and its score.
 
         If the folder of an image has the name of a predicted class, that name is taken as the true class; a wrong
         prediction is red and mentions it.
         """
-        class_names = {record['pred_class'] for record in records}
+        class_names = {record['pred_class'] for record in all_records}
         titles = []
         for record in records:
             title, color = f'{record["pred_class"]}  {record["pred_score"]:.0%}', 'black'

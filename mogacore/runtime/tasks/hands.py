@@ -41,11 +41,12 @@ class HandPose(Pose):
 
     def paint(self, image, result, factor):
         side = image.shape[0] // 2
-        if not len(result['boxes']):
+        if not len(result['keypoints']):
             return np.pad(image, [(0, 0), (0, side), (0, 0)], constant_values=255)
         self.paint_keypoints(image, result, factor, score_thr=1e-6)  # excludes absent hands, with score 0
         skeletons = [
-            self._skeleton({name: values[i] for name, values in result.items()}) for i in range(len(result['boxes']))
+            self._skeleton({name: values[i] for name, values in result.items()})
+            for i in range(len(result['keypoints']))
         ]
         views = [
             draw_skeletons([(joints[:, axes], links, colors) for joints, links, colors in skeletons], side, title)

@@ -14,7 +14,10 @@ RADIUS, LINE_WIDTH = 3, 2  # pixels in an image of 400 pixels
 
 
 class Pose(Task):
-    """Objects: ``boxes`` (N, 4), ``keypoints`` (N, K, 2) x, y and ``scores`` (N, K)."""
+    """Objects: ``boxes`` (N, 4), ``keypoints`` (N, K, 2) x, y and ``scores`` (N, K).
+
+    Annotations in the crop of an object have no boxes.
+    """
 
     def __init__(self, meta, score_thr):
         super().__init__(meta, score_thr)
@@ -49,7 +52,7 @@ class Pose(Task):
     def paint_keypoints(self, image: np.ndarray, result: Result, factor: int, score_thr: float) -> None:
         """Draw boxes, skeletons and keypoints with a score of at least ``score_thr`` in place."""
         width = thickness(image)
-        boxes = np.round(result['boxes'] * factor).astype(int)
+        boxes = np.round(result.get('boxes', np.zeros((0, 4))) * factor).astype(int)
         for x1, y1, x2, y2 in boxes:
             cv2.rectangle(image, (x1, y1), (x2, y2), BOX_COLOR, width, cv2.LINE_AA)
         points = (result['keypoints'][..., :2] + 0.5) * factor - 0.5  # 0 is the center of the first pixel

@@ -15,7 +15,11 @@ MIN_LABELED_SHARE = 0.002  # of the image; the label of a smaller class would hi
 
 
 class Segmentation(Task):
-    """The class of each pixel: ``class_map`` (H, W) of integers."""
+    """The class of each pixel: ``class_map`` (H, W) of integers.
+
+    Annotations also have ``ignored`` (H, W) bool, the pixels without a class. They stay as they are in a drawing, and
+    are 0 in the map.
+    """
 
     def describe(self, result):
         """The fraction of the image that each class covers, largest first."""
@@ -39,14 +43,18 @@ class Segmentation(Task):
     def paint(self, image, result, factor):
         """Color each class, and write its name into the middle of its largest region."""
         class_map = enlarge_mask(result['class_map'], factor)
-        labels, counts = np.unique(class_map, return_counts=True)
+        ignored = enlarge_mask(result.get('ignored', np.zeros(result['class_map'].shape, bool)), factor)
+        labels, counts = np.unique(class_map[~ignored], return_counts=True)
+        if not len(labels):
+            return image
         self.color(int(labels[-1]))
         colors = np.array(self.palette or make_palette(None, 1), np.uint8)[class_map]
+        colors[ignored] = image[ignored]
         image = cv2.addWeighted(image, 1 - OPACITY, colors, OPACITY, 0)
         for label, count in sorted(zip(labels.tolist(), counts, strict=True), key=lambda entry: entry[1]):
             name = self.class_name(label)
             if name and count >= MIN_LABELED_SHARE * class_map.size:
-                x, y = _middle(class_map == label)
+                x, y = _middle((class_map == label) & ~ignored)
                 draw_label(image, name, x, y, self.color(label), text_height(image), centered=True)
         return image
 

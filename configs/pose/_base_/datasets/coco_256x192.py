@@ -1,6 +1,7 @@
 # COCO 2017 keypoints; batch size 256 (8 GPUs x 32). Validation uses the boxes of a published person detector; for
 # ground-truth boxes: --cfg-options test_dataloader.dataset.bbox_file=None
 data_help = 'see docs/data.md for the layout of the COCO files'
+dataset_type, data_mode = 'CocoDataset', 'topdown'  # read by mmpose's inferencers
 input_shape = (3, 256, 192)
 codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
 train_pipeline = [

@@ -1,5 +1,6 @@
 # The digit scenes: every digit is an object of five keypoints, predicted from its ground-truth box.
 data_help = 'create it with tools/make_digits.py or "mogacore data digits"'
+dataset_type, data_mode = 'CocoDataset', 'topdown'  # read by mmpose's inferencers
 input_shape = (3, 64, 64)
 codec = dict(type='MSRAHeatmap', input_size=(64, 64), heatmap_size=(16, 16), sigma=1, unbiased=True)
 metainfo = dict(

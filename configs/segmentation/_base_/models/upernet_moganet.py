@@ -1,16 +1,2 @@
-_base_ = './encoder-decoder_moganet.py'
-model = dict(
-    decode_head=dict(type='UPerHead', pool_scales=(1, 2, 3, 6), channels=512),
-    auxiliary_head=dict(
-        type='FCNHead',
-        in_index=2,
-        channels=256,
-        num_convs=1,
-        concat_input=False,
-        num_classes=150,
-        dropout_ratio=0.1,
-        norm_cfg=dict(type='SyncBN', requires_grad=True),
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4),
-    ),
-)
+_base_ = './encoder-decoder-auxiliary_moganet.py'
+model = dict(decode_head=dict(type='UPerHead', pool_scales=(1, 2, 3, 6), channels=512))

@@ -1,0 +1,2 @@
+_base_ = './moganet-tiny_imagenet-a.py'
+model = dict(backbone=dict(arch='xtiny'), head=dict(in_channels=192))

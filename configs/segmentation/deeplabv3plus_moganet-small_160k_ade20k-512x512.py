@@ -1,0 +1,6 @@
+_base_ = './deeplabv3plus_moganet-tiny_160k_ade20k-512x512.py'
+model = dict(
+    backbone=dict(arch='small', init_cfg=dict(checkpoint='mogacore://moganet_small')),
+    decode_head=dict(in_channels=512, c1_in_channels=64),
+    auxiliary_head=dict(in_channels=320),
+)
