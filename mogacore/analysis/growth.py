@@ -93,8 +93,11 @@ def growth_figure(report: dict) -> Figure:
             offset, side = ((6, -12), 'left') if x < right / 2 else ((-6, 5), 'right')
             text = f'{row["batch_size"]} x {row["size"]} px'
             axis.annotate(text, (x, y), offset, textcoords='offset points', ha=side, fontsize=8)
-        constant = f'{rows[0]["batch_size"]} per batch' if key == 'pixels' else f'of {rows[0]["size"]} px'
-        axis.set(title=f'{"larger" if key == "pixels" else "more"} images, {constant}', xlabel='megapixels per batch')
+        titles = {
+            'pixels': f'larger images, {rows[0]["batch_size"]} per batch',
+            'batch': f'more images, of {rows[0]["size"]} px',
+        }
+        axis.set(title=titles[key], xlabel='megapixels per batch')
         axis.set(ylabel='ms per batch', xlim=(0, right), ylim=(0, top))
         axis.locator_params(axis='x', nbins=6)
         axis.legend(loc='upper left', fontsize=8)

@@ -88,6 +88,9 @@ class TopDown:
 
     def predict_one(self, image: Path | np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
         """See :class:`mogacore.runtime.folders.ImagePredictor`; ``boxes`` is not used."""
+        if isinstance(self.detector, Predictor) and isinstance(self.pose, Predictor):
+            (found,) = self.predict([image if isinstance(image, Path) else image[..., ::-1]])
+            return found.image, found.result
         return self.pose.predict_one(image, self._boxes(self.detector.predict_one(image, None)[1]))
 
     def infer(self, source: Source, out_dir: str | Path, progress: Any = None, resume: bool = False) -> Sequence[dict]:

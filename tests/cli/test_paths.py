@@ -2,7 +2,7 @@
 
 import pytest
 
-from mogacore.analysis import throughput
+from mogacore.analysis import growth
 from mogacore.analysis.classifiers import ModelSpec, parse_model
 from mogacore.cli import benchmark
 from mogacore.cli.plots import split_label
@@ -54,7 +54,7 @@ def test_an_existing_work_dir_wins_over_its_label(text, expected):
 
 def test_an_existing_config_wins_over_its_backend(monkeypatch):
     given = []
-    monkeypatch.setattr(throughput, 'benchmark', lambda networks, *args, **kwargs: given.extend(networks) or {})
+    monkeypatch.setattr(growth, 'benchmark', lambda networks, *args, **kwargs: given.extend(networks) or {})
     monkeypatch.setattr(benchmark, 'table', str)
     path = 'runs/lr=0.1@2/net.py'
     benchmark.main([path, f'{path}@fused', f'plain:{path}', 'moganet_tiny@compiled', 'moganet_tiny'])
