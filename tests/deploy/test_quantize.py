@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_files import write_classifier
+from onnx_files import write_classifier, write_pose
 
 from mogacore.cli.main import main
 from mogacore.deploy import Predictor
@@ -220,6 +220,14 @@ def test_calibration_images_are_prepared_as_the_file_says(network, folder):
     for number, feed in enumerate(feeds):
         image = cv2.imread(str(folder / f'{number}.png'))[..., ::-1]
         np.testing.assert_array_equal(feed['images'], cv2.resize(image, (20, 24)).transpose(2, 0, 1)[None])
+
+
+def test_each_calibration_image_of_a_pose_model_is_one_object_as_the_help_says(folder, tmp_path, capsys):
+    feeds = read_feeds(write_pose(tmp_path / 'pose.onnx'), folder)
+    assert [feed['images'].shape for feed in feeds] == [(1, 3, 32, 24)] * 8
+    with pytest.raises(SystemExit):
+        main(['export', '--help'])
+    assert 'for poses and hands, crops that one object fills' in ' '.join(capsys.readouterr().out.split())
 
 
 def test_broken_images_are_skipped_with_one_line(network, folder, tmp_path):
