@@ -16,6 +16,7 @@ from modern_heads import DIGITS, FULL_SIZE, HEADS, head_of, public_config
 from test_recipes import flatten
 
 from mogacore.analysis.complexity import complexity
+from mogacore.analysis.errors.run import analyze
 from mogacore.datasets.digits import write_digits
 from mogacore.deploy.export import export
 from mogacore.deploy.graphs import create_graph
@@ -190,6 +191,10 @@ def test_train_test_infer_and_export(head, project):
     if head == 'multi-label':
         scores = records[0]['pred_scores']
         assert len(scores) == 10 and scores == sorted(scores, reverse=True)
+        predictions = f'{head}/predictions.jsonl'
+        run_test(f'{head}.py', str(checkpoint), work_dir=f'{head}/test', predictions=predictions)
+        with pytest.raises(UserError, match=r'predicts several classes per image, which is not analyzed'):
+            analyze(f'{head}.py', predictions, f'{head}/report')
     trained = load_source(f'{head}.py', str(checkpoint))
     if head in EXPORTED:
         graph = create_graph(trained.model, trained.cfg, trained.meta)
@@ -200,6 +205,16 @@ def test_train_test_infer_and_export(head, project):
     with pytest.raises(UserError, match=r'cannot be exported|cannot be decoded|no class probabilities') as caught:
         export(trained, [project / head / 'net.onnx'])
     assert '\n' not in str(caught.value) and not (project / head / 'net.onnx').exists()
+    if '--raw' in str(caught.value):
+        graph = create_graph(trained.model, trained.cfg, trained.meta, raw=True)
+        with torch.no_grad():
+            assert all(
+                torch.isfinite(output).all() for output in graph(*graph.example((1, *trained.shape), torch.float32))
+            )
+    else:
+        assert head in ('dino-4scale', 'mask2former')
+        with pytest.raises(UserError, match=r'predicts from queries, cannot be exported'):
+            create_graph(trained.model, trained.cfg, trained.meta, raw=True)
 
 
 def test_the_example_of_the_docs_trains(project, monkeypatch):
@@ -217,9 +232,8 @@ def test_the_example_of_the_docs_trains(project, monkeypatch):
 def test_the_table_of_channels_in_the_docs_is_that_of_the_sizes():
     page = (ROOT / 'docs' / 'heads.md').read_text()
     rows = dict(re.findall(r'^\| `(\w+)` \| ([\d |]+) \|$', page, re.MULTILINE))
-    assert {size: tuple(map(int, row.split(' | '))) for size, row in rows.items()} == {
-        size: arch['embed_dims'] for size, arch in ARCHS.items()
-    }
+    assert rows.pop('out_indices') == '0 | 1 | 2 | 3'
+    assert rows == {size: ' | '.join(map(str, arch['embed_dims'])) for size, arch in ARCHS.items()}
 
 
 def test_records_of_multi_label_images_hold_the_classes_above_the_threshold():

@@ -122,6 +122,10 @@ class LabeledImages:
         settings = list(leaf_datasets(cfg, split))[-1].copy()
         settings.pipeline = next(leaf_datasets(cfg, 'test')).pipeline
         self.dataset = DATASETS.build(settings)
+        if not hasattr(self.dataset, 'get_gt_labels'):
+            raise UserError(
+                f'data set {settings.type} of {cfg.filename} does not have one class per image: choose another'
+            )
         self.preprocess = preprocess
         self.labels: np.ndarray = np.asarray(self.dataset.get_gt_labels())
 

@@ -7,7 +7,7 @@ The first line describes the file; the others are in the order of the test set::
 
 A sample has the arrays of its task, see :mod:`mogacore.runtime.tasks`, in pixels of the image:
 
-- classification: ``probabilities``, one per class;
+- classification and multi-label: ``probabilities``, one per class;
 - detection: ``boxes`` (x1, y1, x2, y2), ``scores``, ``labels``, and ``masks`` in COCO's compressed run-length encoding;
 - segmentation: ``class_map``, a PNG file in base64;
 - pose: ``boxes``, ``keypoints``, ``scores`` of the keypoints, one object per line.
@@ -39,6 +39,7 @@ FORMAT = 'mogacore predictions 1'
 # Task -> its arrays with their number of dimensions; masks are optional.
 ARRAYS: dict[str, dict[str, int]] = {
     'classification': {'probabilities': 1},
+    'multi-label': {'probabilities': 1},
     'detection': {'boxes': 2, 'scores': 1, 'labels': 1},
     'segmentation': {'class_map': 2},
     'pose': {'boxes': 2, 'keypoints': 3, 'scores': 2},

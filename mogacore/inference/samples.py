@@ -183,11 +183,16 @@ SAMPLES: dict[str, type[Samples]] = {
 }
 
 
+def is_multi_label(cfg: Config) -> bool:
+    """Whether the model of a config predicts any number of classes per image."""
+    return type_name(cfg.model.get('head', {}).get('type')) in MULTI_LABEL_HEADS
+
+
 def create_samples(cfg: Config, meta: dict) -> Samples:
     """Create the :class:`Samples` of a config's model."""
-    head = cfg.model.get('head', {})
-    if type_name(head.get('type')) in MULTI_LABEL_HEADS:
+    if is_multi_label(cfg):
         return MultiLabelSamples(meta)
+    head = cfg.model.get('head', {})
     decoder = head.get('decoder') or {}
     if decoder.get('type') == 'Hand3DHeatmap':
         return HandSamples(meta, decoder.get('max_bound', 1.0))

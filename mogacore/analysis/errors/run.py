@@ -21,6 +21,7 @@ from mogacore.engine.explain import user_errors
 from mogacore.errors import UserError
 from mogacore.files import readable, writable_folder, write_json, write_text
 from mogacore.inference.prediction_files import PredictionFile
+from mogacore.inference.samples import is_multi_label
 from mogacore.runtime.drawing.canvas import to_rgb
 from mogacore.text import shorten
 
@@ -77,6 +78,10 @@ def analyze(
             raise UserError(f'mogacore analyze needs {package}: run "pip install {package}"')
     file = PredictionFile(predictions)
     cfg = load_config(config, cfg_options)
+    if is_multi_label(cfg):
+        raise UserError(
+            f'{config} predicts several classes per image, which is not analyzed: see its metrics of the test'
+        )
     task = SCOPES.get(cfg.get('default_scope', ''))
     if task != file.task:
         raise UserError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mogacore.engine.dataset_meta import channel_order
+from mogacore.errors import UserError
 
 MAX_FLIPPED = 1e-3  # fraction of decisions, such as the class of a pixel, that rounding may change
 
@@ -191,3 +192,15 @@ class Graph(nn.Module):
             compare(name, ours, theirs, tolerance)
             for name, ours, theirs in zip(self.output_names, found, expected, strict=True)
         ]
+
+
+def refuse_queries(model: nn.Module) -> None:
+    """Refuse a model whose objects or masks come from queries, such as DINO and Mask2Former.
+
+    Raises:
+        UserError: If it is one.
+    """
+    head = getattr(model, 'decode_head', None)
+    if hasattr(model, 'forward_transformer') or hasattr(head, 'pixel_decoder'):
+        name = type(model if head is None else head).__name__
+        raise UserError(f'{name}, which predicts from queries, cannot be exported: use a config with another head')

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mogacore.errors import UserError
 
-from .base import Difference, Graph
+from .base import Difference, Graph, refuse_queries
 from .boxes import anchors_at, decode, image_corners, larger_than, match, pool_regions, suppress
 
 # The methods of mmdet and mmcv that this module replaces: part of a model -> class and method that define it.
@@ -252,6 +252,7 @@ def create(model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | N
     Raises:
         UserError: If a part of the model has no equivalent among the operations that export.
     """
+    refuse_queries(model)
     if not hasattr(model, 'roi_head'):
         _check_dense_head(getattr(model, 'bbox_head', None), ONE_STAGE)
         return OneStage(model, cfg, meta)

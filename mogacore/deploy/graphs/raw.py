@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from mogacore.models import MogaNet, MogaNetClassifier, SimVP
 
-from .base import Graph, Normalize
+from .base import Graph, Normalize, refuse_queries
 from .layers import replace_sized_layers
 
 # Outputs of heads, by class or base class. mmdet's and mmseg's heads name theirs in the signature of loss_by_feat.
@@ -34,6 +34,8 @@ class Raw(Graph):
 
     def __init__(self, model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | None = None):
         super().__init__(model, cfg, meta)
+        if not isinstance(self, Features):
+            refuse_queries(model)
         replace_sized_layers(model)
         scope = cfg.get('default_scope', 'mmengine')
         self.task = TASKS.get(scope, 'features')

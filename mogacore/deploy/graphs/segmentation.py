@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mogacore.errors import UserError
 
-from .base import Graph
+from .base import Graph, refuse_queries
 from .layers import replace_sized_layers
 
 
@@ -69,11 +69,7 @@ def create(model: nn.Module, cfg: Mapping[str, Any], meta: Mapping[str, Any] | N
     """
     if not hasattr(model, 'decode_head') or isinstance(model.decode_head, nn.ModuleList):
         raise UserError(f'{type(model).__name__} cannot be exported: use a config with an EncoderDecoder')
-    if hasattr(model.decode_head, 'pixel_decoder'):  # its masks of queries are no map of logits
-        raise UserError(
-            f'{type(model.decode_head).__name__} cannot be exported: use a config with another head, such as UPerHead '
-            'or SegformerHead'
-        )
+    refuse_queries(model)
     if cfg['model'].get('test_cfg', {}).get('mode', 'whole') != 'whole':
         raise UserError(
             'a model that is tested on sliding windows cannot be exported: use --cfg-options model.test_cfg.mode=whole'

@@ -11,6 +11,7 @@ from .segmentation import Segmentation
 # By the task in the description of an exported file.
 TASKS: dict[str, type[Task]] = {
     'classification': Classification,
+    'multi-label': MultiLabel,
     'detection': Detection,
     'segmentation': Segmentation,
     'pose': Pose,
