@@ -40,6 +40,10 @@ ROI_HEAD = (
 )
 # What makes the model of a config small, besides its backbone.
 CHANGES = {
+    'detection/retinanet_moganet-xtiny_fpn_digits': (
+        f'neck=dict(in_channels={WIDTHS}, out_channels=16, norm_cfg=dict(num_groups=4)), '
+        'bbox_head=dict(in_channels=16, feat_channels=16, norm_cfg=dict(num_groups=4))'
+    ),
     'detection/mask-rcnn_moganet-xtiny_fpn_digits': (
         f'neck=dict(in_channels={WIDTHS}, out_channels=16), rpn_head=dict(in_channels=16, feat_channels=16), '
         f'roi_head=dict({ROI_HEAD})'
