@@ -214,7 +214,7 @@ def test_checkpoint_of_another_size_is_reported_with_the_first_mismatches(projec
         (['model.backbone.arch.embed_dims=[8,16,20,32]'], 'width 20 is not divisible by 8'),
         (['train_dataloader.dataset.dataset.data_root=data/none'], 'data folder data/none is missing: .*make_digits'),
         (['optim_wraper.optimizer.lr=1'], 'optim_wraper is not a setting: did you mean optim_wrapper'),
-        (['visualizer.vis_backends.0.type=TensorboardVisBackend'], 'not installed: .*tensorboard'),
+        (['visualizer.vis_backends.0.type=MLflowVisBackend'], 'not installed: .*mlflow'),
         (['visualizer.vis_backends.0.type=WandbVisBackend'], 'not installed: .*pip install wandb'),
         (['a=1', 'b'], "'b' is not key=value"),
         (["custom_hooks=[dict(type='EMAHook',interval=2)]"], 'contains a dict; write it in a config file'),

@@ -136,7 +136,7 @@ def test_user_errors_are_reported(project, trained, tmp_path):
         (dict(source=tmp_path / 'short.avi'), r'short\.avi has 4 frames, but the network needs 10'),
         (dict(source=tmp_path / 'image.png'), r'image\.png is not a video'),
         (dict(source=None, num_sequences=0), '--num-sequences is 0'),
-        (dict(source=None, boxes='boxes.json'), '--boxes boxes.json is only for pose estimation'),
+        (dict(source=None, boxes='boxes.json'), '--boxes is not for video prediction: omit it'),
         (dict(source=None, cfg_options={'test_dataloader.dataset.data_root': 'none'}), 'data folder none is missing'),
         (
             dict(source=tmp_path / 'short.avi', cfg_options={'test_dataloader.dataset.type': 'TaxiBJ'}),

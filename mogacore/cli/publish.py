@@ -30,12 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, publish, and print the files."""
+    from mogacore.engine.devices import choose_device
     from mogacore.zoo.publish import publish
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = vars(parser.parse_args(argv))
     averaged = args.pop('average')
+    choose_device(args['device'])
     if averaged is not None and len(averaged) == 1 and averaged[0].isdecimal():
         averaged = int(averaged[0])
     item = publish(averaged=averaged, **args)

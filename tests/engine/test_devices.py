@@ -17,8 +17,10 @@ DIGITS = 'classification/moganet-xtiny_digits'
 TOOLS = {
     'benchmark': ['moganet_xtiny'],
     'cam': ['x.png', 'moganet_xtiny', '--data', DIGITS, '--out-dir', 'out'],
+    'features': [DIGITS, 'x.pth', 'x.png', '--out', 'x.npy'],
     'infer': [DIGITS, 'x.pth', 'x.png', '--out-dir', 'out'],
     'interactions': ['moganet_xtiny', '--data', DIGITS, '--out-dir', 'out'],
+    'publish': ['run', 'out', '--average', '2'],
     'receptive_field': ['moganet_xtiny', '--data', DIGITS, '--out-dir', 'out'],
 }
 
