@@ -1,4 +1,4 @@
-# Trains from scratch in minutes on two CPU cores, with RTMDet's learning rate.
+# Detects handwritten digits in scenes, trained from scratch with RTMDet's learning rate; it has no measured figure.
 _base_ = [
     './_base_/models/rtmdet_moganet.py',
     './_base_/datasets/digits_detection.py',
