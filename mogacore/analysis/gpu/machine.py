@@ -25,7 +25,7 @@ QUERY = {
 def describe(device: str) -> dict[str, str | int | float]:
     """Facts about device and software, by name; what cannot be found out is left out."""
     facts: dict[str, str | int | float] = {
-        'device': describe_machine(device),
+        'device': describe_machine(device).rpartition(', torch ')[0],
         'cores': os.cpu_count() or 0,
         'Python': platform.python_version(),
         'torch': torch.__version__,

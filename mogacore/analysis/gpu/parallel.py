@@ -37,8 +37,8 @@ def _check(backend: str, world_size: int, plan: Plan, note: str) -> Iterator[Res
     name = f'DDP, {backend}, {world_size} process{"es" * (world_size > 1)}'
     try:
         errors = run_processes(backend, world_size, plan.quick, plan.is_cuda)
-    except RuntimeError as error:
-        yield Result(name, FAILED, note=str(error))
+    except RuntimeError as reason:
+        yield Result(name, FAILED, note=str(reason))
         return
     for part, error in errors.items():
         yield at_most(f'{name}: {part}', error, BAR, note)

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -194,13 +195,13 @@ def _speed(cases: list[speed.Case], plan: Plan, budget: Budget, rows: list[dict]
             if not budget.has(estimate):
                 yield Result(case.label, SKIPPED, note=f'no time left: it takes up to {estimate:.0f} s')
                 continue
-            yield from _guarded(case.label, lambda plan, case=case: _row(case, plan, rows), plan)
+            yield from _guarded(case.label, partial(_row, case, rows), plan)
             speed.release(plan)
     finally:
         torch.backends.cudnn.benchmark = before
 
 
-def _row(case: speed.Case, plan: Plan, rows: list[dict]) -> Iterator[Result]:
+def _row(case: speed.Case, rows: list[dict], plan: Plan) -> Iterator[Result]:
     row = speed.measure(case, plan)
     rows.append(row)
     peak = '' if row['peak_bytes'] is None else f', {row["peak_bytes"] / 2**30:.2f} GiB'
