@@ -84,8 +84,11 @@ def precisions(plan: Plan) -> Iterator[Result]:
                 for part in ('logits in inference', 'logits in training', 'gradients'):
                     ours, plain = (errors[form][part] for form in FORMS)
                     yield _ratio(f'{label}: {part}', ours, plain, RATIO_BAR)
-            (name, ours), (_, plain) = (worst(errors[form]['roles']) for form in FORMS)
-            yield _ratio(f'{label}: gradients of the worst role', ours, plain, ROLE_RATIO_BAR, f', {name}')
+            roles = [errors[form]['roles'] for form in FORMS]
+            (role, ours), (_, plain) = map(worst, roles)
+            other, ratio = worst({name: error / roles[1][name] for name, error in roles[0].items()})
+            more = f', {role}; largest ratio {ratio:.2g}, {other}'
+            yield _ratio(f'{label}: gradients of the worst role', ours, plain, ROLE_RATIO_BAR, more)
 
 
 def _ratio(name: str, ours: float, plain: float, bar: float, more: str = '') -> Result:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
@@ -33,6 +36,10 @@ RUN: dict[str, tuple[Callable[[Plan], Iterator[Result]], int, int]] = {
 }
 
 
+class OutOfTime(BaseException):
+    """Raised in a part at the end of the time; not an Exception, which torch.compile would take for a failure."""
+
+
 class Budget:
     """Time that a check may take.
 
@@ -53,6 +60,24 @@ class Budget:
     def has(self, seconds: float) -> bool:
         """Whether this many seconds are left."""
         return self.used_s + seconds <= self.total_s
+
+    @contextmanager
+    def limit(self) -> Iterator[None]:
+        """Context that raises :class:`OutOfTime` in its body at the end of the time; without effect in a thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number, frame):
+            raise OutOfTime
+
+        before = signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, max(0.01, self.total_s - self.used_s))
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     def __str__(self) -> str:
         return f'{_minutes(self.used_s)} of {_minutes(self.total_s)}'
@@ -99,7 +124,7 @@ def gpu_check(
     Args:
         device: 'cuda', 'cuda:N' or 'cpu'.
         quick: Tiny networks, see :class:`Plan`.
-        minutes: Largest duration; a part that has begun is not interrupted.
+        minutes: Largest duration; a part that runs at its end is stopped.
         out: Folder of the report.
         batch_size: Images per batch in the measurements of speed.
         only: Parts to run, of ``PARTS``.
@@ -155,7 +180,7 @@ def gpu_check(
             if not budget.has(estimate):
                 add(part, Result(part, SKIPPED, note=f'no time left: it takes about {estimate} s'))
                 continue
-            results = _guarded(part, function, plan)
+            results = _guarded(part, function, plan, budget)
         for result in results:
             add(part, result)
             if part == 'speed':
@@ -172,10 +197,18 @@ def _write(folder: Path, content: dict, budget: Budget) -> None:
     report.write(folder, content)
 
 
-def _guarded(name: str, function: Callable[[Plan], Iterator[Result]], plan: Plan) -> Iterator[Result]:
-    """Results of a part; an exception is the last one."""
+def _guarded(name: str, function: Callable[[Plan], Iterator[Result]], plan: Plan, budget: Budget) -> Iterator[Result]:
+    """Results of a part; an exception, or the end of the time, is the last one."""
+    results = function(plan)
     try:
-        yield from function(plan)
+        while True:
+            with budget.limit():  # only while the part runs, not while its results are used
+                result = next(results, None)
+            if result is None:
+                return
+            yield result
+    except OutOfTime:
+        yield Result(name, SKIPPED, note='stopped, since the time is over')
     except Skip as reason:
         yield Result(name, SKIPPED, note=str(reason))
     except torch.cuda.OutOfMemoryError:
@@ -195,7 +228,7 @@ def _speed(cases: list[speed.Case], plan: Plan, budget: Budget, rows: list[dict]
             if not budget.has(estimate):
                 yield Result(case.label, SKIPPED, note=f'no time left: it takes up to {estimate:.0f} s')
                 continue
-            yield from _guarded(case.label, partial(_row, case, rows), plan)
+            yield from _guarded(case.label, partial(_row, case, rows), plan, budget)
             speed.release(plan)
     finally:
         torch.backends.cudnn.benchmark = before

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,26 @@ def test_what_does_not_fit_into_the_budget_is_skipped(tmp_path, monkeypatch, min
     assert report['counts'] == {'ok': parts + rows, 'FAILED': 0, 'skipped': 11 - parts - rows}
     assert report['seconds'] == 25 * parts + 36 * rows
     assert all('no time left' in line for line in lines if line.startswith('skipped'))
+
+
+def test_a_part_is_stopped_at_the_end_of_the_time(tmp_path, monkeypatch):
+    def slow(plan):
+        """Takes a minute, and takes an exception for a failure, as torch.compile does."""
+        yield at_most('first', 0, 1)
+        try:
+            time.sleep(60)
+        except Exception as error:
+            raise RuntimeError('failed') from error
+
+    monkeypatch.setitem(run.RUN, 'float64', (slow, 0, 0))
+    start = time.monotonic()
+    code, report = check(tmp_path, '--only', 'float64', 'memory', '--minutes', '0.01')
+    assert code == 0 and time.monotonic() - start < 30
+    assert [(found['name'], found['status']) for found in report['checks']] == [
+        ('first', 'ok'), ('float64', 'skipped'), ('memory', 'skipped'),
+    ]  # fmt: skip
+    assert report['checks'][1]['note'] == 'stopped, since the time is over' and report['complete']
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0 and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
 def test_without_a_gpu_the_command_says_so_in_one_line(tmp_path):
