@@ -38,6 +38,15 @@ ROI_HEAD = (
     'bbox_roi_extractor=dict(out_channels=16), bbox_head=dict(in_channels=16, fc_out_channels=32), '
     'mask_roi_extractor=dict(out_channels=16), mask_head=dict(in_channels=16, conv_out_channels=16, num_convs=1)'
 )
+CASCADE = (
+    f'neck=dict(in_channels={WIDTHS}, out_channels=16), rpn_head=dict(in_channels=16, feat_channels=16), '
+    'roi_head=dict(bbox_roi_extractor=dict(out_channels=16), bbox_head=[dict(head, in_channels=16, fc_out_channels=32, '
+    'num_classes=10) for head in _base_.model.roi_head.bbox_head]'
+)
+# Base configs of detectors get the data of the digit scenes.
+DIGITS = [
+    f'detection/_base_/{name}' for name in ('datasets/digits_instance', 'schedules/adamw_digits', 'default_runtime')
+]
 # What makes the model of a config small, besides its backbone.
 CHANGES = {
     'detection/retinanet_moganet-xtiny_fpn_digits': (
@@ -47,6 +56,12 @@ CHANGES = {
     'detection/mask-rcnn_moganet-xtiny_fpn_digits': (
         f'neck=dict(in_channels={WIDTHS}, out_channels=16), rpn_head=dict(in_channels=16, feat_channels=16), '
         f'roi_head=dict({ROI_HEAD})'
+    ),
+    'detection/_base_/models/cascade-rcnn_moganet_fpn': CASCADE + '), test_cfg=dict(rpn=dict(max_per_img=60))',
+    'detection/_base_/models/cascade-mask-rcnn_moganet_fpn': (
+        CASCADE + ', mask_roi_extractor=dict(out_channels=16), '
+        'mask_head=dict(in_channels=16, conv_out_channels=16, num_convs=1, num_classes=10)), '
+        'test_cfg=dict(rpn=dict(max_per_img=60))'
     ),
     'classification/moganet-xtiny_digits': f'head=dict(in_channels={WIDTHS[3]})',
     'segmentation/semantic-fpn_moganet-xtiny_digits': (
@@ -78,7 +93,8 @@ def write_small(folder, config, more=''):
     backbone = f'arch={dict(TINY_ARCH, _delete_=True)}' if config.startswith('classification') else 'type="Pyramid"'
     backbone = '' if config.startswith('video') else f'backbone=dict({backbone}), '
     path = folder / f'{config.rpartition("/")[2]}.py'
-    path.write_text(f"_base_ = '{ROOT / 'configs' / config}.py'\nmodel = dict({backbone}{CHANGES[config]})\n{more}\n")
+    bases = [str(ROOT / 'configs' / f'{base}.py') for base in [config, *(DIGITS if '_base_' in config else ())]]
+    path.write_text(f'_base_ = {bases}\nmodel = dict({backbone}{CHANGES[config]})\n{more}\n')
     torch.save(build_small(path).state_dict(), path.with_suffix('.pth'))
     return str(path), str(path.with_suffix('.pth'))
 

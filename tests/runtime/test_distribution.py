@@ -41,6 +41,8 @@ CONFIGS = [
     ('classification', 'classification/moganet-xtiny_digits'),
     ('detection', 'detection/retinanet_moganet-xtiny_fpn_digits'),
     ('detection', 'detection/mask-rcnn_moganet-xtiny_fpn_digits'),
+    ('detection', 'detection/_base_/models/cascade-rcnn_moganet_fpn'),
+    ('detection', 'detection/_base_/models/cascade-mask-rcnn_moganet_fpn'),
     ('segmentation', 'segmentation/semantic-fpn_moganet-xtiny_digits'),
     ('segmentation', 'segmentation/upernet_moganet-xtiny_digits'),
     ('pose', 'pose/td-hm_moganet-xtiny_digits'),
