@@ -58,9 +58,11 @@ class InstanceTTAModel(BaseTTAModel):
         from mmcv.ops import batched_nms
 
         merged = InstanceData.cat([unflip(view.pred_instances, view.metainfo) for view in views])
-        nms = dict(type='nms', iou_threshold=self.iou_threshold)
-        _, kept = batched_nms(merged.bboxes, merged.scores, merged.labels, nms)
-        views[0].pred_instances = merged[kept[: self.max_per_img]]
+        if len(merged):  # mmcv's NMS fails without boxes
+            nms = dict(type='nms', iou_threshold=self.iou_threshold)
+            _, kept = batched_nms(merged.bboxes, merged.scores, merged.labels, nms)
+            merged = merged[kept[: self.max_per_img]]
+        views[0].pred_instances = merged
         return views[0]
 
 

@@ -73,6 +73,13 @@ def test_duplicates_across_views_are_merged_and_other_objects_kept():
     assert box_of(merged.pred_instances.masks[0]) == [1, 0, 3, 2]
 
 
+def test_an_image_without_instances_in_any_view_has_none():
+    pytest.importorskip('mmcv')
+    empty = [Sample(instances((1, 0, 3, 2), 0.6)[:0], flip) for flip in (False, True)]
+    (merged,) = InstanceTTAModel(module=Detector()).merge_preds([empty])
+    assert len(merged.pred_instances) == 0 and merged.pred_instances.masks.shape == (0, HEIGHT, WIDTH)
+
+
 # A config of every kind of box detector.
 DETECTORS = {
     'retinanet': 'retinanet_moganet-xtiny_fpn_digits',
