@@ -94,9 +94,9 @@ class FiniteHook(Hook):
 
     @torch.no_grad()
     def _check_gradients(self, params: Iterable[nn.Parameter]) -> None:
-        params = [param for param in params if param.grad is not None and param.grad.numel()]
-        if params:
-            self.norms.append((params, _largest([param.grad for param in params])))
+        pairs = [(param, param.grad) for param in params if param.grad is not None and param.grad.numel()]
+        if pairs:
+            self.norms.append(([param for param, _ in pairs], _largest([grad for _, grad in pairs])))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name and _is_number(value)}
