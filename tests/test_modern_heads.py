@@ -183,7 +183,9 @@ def test_train_test_infer_and_export(head, project):
     losses = [line['loss'] for line in scalars if 'loss' in line]
     assert losses and np.isfinite(losses).all()
     metrics = run_test(f'{head}.py', str(checkpoint), work_dir=f'{head}/test', show_dir=f'{head}/shown')
-    assert -1 <= metrics[METRICS[HEADS[head][0]]] <= 100
+    views = run_test(f'{head}.py', str(checkpoint), work_dir=f'{head}/tta', tta=True)
+    assert views.keys() == metrics.keys()
+    assert all(-1 <= found[METRICS[HEADS[head][0]]] <= 100 for found in (metrics, views))
     assert len([path for path in (project / head / 'shown').rglob('*') if path.suffix in ('.png', '.jpg')]) >= 2
     source = project / 'data' / 'digits' / 'scenes' / 'val'
     records = infer(f'{head}.py', str(checkpoint), source, f'{head}/inferred', score_thr=0.0)

@@ -252,7 +252,8 @@ def enable_tta(cfg: Config) -> None:
 
     - it sets ``tta_model`` and ``tta_views``, the ``transforms`` of mmcv's TestTimeAug. They replace the steps of the
       same types in the test pipeline, for example several sizes the ``Resize`` to one size, at the place of the first.
-      If there is none, they are inserted before the step that loads annotations, or before the last step;
+      If there is none, they are inserted before the step that loads annotations, or before the last step, and for
+      boxes before padding: boxes are mirrored within the original image. The samples' metadata records the flips;
     - its model has mmpose's ``flip_test``.
 
     Raises:
@@ -268,8 +269,15 @@ def enable_tta(cfg: Config) -> None:
     dataset = cfg.test_dataloader.dataset
     steps = list(dataset.pipeline)
     replaced = {step['type'] for choices in cfg.tta_views for step in choices}
-    starts = [i for i, step in enumerate(steps) if step['type'] in {'LoadAnnotations', *replaced}]
+    ends = {'LoadAnnotations', *replaced, *(['Pad'] if cfg.tta_model['type'] == 'InstanceTTAModel' else [])}
+    starts = [i for i, step in enumerate(steps) if step['type'] in ends]
     start = min([*starts, len(steps) - 1])
-    rest = [[step] for step in steps[start:] if step['type'] not in replaced]
+    rest = [[_packing_flips(step)] for step in steps[start:] if step['type'] not in replaced]
     dataset.pipeline = [*steps[:start], dict(type='TestTimeAug', transforms=[*cfg.tta_views, *rest])]
     cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
+def _packing_flips(step: dict) -> dict:
+    """A step whose ``meta_keys``, if it lists them, include those that record a flip."""
+    keys = step.get('meta_keys')
+    return step if keys is None else dict(step, meta_keys=tuple(dict.fromkeys((*keys, 'flip', 'flip_direction'))))

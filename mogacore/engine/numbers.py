@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_value_
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
@@ -35,6 +37,8 @@ class FiniteHook(Hook):
       idle anyway; losses and norms of the gradients are read together in one transfer.
     - Gradients are checked where the optimizer applies them. A loss scaler skips single steps whose gradients overflow;
       ``MAX_SKIPPED`` of them in a row end the run.
+    - What clipping hides is checked, too: an infinite norm of gradients that are finite themselves, since clipping sets
+      all of them to 0, and infinite gradients that clipping by value makes finite.
     - Weights are checked before a checkpoint is saved.
 
     Raises:
@@ -46,6 +50,7 @@ class FiniteHook(Hook):
     def __init__(self) -> None:
         self.norms: list[tuple[list[nn.Parameter], Tensor]] = []
         self.overflows: list[Tensor] = []
+        self.total_norms: list[Tensor] = []
         self.num_steps = self.num_skipped = 0
 
     def before_train(self, runner) -> None:
@@ -54,9 +59,11 @@ class FiniteHook(Hook):
             wrapper.optimizer.register_step_pre_hook(
                 lambda optimizer, args, kwargs, has_scaler=has_scaler: self._before_step(optimizer, has_scaler)
             )
+            if _clips(wrapper):
+                wrapper.clip_func = partial(self._clip, wrapper.clip_func, has_scaler)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        self.norms, self.overflows, self.num_steps = [], [], 0
+        self.norms, self.overflows, self.total_norms, self.num_steps = [], [], [], 0
         check_batch(data_batch, runner.train_dataloader.dataset)
 
     def before_val_iter(self, runner, batch_idx: int, data_batch=None) -> None:
@@ -72,15 +79,29 @@ class FiniteHook(Hook):
             if (overflow := getattr(optimizer, 'found_inf', None)) is not None:
                 self.overflows.append(overflow)
             return
-        params = [param for group in optimizer.param_groups for param in group['params'] if param.grad is not None]
-        params = [param for param in params if param.grad.numel()]
-        if params:
-            self.norms.append((params, _largest([param.grad for param in params])))
+        self._check_gradients(param for group in optimizer.param_groups for param in group['params'])
+
+    def _clip(self, clip: Callable, has_scaler: bool, params: list[nn.Parameter], **settings) -> Tensor | None:
+        """Call ``clip``, and keep what its result no longer shows."""
+        if clip is clip_grad_value_ and not has_scaler:  # a scaler has checked the gradients before
+            self._check_gradients(params)
+        norm = clip(params, **settings)
+        if norm is not None and has_scaler:
+            self.overflows.append(~norm.isfinite())
+        elif norm is not None:
+            self.total_norms.append(norm)
+        return norm
+
+    @torch.no_grad()
+    def _check_gradients(self, params: Iterable[nn.Parameter]) -> None:
+        pairs = [(param, param.grad) for param in params if param.grad is not None and param.grad.numel()]
+        if pairs:
+            self.norms.append(([param for param, _ in pairs], _largest([grad for _, grad in pairs])))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name and _is_number(value)}
         values = [torch.as_tensor(value).detach().reshape(1) for value in losses.values()]
-        values += [norms for _, norms in self.norms]
+        values += [norms for _, norms in self.norms] + [norm.detach().reshape(1) for norm in self.total_norms]
         if values:
             numbers = torch.cat([value.to(values[0].device, torch.float32) for value in values]).tolist()
             if not all(map(math.isfinite, numbers)):
@@ -88,10 +109,12 @@ class FiniteHook(Hook):
         self._count_skipped(runner)
 
     def _name(self, runner, losses: dict, numbers: list[float]) -> str:
-        """Name and value of the first number that is not finite: a part of the loss, the loss, or a gradient."""
+        """Name and value of the first number that is not finite: part of the loss, loss, gradient, or their norm."""
         names = {id(param): name for name, param in _unwrapped(runner.model).named_parameters()}
         gradients = [f'the gradient of {names.get(id(p), "a parameter")}' for params, _ in self.norms for p in params]
-        broken = [pair for pair in zip([*losses, *gradients], numbers, strict=True) if not math.isfinite(pair[1])]
+        totals = ['the norm of all gradients, by which clipping divides them,'] * len(self.total_norms)
+        checked = zip([*losses, *gradients, *totals], numbers, strict=True)
+        broken = [pair for pair in checked if not math.isfinite(pair[1])]
         parts = [pair for pair in broken if pair[0] in losses and pair[0] != 'loss']
         name, number = (parts or broken)[0]
         return f'{name} is {number}'
@@ -104,8 +127,8 @@ class FiniteHook(Hook):
         self.num_skipped = self.num_skipped + 1 if is_skipped else 0
         if self.num_skipped == MAX_SKIPPED:
             raise UserError(
-                f'gradients are not finite in {MAX_SKIPPED} steps in a row, the last {_place(runner)}, and the loss '
-                f'scale has fallen to {_scaler(wrappers[0]).get_scale():.2g}: {_advice(runner)}'
+                f'gradients are not finite in {MAX_SKIPPED} steps in a row, the last {_place(runner)} with a loss '
+                f'scale of {_scaler(wrappers[0]).get_scale():.2g}: {_advice(runner)}'
             )
 
     @torch.no_grad()
@@ -209,6 +232,10 @@ def _scaler(wrapper):
     return scaler if scaler is not None and scaler.is_enabled() else None
 
 
+def _clips(wrapper) -> bool:
+    return bool(getattr(wrapper, 'clip_grad_kwargs', None))
+
+
 def _unwrapped(model: nn.Module) -> nn.Module:
     return cast('nn.Module', model.module) if is_model_wrapper(model) else model
 
@@ -218,8 +245,13 @@ def _place(runner) -> str:
 
 
 def _advice(runner) -> str:
-    has_scaler = any(hasattr(wrapper, 'loss_scaler') for wrapper in named_wrappers(runner).values())
-    amp = ', or train with --precision fp32' if has_scaler else ''
+    wrappers = named_wrappers(runner).values()
+    steps = ['check the labels', 'lower the learning rate']
+    if not all(map(_clips, wrappers)):
+        steps.append('clip the gradients')
+    if any(hasattr(wrapper, 'loss_scaler') for wrapper in wrappers):
+        steps.append('train with --precision fp32')
     pointer = Path(runner.work_dir) / 'last_checkpoint'
     kept = f'; the last checkpoint, {pointer.read_text().strip()}, is intact' if pointer.is_file() else ''
-    return f'check the labels, lower the learning rate, or clip the gradients{amp}{kept}'
+    comma = ',' if len(steps) > 2 else ''
+    return f'{", ".join(steps[:-1])}{comma} or {steps[-1]}{kept}'

@@ -28,18 +28,47 @@ class InstanceTTAModel(BaseTTAModel):
         self.iou_threshold = iou_threshold
         self.max_per_img = max_per_img
 
-    def merge_preds(self, data_samples_list: list[list]) -> list:
+    def test_step(self, data: dict[str, list]) -> list:
+        """Predict all views of a batch.
+
+        The detector gets each view as an image of its own, that is with ``flip`` False in the metadata. Otherwise
+        mmdet's heads of several mask stages would flip the masks back themselves, before their average, but not the
+        boxes that these masks lie in.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, each with one list per view of one entry per image.
+
+        Returns:
+            One data sample per image, in the frame of the original image.
+        """
+        views = []
+        for values in zip(*data.values(), strict=True):
+            view = dict(zip(data, values, strict=True))
+            flips = [sample.metainfo.get('flip', False) for sample in view['data_samples']]
+            _set_flips(view['data_samples'], [False] * len(flips))
+            views.append(self.module.test_step(view))
+            _set_flips(views[-1], flips)
+        return self.merge_preds(list(zip(*views, strict=True)))
+
+    def merge_preds(self, data_samples_list: Sequence[Sequence]) -> list:
         """Merge the views of each image into one data sample."""
         return [self._merge(views) for views in data_samples_list]
 
-    def _merge(self, views: list):
+    def _merge(self, views: Sequence):
         from mmcv.ops import batched_nms
 
         merged = InstanceData.cat([unflip(view.pred_instances, view.metainfo) for view in views])
-        nms = dict(type='nms', iou_threshold=self.iou_threshold)
-        _, kept = batched_nms(merged.bboxes, merged.scores, merged.labels, nms)
-        views[0].pred_instances = merged[kept[: self.max_per_img]]
+        if len(merged):  # mmcv's NMS fails without boxes
+            nms = dict(type='nms', iou_threshold=self.iou_threshold)
+            _, kept = batched_nms(merged.bboxes, merged.scores, merged.labels, nms)
+            merged = merged[kept[: self.max_per_img]]
+        views[0].pred_instances = merged
         return views[0]
+
+
+def _set_flips(samples: Sequence, flips: Sequence[bool]) -> None:
+    for sample, flip in zip(samples, flips, strict=True):
+        sample.set_metainfo(dict(flip=flip))
 
 
 def unflip(instances: InstanceData, metainfo: dict) -> InstanceData:

@@ -118,23 +118,39 @@ def test_tta_needs_views(project):
 
 
 @pytest.mark.parametrize(
-    'steps, before, after',
+    'model, steps, before, after',
     [
-        (['Load', 'Resize', 'Pad', 'LoadAnnotations', 'Pack'], ['Load'], ['Pad', 'LoadAnnotations', 'Pack']),
-        (['Load', 'Pad', 'LoadAnnotations', 'Pack'], ['Load', 'Pad'], ['LoadAnnotations', 'Pack']),
-        (['Load', 'Pad', 'Pack'], ['Load', 'Pad'], ['Pack']),
+        ('Mean', ['Load', 'Resize', 'Pad', 'LoadAnnotations', 'Pack'], ['Load'], ['Pad', 'LoadAnnotations', 'Pack']),
+        ('Mean', ['Load', 'Pad', 'LoadAnnotations', 'Pack'], ['Load', 'Pad'], ['LoadAnnotations', 'Pack']),
+        ('Mean', ['Load', 'Pad', 'Pack'], ['Load', 'Pad'], ['Pack']),
+        ('InstanceTTAModel', ['Load', 'Pad', 'Pack'], ['Load'], ['Pad', 'Pack']),
     ],
 )
-def test_tta_views_replace_steps_of_their_type_or_precede_the_annotations(steps, before, after):
+def test_tta_views_replace_steps_of_their_type_or_precede_the_annotations(model, steps, before, after):
     pipeline = [dict(type=name, size=9) if name == 'Resize' else dict(type=name) for name in steps]
     views = [[dict(type='Resize', size=1), dict(type='Resize', size=2)], [dict(type='Flip')]]
     dataset = dict(type='Data', pipeline=pipeline)
     cfg = Config(
-        dict(model=dict(type='Model'), tta_model=dict(type='Mean'), tta_views=views,
+        dict(model=dict(type='Model'), tta_model=dict(type=model), tta_views=views,
              test_dataloader=dict(dataset=dataset))
     )  # fmt: skip
     enable_tta(cfg)
     *found, augment = cfg.test_dataloader.dataset.pipeline
     assert [step.type for step in found] == before
     assert augment == dict(type='TestTimeAug', transforms=[*views, *([dict(type=name)] for name in after)])
-    assert cfg.model == dict(type='Mean', module=dict(type='Model'))
+    assert cfg.model == dict(type=model, module=dict(type='Model'))
+
+
+@pytest.mark.parametrize(
+    'meta_keys, packed', [(['img_id', 'flip'], ('img_id', 'flip', 'flip_direction')), (None, None)]
+)
+def test_listed_metadata_records_the_flips_of_tta(meta_keys, packed):
+    pack = dict(type='Pack') if meta_keys is None else dict(type='Pack', meta_keys=meta_keys)
+    dataset = dict(type='Data', pipeline=[dict(type='Load'), pack])
+    cfg = Config(
+        dict(model=dict(type='Model'), tta_model=dict(type='Mean'), tta_views=[[dict(type='RandomFlip')]],
+             test_dataloader=dict(dataset=dataset))
+    )  # fmt: skip
+    enable_tta(cfg)
+    ((step,),) = cfg.test_dataloader.dataset.pipeline[-1].transforms[1:]
+    assert step.get('meta_keys') == packed

@@ -124,6 +124,8 @@ class ScaledWrapper(OptimWrapper):
         overflow = torch.stack([(~g.isfinite()).any() for g in gradients]).any().float()
         if overflow:
             self.loss_scaler.scale /= 2
+        if self.clip_grad_kwargs:
+            self._clip_grad()
         if is_fused:  # such an optimizer is called in any case, and leaves out the step itself
             self.optimizer.grad_scale, self.optimizer.found_inf = torch.ones(()), overflow
         if is_fused or not overflow:
@@ -192,6 +194,53 @@ def test_gradients_of_the_last_step_of_an_accumulation_are_checked(run, tmp_path
     assert line.startswith('the gradient of weight is nan at iteration 4 (epoch 2)')
 
 
+def clipping(clip_type):
+    return dict(type='value', clip_value=1.0) if clip_type == 'value' else dict(max_norm=1.0)
+
+
+@pytest.mark.parametrize(
+    'clip_type, value, name',
+    [('norm', 1e30, 'the norm of all gradients, by which clipping divides them, is inf'),
+     ('norm', math.inf, 'the gradient of weight is nan'), ('value', math.inf, 'the gradient of weight is inf'),
+     ('value', math.nan, 'the gradient of weight is nan')],
+)  # fmt: skip
+def test_what_clipping_hides_ends_the_run(run, tmp_path, clip_type, value, name):
+    """Gradients of 1e30 are finite, but their norm is not, so that clipping sets them to 0."""
+    line = run(
+        model__gradient_at=[STEPS + 2], model__value=value, optim_wrapper__clip_grad=clipping(clip_type)
+    )  # fmt: skip
+    assert line.startswith(f'{name} at iteration 5 (epoch 2): check the labels or lower the learning rate; the last')
+    assert checkpoints(tmp_path) == ['epoch_1.pth']
+
+
+@pytest.mark.parametrize('clip_type', ['norm', 'value'])
+def test_clipping_changes_the_step_as_without_the_check(tmp_path, monkeypatch, clip_type):
+    monkeypatch.setattr(Config, 'pretty_text', property(str))
+    (tmp_path / 'toy.py').write_text(CONFIG)
+    settings = clipping(clip_type)
+    options = {'optim_wrapper.clip_grad': dict(settings), 'experiment_name': f'finite_{next(_numbers)}'}
+    runner = train(str(tmp_path / 'toy.py'), work_dir=str(tmp_path / 'run'), cfg_options=options)
+    model = FiniteToy()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    settings.pop('type', None)
+    clip = dict(norm=torch.nn.utils.clip_grad_norm_, value=torch.nn.utils.clip_grad_value_)[clip_type]
+    for _ in range(3 * STEPS):
+        optimizer.zero_grad()
+        (model.weight.square().sum() * 1.5).backward()
+        clip(model.parameters(), **settings)
+        optimizer.step()
+    torch.testing.assert_close(runner.model.weight, model.weight)
+
+
+def test_an_infinite_norm_under_a_loss_scaler_is_a_skipped_step(run, monkeypatch):
+    monkeypatch.setattr(numbers, 'MAX_SKIPPED', 3)
+    line = run(
+        model__gradient_at=[1, 3, 4, 6, 7, 8], model__value=1e30, optim_wrapper__type='ScaledWrapper',
+        optim_wrapper__clip_grad=clipping('norm'),
+    )  # fmt: skip
+    assert line.startswith('gradients are not finite in 3 steps in a row, the last at iteration 8 (epoch 3) with')
+
+
 @pytest.mark.parametrize('fused', [False, True])
 def test_single_overflows_under_a_loss_scaler_do_not_end_the_run(tmp_path, monkeypatch, fused):
     monkeypatch.setattr(Config, 'pretty_text', property(str))
@@ -212,7 +261,8 @@ def test_gradients_that_stay_infinite_under_a_loss_scaler_end_the_run(run, tmp_p
     )  # fmt: skip
     place = f'at iteration {STEPS + MAX_SKIPPED} (epoch 11)'
     assert line.startswith(f'gradients are not finite in {MAX_SKIPPED} steps in a row, the last {place}')
-    assert f'the loss scale has fallen to {65536 / 2**MAX_SKIPPED:.2g}' in line and '--precision fp32' in line
+    advice = 'check the labels, lower the learning rate, clip the gradients, or train with --precision fp32'
+    assert f'with a loss scale of {65536 / 2**MAX_SKIPPED:.2g}: {advice}' in line
     assert 'epoch_10.pth' in checkpoints(tmp_path)
 
 

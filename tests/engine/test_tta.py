@@ -15,6 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import nn
 
+from mogacore.engine.config import enable_tta, replace_sync_bn
 from mogacore.engine.runner import test as run_test
 from mogacore.engine.tta import InstanceTTAModel, SegmentationTTAModel, unflip
 from mogacore.libraries import import_quietly
@@ -70,6 +71,94 @@ def test_duplicates_across_views_are_merged_and_other_objects_kept():
     assert merged.pred_instances.bboxes.tolist() == [[1, 0, 3, 2], [4, 2, 6, 5]]
     assert merged.pred_instances.labels.tolist() == [0, 1]
     assert box_of(merged.pred_instances.masks[0]) == [1, 0, 3, 2]
+
+
+def test_an_image_without_instances_in_any_view_has_none():
+    pytest.importorskip('mmcv')
+    empty = [Sample(instances((1, 0, 3, 2), 0.6)[:0], flip) for flip in (False, True)]
+    (merged,) = InstanceTTAModel(module=Detector()).merge_preds([empty])
+    assert len(merged.pred_instances) == 0 and merged.pred_instances.masks.shape == (0, HEIGHT, WIDTH)
+
+
+# A config of every kind of box detector.
+DETECTORS = {
+    'retinanet': 'retinanet_moganet-xtiny_fpn_digits',
+    'faster-rcnn': 'faster-rcnn_moganet-xtiny_fpn_digits',
+    'mask-rcnn': 'mask-rcnn_moganet-xtiny_fpn_digits',
+    'fcos': 'fcos_moganet-xtiny_fpn_digits',
+    'rtmdet': 'rtmdet_moganet-tiny_100e_coco',  # pads images, and lists the metadata of its samples
+    'dino-4scale': 'dino-4scale_moganet-xtiny_digits',
+    'cascade-rcnn': 'cascade-rcnn_moganet-small_fpn_ms-3x_coco',
+    'cascade-mask-rcnn': 'cascade-mask-rcnn_moganet-small_fpn_ms-3x_coco',  # averages the masks of three stages
+}
+
+
+def test_every_detector_is_listed():
+    names = {path.stem.split('_')[0] for path in (ROOT / 'configs' / 'detection').glob('*.py')}
+    assert names == set(DETECTORS)
+
+
+class Views:
+    """A detector with a tiny backbone and random weights, and its test pipeline at 128 x 192."""
+
+    def __init__(self, name):
+        pytest.importorskip('mmdet')
+        import_quietly('mmdet')
+        init_default_scope('mmdet')
+        self.path = ROOT / 'configs' / 'detection' / f'{DETECTORS[name]}.py'
+        cfg = self._config([0.0, 1.0])
+        if 'roi_head' in cfg.model.module:
+            cfg.model.module.test_cfg.rpn.update(nms_pre=100, max_per_img=30)
+            cfg.model.module.test_cfg.rcnn.update(score_thr=0.0, max_per_img=10)
+        replace_sync_bn(cfg.model)
+        self.model = MODELS.build(cfg.model).eval()
+        self.model.module.init_weights()
+        for part, layer in self.model.module.named_modules():  # at first, the scores of all places are nearly the same
+            if isinstance(layer, (nn.Conv2d, nn.Linear)) and not part.startswith('backbone') and 'offsets' not in part:
+                nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+
+    def _config(self, flips):
+        cfg = Config.fromfile(self.path)
+        widths = [8, 16, 24, 32]
+        cfg.merge_from_dict({
+            'model.backbone.arch': dict(_delete_=True, **TINY_ARCH), 'model.backbone.init_cfg': None,
+            'model.neck.in_channels': widths[-len(cfg.model.neck.in_channels) :],
+            'tta_model.iou_threshold': 1.0, 'tta_model.max_per_img': 10**6,  # keeps all instances
+        })  # fmt: skip
+        for step in cfg.test_dataloader.dataset.pipeline:
+            step.update({'Resize': dict(scale=(192, 128)), 'Pad': dict(size=(192, 192))}.get(step.type, {}))
+        cfg.tta_views = [[dict(type='RandomFlip', prob=prob) for prob in flips]]
+        enable_tta(cfg)
+        return cfg
+
+    @torch.no_grad()
+    def predict(self, path, flips):
+        """Data sample of an image file in one view per probability of a flip."""
+        from mmcv.transforms import Compose
+
+        pipeline = Compose(self._config(flips).test_dataloader.dataset.pipeline)
+        item = pipeline(dict(img_path=str(path), img_id=0, height=192, width=128, instances=[]))
+        (sample,) = self.model.test_step({key: [[value] for value in values] for key, values in item.items()})
+        return sample
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_the_flipped_view_of_every_detector_is_the_mirrored_prediction_of_the_mirrored_image(name, tmp_path):
+    image = cv2.resize(np.random.default_rng(0).integers(0, 256, (12, 8, 3), np.uint8), (128, 192))
+    cv2.imwrite(str(tmp_path / 'image.png'), image)
+    cv2.imwrite(str(tmp_path / 'mirrored.png'), image[:, ::-1])
+    views = Views(name)
+    flipped = views.predict(tmp_path / 'image.png', [1.0])
+    plain = views.predict(tmp_path / 'mirrored.png', [0.0])
+    found, expected = flipped.pred_instances, plain.pred_instances
+    assert len(found) > 1 and found.scores.std() > 0
+    torch.testing.assert_close(found.scores, expected.scores)
+    x1, y1, x2, y2 = expected.bboxes.unbind(1)
+    torch.testing.assert_close(found.bboxes, torch.stack([128 - x2, y1, 128 - x1, y2], 1), rtol=1e-4, atol=1e-3)
+    if 'mask' in name:
+        assert found.masks.any() and torch.equal(found.masks, expected.masks.flip(2))
+    both = views.predict(tmp_path / 'image.png', [0.0, 1.0]).pred_instances
+    assert len(both) > len(found) and torch.isin(found.scores, both.scores).all()
 
 
 class Segmentor(nn.Module):
