@@ -96,7 +96,7 @@ def _lines(work_dir: str | Path) -> Iterator[tuple[int, dict]]:
 
 
 def _is_validation(scalars: dict) -> bool:
-    """Whether a line is one of a validation: mmengine writes ``iter`` in all lines of training steps, and in no other."""
+    """Whether a line of a log is one of a validation: mmengine writes ``iter`` in those of training steps alone."""
     return 'iter' not in scalars
 
 
@@ -181,4 +181,6 @@ def plot(
     for axis in axes[len(keys) :]:
         axis.axis('off')
     write_figure(path, figure, dpi=100)
-    return {label: {key: float(curves[key].values[-1]) for key in keys if key in curves} for label, curves in found.items()}
+    return {
+        label: {key: float(curves[key].values[-1]) for key in keys if key in curves} for label, curves in found.items()
+    }

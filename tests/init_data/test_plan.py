@@ -14,10 +14,11 @@ from mogacore.cli import init_data as command
 from mogacore.engine.config import load_config
 from mogacore.errors import UserError
 from mogacore.init_data import READERS, TASKS, Options, init_data
-from mogacore.init_data.config import flip_partners, write_config
-from mogacore.init_data.found import Found, LabelledImage
+from mogacore.init_data.config import write_config
+from mogacore.init_data.found import Found, LabelledImage, flip_partners
 from mogacore.init_data.labels import Labels
-from mogacore.init_data.plan import DEFAULTS, MAX_EPOCHS, find_recipe, make_plan
+from mogacore.init_data.plan import MAX_EPOCHS, make_plan
+from mogacore.init_data.recipes import DEFAULTS, find_recipe
 
 LABELS = {'train': Labels('train.json'), 'val': Labels('val.json')}
 
