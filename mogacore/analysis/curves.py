@@ -157,6 +157,11 @@ def plot(
             for name in names
             if name == 'loss' or any(name in curves and curves[name].is_validation for curves in found.values())
         ]
+    if not keys:
+        what = (
+            f'only {", ".join(names)}: name some with --keys' if names else 'nothing: wait until it logs, or remove it'
+        )
+        raise UserError(f'the logs of {", ".join(map(str, found))} have no loss and no validation, {what}')
     for key in keys:
         if key not in names:
             raise UserError(f'scalar {key!r} is not in the logs: choose from {", ".join(names)}')

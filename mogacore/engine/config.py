@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -71,12 +72,17 @@ def use_library(cfg: Config) -> None:
 
 
 def build_for_counting(cfg: Config) -> nn.Module:
-    """Build the config's model in training mode on the meta device, where tensors have shapes but no values."""
-    try:
-        with torch.device('meta'):
-            return build_model(cfg)
-    except RuntimeError:  # some libraries' constructors read tensor values
-        return build_model(cfg).to('meta')
+    """Build the config's model in training mode on the meta device, where tensors have shapes but no values.
+
+    Warnings of the libraries, such as those about losses, are not shown: a training shows them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            with torch.device('meta'):
+                return build_model(cfg)
+        except RuntimeError:  # some libraries' constructors read tensor values
+            return build_model(cfg).to('meta')
 
 
 def build_on_meta(cfg: Config) -> nn.Module:

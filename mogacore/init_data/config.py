@@ -222,14 +222,14 @@ def _instance(found: Found, plan: Plan) -> list[list[str]]:
 def _segmentation(found: Found, plan: Plan) -> list[list[str]]:
     width, height = plan.size
     side = min(height, 512)
+    palette = [f'palette = {[list(color) for color in found.palette]}'] if found.palette else []
     names = [
         *_names('classes', found.classes),
+        *palette,
         'num_classes = len(classes)',
         f'crop = ({side}, {side})  # height and width of training crops; smaller images are padded',
         *_model(plan, 'data_preprocessor=dict(size=crop)'),
     ]
-    if found.palette:
-        names[-1:-1] = [f'palette = {[list(color) for color in found.palette]}']
     pipelines = [
         *_size_comment(plan),
         f'scale = {plan.size}',

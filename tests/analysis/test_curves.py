@@ -84,6 +84,13 @@ def test_user_errors_are_reported(work_dir, tmp_path):
         plot([('a', work_dir), ('a', work_dir)], tmp_path / 'c.png')
     with pytest.raises(UserError, match=r'smoothing 1\.0'):
         plot([('a', work_dir)], tmp_path / 'c.png', smoothing=1.0)
+    for name, lines, reason in (
+        ('new', [], 'nothing: wait'),
+        ('lr', [dict(lr=0.1, iter=1, step=1)], 'only lr: name some'),
+    ):
+        write_log(tmp_path / name, 'run', lines)
+        with pytest.raises(UserError, match=f'the logs of x have no loss and no validation, {reason}'):
+            plot([('x', tmp_path / name)], tmp_path / 'c.png')
     (work_dir / '20240101_120000' / 'vis_data' / 'scalars.json').write_text('{"loss": 1}\nno json\n')
     with pytest.raises(UserError, match='line 1 of'):
         read_curves(work_dir)

@@ -240,4 +240,7 @@ def test_a_folder_with_files_is_not_overwritten(here, published):
 def test_more_checkpoints_than_there_are_cannot_be_averaged(here, tmp_path):
     with pytest.raises(UserError, match='has 3 checkpoints; give at least 2'):
         publish('run', tmp_path / 'out', averaged=4)
+    for number in (0, 1):
+        with pytest.raises(UserError, match=f'--average {number} is not an average: give at least 2'):
+            publish('run', tmp_path / 'out', averaged=number)
     assert not (tmp_path / 'out').exists()
