@@ -8,6 +8,7 @@ not used for any choice. Completed runs are not repeated, so a comparison can be
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -152,6 +153,11 @@ def compare(
     Raises:
         UserError: If data is missing or a run fails.
     """
+    for flag, value in (('--jobs', jobs), ('--threads', threads), ('--epochs', epochs)):
+        if value < 1:
+            raise UserError(f'{flag} {value} is out of range: give 1 or more')
+    if not all(0 < rate < math.inf for rate in rates):
+        raise UserError(f'--rates {" ".join(f"{rate:g}" for rate in rates)} are not all positive: correct them')
     for name in {str(load_config(config).get('default_scope', 'mmengine')) for config in configs}:
         import_quietly(name)  # before forking, so that the processes of the runs need not import it again
     work_dir = Path(work_dir)

@@ -89,6 +89,8 @@ def test_user_errors_are_reported(work_dir, tmp_path):
         ('lr', [dict(lr=0.1, iter=1, step=1)], 'only lr: name some'),
     ):
         write_log(tmp_path / name, 'run', lines)
+        if not lines:
+            (tmp_path / name / 'run' / 'vis_data' / 'scalars.json').write_text('')
         with pytest.raises(UserError, match=f'the logs of x have no loss and no validation, {reason}'):
             plot([('x', tmp_path / name)], tmp_path / 'c.png')
     (work_dir / '20240101_120000' / 'vis_data' / 'scalars.json').write_text('{"loss": 1}\nno json\n')
