@@ -31,7 +31,7 @@ from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
-from mogacore.files import make_folder, write_figure, write_json, write_text
+from mogacore.files import make_folder, writable_folder, write_figure, write_json, write_text
 from mogacore.libraries import import_quietly
 from mogacore.locations import project
 
@@ -163,6 +163,7 @@ def compare(
     work_dir = Path(work_dir)
     if images is not None and images < FOLDS:
         raise UserError(f'{images} images are too few: give at least {FOLDS}')
+    writable_folder(work_dir)
     total, done = len(configs) * (len(rates) + len(seeds)), 0
 
     def run_all(runs: list[Run]) -> list[dict]:
