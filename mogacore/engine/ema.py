@@ -74,8 +74,8 @@ def estimate_statistics(
     Args:
         model: Model whose unfrozen BatchNorm layers are updated; left in training mode.
         loader: Source of the batches.
-        num_samples: Number of images over all processes, rounded down to whole batches, at least one per process, but no
-            image twice, also if the sampler is infinite.
+        num_samples: Number of images over all processes, rounded down to whole batches, at least one per process. The
+            data set is passed once at most, also if the sampler is infinite.
         context: Context of the forward passes, such as autocast.
         description: Text of a progress bar on a terminal; '' shows none.
     """

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, TINY_ARCH
 
 from mogacore.checkpoint import load, read
 from mogacore.cli.publish import main
@@ -262,7 +262,9 @@ def test_a_pose_model_has_the_scores_of_its_task(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_digits(tmp_path / 'data' / 'digits', ('scenes',), num_train_scenes=3, num_val_scenes=2)
     (tmp_path / 'poses.py').write_text(POSES)
-    train('poses.py', work_dir='run')
+    settings = {'model.backbone.arch': dict(_delete_=True, **TINY_ARCH), 'model.head.deconv_out_channels': (8, 8, 8)}
+    settings['model.head.in_channels'] = TINY_ARCH['embed_dims'][-1]
+    train('poses.py', work_dir='run', cfg_options=settings)
     item = publish('run', 'out')
     assert {'coco/AP', 'coco/AP .5', 'coco/AR'} <= item.scores.keys() == item.best.keys()
     header, _, text = (tmp_path / 'out/README.md').read_text().removeprefix('---').partition('\n---')
