@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTIAL_SUFFIX = '.partial'
+# Of matplotlib that need no other program.
+FIGURE_FORMATS = ('eps', 'jpeg', 'jpg', 'pdf', 'png', 'ps', 'raw', 'rgba', 'svg', 'svgz', 'tif', 'tiff', 'webp')
 
 
 def write_atomic(path: str | Path, data: bytes | memoryview, sync: bool = True) -> None:
@@ -254,7 +256,7 @@ def write_figure(path: str | Path, figure: Figure, dpi: int) -> None:
     """Write a matplotlib figure in the format given by the path's suffix; without one, as PNG.
 
     Raises:
-        UserError: If matplotlib does not know the format, or the file cannot be written.
+        UserError: If the format is not one of ``FIGURE_FORMATS``, or the file cannot be written.
     """
     path = _figure_path(path)
     buffer = io.BytesIO()
@@ -263,14 +265,11 @@ def write_figure(path: str | Path, figure: Figure, dpi: int) -> None:
 
 
 def _figure_path(path: str | Path) -> Path:
-    from matplotlib.backend_bases import FigureCanvasBase
-
     path = Path(path)
     if not path.suffix:
         return path.with_name(f'{path.name}.png')
-    known = FigureCanvasBase.get_supported_filetypes()
-    if path.suffix[1:].lower() not in known:
-        raise UserError(f'{path} has an unknown format: give a name that ends in .{", .".join(sorted(known))}')
+    if path.suffix[1:].lower() not in FIGURE_FORMATS:
+        raise UserError(f'{path} has an unknown format: give a name that ends in .{", .".join(FIGURE_FORMATS)}')
     return path
 
 

@@ -106,6 +106,7 @@ def test_figures_have_the_format_of_the_suffix_and_others_are_reported(tmp_path)
     write_figure(tmp_path / 'a', figure, dpi=20)
     write_figure(tmp_path / 'a.SVG', figure, dpi=20)
     assert (tmp_path / 'a.png').read_bytes()[1:4] == b'PNG' and b'<svg' in (tmp_path / 'a.SVG').read_bytes()
+    assert set(files.FIGURE_FORMATS) <= figure.canvas.get_supported_filetypes().keys()
     with pytest.raises(UserError, match=r'a\.doc has an unknown format: give a name that ends in \.eps, '):
         write_figure(tmp_path / 'a.doc', figure, dpi=20)
     assert sorted(os.listdir(tmp_path)) == ['a.SVG', 'a.png']

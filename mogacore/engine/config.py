@@ -55,13 +55,18 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model in training mode; imports the config's library and makes it the default scope."""
+    """Build the config's model in training mode; imports the config's library and makes it the default scope.
+
+    Warnings of the library, such as those about losses, are not shown: a training, whose runner builds its model, does.
+    """
     use_library(cfg)
     register_safe_loader()
     model = cfg.model.copy()
     if 'data_preprocessor' in cfg:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return MODELS.build(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return MODELS.build(model)
 
 
 def use_library(cfg: Config) -> None:
@@ -72,17 +77,12 @@ def use_library(cfg: Config) -> None:
 
 
 def build_for_counting(cfg: Config) -> nn.Module:
-    """Build the config's model in training mode on the meta device, where tensors have shapes but no values.
-
-    Warnings of the libraries, such as those about losses, are not shown: a training shows them.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try:
-            with torch.device('meta'):
-                return build_model(cfg)
-        except RuntimeError:  # some libraries' constructors read tensor values
-            return build_model(cfg).to('meta')
+    """Build the config's model in training mode on the meta device, where tensors have shapes but no values."""
+    try:
+        with torch.device('meta'):
+            return build_model(cfg)
+    except RuntimeError:  # some libraries' constructors read tensor values
+        return build_model(cfg).to('meta')
 
 
 def build_on_meta(cfg: Config) -> nn.Module:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
+from typing import cast
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -86,7 +87,7 @@ def estimate_statistics(
         norm.reset_running_stats()
         norm.momentum = None  # torch then computes the plain mean over batches
     per_step = loader.batch_size * get_world_size()
-    count = min(max(num_samples // per_step, 1), math.ceil(len(loader.dataset) / per_step))
+    count = min(max(num_samples // per_step, 1), math.ceil(len(cast(Sized, loader.dataset)) / per_step))
     batches: Iterable = islice(loader, count)
     if description and sys.stderr.isatty():
         from rich.console import Console
