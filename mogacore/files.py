@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTIAL_SUFFIX = '.partial'
+# Of matplotlib that need no other program.
+FIGURE_FORMATS = ('eps', 'jpeg', 'jpg', 'pdf', 'png', 'ps', 'raw', 'rgba', 'svg', 'svgz', 'tif', 'tiff', 'webp')
 
 
 def write_atomic(path: str | Path, data: bytes | memoryview, sync: bool = True) -> None:
@@ -122,6 +124,23 @@ def writable_folder(path: str | Path) -> Path:
     except OSError as error:
         raise UserError(f'folder {path} cannot be written ({error.strerror}): choose another one') from None
     return path
+
+
+def check_outputs(*paths: str | Path | None, figure: str | Path | None = None) -> None:
+    """Check before long work that its files can be written; creates their folders.
+
+    Args:
+        *paths: Files; None for none.
+        figure: File of :func:`write_figure`.
+
+    Raises:
+        UserError: If one cannot be written, or the format of the figure is unknown.
+    """
+    for path in [*paths, figure and _figure_path(figure)]:
+        if path and Path(path).is_dir():
+            raise UserError(f'{path} cannot be written, it is a folder: choose another file')
+        if path:
+            writable_folder(Path(path).parent)
 
 
 @contextlib.contextmanager
@@ -234,16 +253,30 @@ def write_gif(path: str | Path, frames: list[np.ndarray], frame_ms: int) -> None
 
 
 def write_figure(path: str | Path, figure: Figure, dpi: int) -> None:
-    """Write a matplotlib figure in the format given by the path's suffix; without one, as PNG."""
-    path = Path(path)
-    if not path.suffix:
-        path = path.with_name(f'{path.name}.png')
+    """Write a matplotlib figure in the format given by the path's suffix; without one, as PNG.
+
+    Raises:
+        UserError: If the format is not one of ``FIGURE_FORMATS``, or the file cannot be written.
+    """
+    path = _figure_path(path)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:], dpi=dpi)
     _write(path, buffer.getvalue(), sync=False)
 
 
+def _figure_path(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.suffix:
+        return path.with_name(f'{path.name}.png')
+    if path.suffix[1:].lower() not in FIGURE_FORMATS:
+        raise UserError(f'{path} has an unknown format: give a name that ends in .{", .".join(FIGURE_FORMATS)}')
+    return path
+
+
 def _write(path: str | Path, data: bytes, sync: bool = True) -> None:
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, data, sync)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data, sync)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f'{path} cannot be written ({error.strerror}): choose another file') from None

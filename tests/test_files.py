@@ -11,7 +11,7 @@ import torch
 
 from mogacore import files
 from mogacore.errors import UserError
-from mogacore.files import new_folder, plain, writable_folder, write_atomic, write_json
+from mogacore.files import check_outputs, new_folder, plain, writable_folder, write_atomic, write_figure, write_json
 
 
 def full_disk(descriptor):
@@ -90,3 +90,36 @@ def test_a_new_folder_overwrites_nothing(make, tmp_path):
     with pytest.raises(UserError, match='out already exists'), new_folder(tmp_path / 'out'):
         raise AssertionError('not reached')
     assert [path.name for path in tmp_path.iterdir()] == ['out']
+
+
+@pytest.mark.parametrize('name', ['file/a.json', 'file/b/a.json', 'folder'])
+def test_a_place_that_cannot_be_a_file_is_reported(name, tmp_path):
+    (tmp_path / 'file').write_text('kept')
+    (tmp_path / 'folder').mkdir()
+    with pytest.raises(UserError, match=rf'{name} cannot be written \(.+\): choose another file'):
+        write_json(tmp_path / name, {})
+    assert (tmp_path / 'file').read_text() == 'kept' and sorted(os.listdir(tmp_path)) == ['file', 'folder']
+
+
+def test_figures_have_the_format_of_the_suffix_and_others_are_reported(tmp_path):
+    figure = pytest.importorskip('matplotlib.figure').Figure()
+    write_figure(tmp_path / 'a', figure, dpi=20)
+    write_figure(tmp_path / 'a.SVG', figure, dpi=20)
+    assert (tmp_path / 'a.png').read_bytes()[1:4] == b'PNG' and b'<svg' in (tmp_path / 'a.SVG').read_bytes()
+    assert set(files.FIGURE_FORMATS) <= figure.canvas.get_supported_filetypes().keys()
+    with pytest.raises(UserError, match=r'a\.doc has an unknown format: give a name that ends in \.eps, '):
+        write_figure(tmp_path / 'a.doc', figure, dpi=20)
+    assert sorted(os.listdir(tmp_path)) == ['a.SVG', 'a.png']
+
+
+def test_outputs_are_checked_before_long_work(tmp_path):
+    pytest.importorskip('matplotlib')
+    (tmp_path / 'file').touch()
+    check_outputs(None, tmp_path / 'a' / 'b.json', figure=tmp_path / 'c.png')
+    assert (tmp_path / 'a').is_dir() and not list((tmp_path / 'a').iterdir())
+    with pytest.raises(UserError, match='it is a folder'):
+        check_outputs(tmp_path / 'a')
+    with pytest.raises(UserError, match='cannot be created'):
+        check_outputs(tmp_path / 'file' / 'b.json')
+    with pytest.raises(UserError, match='unknown format'):
+        check_outputs(figure=tmp_path / 'c.doc')

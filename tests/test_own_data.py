@@ -93,7 +93,7 @@ def options(name, folder):
 def small_detector(model):
     """Options for heads of 16 channels and few proposals."""
     widths = {'in_channels', 'feat_channels', 'out_channels', 'conv_out_channels', 'fc_out_channels'}
-    few = {'num': 16, 'nms_pre': 32, 'max_per_img': 16, 'score_thr': 0.0}
+    few = {'num': 16, 'nms_pre': 32, 'max_per_img': 16, 'score_thr': 0.0, 'num_groups': 4}
     found = {}
 
     def walk(value, path):

@@ -107,7 +107,9 @@ test_dataloader = dict(dataset=dict(indices=8))
 test_evaluator = dict(_delete_=True, type='DumpResults', out_file_path='{project / name}.pkl')
 {views}
 """)
-        tool('test.py', config, trained / 'epoch_2.pth', *([] if flips is None else ['--tta']), cwd=project)
+        flags = [] if flips is None else ['--tta', '--show-dir', f'shown {name}']
+        tool('test.py', config, trained / 'epoch_2.pth', *flags, cwd=project)
+        assert len(list((project / f'shown {name}').rglob('*.png'))) == (0 if flips is None else 8)
         scores[name] = torch.stack([item['pred_score'] for item in mmengine.load(project / f'{name}.pkl')])
     torch.testing.assert_close(scores['same'], scores['plain'])
     assert (scores['mirror'] - scores['plain']).abs().max() > 1e-4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,27 +16,46 @@ TIMES = ('time', 'data_time')
 COUNTERS = ('step', 'iter', 'epoch')
 
 
-def read_curves(work_dir: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+class Curve(NamedTuple):
+    """A scalar over a training.
+
+    Args:
+        steps: (N,), ascending: iterations, for a validation epochs or iterations, depending on the training loop.
+        values: (N,).
+        is_validation: Whether it comes from validation.
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+    is_validation: bool
+
+
+def read_curves(work_dir: str | Path) -> dict[str, Curve]:
     """Read every scalar that a training logged, over all of its runs.
 
-    A resumed run logs some steps again; the value of the last run counts.
+    A resumed run logs some steps again; the value of the last run counts. Times of validations are left out.
 
     Args:
         work_dir: Work dir of tools/train.py, or of any mmengine Runner.
 
     Returns:
-        Steps (ascending) and values of each scalar, by name. Training scalars are logged by iteration, validation
-        scalars by epoch or iteration, depending on the training loop.
+        Curve of each scalar by name; a scalar of validations that training steps have as well is named ``val/NAME``.
 
     Raises:
         UserError: If there are no scalars, or they cannot be read.
     """
-    curves: dict[str, dict[int, float]] = {}
+    found: dict[bool, dict[str, dict[int, float]]] = {False: {}, True: {}}
     for step, scalars in _lines(work_dir):
+        is_validation = _is_validation(scalars)
         for name, value in scalars.items():
-            if name not in COUNTERS and isinstance(value, (int, float)):
-                curves.setdefault(name, {})[step] = value
-    return {name: _arrays(points) for name, points in curves.items()}
+            if name in COUNTERS or (is_validation and name in TIMES) or not isinstance(value, (int, float)):
+                continue
+            found[is_validation].setdefault(name, {})[step] = value
+    training, validation = found[False], found[True]
+    curves = {name: _curve(points, False) for name, points in training.items()}
+    return curves | {
+        f'val/{name}' if name in training else name: _curve(points, True) for name, points in validation.items()
+    }
 
 
 def read_validations(work_dir: str | Path) -> dict[int, dict[str, float]]:
@@ -52,7 +72,7 @@ def read_validations(work_dir: str | Path) -> dict[int, dict[str, float]]:
     """
     found = {}
     for step, scalars in _lines(work_dir):
-        if 'iter' not in scalars:  # lines of training steps have it
+        if _is_validation(scalars):
             found[step] = {
                 name: value
                 for name, value in scalars.items()
@@ -75,14 +95,14 @@ def _lines(work_dir: str | Path) -> Iterator[tuple[int, dict]]:
                 raise UserError(f'line {number} of {path} is not a log line of mmengine: remove it') from None
 
 
-def _arrays(points: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
+def _is_validation(scalars: dict) -> bool:
+    """Whether a line of a log is one of a validation: mmengine writes ``iter`` in those of training steps alone."""
+    return 'iter' not in scalars
+
+
+def _curve(points: dict[int, float], is_validation: bool) -> Curve:
     steps = sorted(points)
-    return np.array(steps), np.array([points[step] for step in steps], float)
-
-
-def is_validation(curves: dict, name: str) -> bool:
-    """Whether a scalar comes from validation: its steps differ from those of the learning rate."""
-    return name not in TIMES and 'lr' in curves and not np.isin(curves[name][0], curves['lr'][0]).all()
+    return Curve(np.array(steps), np.array([points[step] for step in steps], float), is_validation)
 
 
 def smooth(values: np.ndarray, factor: float) -> np.ndarray:
@@ -133,9 +153,15 @@ def plot(
     names = list(dict.fromkeys(name for curves in found.values() for name in curves))
     if keys is None:
         keys = [
-            name for name in names
-            if name == 'loss' or any(is_validation(curves, name) for curves in found.values() if name in curves)
-        ]  # fmt: skip
+            name
+            for name in names
+            if name == 'loss' or any(name in curves and curves[name].is_validation for curves in found.values())
+        ]
+    if not keys:
+        what = (
+            f'only {", ".join(names)}: name some with --keys' if names else 'nothing: wait until it logs, or remove it'
+        )
+        raise UserError(f'the logs of {", ".join(map(str, found))} have no loss and no validation, {what}')
     for key in keys:
         if key not in names:
             raise UserError(f'scalar {key!r} is not in the logs: choose from {", ".join(names)}')
@@ -148,8 +174,7 @@ def plot(
         for label, curves in found.items():
             if key not in curves:
                 continue
-            steps, values = curves[key]
-            from_validation = is_validation(curves, key)
+            steps, values, from_validation = curves[key]
             if smoothing and not from_validation:
                 axis.plot(steps, values, color=colors[label], alpha=0.25, linewidth=0.8)
                 values = smooth(values, smoothing)
@@ -161,4 +186,6 @@ def plot(
     for axis in axes[len(keys) :]:
         axis.axis('off')
     write_figure(path, figure, dpi=100)
-    return {label: {key: float(curves[key][1][-1]) for key in keys if key in curves} for label, curves in found.items()}
+    return {
+        label: {key: float(curves[key].values[-1]) for key in keys if key in curves} for label, curves in found.items()
+    }

@@ -92,7 +92,8 @@ def growth_figure(report: dict) -> Figure:
             # Below the point on the left, above it on the right, where the frame leaves room.
             offset, side = ((6, -12), 'left') if x < right / 2 else ((-6, 5), 'right')
             text = f'{row["batch_size"]} x {row["size"]} px'
-            axis.annotate(text, (x, y), offset, textcoords='offset points', ha=side, fontsize=8)
+            behind = dict(facecolor='white', edgecolor='none', pad=0.5)  # hides the gray line
+            axis.annotate(text, (x, y), offset, textcoords='offset points', ha=side, fontsize=8, bbox=behind)
         titles = {
             'pixels': f'larger images, {rows[0]["batch_size"]} per batch',
             'batch': f'more images, of {rows[0]["size"]} px',

@@ -45,15 +45,19 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     from rich.console import Console
 
     from mogacore.analysis import growth, pipelines, throughput
-    from mogacore.files import write_json
+    from mogacore.errors import UserError
+    from mogacore.files import check_outputs, write_json
     from mogacore.locations import config_file
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
+    check_outputs(args.json, figure=args.plot)
     if args.checkpoint or any(map(pipelines.is_exported, args.networks)):
         _time_pipelines(args)
         return
+    if args.image:
+        raise UserError('--image is for whole models and exported files: give --checkpoint or a file, or omit it')
     networks = []
     for network in args.networks:
         name, separator, backend = network.rpartition('@')

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     args = parser.parse_args(argv)
     configs = comparison.select(args.dataset, args.only)
     work_dir = args.work_dir or Path('work_dirs') / f'comparison_{args.dataset}'
-    epochs = args.epochs or EPOCHS[args.dataset]
+    epochs = args.epochs if args.epochs is not None else EPOCHS[args.dataset]
     seeds, rates = tuple(args.seeds or comparison.SEEDS), tuple(args.rates or comparison.RATES)
     console = Console(width=140)
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

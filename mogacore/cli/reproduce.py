@@ -64,8 +64,10 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int | None:
     from mmengine.logging import MMLogger
     from rich.console import Console
 
+    from mogacore.files import check_outputs
     from mogacore.zoo import selection
 
+    check_outputs(args.markdown, args.csv, args.json, figure=args.plot)
     # Building models to count their parameters logs irrelevant lines.
     MMLogger.get_instance('mmengine', log_level='WARNING')
     logging.getLogger('mmengine').setLevel(logging.WARNING)

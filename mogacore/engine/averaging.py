@@ -121,6 +121,6 @@ def estimate(cfg: Config, state_dict: dict[str, Tensor], device: str | None = No
     with user_errors():
         loader = build_loader(cfg.train_dataloader, seed=seed)
         seed_all(seed)
-        estimate_statistics(model, loader, NUM_SAMPLES)
+        estimate_statistics(model, loader, NUM_SAMPLES, description='estimating the statistics of batch norms')
     found = model.state_dict()
     return {name: found[name].cpu() if name in found else value for name, value in state_dict.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mogacore.text import type_name
 from .amp import set_precision
 
 DATALOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
+ANNOTATION_FILES = ('ann_file', 'bbox_file', 'camera_param_file', 'joint_file')  # of a data set, below data_root
 EVALUATORS = {'train': ('val_evaluator',), 'test': ('test_evaluator',)}
 
 
@@ -53,13 +55,18 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model in training mode; imports the config's library and makes it the default scope."""
+    """Build the config's model in training mode; imports the config's library and makes it the default scope.
+
+    Warnings of the library, such as those about losses, are not shown: a training, whose runner builds its model, does.
+    """
     use_library(cfg)
     register_safe_loader()
     model = cfg.model.copy()
     if 'data_preprocessor' in cfg:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return MODELS.build(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return MODELS.build(model)
 
 
 def use_library(cfg: Config) -> None:
@@ -115,9 +122,9 @@ def replace_sync_bn(value: dict | list) -> None:
 def locate_data(cfg: Config, stage: str) -> None:
     """Make the data roots of a stage absolute, and fail early if data is missing.
 
-    A relative ``data_root`` is resolved against the current directory, then against the folder that contains
-    ``configs/``, unless that is an installed package. The same holds for a relative ``ann_file`` of an evaluator; a
-    CocoMetric without one gets that of its data set.
+    A relative ``data_root`` is resolved as :func:`find_data` does, and so is a relative ``ann_file`` of an evaluator; a
+    CocoMetric without one gets that of its data set. A folder without the annotation files of the data set is not
+    chosen if the other place has them.
 
     Args:
         cfg: Config with dataloaders; its ``data_help`` explains how to get the data.
@@ -130,10 +137,10 @@ def locate_data(cfg: Config, stage: str) -> None:
         data_root = dataset.get('data_root')
         if not data_root:
             continue
-        dataset.data_root = str(find_data(cfg, data_root, 'data folder').resolve())
-        for key in ('ann_file', 'bbox_file', 'camera_param_file', 'joint_file'):
-            if dataset.get(key):
-                find_data(cfg, Path(dataset.data_root) / dataset[key], 'annotation file')
+        files = [dataset[key] for key in ANNOTATION_FILES if dataset.get(key)]
+        dataset.data_root = str(find_data(cfg, data_root, 'data folder', files).resolve())
+        for file in files:
+            find_data(cfg, Path(dataset.data_root) / file, 'annotation file')
         if dataset.get('reference_root'):  # of ImageNetSubset
             dataset.reference_root = str(find_data(cfg, dataset.reference_root, 'folder of all classes').resolve())
         if dataset.get('bbox_file'):  # only mmpose has it, and does not resolve it against data_root
@@ -160,19 +167,43 @@ def _set_annotation_file(evaluator: ConfigDict, name: str, datasets: list[Config
         evaluator.ann_file = str(Path(datasets[0].get('data_root') or '', datasets[0].ann_file))
 
 
-def find_data(cfg: Config, path: str | Path, what: str) -> Path:
-    """Find a relative path below the current directory or that of the config, see :func:`locate_data`."""
+def find_data(cfg: Config, path: str | Path, what: str, files: Sequence[str] = ()) -> Path:
+    """Find a relative path below the current directory or the folder of the config.
+
+    A config below a folder ``configs`` is shared by many data: its path is that of the current directory, or else of
+    the folder that contains ``configs``, unless that is an installed package. Any other config belongs to the data
+    beside it: its path is that of its own folder, or else of the current directory, so that data of the same name in
+    the current directory are not taken for its own.
+
+    Args:
+        cfg: The config; its ``data_help`` explains how to get the data.
+        path: A relative path, or an absolute one, which is returned.
+        what: What it is, for the message.
+        files: Paths below it. A place that has all of them comes before one that does not.
+
+    Raises:
+        UserError: If it does not exist.
+    """
     bases = [Path.cwd(), project_root(cfg.filename)]
-    for base in bases if bases[1].name != MIM else bases[:1]:
-        if (base / path).exists():
-            return base / path
+    if bases[1].name == MIM:
+        bases.pop()
+    elif not _configs_folder(cfg.filename):
+        bases.reverse()
+    found = [base / path for base in bases if (base / path).exists()]
+    if found:
+        return next((place for place in found if all((place / file).exists() for file in files)), found[0])
     raise UserError(f'{what} {path} is missing: {cfg.get("data_help", "see docs/data.md")}')
 
 
 def project_root(filename: str | Path) -> Path:
     """Parent of the ``configs`` folder that contains a config file; the file's own folder if there is none."""
-    path = Path(filename).resolve()
-    return next((parent.parent for parent in path.parents if parent.name == 'configs'), path.parent)
+    folder = _configs_folder(filename)
+    return folder.parent if folder else Path(filename).resolve().parent
+
+
+def _configs_folder(filename: str | Path) -> Path | None:
+    """The ``configs`` folder that contains a config file."""
+    return next((parent for parent in Path(filename).resolve().parents if parent.name == 'configs'), None)
 
 
 def as_list(evaluators: Mapping | list | None) -> list:

@@ -18,7 +18,14 @@ REQUIRED = {
     'mmpose': ('keypoint_id2name', 'flip_indices', 'keypoint_colors', 'skeleton_links', 'skeleton_link_colors'),
 }
 
+# mmpretrain's heads whose classes do not exclude each other.
+MULTI_LABEL_HEADS = ('MultiLabelClsHead', 'MultiLabelLinearClsHead', 'CSRAClsHead')
 GRAY_DATASETS = ('MNIST', 'FashionMNIST', 'FashionMNISTFiles')  # of decoded images
+
+
+def is_multi_label(cfg: Config) -> bool:
+    """Whether the model of a config predicts any number of classes per image."""
+    return type_name(cfg.model.get('head', {}).get('type')) in MULTI_LABEL_HEADS
 
 
 def dataset_meta(cfg: Config, container: dict) -> dict:

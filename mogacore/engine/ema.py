@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
+from typing import cast
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -58,7 +61,11 @@ def _average_of(runner) -> EMAHook | None:
 
 @torch.no_grad()
 def estimate_statistics(
-    model: BaseModel, loader: DataLoader, num_samples: int, context: AbstractContextManager | None = None
+    model: BaseModel,
+    loader: DataLoader,
+    num_samples: int,
+    context: AbstractContextManager | None = None,
+    description: str = '',
 ) -> None:
     """Set BatchNorm's running statistics to their mean over training batches of all processes.
 
@@ -68,8 +75,10 @@ def estimate_statistics(
     Args:
         model: Model whose unfrozen BatchNorm layers are updated; left in training mode.
         loader: Source of the batches.
-        num_samples: Number of images over all processes, rounded down to whole batches, at least one per process.
+        num_samples: Number of images over all processes, rounded down to whole batches, at least one per process. The
+            data set is passed once at most, also if the sampler is infinite.
         context: Context of the forward passes, such as autocast.
+        description: Text of a progress bar on a terminal; '' shows none.
     """
     model.train()
     norms = [norm for norm in _norms(model) if norm.training]
@@ -77,8 +86,16 @@ def estimate_statistics(
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch then computes the plain mean over batches
+    per_step = loader.batch_size * get_world_size()
+    count = min(max(num_samples // per_step, 1), math.ceil(len(cast(Sized, loader.dataset)) / per_step))
+    batches: Iterable = islice(loader, count)
+    if description and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        batches = track(batches, description, total=count, transient=True, console=Console(stderr=True))
     with context or nullcontext():
-        for data in islice(loader, max(num_samples // (loader.batch_size * get_world_size()), 1)):
+        for data in batches:
             model(**model.data_preprocessor(data, True), mode='loss')
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -69,6 +69,11 @@ class ShowPredictionsHook(Hook):
         self.hook._visualizer = _Drawings(self.hook._visualizer, self.out_dir, names)
 
     def after_test_iter(self, runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
+        inputs = data_batch['inputs']
+        if len(inputs) and isinstance(
+            inputs[0], (list, tuple)
+        ):  # views of test-time augmentation, each with all images
+            data_batch = dict(data_batch, inputs=inputs[0])
         self.hook.after_test_iter(runner, batch_idx, data_batch, outputs)
 
 

@@ -9,9 +9,9 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement, InstanceData
 
 from mogacore.datasets.checks.maps import IGNORED
+from mogacore.engine.dataset_meta import is_multi_label
 from mogacore.runtime import tasks
 from mogacore.runtime.tasks import Result, Task
-from mogacore.text import type_name
 
 
 class Samples:
@@ -172,8 +172,6 @@ class HandSamples(PoseSamples):
         return found
 
 
-# mmpretrain's heads whose classes do not exclude each other.
-MULTI_LABEL_HEADS = ('MultiLabelClsHead', 'MultiLabelLinearClsHead', 'CSRAClsHead')
 # By default_scope of the config, which names the task library.
 SAMPLES: dict[str, type[Samples]] = {
     'mmpretrain': Samples,
@@ -181,11 +179,6 @@ SAMPLES: dict[str, type[Samples]] = {
     'mmseg': SegmentationSamples,
     'mmpose': PoseSamples,
 }
-
-
-def is_multi_label(cfg: Config) -> bool:
-    """Whether the model of a config predicts any number of classes per image."""
-    return type_name(cfg.model.get('head', {}).get('type')) in MULTI_LABEL_HEADS
 
 
 def create_samples(cfg: Config, meta: dict) -> Samples:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 from mogacore.engine.config import leaves
 from mogacore.text import type_name
 
-from .found import Found
+from .found import Found, flip_partners
 from .labels import Labels
-from .plan import DEFAULTS, MAX_EPOCHS, TEST_CROP, Plan, replaced_hooks, round_up
+from .plan import DIVISOR, MAX_EPOCHS, MIN_SCALE, TEST_CROP, Plan, round_up
+from .recipes import DEFAULTS, replaced_hooks
 
 WIDTH = 116  # of a line of names
 LR_MULT = {'classification': 0.1}  # of a pretrained backbone; 0.5 for the other tasks
+# Settings of a recipe's data set that one of another type takes, too, or that are given anew.
+OWN_KEYS = {
+    'type', 'data_root', 'data_prefix', 'ann_file', 'metainfo', 'pipeline', 'test_mode', 'img_suffix', 'seg_map_suffix',
+    'reduce_zero_label',
+}  # fmt: skip
 LOGS = 10  # iterations between log lines
 
 
@@ -114,9 +120,10 @@ def _loader(stage: str, plan: Plan, shared: Sequence[str], settings: Sequence[st
     if stage == 'train' and base.get('drop_last'):
         lines += ['    drop_last=False,  # the recipe drops the last batch if it is smaller']
     lines += ['    dataset=dict(', '        **own_data,']
-    if is_wrapped:  # by a data set that repeats or joins others
+    replaces_type = any(line.startswith('type=') for line in shared)
+    if is_wrapped or (replaces_type and not OWN_KEYS.issuperset(first)):  # by one that repeats or joins; CIFAR100
         kept = {key: first[key] for key in ('test_mode', 'data_mode') if key in first}
-        kept |= {} if any(line.startswith('type=') for line in shared) else {'type': first.type}
+        kept |= {} if replaces_type else {'type': first.type}
         settings = ['_delete_=True,', *(f'{key}={value!r},' for key, value in kept.items()), *settings]
     lines += [f'        {line}' for line in settings]
     return [*lines, f'        pipeline={"train" if stage == "train" else "test"}_pipeline,', '    ),', ')']
@@ -166,7 +173,10 @@ def _times(size: Iterable[int]) -> str:
 def _detection(found: Found, plan: Plan, has_masks: bool = False) -> list[list[str]]:
     width, height = plan.size
     load = f"dict(type='LoadAnnotations', with_bbox=True{', with_mask=True' if has_masks else ''})"
-    names = [*_names('classes', found.classes), 'num_classes = len(classes)', *_model(plan)]
+    preprocessor = plan.recipe.base.model.get('data_preprocessor') or {}
+    # Necks that join maps of two strides need sides that are multiples; some recipes cut images to such a size.
+    padding = ['data_preprocessor=dict(pad_size_divisor=32)'] if preprocessor.get('pad_size_divisor', 1) == 1 else []
+    names = [*_names('classes', found.classes), 'num_classes = len(classes)', *_model(plan, *padding)]
     pipelines = [
         *_size_comment(plan),
         f'scale = {plan.size}',
@@ -174,7 +184,7 @@ def _detection(found: Found, plan: Plan, has_masks: bool = False) -> list[list[s
         'train_pipeline = [',
         "    dict(type='LoadImageFromFile'),",
         f'    {load},',
-        "    dict(type='RandomResize', scale=scale, ratio_range=(0.8, 1.25), keep_ratio=True),",
+        f"    dict(type='RandomResize', scale=scale, ratio_range=({MIN_SCALE}, 1.25), keep_ratio=True),",
         "    dict(type='RandomFlip', prob=0.5),  # remove it if left and right differ, as for text",
         "    dict(type='PackDetInputs'),",
         ']',
@@ -212,14 +222,14 @@ def _instance(found: Found, plan: Plan) -> list[list[str]]:
 def _segmentation(found: Found, plan: Plan) -> list[list[str]]:
     width, height = plan.size
     side = min(height, 512)
+    palette = [f'palette = {[list(color) for color in found.palette]}'] if found.palette else []
     names = [
         *_names('classes', found.classes),
+        *palette,
         'num_classes = len(classes)',
         f'crop = ({side}, {side})  # height and width of training crops; smaller images are padded',
         *_model(plan, 'data_preprocessor=dict(size=crop)'),
     ]
-    if found.palette:
-        names[-1:-1] = [f'palette = {[list(color) for color in found.palette]}']
     pipelines = [
         *_size_comment(plan),
         f'scale = {plan.size}',
@@ -314,14 +324,18 @@ def _pose(found: Found, plan: Plan) -> list[list[str]]:
     info = f'keypoint_info={{i: dict(name=name, id=i, {pairs}}},'
     names += ['metainfo = dict(', f'    dataset_name={found.folder.resolve().name!r},', f'    {info}', ')']
     width, height = plan.size
-    codec = 'codec = _base_.codec'
+    codec, head = f'input_size={plan.size}', 'out_channels=len(names), decoder=codec'
     if 'heatmap_size' in plan.recipe.base.codec:
-        codec = f'codec = dict(_base_.codec, input_size={plan.size}, heatmap_size={(width // 4, height // 4)})'
-    head = 'head=dict(out_channels=len(names), decoder=codec)'
-    settings_of_model = [_backbone(plan), head] + ([] if flips is not None else ['test_cfg=dict(flip_test=False)'])
+        codec += f', heatmap_size={(width // 4, height // 4)}'
+    else:  # SimCC: as wide as in RTMPose's configs, (4.9, 5.66) for 192 x 256
+        codec += f', sigma={tuple(round(math.sqrt(side / 8), 2) for side in plan.size)}'
+        head += f', input_size={plan.size}, in_featuremap_size={(width // DIVISOR, height // DIVISOR)}'
+    settings_of_model = [_backbone(plan), f'head=dict({head})'] + (
+        [] if flips is not None else ['test_cfg=dict(flip_test=False)']
+    )
     size = [
         f'# Objects are cut out and resized to this width and height. The median object has {plan.median_object} px.',
-        codec,
+        f'codec = dict(_base_.codec, {codec})',
         f'input_shape = (3, {height}, {width})',
         f'model = dict({", ".join(setting for setting in settings_of_model if setting)})',
     ]
@@ -361,23 +375,6 @@ def _pose(found: Found, plan: Plan) -> list[list[str]]:
 
 def _has_box_file(plan: Plan) -> bool:
     return any(leaf.get('bbox_file') for leaf in leaves(plan.recipe.base.val_dataloader))
-
-
-def flip_partners(found: Found) -> list[str] | None:
-    """For each keypoint its partner in a mirror image, or ''; None if neither the data nor the names say.
-
-    Names pair where they differ in "left" and "right" only.
-    """
-    if found.swaps:
-        return found.swaps
-    if all(re.fullmatch(r'keypoint_\d+', name) for name in found.keypoints):
-        return None
-    partners = []
-    for name in found.keypoints:
-        other = re.sub('left|right', lambda m: 'right' if m[0].lower() == 'left' else 'left', name, flags=re.I)
-        known = {candidate.lower(): candidate for candidate in found.keypoints}
-        partners.append(known.get(other.lower(), '') if other != name else '')
-    return partners
 
 
 TASKS: dict[str, Callable[[Found, Plan], list[list[str]]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +98,23 @@ class Found:
             for name in [image.label] if image.label is not None else [entry['category'] for entry in image.objects]:
                 counts[name] = counts.get(name, 0) + 1
         return counts
+
+
+def flip_partners(found: Found) -> list[str] | None:
+    """For each keypoint its partner in a mirror image, or ''; None if neither the data nor the names say.
+
+    Names pair where they differ in "left" and "right" only.
+    """
+    if found.swaps:
+        return found.swaps
+    if all(re.fullmatch(r'keypoint_\d+', name) for name in found.keypoints):
+        return None
+    partners = []
+    for name in found.keypoints:
+        other = re.sub('left|right', lambda m: 'right' if m[0].lower() == 'left' else 'left', name, flags=re.I)
+        known = {candidate.lower(): candidate for candidate in found.keypoints}
+        partners.append(known.get(other.lower(), '') if other != name else '')
+    return partners
 
 
 def progress(items: Sequence[T], description: str) -> Iterable[T]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ from .found import Found, LabelledImage
 from .listing import Listing, split_of, stem
 
 NAME = 'LabelMe JSON'
+WITHOUT_AREA = ('point', 'line', 'linestrip', 'points')
+POSE_LAYOUT = (
+    'a keypoint is a point whose label is its name, with the group_id of the rectangle or polygon of its object, in '
+    'which each name occurs once'
+)
 CIRCLE_CORNERS = 32  # of the polygon that stands for a circle
 
 
@@ -33,11 +39,12 @@ def _is_labelme(content: Any) -> bool:
 def read(listing: Listing, task: str) -> Found:
     """Read the file of every image.
 
+    For pose, a keypoint is a point whose label is its name; it belongs to the rectangle, polygon, circle or mask of the
+    same ``group_id``, or to the only one of the image. A flag ``occluded`` makes it one that is not visible.
+
     Raises:
-        UserError: If the task is pose.
+        UserError: If the task is pose, and there are no points.
     """
-    if task == 'pose':
-        raise UserError(f'{NAME} is not read for --task pose: export keypoints as COCO JSON or YOLO text files')
     found = Found(NAME, listing.folder)
     labelled: dict[str, LabelledImage] = {}
     for name, content in listing.contents.items():
@@ -50,7 +57,8 @@ def read(listing: Listing, task: str) -> Found:
             image = _find_image(listing, name, content)
             size = content.get('imageWidth'), content.get('imageHeight')
             recorded = (int(size[0]), int(size[1])) if all(map(is_number, size)) else None
-            objects = _read_shapes(content['shapes'], path, task, found, recorded)
+            read_objects = _read_poses if task == 'pose' else _read_shapes
+            objects = read_objects(content['shapes'], path, found, recorded)
         except UserError as error:
             found.problems.add(str(error))
             continue
@@ -61,6 +69,8 @@ def read(listing: Listing, task: str) -> Found:
         labelled.setdefault(image, LabelledImage(image, split_of(image)))
     found.images = [labelled[image] for image in sorted(labelled)]
     found.classes = sorted({entry['category'] for image in found.images for entry in image.objects})
+    if task == 'pose':
+        _collect_keypoints(found)
     return found
 
 
@@ -77,39 +87,98 @@ def _find_image(listing: Listing, name: str, content: dict) -> str:
     return image
 
 
-def _read_shapes(shapes: Any, path: Any, task: str, found: Found, size: tuple[int, int] | None) -> list[dict]:
+def _read_shapes(shapes: Any, path: Any, found: Found, size: tuple[int, int] | None) -> list[dict]:
     """Annotations of the shapes; those with the same label and group become one."""
+    groups: dict[Any, dict] = {}
+    for number, kind, shape, what in _checked(shapes, path):
+        if kind in WITHOUT_AREA:
+            found.note(kind, f'{what} is a {kind}, which has no area, and is left out')
+            continue
+        group = shape.get('group_id')
+        _join(groups, number if group is None else (shape['label'], group), kind, shape, what, size)
+    return list(groups.values())
+
+
+def _checked(shapes: Any, path: Any) -> Iterator[tuple[int, str, dict, str]]:
+    """Number, kind and content of each shape, and how messages name it; the label and the points are valid."""
     if not isinstance(shapes, list):
         raise UserError(f'{path}: shapes is not a list: recreate the file')
-    groups: dict[Any, dict] = {}
     for number, shape in enumerate(shapes, 1):
         what = f'{path}: shape {number}'
         label = shape.get('label') if isinstance(shape, dict) else None
         if not isinstance(label, str) or not label:
             raise UserError(f'{what} has no label: correct it')
-        kind = shape.get('shape_type') or 'polygon'
-        if kind in ('point', 'line', 'linestrip', 'points'):
-            found.note(kind, f'{what} ({label}) is a {kind}, which has no area, and is left out')
-            continue
         points = shape.get('points')
         if not isinstance(points, list) or not all(_is_point(point) for point in points):
             raise UserError(f'{what} ({label}) has points that are not pairs of numbers: correct it')
-        annotation = _to_annotation(kind, points, shape, what, size)
+        yield number, shape.get('shape_type') or 'polygon', shape, f'{what} ({label})'
+
+
+def _join(groups: dict, key: Any, kind: str, shape: dict, what: str, size: tuple[int, int] | None) -> None:
+    """Add the area of a shape to the object ``key``, or start it."""
+    annotation = _to_annotation(kind, shape, what, size)
+    first = groups.setdefault(key, dict(annotation, category=shape['label']))
+    if first['segmentation'] is annotation['segmentation']:
+        return
+    if not isinstance(first['segmentation'], list) or not isinstance(annotation['segmentation'], list):
+        raise UserError(f'{what} joins a mask to a group: draw the object as polygons or one mask')
+    first['segmentation'] = first['segmentation'] + annotation['segmentation']
+
+
+def _read_poses(shapes: Any, path: Any, found: Found, size: tuple[int, int] | None) -> list[dict]:
+    """Objects with their keypoints: name to x, y and visibility."""
+    objects: dict[Any, dict] = {}
+    points = []
+    for number, kind, shape, what in _checked(shapes, path):
         group = shape.get('group_id')
-        first = groups.setdefault(number if group is None else (label, group), dict(annotation, category=label))
-        if first.get('segmentation') is not annotation.get('segmentation'):
-            if not isinstance(first['segmentation'], list) or not isinstance(annotation['segmentation'], list):
-                raise UserError(f'{what} ({label}) joins a mask to a group: draw the object as polygons or one mask')
-            first['segmentation'] = first['segmentation'] + annotation['segmentation']
-    return list(groups.values())
+        if kind == 'point' and len(shape['points']) == 1:
+            points.append((group, shape, what))
+        elif kind in WITHOUT_AREA:
+            found.note(kind, f'{what} is a {kind}, neither a point nor an area, and is left out')
+        else:
+            key = f'shape {number}' if group is None else group
+            if key in objects and objects[key]['category'] != shape['label']:
+                other = objects[key]['category']
+                raise UserError(f'{what} has the group_id {group} of object {other}: give each object its own')
+            _join(objects, key, kind, shape, what, size)
+    for entry in objects.values():
+        entry['keypoints'] = {}
+    for group, shape, what in points:
+        if group is None and len(objects) != 1:
+            raise UserError(f'{what} has no group_id, and the image has {len(objects)} objects: {POSE_LAYOUT}')
+        if group is not None and group not in objects:
+            raise UserError(f'{what} has group_id {group}, but no rectangle or polygon has it: {POSE_LAYOUT}')
+        keypoints = (objects[group] if group is not None else next(iter(objects.values())))['keypoints']
+        if shape['label'] in keypoints:
+            raise UserError(f'{what} is there twice in an object: {POSE_LAYOUT}')
+        flags = shape.get('flags')
+        is_occluded = isinstance(flags, dict) and flags.get('occluded')
+        keypoints[shape['label']] = [*shape['points'][0], 1 if is_occluded else 2]
+    return list(objects.values())
+
+
+def _collect_keypoints(found: Found) -> None:
+    """Collect the names of the keypoints in the order of the files; make their coordinates lists in that order.
+
+    Raises:
+        UserError: If there are none.
+    """
+    objects = [entry for image in found.images for entry in image.objects]
+    found.keypoints = list(dict.fromkeys(name for entry in objects for name in entry['keypoints']))
+    if not found.keypoints and not found.problems:
+        raise UserError(f'{NAME} files of {found.folder} have no points, which --task pose needs: {POSE_LAYOUT}')
+    for entry in objects:
+        named = entry['keypoints']
+        entry['keypoints'] = [value for name in found.keypoints for value in named.get(name, (0, 0, 0))]
 
 
 def _is_point(point: Any) -> bool:
     return isinstance(point, list) and len(point) == 2 and all(map(is_number, point))
 
 
-def _to_annotation(kind: str, points: list, shape: dict, what: str, size: tuple[int, int] | None) -> dict:
+def _to_annotation(kind: str, shape: dict, what: str, size: tuple[int, int] | None) -> dict:
     """Mask of a shape."""
+    points = shape['points']
     if kind == 'mask':
         return dict(segmentation=_decode_mask(points, shape, what, size))
     if kind == 'rectangle' and len(points) in (2, 4):
@@ -123,7 +192,7 @@ def _to_annotation(kind: str, points: list, shape: dict, what: str, size: tuple[
         return dict(segmentation=[[v for a in angles for v in (x + radius * math.cos(a), y + radius * math.sin(a))]])
     if kind in ('polygon', 'oriented_rectangle') and len(points) >= 3:
         return dict(segmentation=[[value for point in points for value in point]])
-    raise UserError(f'{what} ({shape["label"]}) is a {kind} of {len(points)} points: use rectangle, polygon or circle')
+    raise UserError(f'{what} is a {kind} of {len(points)} points: use rectangle, polygon or circle')
 
 
 def _decode_mask(points: list, shape: dict, what: str, size: tuple[int, int] | None) -> dict:

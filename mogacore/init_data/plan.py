@@ -3,70 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from mmengine.config import Config
 
-from mogacore.datasets.checks import Expected
-from mogacore.engine.config import leaves, load_config
+from mogacore.engine.config import leaves
 from mogacore.errors import UserError
 from mogacore.text import type_name
 
 from .found import Found
 from .labels import Labels
+from .recipes import DEFAULTS, Defaults, Recipe, advice
 
-
-@dataclass(frozen=True)
-class Defaults:
-    """What own data of a task start with.
-
-    Args:
-        recipe: Short name of the config.
-        library: ``default_scope`` of a recipe for the task.
-        batch_size: Images, or objects for keypoints, per batch.
-        epochs: Shortest training, for many images.
-        iterations: Shortest training, for few images.
-        size: Largest sides of images, long and short; the shorter one for square crops.
-    """
-
-    recipe: str
-    library: str
-    batch_size: int
-    epochs: int
-    iterations: int
-    size: tuple[int, int]
-
-
-DEFAULTS = {
-    'detection': Defaults('detection/retinanet_moganet-xtiny_fpn_1x_coco', 'mmdet', 4, 12, 2000, (1333, 800)),
-    'instance': Defaults('detection/mask-rcnn_moganet-xtiny_fpn_1x_coco', 'mmdet', 4, 12, 2000, (1333, 800)),
-    'segmentation': Defaults(
-        'segmentation/semantic-fpn_moganet-xtiny_80k_ade20k-512x512', 'mmseg', 8, 30, 2000, (2048, 512)
-    ),
-    'classification': Defaults(
-        'classification/moganet-xtiny_timm-recipe_8xb128_in1k-224', 'mmpretrain', 32, 30, 1000, (224, 224)
-    ),
-    'pose': Defaults('pose/td-hm_moganet-xtiny_210e_coco-256x192', 'mmpose', 32, 60, 2000, (256, 192)),
-}
 MAX_EPOCHS = 300
 NUM_VALIDATIONS = 20
 MAX_WARM_UP = 500  # iterations
 MIN_OBJECT = 32  # px, side of the smallest anchors
 MAX_ENLARGED = 2.0
+MIN_SCALE = 0.8  # of the augmentation of detectors
+QUERY_STRIDES = (8, 16, 32, 64)
 DIVISOR = 32  # of image sides, the stride of the backbone
 TEST_CROP = 0.9  # share of the short side that a test of a classifier sees
 WIDE = 1.25  # aspect ratio from which boxes of objects with keypoints are wide or high instead of square
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A config to start from, and the paths of its heads with a number of classes."""
-
-    name: str
-    base: Config
-    heads: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -108,6 +68,9 @@ def make_plan(
         recipe: The config to start from.
         batch_size: Images per batch, or objects for keypoints; None for that of the task.
         weights: File or name of the pretrained weights of the backbone, 'none' for random ones; None for the recipe's.
+
+    Raises:
+        UserError: If the images are too small for the recipe.
     """
     defaults, base = DEFAULTS[task], recipe.base
     counts = {split: len(found.of(split)) for split in labels}
@@ -124,6 +87,8 @@ def make_plan(
     iterations = epochs * per_epoch
     length = epochs if by_epoch else iterations
     median_size, median_object = _medians(found)
+    size = _choose_size(task, defaults, median_size, median_object, found)
+    _check_queries(recipe, task, size, found)
     return Plan(
         recipe=recipe,
         weights=_find_weights(base, task, weights),
@@ -136,49 +101,12 @@ def make_plan(
         iterations=iterations,
         val_interval=max(length // NUM_VALIDATIONS, 1),
         warm_up=max(min(iterations // 10, MAX_WARM_UP), 1),
-        size=_choose_size(task, defaults, median_size, median_object, found),
+        size=size,
         median_size=median_size,
         median_object=median_object,
         num_images=counts,
         labels=labels,
     )
-
-
-def find_recipe(task: str, name: str | None = None) -> Recipe:
-    """The config of a task.
-
-    Args:
-        task: The task.
-        name: Path or short name; None for the default of the task.
-
-    Raises:
-        UserError: If it does not exist, or is one of another task.
-    """
-    defaults = DEFAULTS[task]
-    name = name or defaults.recipe
-    base = load_config(name)
-    scope = base.get('default_scope')
-    has_masks = any('mask' in key for key in _keys(base.model))
-    advice = f'choose one such as {defaults.recipe}'
-    if scope != defaults.library:
-        raise UserError(f'recipe {name} is one of {scope}, but --task {task} needs {defaults.library}: {advice}')
-    if task == 'detection' and has_masks:
-        raise UserError(f'recipe {name} also predicts masks: use --task instance, or {advice}')
-    if task == 'instance' and not has_masks:
-        raise UserError(f'recipe {name} predicts no masks: {advice}')
-    expected = Expected.of(base.model)
-    if expected.in_channels == 1:
-        raise UserError(f'recipe {name} takes gray images, but own images are read in color: {advice}')
-    if task == 'pose' and expected.num_keypoints is None:
-        raise UserError(f'recipe {name} has no head with out_channels, the number of keypoints: {advice}')
-    return Recipe(name, base, tuple(expected.num_classes))
-
-
-def _keys(value: object) -> list[str]:
-    """Names of the heads of a model, and of those below them."""
-    if not isinstance(value, Mapping):
-        return []
-    return [key for key, item in value.items() if key.endswith('head') for key in (key, *_keys(item))]
 
 
 def _find_weights(base: Config, task: str, weights: str | None) -> str | None:
@@ -227,6 +155,29 @@ def _choose_size(
     )
 
 
+def _check_queries(recipe: Recipe, task: str, size: tuple[int, int], found: Found) -> None:
+    """A DINO chooses its queries among the points of its maps: a small image may have fewer of them.
+
+    Raises:
+        UserError: If it has.
+    """
+    model = recipe.base.model
+    if type_name(model.type) != 'DINO':
+        return
+    smallest = 0
+    for image in found.images:
+        long, short = max(image.size), min(image.size)
+        scale = MIN_SCALE * min(max(size) / long, min(size) / short)
+        sides = round_up(long * scale), round_up(short * scale)
+        points = sum(math.prod(math.ceil(side / stride) for side in sides) for stride in QUERY_STRIDES)
+        smallest = min(points, smallest or points)
+    if smallest < model.num_queries:
+        raise UserError(
+            f'recipe {recipe.name} has {model.num_queries} queries, but the smallest image only {smallest} points at '
+            f'strides 8 to 64: take a config with model.num_queries up to that, or {advice(task)}'
+        )
+
+
 def _crop_of_objects(found: Found, size: tuple[int, int]) -> tuple[int, int]:
     long, short = size
     ratios: Sequence[float] = [entry['bbox'][2] / entry['bbox'][3] for image in found.images for entry in image.objects]
@@ -244,9 +195,3 @@ def round_up(side: float) -> int:
 def _round(value: float) -> float:
     """Two significant digits."""
     return float(f'{value:.1e}')
-
-
-def replaced_hooks(base: Config) -> list[dict]:
-    """Hooks of a recipe that suit a training of any length and its own pipelines."""
-    unfit = ('EMAHook', 'PipelineSwitchHook')
-    return [hook for hook in base.get('custom_hooks') or () if type_name(hook['type']) not in unfit]

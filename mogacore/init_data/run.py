@@ -22,10 +22,11 @@ from mogacore.text import shorten
 
 from . import coco, folders, labelme, labels, masks, split, voc, yolo
 from .clean import clean
-from .config import flip_partners, write_config
-from .found import SPLITS, Found
+from .config import write_config
+from .found import SPLITS, Found, flip_partners
 from .listing import OUTPUT, Listing
-from .plan import Plan, Recipe, find_recipe, make_plan
+from .plan import Plan, make_plan
+from .recipes import Recipe, find_recipe
 
 READERS: dict[str, ModuleType] = dict(coco=coco, yolo=yolo, voc=voc, labelme=labelme, folders=folders, masks=masks)
 MARK = 'init-data.json'  # in the output folder, which alone may be replaced

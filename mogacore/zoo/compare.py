@@ -8,6 +8,7 @@ not used for any choice. Completed runs are not repeated, so a comparison can be
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -30,7 +31,7 @@ from mogacore.analysis.complexity import complexity
 from mogacore.engine.config import leaf_datasets, load_config, locate_data
 from mogacore.engine.runner import train
 from mogacore.errors import UserError
-from mogacore.files import make_folder, write_figure, write_json, write_text
+from mogacore.files import make_folder, writable_folder, write_figure, write_json, write_text
 from mogacore.libraries import import_quietly
 from mogacore.locations import project
 
@@ -152,11 +153,17 @@ def compare(
     Raises:
         UserError: If data is missing or a run fails.
     """
+    for flag, value in (('--jobs', jobs), ('--threads', threads), ('--epochs', epochs)):
+        if value < 1:
+            raise UserError(f'{flag} {value} is out of range: give 1 or more')
+    if not all(0 < rate < math.inf for rate in rates):
+        raise UserError(f'--rates {" ".join(f"{rate:g}" for rate in rates)} are not all positive: correct them')
     for name in {str(load_config(config).get('default_scope', 'mmengine')) for config in configs}:
         import_quietly(name)  # before forking, so that the processes of the runs need not import it again
     work_dir = Path(work_dir)
     if images is not None and images < FOLDS:
         raise UserError(f'{images} images are too few: give at least {FOLDS}')
+    writable_folder(work_dir)
     total, done = len(configs) * (len(rates) + len(seeds)), 0
 
     def run_all(runs: list[Run]) -> list[dict]:

@@ -225,14 +225,16 @@ def newest_checkpoints(run: Path, number: int) -> list[Path]:
     """The last checkpoints of a run by iteration, oldest first, without the best ones, which are copies of others.
 
     Raises:
-        UserError: If there are fewer.
+        UserError: If there are fewer, or ``number`` is below 2.
     """
+    if number < 2:
+        raise UserError(f'--average {number} is not an average: give at least 2 checkpoints')
     found = []
     for path in (path for path in run.glob('*.pth') if not path.name.startswith('best_')):
         meta = read(path, mmap=True).get('meta')
         if isinstance(meta, dict) and isinstance(meta.get('iter'), int):
             found.append((meta['iter'], path))
-    if len(found) < max(number, 2):
+    if len(found) < number:
         raise UserError(
             f'--average {number} is not possible: {run} has {len(found)} checkpoints; give at least 2, and let the '
             'training keep them with default_hooks.checkpoint.max_keep_ckpts'

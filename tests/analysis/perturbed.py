@@ -24,7 +24,8 @@ EVALUATORS = {
     'detection': "dict(type='CocoMetric', ann_file='data/digits/scenes/annotations/instances_val.json', "
     "metric=['bbox', 'segm'], classwise=True)",
     'segmentation': "dict(type='IoUMetric', iou_metrics=['mIoU'])",
-    'pose': "[dict(type='PCKAccuracy', thr=0.1), dict(type='EPE')]",
+    'pose': "[dict(type='PCKAccuracy', thr=0.1), dict(type='EPE'), "
+    "dict(type='CocoMetric', ann_file='data/digits/scenes/annotations/keypoints_val.json')]",
 }
 
 

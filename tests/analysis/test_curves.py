@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from mogacore.analysis.curves import is_validation, plot, read_curves, read_validations, smooth
+from mogacore.analysis.curves import plot, read_curves, read_validations, smooth
 from mogacore.errors import UserError
 
 
@@ -28,12 +28,23 @@ def work_dir(tmp_path):
 
 def test_runs_of_a_training_are_joined_and_the_last_run_counts(work_dir):
     curves = read_curves(work_dir)
-    steps, losses = curves['loss']
+    steps, losses, _ = curves['loss']
     assert steps.tolist() == [10, 20, 30]
     np.testing.assert_allclose(losses, [0.9, 7.0, 0.3])
     assert curves['accuracy/top1'][1].tolist() == [50, 60]
-    assert is_validation(curves, 'accuracy/top1') and not is_validation(curves, 'loss')
-    assert not is_validation(curves, 'data_time')
+    assert {name for name, curve in curves.items() if curve.is_validation} == {'accuracy/top1'}
+    assert curves['time'].steps.tolist() == [10, 20, 30] and 'data_time' not in curves
+
+
+def test_validations_are_recognized_where_every_iteration_is_logged(tmp_path):
+    """Their steps are then among those of the training."""
+    train = [dict(lr=0.1, loss=1.0 / step, time=1, epoch=1, iter=step, step=step) for step in (1, 2, 3)]
+    write_log(tmp_path / 'run', '20240101_000000', [*train, dict(mIoU=50.0, loss=7.0, time=9.0, step=3)])
+    curves = read_curves(tmp_path / 'run')
+    assert {name for name, curve in curves.items() if curve.is_validation} == {'mIoU', 'val/loss'}
+    assert curves['loss'].values.tolist() == pytest.approx([1, 1 / 2, 1 / 3]) and set(curves['time'].values) == {1}
+    shown = plot([('a', tmp_path / 'run')], tmp_path / 'c.png')
+    assert shown['a'] == pytest.approx({'loss': 1 / 3, 'mIoU': 50, 'val/loss': 7})
 
 
 def test_validations_are_read_by_step_also_where_training_steps_have_the_same_numbers(work_dir):
@@ -51,7 +62,7 @@ def test_smoothing_keeps_a_constant_and_starts_at_the_first_value():
 
 def test_several_trainings_in_one_figure(work_dir, tmp_path, monkeypatch, capsys):
     other = tmp_path / 'other'
-    write_log(other, '20240102_000000', [dict(lr=0.1, loss=4.0, step=10), {'accuracy/top1': 70.0, 'step': 1}])
+    write_log(other, '20240102_000000', [dict(lr=0.1, loss=4.0, iter=10, step=10), {'accuracy/top1': 70.0, 'step': 1}])
     tool = str(ROOT / 'tools' / 'plots.py')
     monkeypatch.setattr(sys, 'argv', [tool, str(work_dir), f'x={other}', '--out', str(tmp_path / 'c.png')])
     with pytest.raises(SystemExit) as end:
@@ -73,6 +84,15 @@ def test_user_errors_are_reported(work_dir, tmp_path):
         plot([('a', work_dir), ('a', work_dir)], tmp_path / 'c.png')
     with pytest.raises(UserError, match=r'smoothing 1\.0'):
         plot([('a', work_dir)], tmp_path / 'c.png', smoothing=1.0)
+    for name, lines, reason in (
+        ('new', [], 'nothing: wait'),
+        ('lr', [dict(lr=0.1, iter=1, step=1)], 'only lr: name some'),
+    ):
+        write_log(tmp_path / name, 'run', lines)
+        if not lines:
+            (tmp_path / name / 'run' / 'vis_data' / 'scalars.json').write_text('')
+        with pytest.raises(UserError, match=f'the logs of x have no loss and no validation, {reason}'):
+            plot([('x', tmp_path / name)], tmp_path / 'c.png')
     (work_dir / '20240101_120000' / 'vis_data' / 'scalars.json').write_text('{"loss": 1}\nno json\n')
     with pytest.raises(UserError, match='line 1 of'):
         read_curves(work_dir)

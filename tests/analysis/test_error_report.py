@@ -59,7 +59,7 @@ def without_prefix(metrics):
     ('detection', ('bbox_mAP', 'bbox_mAP_50', 'bbox_mAP_75', 'bbox_mAP_s', 'bbox_mAP_m', 'segm_mAP', 'segm_mAP_50',
                    'segm_mAP_75'), 3),
     ('segmentation', ('aAcc', 'mIoU', 'mAcc'), 2),
-    ('pose', ('PCK', 'EPE'), None),
+    ('pose', ('PCK', 'EPE', 'AP', 'AP .5', 'AP .75', 'AR', 'AR .5'), None),
 ])  # fmt: skip
 def test_scores_equal_those_of_the_evaluator(task, names, decimals, runs):
     metrics, _, report = runs(task)
@@ -253,6 +253,25 @@ def test_errors_of_each_joint_agree_with_a_loop(runs, project):
             share = np.mean([error / side < threshold for error, side in values])
             assert row[f'PCK@{threshold:g}'] == pytest.approx(share)
     assert max(report['joints'], key=lambda row: row['error px'])['joint'] == 'centroid'  # three times the noise
+
+
+@pytest.mark.parametrize('size', [(64, 64), (48, 64), (96, 32)])
+def test_scales_of_crops_are_those_of_the_pipeline(size, in_project):
+    """CocoMetric suppresses duplicates by their area."""
+    pytest.importorskip('mmpose')
+    from mmengine.registry import DATASETS
+
+    from mogacore.analysis.errors.pose import padded_scale
+    from mogacore.engine.config import load_config, locate_data, use_library
+
+    cfg = load_config('pose.py', {'test_dataloader.dataset.pipeline.2.input_size': size})
+    use_library(cfg)
+    locate_data(cfg, 'test')
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    for index in range(5):
+        info, sample = dataset.get_data_info(index), dataset[index]['data_samples']
+        found = padded_scale(info['bbox'], cfg.test_dataloader.dataset.pipeline)
+        np.testing.assert_allclose(found, sample.gt_instances.bbox_scales, rtol=1e-6)
 
 
 class Page(HTMLParser):

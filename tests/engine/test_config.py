@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,32 @@ def test_data_below_the_current_directory_comes_first(project, tmp_path_factory,
     cfg = load(project)
     locate_data(cfg, 'test')
     assert cfg.test_dataloader.dataset.data_root == str(here / 'data' / 'b')
+
+
+def test_a_config_beside_its_data_does_not_take_data_of_the_same_name_elsewhere(project, tmp_path_factory, monkeypatch):
+    here = tmp_path_factory.mktemp('here')
+    shutil.copytree(project / 'data', here / 'data')
+    own = project / 'own.py'
+    own.write_text(CONFIG)
+    monkeypatch.chdir(here)
+    cfg = load_config(own)
+    locate_data(cfg, 'train')
+    assert cfg.train_dataloader.dataset.dataset.data_root == str(project / 'data' / 'a')
+    shutil.rmtree(project / 'data')
+    cfg = load_config(own)
+    locate_data(cfg, 'train')
+    assert cfg.train_dataloader.dataset.dataset.data_root == str(here / 'data' / 'a')
+
+
+def test_a_folder_without_the_annotations_is_not_taken_for_one_that_has_them(project, tmp_path_factory, monkeypatch):
+    here = tmp_path_factory.mktemp('here')
+    (here / 'data' / 'b').mkdir(parents=True)
+    (here / 'data' / 'a').mkdir()
+    monkeypatch.chdir(here)
+    cfg = load(project)
+    locate_data(cfg, 'train')
+    assert cfg.train_dataloader.dataset.dataset.data_root == str(here / 'data' / 'a')
+    assert cfg.val_dataloader.dataset.datasets[0].data_root == str(project / 'data' / 'b')  # which has x
 
 
 @pytest.mark.parametrize('missing, kind', [('a', 'data folder data/a'), ('b/x', 'annotation file .*b/x')])

@@ -286,3 +286,23 @@ def test_average_with_buffers_covers_the_statistics_as_in_timm():
         ema.update_parameters(model)
         expected = value if expected is None else 0.75 * expected + 0.25 * value  # the first update copies
         assert ema.module.running_mean.item() == ema.module.weight.item() == expected
+
+
+@pytest.mark.parametrize('num_samples, count', [(8, 2), (100, 3), (1, 1)])
+def test_statistics_are_those_of_the_data_set_once_also_with_an_infinite_sampler(num_samples, count):
+    from mmengine.dataset import InfiniteSampler
+
+    class Model(BaseModel):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+            self.count = 0
+
+        def forward(self, inputs, mode):
+            self.count += 1
+            return self.norm(inputs)
+
+    items = [dict(inputs=torch.randn(2)) for _ in range(10)]
+    model, loader = Model(), DataLoader(items, batch_size=4, sampler=InfiniteSampler(items))
+    estimate_statistics(model, loader, num_samples)
+    assert model.count == count

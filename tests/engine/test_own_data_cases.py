@@ -274,6 +274,9 @@ rows(LISTS, {
         lambda p: remove(p.data / 'val'), 'folder ROOT/val with the images not found: create it'),
     'missing list': (lambda p: remove(p.data / 'val.txt'), 'annotation file ROOT/val.txt is missing'),
     'empty list': (lambda p: write_list(p, ''), 'ROOT/val.txt is empty: list one image per line, with its label'),
+    'a line that is no name': (
+        lambda p: write_list(p, f'{"x" * 300}.png 0'),
+        'line 1 of ROOT/val.txt has 306 characters, more than a file name: list one image per line, with its label'),
     'names of another number': (
         lambda p: p.set(metainfo=dict(classes=['x', 'y'])), 'metainfo.classes has 2 classes, but the model has 3'),
 })  # fmt: skip
@@ -697,6 +700,12 @@ rows(MAPS, {
     'empty list': (
         lambda p: [(p.data / 'list.txt').write_text(''), p.set(ann_file='list.txt')],
         'ROOT/list.txt is empty: list one image per line, without .png'),
+    'JSON instead of a list': (
+        lambda p: [(p.data / 'a.json').write_text(json.dumps(dict(images=['x'] * 99))), p.set(ann_file='a.json')],
+        'ROOT/a.json is a JSON file, not a list: list one image per line, without .png'),
+    'a line that is no name': (
+        lambda p: [(p.data / 'list.txt').write_text('0\n' + 'x' * 300), p.set(ann_file='list.txt')],
+        'line 2 of ROOT/list.txt has 300 characters, more than a file name: list one image per line, without .png'),
 })  # fmt: skip
 
 # Sequences

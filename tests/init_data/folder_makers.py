@@ -202,6 +202,30 @@ def labelme(folder, drawn=None):
     return drawn
 
 
+def labelme_keypoints(folder, drawn=None):
+    """Rectangles and their points, of the same group; an image with one object has no groups."""
+    drawn = scenes() if drawn is None else drawn
+    for image in drawn:
+        image.save(folder)
+        shapes, is_grouped = [], len(image.objects) > 1
+        for number, (name, (x, y, width, height)) in enumerate(image.objects):
+            group = number if is_grouped else None
+            corners = [[x, y], [x + width, y + height]]
+            values = points((x, y, width, height))
+            # The points come first: their order does not matter.
+            for index, label in enumerate(POINTS):
+                shape = dict(
+                    label=label, shape_type='point', points=[values[3 * index : 3 * index + 2]], group_id=group
+                )
+                shapes.append(dict(shape, flags=dict(occluded=values[3 * index + 2] == 1), description=''))
+            shapes.append(dict(label=name, shape_type='rectangle', points=corners, group_id=group, flags={}))
+        if shapes:
+            path = Path(folder, image.name).with_suffix('.json')
+            content = dict(version='5.4.1', flags={}, shapes=shapes, imagePath=Path(image.name).name, imageData=None)
+            write_json(path, content | dict(imageHeight=image.size[1], imageWidth=image.size[0]))
+    return drawn
+
+
 def class_folders(folder, splits=('',), number=6):
     """Images of each class, in nested folders; returns the class of each path."""
     labels = {}

@@ -85,7 +85,7 @@ def _(folder):
     pass
 
 
-@case('recipe with masks', makers.coco, 'detection', 'also predicts masks: use --task instance',
+@case('recipe with masks', makers.coco, 'detection', 'also predicts masks, which --task instance has: choose one',
       flags=['--config', 'detection/mask-rcnn_moganet-xtiny_fpn_digits'])  # fmt: skip
 def _(folder):
     pass
@@ -359,7 +359,7 @@ def _(folder):
     'LabelMe: mask',
     makers.labelme,
     'instance',
-    'alpha.json: shape 2 has a mask that cannot be read or leaves the image',
+    'alpha.json: shape 2 (red thing) has a mask that cannot be read or leaves the image',
 )
 def _(folder):
     edit_json(folder / 'alpha.json', lambda content: content['shapes'][1].update(mask='aGVsbG8='))
@@ -370,9 +370,34 @@ def _(folder):
     edit_json(folder / 'turned.json', lambda content: content.update(imageWidth=64, imageHeight=48))
 
 
-@case('LabelMe: keypoints', makers.labelme, 'pose', 'LabelMe JSON is not read for --task pose')
+@case('LabelMe: no keypoints', makers.labelme, 'pose',
+      'LabelMe JSON files of data have no points, which --task pose needs: a keypoint is a point')  # fmt: skip
 def _(folder):
     pass
+
+
+@case('LabelMe: a point without a group', makers.labelme_keypoints, 'pose',
+      'one.json: shape 1 (nose) has no group_id, and the image has 2 objects: a keypoint is a point')  # fmt: skip
+def _(folder):
+    edit_json(folder / 'one.json', lambda content: content['shapes'][0].update(group_id=None))
+
+
+@case('LabelMe: points without a box', makers.labelme_keypoints, 'pose',
+      'one.json: shape 1 (nose) has group_id 0, but no rectangle or polygon has it: a keypoint')  # fmt: skip
+def _(folder):
+    edit_json(folder / 'one.json', lambda content: content['shapes'].pop(3))
+
+
+@case('LabelMe: a point twice', makers.labelme_keypoints, 'pose',
+      'one.json: shape 2 (nose) is there twice in an object: a keypoint')  # fmt: skip
+def _(folder):
+    edit_json(folder / 'one.json', lambda content: content['shapes'][1].update(label='nose'))
+
+
+@case('LabelMe: two objects in a group', makers.labelme_keypoints, 'pose',
+      'one.json: shape 8 (red thing) has the group_id 0 of object blå: give each object its own')  # fmt: skip
+def _(folder):
+    edit_json(folder / 'one.json', lambda content: content['shapes'][7].update(group_id=0))
 
 
 # Class folders

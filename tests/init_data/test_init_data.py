@@ -37,6 +37,7 @@ CHECKED_ONLY = {
     'yolo polygons': (makers.yolo_polygons, 'instance', 'coco/segm_mAP'),
     'coco polygons': (makers.coco, 'instance', 'coco/segm_mAP'),
     'coco keypoints': (makers.coco_keypoints, 'pose', 'coco/AP'),
+    'labelme keypoints': (makers.labelme_keypoints, 'pose', 'coco/AP'),
     'coco as maps': (makers.coco, 'segmentation', 'mIoU'),
     'labelme boxes': (makers.labelme, 'detection', 'coco/bbox_mAP'),
     'yolo polygons as maps': (makers.yolo_polygons, 'segmentation', 'mIoU'),
@@ -154,7 +155,8 @@ def test_perfect_predictions_have_the_best_score(name, projects):
 
 
 @pytest.mark.parametrize(
-    'name', ['coco', 'yolo', 'yolo polygons', 'yolo keypoints', 'voc', 'labelme', 'coco keypoints']
+    'name',
+    ['coco', 'yolo', 'yolo polygons', 'yolo keypoints', 'voc', 'labelme', 'labelme keypoints', 'coco keypoints'],
 )
 def test_converted_boxes_are_those_that_were_drawn(name, projects):
     config, drawn = projects(name)

@@ -3,6 +3,7 @@
 import ast
 import math
 import subprocess
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from mogacore.cli import init_data as command
 from mogacore.engine.config import load_config
 from mogacore.errors import UserError
 from mogacore.init_data import READERS, TASKS, Options, init_data
-from mogacore.init_data.config import flip_partners, write_config
-from mogacore.init_data.found import Found, LabelledImage
+from mogacore.init_data.config import write_config
+from mogacore.init_data.found import Found, LabelledImage, flip_partners
 from mogacore.init_data.labels import Labels
-from mogacore.init_data.plan import DEFAULTS, MAX_EPOCHS, find_recipe, make_plan
+from mogacore.init_data.plan import MAX_EPOCHS, make_plan
+from mogacore.init_data.recipes import DEFAULTS, find_recipe
 
 LABELS = {'train': Labels('train.json'), 'val': Labels('val.json')}
 
@@ -153,6 +155,85 @@ def test_the_text_is_formatted_and_long_lists_of_names_are_broken(task, tmp_path
     if find_spec('ruff'):
         call = ['python', '-m', 'ruff', 'format', '--diff', '--config', str(ROOT / 'pyproject.toml'), str(path)]
         assert subprocess.run(call, capture_output=True, text=True).stdout == ''
+
+
+@pytest.mark.parametrize('name', ['semantic-fpn_moganet-xtiny_digits', 'upernet_moganet-xtiny_digits'])
+def test_colors_of_maps_are_in_the_config_of_every_recipe(name, tmp_path):
+    pytest.importorskip('mmseg')
+    data = found(10)
+    data.palette = [(0, 0, 0), (1, 2, 3)]
+    chosen = plan(10, 'segmentation', f'segmentation/{name}')
+    labels = {split: Labels(f'{split}.txt', 'images', 'maps', '.png') for split in LABELS}
+    path = tmp_path / 'own.py'
+    path.write_text(write_config(data, 'segmentation', replace(chosen, labels=labels), 'data', 'mogacore init-data'))
+    assert load_config(path).train_dataloader.dataset.metainfo.palette == [[0, 0, 0], [1, 2, 3]]
+
+
+def test_joints_of_a_recipe_with_two_classifications_have_the_size_of_the_objects(tmp_path):
+    """The width of the targets is that of RTMPose: 4.9 and 5.66 px for 192 x 256."""
+    pytest.importorskip('mmpose')
+    recipe = 'pose/rtmpose_moganet-tiny_420e_coco-256x192'
+    data = found(10)
+    data.keypoints = ['nose', 'left ear', 'right ear']
+    path = tmp_path / 'own.py'
+    for size, sigma, maps in (((192, 256), (4.9, 5.66), (6, 8)), ((192, 192), (4.9, 4.9), (6, 6))):
+        chosen = replace(plan(10, 'pose', recipe), size=size)
+        path.write_text(write_config(data, 'pose', chosen, 'data', 'mogacore init-data'))
+        cfg = load_config(path)
+        head = cfg.model.head
+        assert (head.input_size, head.in_featuremap_size, head.out_channels) == (size, maps, 3)
+        assert head.decoder == cfg.codec == cfg.train_pipeline[-2].encoder
+        assert (cfg.codec.input_size, cfg.codec.sigma) == (size, sigma) and cfg.input_shape == (3, size[1], size[0])
+
+
+def test_images_are_padded_for_necks_that_join_maps(tmp_path):
+    path = tmp_path / 'own.py'
+    for name in ('rtmdet_moganet-xtiny_digits', 'retinanet_moganet-xtiny_fpn_digits'):
+        chosen = plan(10, recipe=f'detection/{name}')
+        path.write_text(write_config(found(10), 'detection', chosen, 'data', 'mogacore init-data'))
+        assert load_config(path).model.data_preprocessor.pad_size_divisor == 32
+
+
+@pytest.mark.parametrize('task, name, reason', [
+    ('classification', 'classification/moganet-xtiny_multi-label_digits-scenes', 'predicts any number of classes per'),
+    ('detection', 'video_prediction/simvp_moganet_moving-digits', 'is one of another task, but --task detection needs'),
+    ('pose', 'detection/rtmdet_moganet-xtiny_digits', 'is one of mmdet, but --task pose needs mmpose'),
+])  # fmt: skip
+def test_recipes_that_do_not_fit_are_refused_and_those_that_do_are_named(task, name, reason):
+    with pytest.raises(
+        UserError, match=f'recipe {name} {reason}.*: choose one such as {DEFAULTS[task].recipe}'
+    ) as error:
+        find_recipe(task, name)
+    named = str(error.value).partition(', or another of ')[2]
+    folder, kinds = named.split('/')[0], named.split('/')[1].split(', ')
+    assert {'detection': 'dino-4scale_*', 'pose': 'rtmpose_*', 'classification': 'moganet-tiny_*'}[task] in kinds
+    for kind in kinds:
+        paths = sorted((ROOT / 'configs' / folder).glob(f'{kind}.py'))
+        assert any(fits(task, path) for path in paths), kind
+
+
+def fits(task, path):
+    try:
+        return bool(find_recipe(task, str(path)))
+    except UserError:
+        return False
+
+
+def test_a_recipe_with_more_queries_than_points_is_refused():
+    name = 'detection/dino-4scale_moganet-tiny_1x_coco'
+    with pytest.raises(UserError, match='has 900 queries, but the smallest image only 85 points at strides 8 to 64'):
+        plan(10, recipe=name, size=(64, 64), side=40.0)
+    assert plan(10, recipe=name, size=(640, 480)).recipe.name == name
+
+
+def test_a_recipe_of_another_type_of_data_set_is_replaced(tmp_path):
+    """CIFAR100 has settings that a list of images does not take."""
+    chosen = plan(10, 'classification', 'classification/moganet-small_1xb100_cifar100-32')
+    labels = {split: Labels(f'{split}.txt') for split in LABELS}
+    path = tmp_path / 'own.py'
+    path.write_text(write_config(found(10), 'classification', replace(chosen, labels=labels), 'data', 'mogacore'))
+    dataset = load_config(path).train_dataloader.dataset
+    assert dataset.type == 'CustomDataset' and not {'split', 'download'} & dataset.keys()
 
 
 def test_the_command_has_the_choices_of_the_package():

@@ -43,6 +43,7 @@ FOLDERS = {
     ('labelme', 'detection'): makers.labelme,
     ('labelme', 'instance'): makers.labelme,
     ('labelme', 'segmentation'): makers.labelme,
+    ('labelme', 'pose'): makers.labelme_keypoints,
     ('folders', 'classification'): makers.class_folders,
     ('folders of splits', 'classification'): lambda folder: makers.class_folders(folder, ('train', 'val', 'test')),
     **{(f'{kind} maps', 'segmentation'): maps(kind) for kind in ('index', 'palette', 'colors', 'binary')},

@@ -88,6 +88,18 @@ def test_runs_can_use_a_part_of_the_training_set(project, monkeypatch, is_search
         compare.compare([], 'few', epochs=2, images=4)
 
 
+@pytest.mark.parametrize('settings, message', [
+    (dict(jobs=0), '--jobs 0 is out of range: give 1 or more'),
+    (dict(threads=-1), '--threads -1 is out of range'),
+    (dict(epochs=0), '--epochs 0 is out of range'),
+    (dict(rates=(0.1, -1.0)), '--rates 0.1 -1 are not all positive: correct them'),
+])  # fmt: skip
+def test_settings_out_of_range_are_refused_before_anything_is_trained(settings, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        compare.compare([CONFIGS / 'resnet18_digits.py'], tmp_path / 'out', **{'epochs': 1, **settings})
+    assert not (tmp_path / 'out').exists()
+
+
 def test_a_failed_run_is_reported_with_its_last_line(project, monkeypatch):
     monkeypatch.chdir(project)
     (project / 'broken.py').write_text(

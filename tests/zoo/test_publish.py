@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, TINY_ARCH
 
 from mogacore.checkpoint import load, read
 from mogacore.cli.publish import main
@@ -240,4 +240,41 @@ def test_a_folder_with_files_is_not_overwritten(here, published):
 def test_more_checkpoints_than_there_are_cannot_be_averaged(here, tmp_path):
     with pytest.raises(UserError, match='has 3 checkpoints; give at least 2'):
         publish('run', tmp_path / 'out', averaged=4)
+    for number in (0, 1):
+        with pytest.raises(UserError, match=f'--average {number} is not an average: give at least 2'):
+            publish('run', tmp_path / 'out', averaged=number)
     assert not (tmp_path / 'out').exists()
+
+
+POSES = f"""
+_base_ = '{ROOT}/configs/pose/td-hm_moganet-xtiny_digits.py'
+train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=2, val_interval=1)
+param_scheduler = None
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1, max_keep_ckpts=2))
+"""
+
+
+def test_a_pose_model_has_the_scores_of_its_task(tmp_path, monkeypatch):
+    pytest.importorskip('mmpose')
+    monkeypatch.chdir(tmp_path)
+    write_digits(tmp_path / 'data' / 'digits', ('scenes',), num_train_scenes=3, num_val_scenes=2)
+    (tmp_path / 'poses.py').write_text(POSES)
+    settings = {'model.backbone.arch': dict(_delete_=True, **TINY_ARCH), 'model.head.deconv_out_channels': (8, 8, 8)}
+    settings['model.head.in_channels'] = TINY_ARCH['embed_dims'][-1]
+    train('poses.py', work_dir='run', cfg_options=settings)
+    item = publish('run', 'out')
+    assert {'coco/AP', 'coco/AP .5', 'coco/AR'} <= item.scores.keys() == item.best.keys()
+    header, _, text = (tmp_path / 'out/README.md').read_text().removeprefix('---').partition('\n---')
+    header = yaml.safe_load(header)
+    assert header['pipeline_tag'] == 'keypoint-detection'
+    (result,) = header['model-index'][0]['results']
+    assert {entry['name']: entry['value'] for entry in result['metrics']} == pytest.approx(item.scores)
+    assert re.search(r'^\| coco/AP \| \S+ \| \S+ \(epoch [12]\) \|$', text, re.MULTILINE)
+    measured = run_test('out/poses.py', f'out/{item.file}', work_dir='test')
+    assert measured == pytest.approx(item.scores, abs=1e-6)
+    average = publish('run', 'averaged', averaged=2, file_format='safetensors')
+    assert not average.scores and 'have not been measured' in (tmp_path / 'averaged/README.md').read_text()
+    assert run_test('averaged/poses_average.py', f'averaged/{average.file}', work_dir='test').keys() == measured.keys()

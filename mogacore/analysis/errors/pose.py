@@ -1,11 +1,15 @@
-"""Errors of pose estimation: distances of keypoints, by joint."""
+"""Errors of pose estimation: COCO's average precision, and distances of keypoints, by joint."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import torch
+from mmengine.registry import METRICS
 
-from mogacore.engine.config import as_list
+from mogacore.engine.config import as_list, leaf_datasets
 from mogacore.engine.dataset_meta import dataset_facts
 from mogacore.errors import UserError
 from mogacore.evaluation.confusion import match_boxes
@@ -13,7 +17,7 @@ from mogacore.runtime.tasks import Result
 from mogacore.text import type_name
 
 from . import figures
-from .findings import Analysis, Findings, Picture, Table, mean
+from .findings import Analysis, Findings, Picture, Table, mean, without_output
 
 THRESHOLDS = (0.05, 0.1, 0.2)
 MARGIN = 0.3  # of the box, around an object that is drawn
@@ -34,6 +38,7 @@ class PoseAnalysis(Analysis):
         self.joints: list[str] = dataset_facts(dataset.metainfo)['keypoints']['names']
         self.errors: list[np.ndarray] = []
         self.sizes: list[float] = []
+        self.metric = _evaluator(cfg, dataset)
         self.annotated = _annotated(cfg) if getattr(dataset, 'bbox_file', None) else None
 
     def _truth(self, info: dict, result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -63,6 +68,8 @@ class PoseAnalysis(Analysis):
                 f'a prediction is for object {names["id"]}, but the test set has object {info["id"]} in its place: '
                 'give the config with which the predictions were made'
             )
+        if self.metric:
+            self.metric.process({}, [self._sample(info, result)])
         truth = self._truth(info, result)
         if truth is None:
             return float('nan'), 0.0
@@ -73,12 +80,33 @@ class PoseAnalysis(Analysis):
         self.sizes.append(float((box[2:] - box[:2]).max()))
         return -mean(error) / max(self.sizes[-1], 1e-6), float(is_visible.sum())
 
+    def _sample(self, info: dict, result: Result) -> dict:
+        """What the evaluator takes of a sample."""
+        scale = padded_scale(info['bbox'], self.cfg.test_dataloader.dataset.pipeline)
+        known = {'bbox_scores': np.asarray(info['bbox_score']), 'bbox_scales': scale}
+        predicted = {
+            'keypoints': result['keypoints'],
+            'keypoint_scores': result['scores'],
+            'bboxes': result['boxes'],
+            'bbox_scores': known['bbox_scores'],
+        }
+        return {**info, 'pred_instances': predicted, 'gt_instances': known}
+
+    def _average_precision(self) -> dict[str, float]:
+        """Scores of the config's CocoMetric, such as ``AP``; -1, which it gives without objects of a size, is NaN."""
+        if not self.metric:
+            return {}
+        with without_output():
+            found = self.metric.evaluate(len(self.metric.results))
+        return {name.rpartition('/')[2]: float(value) if value >= 0 else float('nan') for name, value in found.items()}
+
     def findings(self):
         if not self.errors:
             raise UserError('no prediction is for an annotated object: check the boxes that were given to the model')
         errors, sizes = np.stack(self.errors), np.array(self.sizes, np.float32)
         relative = np.where(sizes[:, None] > 0, errors / np.where(sizes > 0, sizes, 1)[:, None], np.nan)
-        scores = {'EPE': mean(errors), 'PCK': mean(_pck(relative, _threshold(self.cfg)))}
+        scores = self._average_precision()
+        scores |= {'EPE': mean(errors), 'PCK': mean(_pck(relative, _threshold(self.cfg)))}
         scores |= {f'PCK@{threshold:g}': mean(_pck(relative, threshold)) for threshold in THRESHOLDS}
         scores['NME'] = mean(relative)
         shares = {threshold: _pck(relative, threshold) for threshold in THRESHOLDS}
@@ -131,6 +159,41 @@ class PoseAnalysis(Analysis):
 
     def caption(self, info, result, score):
         return f'mean error {-score:.3f} of the box'
+
+
+def _evaluator(cfg, dataset) -> Any:
+    """The CocoMetric of a config; without one, that of its data set's file, or None if it has none."""
+    settings = [item for item in as_list(cfg.get('test_evaluator')) if type_name(item['type']) == 'CocoMetric']
+    if not settings and 'sigmas' not in dataset.metainfo:
+        return None
+    if not settings:
+        settings = [dict(type='CocoMetric', ann_file=next(leaf_datasets(cfg, 'test')).get('ann_file'))]
+    if not settings[0].get('ann_file'):
+        return None
+    metric = METRICS.build(settings[0])
+    metric.dataset_meta = dataset.metainfo
+    return metric
+
+
+def padded_scale(boxes: np.ndarray, pipeline: Sequence[Mapping]) -> np.ndarray:
+    """Width and height of the crops for boxes (N, 4), (N, 2) px; CocoMetric suppresses duplicates by their area.
+
+    Args:
+        boxes: x1, y1, x2, y2.
+        pipeline: The transforms of the test: padding and aspect ratio are those of its crop.
+    """
+    steps = {type_name(step['type']): step for step in pipeline}
+    scale = (boxes[:, 2:] - boxes[:, :2]) * steps.get('GetBBoxCenterScale', {}).get('padding', 1.25)
+    if 'TopdownAffine' in steps:
+        width, height = steps['TopdownAffine']['input_size']
+        ratio = width / height
+        is_wide = scale[:, 0] > scale[:, 1] * ratio
+        scale = np.where(
+            is_wide[:, None],
+            np.stack([scale[:, 0], scale[:, 0] / ratio], 1),
+            np.stack([scale[:, 1] * ratio, scale[:, 1]], 1),
+        )
+    return scale
 
 
 def _annotated(cfg) -> dict[int, list[dict]]:

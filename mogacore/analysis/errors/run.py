@@ -16,12 +16,11 @@ from mmengine.registry import DATASETS
 from mogacore import images
 from mogacore.engine.config import load_config, locate_data, use_library
 from mogacore.engine.data import label_class_folders
-from mogacore.engine.dataset_meta import channel_order, dataset_facts, ignores_orientation
+from mogacore.engine.dataset_meta import channel_order, dataset_facts, ignores_orientation, is_multi_label
 from mogacore.engine.explain import user_errors
 from mogacore.errors import UserError
 from mogacore.files import readable, writable_folder, write_json, write_text
 from mogacore.inference.prediction_files import PredictionFile
-from mogacore.inference.samples import is_multi_label
 from mogacore.runtime.drawing.canvas import to_rgb
 from mogacore.text import shorten
 

@@ -13,6 +13,7 @@ IMAGE_SUFFIXES = (
     '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.ppm', '.pgm', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif',
     '.heic', '.jp2', '.npy',
 )  # fmt: skip
+MAX_NAME = 255  # bytes of the name of a file, of Linux file systems
 COCO_CLASSES = 80  # number of classes of mmdet's CocoDataset without metainfo
 
 
@@ -36,6 +37,29 @@ def read_lines(path):
         return Path(path).read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path} cannot be read as text in UTF-8 ({error}): recreate it') from error
+
+
+def read_list(path, contents):
+    """The lines of a list of images.
+
+    Args:
+        path: A text file.
+        contents: What a line holds, for the message.
+
+    Raises:
+        UserError: If it is a JSON file, a line is too long for a name of a file, or there are none.
+    """
+    lines = read_lines(path)
+    if not any(line.strip() for line in lines):
+        raise UserError(f'{path} is empty: list {contents}')
+    if Path(path).suffix.lower() == '.json':
+        raise UserError(f'{path} is a JSON file, not a list: list {contents}')
+    for number, line in enumerate(lines, 1):
+        if any(len(os.fsencode(part)) > MAX_NAME for part in line.split('/')):
+            raise UserError(
+                f'line {number} of {path} has {len(line)} characters, more than a file name: list {contents}'
+            )
+    return lines
 
 
 def read_classes(classes):

@@ -11,7 +11,7 @@ from mogacore.datasets.class_folders import EXTENSIONS, list_classes, list_files
 from mogacore.errors import UserError
 from mogacore.text import shorten, type_name
 
-from .common import IMAGE_SUFFIXES, check_files, check_num_classes, image_prefix, read_classes, read_lines, read_size
+from .common import IMAGE_SUFFIXES, check_files, check_num_classes, image_prefix, read_classes, read_list, read_size
 from .report import Expected, Faults, Problems, Sample
 
 
@@ -70,9 +70,7 @@ def _check_list(dataset, ann_file, expected, problems):
     with_label = dataset.get('with_label', True)
     if not ann_file.is_file():
         raise UserError(f'list file {ann_file} not found: set data_root and ann_file')
-    lines = read_lines(ann_file)
-    if not any(line.strip() for line in lines):
-        raise UserError(f'{ann_file} is empty: list one image per line{", with its label" if with_label else ""}')
+    lines = read_list(ann_file, f'one image per line{", with its label" if with_label else ""}')
     if not with_label:
         return [line.strip() for line in lines]
     names: list[str] = []

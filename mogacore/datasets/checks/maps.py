@@ -19,7 +19,7 @@ from .common import (
     ignores_orientation,
     read_classes,
     read_image,
-    read_lines,
+    read_list,
     read_size,
     times,
 )
@@ -103,9 +103,8 @@ def _list_stems(dataset, folder, suffix, maps, problems):
         raise UserError(f'folder {folder} with the images not found: set data_root and data_prefix.img_path')
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     if ann_file.is_file():
-        if stems := [line.strip() for line in read_lines(ann_file)]:
-            return stems
-        raise UserError(f'{ann_file} is empty: list one image per line, without {suffix}')
+        contents = f'one image per line{f", without {suffix}" if suffix else ""}'
+        return [line.strip() for line in read_list(ann_file, contents)]
     walked = os.walk(folder, followlinks=True)
     paths = (os.path.join(at, name) for at, _, names in walked for name in names if name[0] != '.')
     names = sorted(os.path.relpath(path, folder) for path in paths)
