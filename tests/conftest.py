@@ -5,6 +5,10 @@ import socket
 import zlib
 from pathlib import Path
 
+import mogacore
+
+mogacore.limit_spinning()  # before the import of torch: tests run beside each other
+
 import numpy as np
 import pytest
 import torch
