@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Multiply-adds of an average product for each thread, see docs/benchmarks.md.
@@ -44,13 +44,13 @@ class CountProducts(TorchDispatchMode):
         return out
 
 
-def count_product(name: str, args: tuple, out: Tensor | tuple) -> int:
+def count_product(name: str, args: tuple, out: Any) -> int:
     """Multiply-adds of one call of an ATen operator; 0 if it is neither a convolution nor a matrix product.
 
     Args:
         name: Name without overload, for example ``convolution``.
         args: Positional arguments.
-        out: Result.
+        out: Result, a tensor or a tuple of tensors.
     """
     if name == 'convolution':
         weight, is_transposed = args[1], args[6]
