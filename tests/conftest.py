@@ -2,7 +2,6 @@
 
 import gzip
 import socket
-import zlib
 from pathlib import Path
 
 import mogacore
@@ -13,7 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from mogacore.analysis.gpu.golden import fill_by_name, golden_input, value_by_name
 from mogacore.errors import UserError
+
+__all__ = ['fill_by_name', 'golden_input', 'value_by_name']  # for the tests that import them from here
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / 'data'
@@ -43,38 +45,6 @@ def hidden_data(monkeypatch):
         raise UserError('hidden by the test')
 
     monkeypatch.setattr('mogacore.engine.runner.locate_data', missing)
-
-
-def value_by_name(name, shape):
-    """Values of a tensor from its key name, by the rule of the golden outputs (tests/data/README.md)."""
-    z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
-    if name.endswith('num_batches_tracked'):
-        z = np.zeros(shape)
-    elif name.endswith('running_var'):
-        z = 0.5 + np.abs(z)
-    elif name.endswith(('running_mean', 'bias')):
-        z = 0.1 * z
-    elif name.endswith(('sigma.scale', 'sigma')):
-        z = 0.5 * z
-    elif 'layer_scale_' in name:
-        z = 0.05 * z
-    elif len(shape) == 1:
-        z = 1 + 0.1 * z
-    else:
-        z = z / np.sqrt(np.prod(shape[1:]))
-    return np.asarray(z, np.float32)
-
-
-def fill_by_name(model):
-    """Fill every tensor from its own key name."""
-    for name, tensor in model.state_dict().items():
-        tensor.copy_(torch.from_numpy(value_by_name(name, tuple(tensor.shape))))
-    return model
-
-
-def golden_input(height, width):
-    """The (2, 3, height, width) images of the golden outputs."""
-    return torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, height, width)).astype(np.float32))
 
 
 def write_idx(path, array):

@@ -9,6 +9,8 @@ import time
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 BASH = shutil.which('bash')
 TOOLS = (
@@ -23,7 +25,7 @@ case "$1 $2" in
     '-m venv') mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/pyvenv.cfg" ;;
     '-m pip')
         case "$*" in
-            *"${{PIP_FAILS_ON:-nothing}}"*) echo 'ERROR: No matching distribution found for torch==2.11.0'; exit 1 ;;
+            *"${{PIP_FAILS_ON:-no call}}"*) echo 'ERROR: No matching distribution found for torch==2.11.0'; exit 1 ;;
             *'install '*) sleep 0.2; echo "gpus=${{CUDA_VISIBLE_DEVICES-unset}}" >>"$CALLS" ;;
         esac ;;
     '-W ignore') echo "${{NEEDS:-}}" ;;
@@ -198,8 +200,9 @@ def test_second_call_does_nothing_and_returns_quickly(machine):
 
 def test_mmcv_is_built_in_isolation_and_the_project_is_installed_last(machine):
     machine.set_up()
-    last = [line.split()[-1] for line in machine.installs()]
-    assert last == ['wheel', f'{ROOT}/requirements.txt', f'{ROOT}/requirements-mmcv.txt', str(ROOT)]
+    last = [re.sub('.* (-r|-e) ', '', line) for line in machine.installs()]
+    locks = f'{ROOT}/locks/requirements'
+    assert last == [f'{machine.venv}/.mogacore/build.txt', f'{locks}.txt', f'{locks}-mmcv.txt', str(ROOT)]
     isolated = ['--no-build-isolation' not in line for line in machine.installs()]
     assert isolated == [True, False, True, False]  # the first installs wheels only
 
@@ -216,7 +219,7 @@ def test_development_packages_are_installed_on_request(machine):
     done = machine.set_up('--dev')
     assert done.returncode == 0, done.stderr
     assert '[dev]' in done.stdout and machine.installs()[-1].endswith(
-        f'requirements-dev.txt -r {ROOT}/requirements-serve.txt'
+        f'requirements-dev.txt -r {ROOT}/locks/requirements-serve.txt'
     )
     assert machine.set_up('--dev').stdout == ''
 
@@ -261,3 +264,36 @@ def test_sourcing_the_script_activates_the_environment(machine):
         env=machine.env, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.stdout.splitlines()[-2:] == [str(ROOT), str(machine.venv / 'bin' / 'python')], done.stderr
+
+
+def requirements_of(path):
+    """{(name, version, marker or '')} of a requirements file, and the hashes of each name with its version."""
+    entries, hashes = set(), {}
+    for line in path.read_text().replace('\\\n', ' ').splitlines():
+        line = re.sub(r'(^|\s)#.*', '', line).strip()
+        if not line:
+            continue
+        requirement, *found = line.split(' --hash=')
+        requirement = Requirement(requirement)
+        marker = str(requirement.marker or '').replace('python_full_version', 'python_version')
+        entries.add((canonicalize_name(requirement.name), str(requirement.specifier), marker))
+        hashes.setdefault((canonicalize_name(requirement.name), str(requirement.specifier)), []).extend(found)
+    return entries, hashes
+
+
+@pytest.mark.parametrize('name', sorted(path.name for path in ROOT.glob('requirements*.txt')))
+def test_locked_requirements_are_the_pinned_ones_each_with_hashes(name):
+    wanted, _ = requirements_of(ROOT / name)
+    locked, hashes = requirements_of(ROOT / 'locks' / name)
+    assert locked == wanted, 'run tools/lock_requirements.sh'
+    for found in hashes.values():
+        assert found and all(re.fullmatch(r'sha256:[0-9a-f]{64}', one.strip()) for one in found)
+
+
+def test_every_download_is_checked_against_its_hash(machine):
+    machine.set_up('--dev')
+    files = [line for line in machine.installs() if ' -r ' in line]
+    assert len(files) == 4 and all('--require-hashes' in line for line in files)
+    assert [line for line in machine.installs() if line not in files] == [machine.installs()[3]]  # the checkout
+    builders = (machine.venv / '.mogacore' / 'build.txt').read_text()
+    assert re.findall(r'(\w+)==', builders) == ['setuptools', 'wheel']

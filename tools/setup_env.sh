@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set up the environment of this checkout: a virtual environment with requirements.txt, mmcv and mogacore.
+# Set up the environment of this checkout: a virtual environment with requirements.txt, mmcv and mogacore. pip checks
+# every download against the hashes in locks/.
 # Usage: bash tools/setup_env.sh [--dev]. When sourced, it also activates the environment and sets $root to the checkout.
 #   --dev                   also install requirements-dev.txt and requirements-serve.txt: tests, checks, export,
 #                           server, activation maps
@@ -12,6 +13,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+locks=$root/locks
 venv=${MOGACORE_VENV:-$root/.venv}
 case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
 venv_python=$venv/bin/python
@@ -36,11 +38,11 @@ stamp() {
     {
         "$venv_python" -c 'import sys; print(sys.version)'
         case $1 in
-            packages) cat "$root/requirements.txt" ;;
-            dev) cat "$root/requirements-dev.txt" "$root/requirements-serve.txt" ;;
-            mmcv) cat "$root/requirements-mmcv.txt" ;;
-            compiled-mmcv) cat "$root/requirements-mmcv.txt" && grep '^torch==' "$root/requirements.txt" ;;
-            mogacore) echo "$root" && cat "$root/requirements-mmcv.txt" "$root/setup.py" "$root/mogacore/version.py" ;;
+            packages) cat "$locks/requirements.txt" ;;
+            dev) cat "$locks/requirements-dev.txt" "$locks/requirements-serve.txt" ;;
+            mmcv) cat "$locks/requirements-mmcv.txt" ;;
+            compiled-mmcv) cat "$locks/requirements-mmcv.txt" && grep '^torch==' "$locks/requirements.txt" ;;
+            mogacore) echo "$root" && cat "$locks/requirements-mmcv.txt" "$root/setup.py" "$root/mogacore/version.py" ;;
         esac
     } 2>/dev/null | sha256sum
 }
@@ -172,10 +174,10 @@ if for_gpu and release != torch.version.cuda.split(".")[0]:
     if [ "$jobs" -gt $((memory_mb / 1500 + 1)) ]; then # memory of one compiler for torch's headers
         jobs=$((memory_mb / 1500 + 1))
     fi
-    pip_install --no-build-isolation -c "$root/requirements.txt" setuptools ninja
+    pip_install --no-build-isolation -c "$root/requirements.txt" ninja
     # -g0: no debug symbols, which halves the time per file. A wheel in pip's cache may be built for another torch.
     CFLAGS="${CFLAGS:-} -g0" MAX_JOBS=${MAX_JOBS:-$jobs} pip_install --no-build-isolation --no-cache-dir \
-        --force-reinstall -r "$root/requirements-mmcv.txt"
+        --force-reinstall --require-hashes -r "$locks/requirements-mmcv.txt"
     mmcv_works || fail "mmcv is installed, but its operators do not run: see the end of $log"
 }
 
@@ -208,15 +210,17 @@ set_up() {
     if ! is_done packages; then
         check_disk
         echo '[2/4] packages: 2.1 GB to download, then a few minutes'
-        pip_install -c "$root/requirements.txt" setuptools wheel
-        pip_install --no-build-isolation -r "$root/requirements.txt"
+        # What builds the source distributions: entries of several lines, each but the last ending in a backslash.
+        sed -n '/^\(setuptools\|wheel\)==/,/[^\\]$/p' "$locks/requirements.txt" >"$state/build.txt"
+        pip_install --require-hashes -r "$state/build.txt"
+        pip_install --no-build-isolation --require-hashes -r "$locks/requirements.txt"
         mark_done packages
     fi
     if ! is_done "${steps[1]}"; then
         if [ "${steps[1]}" = mmcv ]; then
             echo '[3/4] mmcv'
             # Built in isolation, where torch is absent, it is pure Python.
-            pip_install -r "$root/requirements-mmcv.txt"
+            pip_install --require-hashes -r "$locks/requirements-mmcv.txt"
         else
             echo '[3/4] mmcv: compiled on this machine, 6 to 13 minutes on two cores'
             compile_mmcv
@@ -235,7 +239,8 @@ set_up() {
     fi
     if [ "${steps[3]:-}" = dev ] && ! is_done dev; then
         echo '[dev] packages for tests, checks, export, server and activation maps'
-        pip_install --no-build-isolation -r "$root/requirements-dev.txt" -r "$root/requirements-serve.txt"
+        pip_install --no-build-isolation --require-hashes -r "$locks/requirements-dev.txt" \
+            -r "$locks/requirements-serve.txt"
         mark_done dev
     fi
     rm -rf "$state/tmp"
