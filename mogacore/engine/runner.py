@@ -195,8 +195,6 @@ def train(config: str, **flags) -> Runner:
         Stopped: After a stop signal, once the state is saved; see :mod:`mogacore.engine.stop`.
     """
     options = RunOptions(config, **flags)
-    if not torch.cuda.is_available():
-        keep_freed_memory()
     with stop_signals():
         return _train(options)
 
@@ -408,6 +406,8 @@ def _work_dir(cfg: Config, work_dir: str | None) -> str:
 
 def _build_runner(cfg: Config, launcher: str) -> Runner:
     cfg.launcher = launcher
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     if is_distributed() and not torch.cuda.is_available():
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',

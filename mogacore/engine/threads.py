@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,8 +73,18 @@ def choose_threads(macs_per_product: float, available: int) -> int:
 
 def is_chosen_by_user(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the user has set the number of threads, by an environment variable or ``torch.set_num_threads``."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return any(environ.get(name) for name in USER_VARIABLES) or torch.get_num_threads() != cores
+    return any(environ.get(name) for name in USER_VARIABLES) or torch.get_num_threads() not in default_threads()
+
+
+def default_threads(topology: Path = Path('/sys/devices/system/cpu')) -> set[int]:
+    """Numbers of threads that torch may start with: of the logical and of the physical cores of this process.
+
+    Args:
+        topology: Folder in which Linux describes the cores.
+    """
+    cores = os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else range(os.cpu_count() or 1)
+    files = [topology / f'cpu{core}' / 'topology' / 'thread_siblings_list' for core in cores]
+    return {len(files), len({path.read_text() if path.exists() else path for path in files})}
 
 
 @HOOKS.register_module()

@@ -182,7 +182,8 @@ def _orders(value: MultiOrderDWConv, context: Tensor) -> Tensor:
 
 def _pointwise(conv: nn.Conv2d, x: Tensor, activation: str | None = None) -> Tensor:
     """A 1x1 convolution without gradients, see :func:`pointwise_conv`."""
-    return pointwise_conv(*cast_as_autocast(x, *_parameters(conv)), activation)
+    x, weight, bias = cast_as_autocast(x, *_parameters(conv))
+    return pointwise_conv(x, weight, bias, activation)
 
 
 def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from mogacore.engine.threads import (
     CountProducts,
     add_thread_choice,
     choose_threads,
+    default_threads,
 )
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason='the number of CPU threads is not chosen')
@@ -38,7 +39,7 @@ def two_threads(monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     monkeypatch.delenv('MKL_NUM_THREADS', raising=False)
-    monkeypatch.setattr('mogacore.engine.threads.os.sched_getaffinity', lambda pid: {0, 1}, raising=False)
+    monkeypatch.setattr('mogacore.engine.threads.default_threads', lambda: {2})
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
@@ -108,3 +109,14 @@ def test_settings_of_the_user_and_of_launchers_are_left_alone(two_threads, monke
         with monkeypatch.context() as context:
             context.setenv(name, '2')
             assert hooks() == []
+
+
+def test_torch_starts_with_the_logical_or_the_physical_cores_of_the_process(tmp_path, monkeypatch):
+    """Of four cores with two threads each, the process may use both threads of one and one of another."""
+    for core in range(8):
+        path = tmp_path / f'cpu{core}' / 'topology' / 'thread_siblings_list'
+        path.parent.mkdir(parents=True)
+        path.write_text(f'{core % 4},{core % 4 + 4}\n')
+    monkeypatch.setattr('mogacore.engine.threads.os.sched_getaffinity', lambda pid: {1, 2, 5}, raising=False)
+    assert default_threads(tmp_path) == {2, 3}
+    assert default_threads(tmp_path / 'missing') == {3}

@@ -4,7 +4,7 @@ python tests/stress/operator_times.py moganet_small timm:convnext_tiny [--mode t
 
 Times are processor time of the thread, not wall time, so that other programs on the machine change them little.
 "system" is the share of the kernel, mostly page faults of newly allocated memory. For AVX2 on a processor with AVX-512,
-set ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2.
+set ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2; the last one is for linear layers.
 """
 
 import argparse
@@ -37,11 +37,11 @@ KINDS = {
 
 
 def kind_of(func, args):
-    """Kind of an operator; convolutions are told apart by their weight."""
+    """Kind of an operator; convolutions, with an activation function or not, are told apart by their weight."""
     name = func.overloadpacket.__name__
-    if name not in ('convolution', 'convolution_backward'):
+    if name not in ('convolution', 'convolution_backward', '_convolution_pointwise'):
         return KINDS.get(name, 'other')
-    weight = args[1] if name == 'convolution' else args[2]
+    weight = args[2] if name == 'convolution_backward' else args[1]
     shape = 'depthwise' if weight.shape[1] == 1 else 'pointwise' if weight.shape[2:].numel() == 1 else 'dense'
     return shape + (' backward' if name == 'convolution_backward' else '')
 
