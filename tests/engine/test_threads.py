@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mogacore.engine.plain_config import plain_config
 from mogacore.engine.threads import (
     MACS_PER_THREAD,
     ChooseThreadsHook,
@@ -120,3 +121,10 @@ def test_torch_starts_with_the_logical_or_the_physical_cores_of_the_process(tmp_
     monkeypatch.setattr('mogacore.engine.threads.os.sched_getaffinity', lambda pid: {1, 2, 5}, raising=False)
     assert default_threads(tmp_path) == {2, 3}
     assert default_threads(tmp_path / 'missing') == {3}
+
+
+def test_the_hook_is_not_part_of_the_config_that_a_user_would_write(two_threads):
+    cfg = Config(dict(custom_hooks=[dict(type='EMAHook')]))
+    add_thread_choice(cfg, 'none')
+    assert len(cfg.custom_hooks) == 2
+    assert plain_config(cfg).custom_hooks == [dict(type='EMAHook')]
