@@ -7,12 +7,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from .after_import import call_after_import
+from .process import keep_freed_memory, limit_spinning
 from .version import __version__
 
 if TYPE_CHECKING:
     from .models import create_model, list_models
 
-__all__ = ['__version__', 'create_model', 'list_models']
+__all__ = ['__version__', 'create_model', 'keep_freed_memory', 'limit_spinning', 'list_models']
 
 # Imported on first use: importing torch takes seconds, and the command-line help does not need it.
 _MODULES = (

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import NoReturn
 
+from .process import limit_spinning
+
 # Required packages: import name -> name for pip.
 NEEDED = {
     'torch': 'torch', 'mmengine': 'onedl-mmengine', 'cv2': 'opencv-python-headless', 'numpy': 'numpy', 'PIL': 'pillow',
@@ -64,6 +66,7 @@ def run(main: Callable[..., int | None], *args) -> NoReturn:
         main: The command; its return value is the exit code, and None means 0.
         *args: Its arguments.
     """
+    limit_spinning()  # commands import torch later, inside their functions
     logging.raiseExceptions = False  # on a full disk, every log line would print a traceback
     try:
         sys.exit(main(*args))

@@ -4,6 +4,10 @@ import gzip
 import socket
 from pathlib import Path
 
+import mogacore
+
+mogacore.limit_spinning()  # before the import of torch: tests run beside each other
+
 import numpy as np
 import pytest
 import torch

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from mogacore.errors import UserError
+
 from .arguments import make_parser
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rounds', type=int, default=11, help='timed rounds')
     parser.add_argument('--dtype', choices=('fp32', 'bf16', 'fp16'), default='fp32', help='autocast to this type')
     parser.add_argument('--device', help='torch device; default: a GPU if there is one')
+    parser.add_argument(
+        '--keep-freed-memory', action='store_true', help='keep freed memory on a CPU, as mogacore train does'
+    )
     parser.add_argument('--json', metavar='FILE', help='write the measurements to this file')
     parser.add_argument('--plot', metavar='FILE', help='draw the ratios into this PNG')
 
@@ -45,14 +50,16 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     from rich.console import Console
 
     from mogacore.analysis import growth, pipelines, throughput
-    from mogacore.errors import UserError
     from mogacore.files import check_outputs, write_json
     from mogacore.locations import config_file
+    from mogacore.process import keep_freed_memory
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
     check_outputs(args.json, figure=args.plot)
+    if args.keep_freed_memory and not keep_freed_memory():
+        raise UserError('--keep-freed-memory needs the GNU C library, which this system does not have: omit it')
     if args.checkpoint or any(map(pipelines.is_exported, args.networks)):
         _time_pipelines(args)
         return
@@ -83,7 +90,6 @@ def _time_pipelines(args: argparse.Namespace) -> None:
     from rich.table import Table
 
     from mogacore.analysis import pipelines
-    from mogacore.errors import UserError
     from mogacore.files import write_json
 
     if args.mode != 'infer' or args.sizes or args.batch_sizes or args.dtype != 'fp32' or args.plot:

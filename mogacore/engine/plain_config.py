@@ -12,7 +12,7 @@ from mogacore.text import type_name
 # Added by make_resumable and by the Runner.
 RUN_HOOKS = (
     'ExactResumeHook', 'RestoreSchedulesHook', 'StopOnSignalHook', 'MissedValidationHook', 'CheckSchedulesHook',
-    'FiniteHook', 'ReduceLossHook',
+    'FiniteHook', 'ReduceLossHook', 'ChooseThreadsHook',
 )  # fmt: skip
 RUN_KEYS = ('work_dir', 'resume', 'launcher', 'experiment_name', 'model_wrapper_cfg')
 TYPES = {

@@ -30,9 +30,9 @@ from mogacore.checkpoint import (
 from mogacore.errors import UserError
 from mogacore.files import plain, writable_folder, write_json
 from mogacore.libraries import import_quietly
+from mogacore.process import keep_freed_memory
 from mogacore.text import type_name
 
-from .allocator import keep_freed_memory
 from .check_classes import check_classes
 from .check_config import check_keys
 from .check_scores import check_scores
@@ -62,6 +62,7 @@ from .resume import make_resumable
 from .saving import newest_intact_checkpoint
 from .sharding import check_sharding
 from .stop import Stopped, end_workers, stop_signals
+from .threads import add_thread_choice
 from .trackers import add_trackers, check_trackers
 from .trained import BACKBONE_ADVICE
 
@@ -194,8 +195,6 @@ def train(config: str, **flags) -> Runner:
         Stopped: After a stop signal, once the state is saved; see :mod:`mogacore.engine.stop`.
     """
     options = RunOptions(config, **flags)
-    if not torch.cuda.is_available():
-        keep_freed_memory()
     with stop_signals():
         return _train(options)
 
@@ -211,6 +210,7 @@ def _train(options: RunOptions) -> Runner:
         check_sharding(cfg, options.launcher)
     writable_folder(cfg.work_dir)
     make_resumable(cfg, changes)
+    add_thread_choice(cfg, options.launcher)
     _init_process_group(cfg, options.launcher)
     if options.resume is not None:
         _resume_from(cfg, options.resume)
@@ -406,6 +406,8 @@ def _work_dir(cfg: Config, work_dir: str | None) -> str:
 
 def _build_runner(cfg: Config, launcher: str) -> Runner:
     cfg.launcher = launcher
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     if is_distributed() and not torch.cuda.is_available():
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -71,6 +72,8 @@ def find_recipe(task: str, name: str | None = None) -> Recipe:
     """
     name = name or DEFAULTS[task].recipe
     base = load_config(name)
+    if Path(name).is_file():  # the new config may be in another folder
+        name = str(Path(name).resolve())
     if reason := _misfit(task, base):
         raise UserError(f'recipe {name} {reason}: {advice(task)}')
     return Recipe(name, base, tuple(Expected.of(base.model).num_classes))

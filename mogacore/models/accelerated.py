@@ -33,7 +33,14 @@ from torch.fx import _symbolic_trace
 
 from mogacore.errors import UserError
 
-from .convolutions import depthwise_conv, depthwise_conv_backward, is_exported, is_traced
+from .convolutions import (
+    activated_conv,
+    depthwise_conv,
+    depthwise_conv_backward,
+    is_exported,
+    is_traced,
+    pointwise_conv,
+)
 from .layers import ChannelAggregationFFN, MogaBlock, MultiOrderDWConv, MultiOrderGatedAggregation, autocast_off
 from .untouched import is_untouched
 
@@ -107,14 +114,15 @@ def _infer_block(block: MogaBlock, x: Tensor) -> Tensor:
     """
     attn, scale = block.attn, block.layer_scale_1.to(x.dtype)
     u = block.norm1(x)
-    p = attn.proj_1(u)
+    p = _pointwise(attn.proj_1, u)
     sigma = attn.sigma.scale.to(p.dtype)
     s = F.silu(torch.addcmul(p.mean((2, 3), keepdim=True) * -sigma, p, 1 + sigma), inplace=True)
-    gate, value = attn.gate(s), _mix_orders(attn.value, _depthwise(attn.value.DW_conv0, s))
+    orders = _orders(attn.value, _depthwise(attn.value.DW_conv0, s))
     if attn.attn_force_fp32 or attn.gate_fp32:
-        out = attn.aggregate(gate, value)
+        out = attn.aggregate(attn.gate(s), attn.value.PW_conv(orders))
     else:
-        out = attn.proj_2(F.silu(gate, inplace=True).mul_(F.silu(value, inplace=True)))
+        gated = _pointwise(attn.gate, s, 'silu').mul_(_pointwise(attn.value.PW_conv, orders, 'silu'))
+        out = _pointwise(attn.proj_2, gated)
     x = torch.addcmul(x, out.to(x.dtype), scale).addcmul_(u.to(x.dtype), scale)
     out = _channel_aggregation(block.mlp, block.norm2(x)).to(x.dtype)
     return torch.addcmul(x, out, block.layer_scale_2.to(x.dtype))
@@ -163,14 +171,19 @@ def _gated_aggregation(attn: MultiOrderGatedAggregation, x: Tensor, scale: Tenso
     else:
         inputs = cast_as_autocast(p, *_parameters(attn.gate), *_parameters(first))
         gate, context = GateAndContext.apply(*inputs, first.dilation[0])
-    return _gated_projection(attn, gate, _mix_orders(value, context), scale)
+    return _gated_projection(attn, gate, value.PW_conv(_orders(value, context)), scale)
 
 
-def _mix_orders(value: MultiOrderDWConv, context: Tensor) -> Tensor:
-    """The multi-order convolution after its first depth-wise convolution, whose output (B, C, H, W) is ``context``."""
+def _orders(value: MultiOrderDWConv, context: Tensor) -> Tensor:
+    """Outputs of the depth-wise convolutions of a multi-order convolution; the first one's, (B, C, H, W), is given."""
     low, middle, high = context.split(value.split_dims, dim=1)
-    orders = torch.cat([low, _depthwise(value.DW_conv1, middle), _depthwise(value.DW_conv2, high)], dim=1)
-    return value.PW_conv(orders)
+    return torch.cat([low, _depthwise(value.DW_conv1, middle), _depthwise(value.DW_conv2, high)], dim=1)
+
+
+def _pointwise(conv: nn.Conv2d, x: Tensor, activation: str | None = None) -> Tensor:
+    """A 1x1 convolution without gradients, see :func:`pointwise_conv`."""
+    x, weight, bias = cast_as_autocast(x, *_parameters(conv))
+    return pointwise_conv(x, weight, bias, activation)
 
 
 def _depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -198,6 +211,8 @@ def _gated_projection(attn: MultiOrderGatedAggregation, gate: Tensor, value: Ten
 def _channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor, scale: Tensor | None = None) -> Tensor:
     """The feed-forward network, multiplied by ``scale`` (1, C, 1, 1) if given."""
     sigma = mlp.sigma.scale
+    if not (is_traced() or torch.is_grad_enabled()) and scale is None and x[:, 0].numel() < mlp.fc2.out_channels:
+        return _small_channel_aggregation(mlp, x)
     weight, bias = _parameters(mlp.fc2)
     if scale is not None:
         weight, bias = weight * scale.view(-1, 1, 1, 1), bias * scale.flatten()
@@ -213,6 +228,15 @@ def _channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor, scale: Tensor | 
     if torch.is_grad_enabled() and not is_traced():
         return ChannelAggregation.apply(*inputs)
     return ChannelAggregation.forward(None, *inputs)
+
+
+def _small_channel_aggregation(mlp: ChannelAggregationFFN, x: Tensor) -> Tensor:
+    """The feed-forward network for a map with fewer pixels than channels: scaling it costs less than the weights."""
+    x, *parameters = cast_as_autocast(x, *_parameters(mlp.fc1), *_parameters(mlp.dwconv), mlp.sigma.scale)
+    fc1_weight, fc1_bias, dw_weight, dw_bias, sigma = parameters
+    h = activated_conv(pointwise_conv(x, fc1_weight, fc1_bias), dw_weight, dw_bias, 'gelu', len(dw_weight))
+    common = F.gelu(mlp.decompose(h))
+    return _pointwise(mlp.fc2, h.mul_(1 + sigma).addcmul_(common, sigma, value=-1))
 
 
 def cast_as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -245,7 +269,7 @@ def pointwise_conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Te
         grad, x, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [not is_forward, True, True]
     )
     if is_forward:
-        grad_x = F.conv2d(grad, weight.transpose(0, 1))
+        grad_x = pointwise_conv(grad, weight.transpose(0, 1))
     return grad_x, grad_weight, grad_bias
 
 
@@ -301,7 +325,7 @@ class GatedProjection(Function):
     @staticmethod
     def forward(ctx, gate: Tensor, value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(gate, value, weight)
-        return F.conv2d(F.silu(gate).mul_(F.silu(value)), weight, bias)
+        return pointwise_conv(F.silu(gate).mul_(F.silu(value)), weight, bias)
 
     @staticmethod
     @first_derivative
@@ -324,7 +348,7 @@ class GateAndContext(Function):
         ctx.save_for_backward(p, gate_weight, dw_weight)
         ctx.dilation = dilation
         s = F.silu(p)
-        return F.conv2d(s, gate_weight, gate_bias), depthwise_conv(s, dw_weight, dw_bias, dilation)
+        return pointwise_conv(s, gate_weight, gate_bias), depthwise_conv(s, dw_weight, dw_bias, dilation)
 
     @staticmethod
     @first_derivative
@@ -363,14 +387,16 @@ class ChannelAggregation(Function):
         maps: tuple[Tensor, ...] = ()
         is_stored = ctx is not None and len(parts) == 1  # ctx is None without gradients
         for part in parts:
-            y = F.conv2d(part, fc1_weight, fc1_bias)
-            z = depthwise_conv(y, dw_weight, dw_bias)
+            y = pointwise_conv(part, fc1_weight, fc1_bias)
             if is_stored:
+                z = depthwise_conv(y, dw_weight, dw_bias)
                 maps = y, z
-            h = F.gelu(z) if is_stored else aten.gelu_(z)
-            del y, z  # free the widest maps as early as possible
+                h = F.gelu(z)
+            else:
+                h = activated_conv(y, dw_weight, dw_bias, 'gelu', len(dw_weight))
+            del y  # free the widest maps as early as possible
             d = F.conv2d(h, decompose_weight, decompose_bias)
-            outs.append(F.conv2d(h, weight, bias).addcmul_(F.gelu(d), common_weight, value=-1))
+            outs.append(pointwise_conv(h, weight, bias).addcmul_(F.gelu(d), common_weight, value=-1))
             ds.append(d)
         if ctx is not None:
             tensors = (x, fc1_weight, fc1_bias, dw_weight, dw_bias, weight, decompose_weight, common_weight)
@@ -392,7 +418,7 @@ class ChannelAggregation(Function):
             if maps:
                 y, z = maps
             else:
-                y = F.conv2d(part, fc1_weight, fc1_bias)
+                y = pointwise_conv(part, fc1_weight, fc1_bias)
                 z = depthwise_conv(y, dw_weight, dw_bias)
             h = F.gelu(z)
             grad_h, *grads_out = pointwise_conv_backward(part_grad, h, weight)

@@ -11,6 +11,7 @@ from torch import nn
 from mogacore import create_model
 from mogacore.analysis import throughput
 from mogacore.analysis.throughput import build, measure, saved_bytes
+from mogacore.cli.benchmark import main
 from mogacore.errors import UserError
 from mogacore.models import MogaNet, MogaNetClassifier
 
@@ -128,6 +129,18 @@ def test_tool_writes_json_and_a_plot(tmp_path, monkeypatch, capsys):
     assert report['measurements'][0]['macs'] / 1e9 == pytest.approx(0.79 / 49, rel=0.05)
     assert 'fused' in capsys.readouterr().out
     assert (tmp_path / 'b.png').stat().st_size > 5000
+
+
+@pytest.mark.parametrize('flags, calls', [([], 0), (['--keep-freed-memory'], 1)])
+def test_freed_memory_is_kept_on_request(flags, calls, monkeypatch, capsys):
+    called = []
+    monkeypatch.setattr('mogacore.process.keep_freed_memory', lambda: not called.append(1))
+    small = ['--shape', '3', '32', '32', '--batch-size', '1', '--rounds', '1', '--device', 'cpu']
+    main(['moganet_xtiny', *small, *flags])
+    assert len(called) == calls and 'moganet_xtiny' in capsys.readouterr().out
+    monkeypatch.setattr('mogacore.process.keep_freed_memory', lambda: False)
+    with pytest.raises(UserError, match='needs the GNU C library'):
+        main(['moganet_xtiny', '--keep-freed-memory'])
 
 
 def test_training_follows_the_plain_network():
