@@ -7,6 +7,8 @@ show how its cost grows.
 
 With --checkpoint, configs are timed as a whole, from an image in memory to its predictions, with all steps before and
 after the network. So are exported files (.onnx, .xml), with or without it.
+
+--mode data CONFIG times the steps of the training pipeline on one core, and equal pipelines of timm and torchvision.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--backends', nargs='+', default=['eager'], help='eager, compiled, fused, fused+compiled, onnx, openvino'
     )
-    parser.add_argument('--mode', default='infer', help='infer, or train for a forward and backward pass')
+    parser.add_argument(
+        '--mode', default='infer', help='infer; train, a forward and backward pass; or data, the training pipeline'
+    )
     parser.add_argument('--shape', nargs='+', type=int, default=(3, 224, 224), metavar='N', help='C H W, or T C H W')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--sizes', nargs='+', type=int, metavar='H', default=[], help='heights of square images')
@@ -60,6 +64,9 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     check_outputs(args.json, figure=args.plot)
     if args.keep_freed_memory and not keep_freed_memory():
         raise UserError('--keep-freed-memory needs the GNU C library, which this system does not have: omit it')
+    if args.mode == 'data':
+        _time_data(args)
+        return
     if args.checkpoint or any(map(pipelines.is_exported, args.networks)):
         _time_pipelines(args)
         return
@@ -83,6 +90,31 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     if args.plot:
         draw = growth.draw_growth if 'growth' in report else throughput.draw_ratios
         draw(report, args.plot)
+
+
+def _time_data(args: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mogacore.analysis.data_speed import measure_data
+    from mogacore.files import write_json
+
+    if len(args.networks) != 1 or args.checkpoint or args.plot:
+        raise UserError('--mode data times one config: give one, without --checkpoint and --plot')
+    console = Console(width=140)
+    with console.status('building') as status:
+        report = measure_data(args.networks[0], rounds=args.rounds, progress=status.update)
+    grid = Table('pipeline', 'step', title=f'one core, {report["images"]}', caption=report['machine'])
+    for name in ('ms', 'images/s', 'times as fast'):
+        grid.add_column(name, justify='right')
+    for row in report['pipelines']:
+        grid.add_section()
+        grid.add_row(row['name'], '', f'{row["ms"]:.2f}', f'{row["images_per_s"]:.0f}', f'{row["ratio"]:.2f}')
+        for step in row['steps']:
+            grid.add_row('', step['name'], f'{step["ms"]:.2f}', '', '')
+    console.print(grid)
+    if args.json:
+        write_json(args.json, report)
 
 
 def _time_pipelines(args: argparse.Namespace) -> None:

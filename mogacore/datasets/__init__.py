@@ -4,6 +4,7 @@ from .arrays import LoadArray
 from .class_folders import ClassFolders
 from .coco_labels import CocoLabels
 from .erasing import NormalizedRandomErasing
+from .fast_transforms import FastRandAugment, FastRandomResizedCrop
 from .frame_folders import KTH, FrameFolders
 from .freihand import FreiHAND
 from .idx import FashionMNISTFiles
@@ -19,6 +20,8 @@ __all__ = [
     'ClassFolders',
     'CocoLabels',
     'FashionMNISTFiles',
+    'FastRandAugment',
+    'FastRandomResizedCrop',
     'FrameFolders',
     'FreiHAND',
     'ImageNetC',

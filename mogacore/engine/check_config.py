@@ -40,9 +40,9 @@ from .optim import sub_wrappers
 
 # Top-level names that mogacore reads, in addition to the Runner's.
 OWN_SETTINGS = (
-    'allow_unknown_keys', 'custom_imports', 'data_help', 'find_unused_parameters', 'input_shape', 'load_allow_missing',
-    'load_allow_other_classes', 'load_allow_unexpected', 'load_ema', 'model_wrapper_cfg', 'runner_type', 'sync_bn',
-    'tta_model', 'tta_views',
+    'allow_unknown_keys', 'custom_imports', 'data_help', 'fast_data', 'find_unused_parameters', 'input_shape',
+    'load_allow_missing', 'load_allow_other_classes', 'load_allow_unexpected', 'load_ema', 'model_wrapper_cfg',
+    'runner_type', 'sync_bn', 'tta_model', 'tta_views',
 )  # fmt: skip
 # Parts of the Runner that are dicts.
 DICTS = (

@@ -49,6 +49,7 @@ from .config import (
 )
 from .data import prepare_data
 from .explain import user_errors
+from .fast_data import use_fast_data
 from .hooks import CheckMapsHook, ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group
 from .length import check_schedules, choose_loop
@@ -205,6 +206,7 @@ def _train(options: RunOptions) -> Runner:
     if cfg.get('load_from'):
         check_source(cfg.load_from)
     locate_data(cfg, 'train')
+    use_fast_data(cfg)
     prepare_data(cfg, 'train', options.check, options.launcher)
     if 'strategy' in cfg:
         check_sharding(cfg, options.launcher)
