@@ -59,7 +59,7 @@ def measure_data(name: str, num_images: int = 32, rounds: int = 5, progress: Cal
                 spent = _spent(steps, samples)
                 if number:  # the first round fills caches
                     times[label].append(spent)
-    rows = []
+    rows: list[dict] = []
     for label, steps in pipelines.items():
         ms = statistics.median(spent.sum() for spent in times[label])
         by_step = np.median(times[label], axis=0)
