@@ -60,6 +60,7 @@ def write_index(folder: str | Path, workers: int = 1, progress: Callable[[str], 
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'folder {folder} does not exist: give a folder of tar shards, or of an LMDB database')
+    packs.forget()  # closes the database
     known = _known_classes(folder)
     shards = sorted(name for name in os.listdir(folder) if name.endswith(SHARD_SUFFIX) and name[0] != '.')
     if shards:

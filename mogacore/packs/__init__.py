@@ -19,7 +19,8 @@ from .shards import SHARD_SUFFIX, ShardReader
 
 NO_CLASSES = ('__MACOSX', '__pycache__')
 READERS = {'shards': ShardReader, 'lmdb': LmdbReader}
-_found: dict[str, Pack | None] = {}  # packed folder that contains each folder that was asked for
+_packs: dict[str, Pack] = {}  # by their real paths
+_found: dict[str, tuple[Pack, str] | None] = {}  # for each folder asked for, the pack that contains it, and its path
 
 
 class Pack:
@@ -82,15 +83,15 @@ class Pack:
 def locate(folder: str | Path) -> tuple[Pack, str] | None:
     """The packed folder that a folder is in, and the rest of the path, '' for itself; None if there is none."""
     full = os.path.abspath(folder)
-    pack = _find(full)
-    return None if pack is None else (pack, full[len(pack.folder) + 1 :])
+    found = _find(full)
+    return found and (found[0], full[len(found[1]) + 1 :])
 
 
 def locate_file(path: str | Path) -> tuple[Pack, str] | None:
     """As :func:`locate`, for the path of a file, whether or not it is packed."""
     full = os.path.abspath(path)
-    pack = _find(os.path.dirname(full))
-    return None if pack is None else (pack, full[len(pack.folder) + 1 :])
+    found = _find(os.path.dirname(full))
+    return found and (found[0], full[len(found[1]) + 1 :])
 
 
 def packed(path: str | Path) -> tuple[Pack, str] | None:
@@ -99,11 +100,14 @@ def packed(path: str | Path) -> tuple[Pack, str] | None:
     return located if located and located[1] in located[0] else None
 
 
-def _find(folder: str) -> Pack | None:
+def _find(folder: str) -> tuple[Pack, str] | None:
     if folder not in _found:
         parent = os.path.dirname(folder)
         if os.path.isfile(os.path.join(folder, INDEX_NAME)):
-            _found[folder] = Pack(folder)
+            real = os.path.realpath(folder)  # LMDB must not be opened twice
+            if real not in _packs:
+                _packs[real] = Pack(folder)
+            _found[folder] = _packs[real], folder
         else:
             _found[folder] = None if parent == folder else _find(parent)
     return _found[folder]
@@ -112,6 +116,7 @@ def _find(folder: str) -> Pack | None:
 def forget() -> None:
     """Look for packed folders again, after some have been written or removed."""
     _found.clear()
+    _packs.clear()
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -11,7 +11,6 @@ from mogacore.errors import UserError
 from .index import Index, index_command
 
 LMDB_FILE = 'data.mdb'
-_inherited: list[Any] = []  # databases that a parent process opened: a forked process must neither use nor close them
 
 
 def import_lmdb() -> Any:
@@ -39,7 +38,8 @@ def open_lmdb(folder: str) -> Any:
     if not os.path.isfile(path):
         raise UserError(f'LMDB file {path} is missing: restore it, or pack the data again')
     try:
-        return lmdb.open(folder, readonly=True, lock=False, readahead=False, create=False)
+        # Unfinished transactions that are kept for later use would not survive a fork.
+        return lmdb.open(folder, readonly=True, lock=False, readahead=False, create=False, max_spare_txns=0)
     except (lmdb.Error, OSError) as error:
         reason = str(error).removeprefix(f'{folder}: ')
         raise UserError(
@@ -73,6 +73,8 @@ class LmdbReader:
         self.process = os.getpid()
         self.environment = open_lmdb(self.folder)
         state, expected = lmdb_state(self.environment), self.index.state.tolist()
+        if state[:2] != expected[:2] or state[2] < expected[2]:
+            self.environment.close()
         if state[:2] == expected[:2] and state[2] < expected[2]:  # reading beyond the end would kill the process
             raise UserError(f'LMDB {self.folder} is truncated, {state[2]} of {expected[2]} bytes: copy it again')
         if state[:2] != expected[:2]:
@@ -87,7 +89,7 @@ class LmdbReader:
             UserError: If it cannot be read.
         """
         if self.process != os.getpid():
-            _inherited.append(self.environment)
+            self.environment.close()  # of the parent process, which keeps it open; it must not be used here
             self._open()
         lmdb, name = import_lmdb(), self.index.raw(row)
         try:
