@@ -20,7 +20,10 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from .errors import UserError
+from .packs import read_bytes
 
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')  # read by default
+ALL_EXTENSIONS = (*EXTENSIONS, '.jpe', '.jfif', '.gif', '.avif', '.heic', '.jp2')  # of images, readable or not
 LIMIT_VARIABLE = 'MOGACORE_MAX_PIXELS'
 DEFAULT_LIMIT = 200_000_000
 ORIENTATION_TAG = 0x0112
@@ -160,7 +163,7 @@ def read_size(path: str | Path, ignore_orientation: bool = False) -> tuple[tuple
         OSError: If the file does not exist or is not an image.
         SyntaxError: The same, for some formats.
     """
-    content, found = split_orientation(Path(path).read_bytes())
+    content, found = split_orientation(read_bytes(path))
     with open_header(io.BytesIO(content)) as image:
         width, height = image.size
     return ((height, width) if found >= 5 and not ignore_orientation else (width, height)), found
@@ -169,7 +172,7 @@ def read_size(path: str | Path, ignore_orientation: bool = False) -> tuple[tuple
 def read(path: str | Path, ignore_orientation: bool = False) -> np.ndarray | None:
     """Read an image with OpenCV as (H, W, 3) BGR uint8; None if it is missing or corrupt."""
     try:
-        content = Path(path).read_bytes()
+        content = read_bytes(path)
     except OSError:
         return None
     return decode(content, ignore_orientation)

@@ -16,7 +16,7 @@ from mogacore.checkpoint import register_safe_loader
 from mogacore.errors import UserError
 from mogacore.files import writable_folder
 from mogacore.libraries import TASK_LIBRARIES, import_quietly
-from mogacore.locations import MIM, find_config
+from mogacore.locations import MIM, check_staged, find_config, staged
 from mogacore.text import type_name
 
 from .amp import set_precision
@@ -124,7 +124,7 @@ def locate_data(cfg: Config, stage: str) -> None:
 
     A relative ``data_root`` is resolved as :func:`find_data` does, and so is a relative ``ann_file`` of an evaluator; a
     CocoMetric without one gets that of its data set. A folder without the annotation files of the data set is not
-    chosen if the other place has them.
+    chosen if the other place has them. Data that were copied to the local disk are read there.
 
     Args:
         cfg: Config with dataloaders; its ``data_help`` explains how to get the data.
@@ -145,6 +145,7 @@ def locate_data(cfg: Config, stage: str) -> None:
             dataset.reference_root = str(find_data(cfg, dataset.reference_root, 'folder of all classes').resolve())
         if dataset.get('bbox_file'):  # only mmpose has it, and does not resolve it against data_root
             dataset.bbox_file = str(Path(dataset.data_root) / dataset.bbox_file)
+    check_staged([dataset.data_root for dataset in leaf_datasets(cfg, stage) if dataset.get('data_root')])
     for name in EVALUATORS[stage]:
         for evaluator in as_list(cfg.get(name)):
             if evaluator.get('ann_file'):
@@ -191,7 +192,7 @@ def find_data(cfg: Config, path: str | Path, what: str, files: Sequence[str] = (
         bases.reverse()
     found = [base / path for base in bases if (base / path).exists()]
     if found:
-        return next((place for place in found if all((place / file).exists() for file in files)), found[0])
+        return staged(next((place for place in found if all((place / file).exists() for file in files)), found[0]))
     raise UserError(f'{what} {path} is missing: {cfg.get("data_help", "see docs/data.md")}')
 
 
