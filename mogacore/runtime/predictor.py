@@ -214,7 +214,20 @@ class Predictor:
 
     def predict_one(self, image: Path | np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
         """See :class:`mogacore.runtime.folders.ImagePredictor`."""
-        (found,) = self.predict([image if isinstance(image, Path) else image[..., ::-1]], [boxes], tile=self.tile)
+        return self.predict_read(self.read(image), boxes)
+
+    @property
+    def reading(self) -> object:
+        """See :class:`mogacore.runtime.topdown.Model`."""
+        return self.is_gray, self.ignore_orientation
+
+    def read(self, image: Path | np.ndarray) -> LoadedImage:
+        """See :class:`mogacore.runtime.topdown.Model`."""
+        return self.load(image if isinstance(image, Path) else image[..., ::-1])
+
+    def predict_read(self, image: LoadedImage, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
+        """See :class:`mogacore.runtime.topdown.Model`."""
+        (found,) = self.predict([image], [boxes], tile=self.tile)
         return found.image, found.result
 
     def infer(

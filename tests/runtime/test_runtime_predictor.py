@@ -313,10 +313,12 @@ def test_detector_and_pose_model_share_an_image_that_is_decoded_once(tmp_path, m
     assert len(decoded) == 1
     top_down.predict_one(tmp_path / 'image.png')
     assert len(decoded) == 2
-    found = top_down.detector.predict([image])
-    monkeypatch.setattr(top_down.detector, 'predict', lambda images, tile: found)
+    found = top_down.detector.predict_one(image[..., ::-1])
+    monkeypatch.setattr(top_down.detector, 'predict_read', lambda read: found)
     top_down.detector.is_gray = True  # then the model would take other pixels
     assert top_down(tmp_path / 'image.png')['instances'] == record['instances'] and len(decoded) == 4
+    top_down.predict_one(tmp_path / 'image.png')
+    assert len(decoded) == 6
 
 
 def test_images_are_turned_as_their_exif_orientation_says_and_broken_ones_are_named(tmp_path, monkeypatch):
