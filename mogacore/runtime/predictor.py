@@ -181,10 +181,12 @@ class Predictor:
                 predicted separately; None predicts whole images.
 
         Raises:
-            UserError: If an image cannot be read.
+            UserError: If an image cannot be read, or a setting is out of range.
         """
         self._require_images()
         check_tile(tile, self.tile_overlap, self.task)
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f'batch_size is {batch_size}: use 1 or more')
         loaded = [self.load(image) for image in check_images(images)]
         if boxes is None:
             boxes = [None] * len(loaded)

@@ -119,6 +119,9 @@ def test_what_is_no_image_is_reported_in_one_line(classifier, tmp_path):
         with pytest.raises(UserError, match=message) as raised:
             predictor(image)
         assert '\n' not in str(raised.value)
+    for size in (0, -1):
+        with pytest.raises(UserError, match=f'batch_size is {size}: use 1 or more'):
+            predictor.predict([filled((1, 2, 3))], batch_size=size)
     for images in ('image.png', b'', None, filled((1, 2, 3))):
         with pytest.raises(UserError, match=f'list of images, but got one object of type {type(images).__name__}'):
             predictor.predict(images)
