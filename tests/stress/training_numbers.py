@@ -3,7 +3,7 @@
     python tests/stress/training_numbers.py --out numbers [--only finite|repeat] [--steps 300]
 
 "finite" trains XT and S in fp32, bf16 and fp16 (with gate_fp32) on the digits at 4e-3, four times the published rate of
-1e-3, in batches of 64 instead of 1024, and checks each loss and the final weights. "repeat" trains a config of each
+1e-3, in batches of 16 instead of 1024, and checks each loss and the final weights. "repeat" trains a config of each
 task twice for 100 steps with the same seed and compares the two checkpoints bit by bit. The digits must be in
 data/digits ("mogacore data digits"). Writes numbers.json.
 """
@@ -53,7 +53,8 @@ def finite(arch, precision, steps, out):
     embed = {'xtiny': 192, 'small': 512}[arch]
     options = dict(
         model__backbone__arch=arch, model__head__in_channels=embed, optim_wrapper__optimizer__lr=4e-3,
-        default_hooks__logger__interval=1, train_cfg__max_iters=steps, train_cfg__val_interval=steps,
+        train_dataloader__batch_size=16, default_hooks__logger__interval=1,
+        train_cfg__max_iters=steps, train_cfg__val_interval=steps,
     )  # fmt: skip
     if precision == 'fp16':
         options['model__backbone__gate_fp32'] = True
