@@ -103,7 +103,7 @@ VIDEO = 'video_prediction/simvp_moganet_moving-digits'
         ({'model.drop_path_rate': 'none'}, ("model.drop_path_rate is the text 'none'",)),
         ({'train_dataloader.batch_size': 0}, ('train_dataloader.batch_size is 0',)),
         ({'model': 3}, ('model is 3: it must be a dict',)),
-        ({'model.type': ('SimVP',)}, ("model.type is ('SimVP',): it must be the name of a class",)),
+        ({'model.type': ['SimVP']}, ("model.type is ['SimVP']: it must be the name of a class",)),
         ({'default_hooks.timer.type': [[1]]}, ('default_hooks.timer.type is [[1]]: it must be the name of a class',)),
         ({'model': {'type': 'SimVP', 5: 1}}, ('model.5 is not a parameter of SimVP',)),
         ({'allow_unknown_keys': 'model.*'}, ("allow_unknown_keys is 'model.*': use a list of paths",)),
