@@ -105,7 +105,6 @@ VIDEO = 'video_prediction/simvp_moganet_moving-digits'
         ({'model': 3}, ('model is 3: it must be a dict',)),
         ({'model.type': ['SimVP']}, ("model.type is ['SimVP']: it must be the name of a class",)),
         ({'default_hooks.timer.type': [[1]]}, ('default_hooks.timer.type is [[1]]: it must be the name of a class',)),
-        ({'model': {'type': 'SimVP', 5: 1}}, ('model.5 is not a parameter of SimVP',)),
         ({'allow_unknown_keys': 'model.*'}, ("allow_unknown_keys is 'model.*': use a list of paths",)),
         ({'allow_unknown_keys': [5]}, ('allow_unknown_keys is [5]: use a list of paths',)),
     ],
@@ -137,6 +136,8 @@ def test_names_of_the_users_own_are_accepted(tmp_path):
         ('', {'batch_size': 3}, r'batch_size has no effect .*: did you mean train_dataloader\.batch_size, val_'),
         ('pieces = []', {}, 'pieces has no effect, since the files of the config have used its value already'),
         ('', {'pieces.0.num': 3}, 'pieces has no effect, since the files'),
+        ('model = {5: 1}', {}, r'model\.5 is not a parameter of SimVP'),
+        ('default_hooks = {5: None}\nmodel = {None: 1}', {}, r'model\.None is not a parameter of SimVP'),
         ('pieces = []\nnote = dict(pieces=1)', {}, 'pieces has no effect, since the files'),
     ],
 )
