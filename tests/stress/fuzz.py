@@ -18,44 +18,56 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType
 
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
 NAMES = ('checkpoint', 'idx', 'npy', 'coco', 'config', 'server')
-# Packages whose code guides atheris, in addition to the functions of `instrument`.
-GUIDES = ('mogacore', 'PIL', 'starlette', 'python_multipart')
+# Modules, and packages with all their loaded modules, whose functions guide atheris.
+GUIDES = {
+    'checkpoint': ('mogacore.checkpoint', 'torch._weights_only_unpickler'),
+    'idx': ('mogacore.datasets.idx', 'gzip'),
+    'npy': (
+        'mogacore.datasets.arrays', 'mogacore.datasets.sequences', 'mogacore.datasets.taxibj', 'numpy.lib.format',
+        'numpy.lib._format_impl', 'zipfile',
+    ),
+    'coco': ('mogacore.datasets', 'mogacore.runtime.inputs', 'mogacore.images'),
+    'config': ('mogacore.engine', 'mogacore.libraries', 'mogacore.analysis.configs', 'mmengine.config'),
+    'server': ('mogacore.runtime', 'mogacore.images', 'PIL', 'starlette', 'python_multipart'),
+}  # fmt: skip
 LARGEST_BYTES = {'checkpoint': 20_000, 'idx': 4_000, 'npy': 4_000}
 DRAWN_BYTES = 4_096  # of an input that Hypothesis draws
 MEMORY_GIB = 24  # of addresses; allocations above it fail
 SILENT_S = 60  # after which a process is taken to hang
+STARTUP_S = 240  # for imports, in addition
+MOST_ENDED = 10  # processes that end early, after which a target is given up
 
 
 class Worker:
-    """Runs inputs until the time is over, and counts what came of them in a file.
+    """Runs inputs until the time is over, and counts what came of them in a file, to which a restarted worker adds.
 
     Args:
         target: Runs an input.
-        end: Time of the end, in seconds since the epoch.
+        seconds: Time for the inputs of all workers.
         folder: Folder of the worker's files.
     """
 
-    def __init__(self, target, end, folder):
-        self.target, self.end, self.folder = target, end, folder
+    def __init__(self, target, seconds, folder):
+        self.target, self.seconds, self.folder = target, seconds, folder
         self.file = folder / 'counts.json'
-        self.counts = json.loads(self.file.read_text()) if self.file.exists() else {'accepted': 0, 'refused': 0}
-        self.bugs = self.counts.setdefault('bugs', {})
-        self.written = 0.0
+        self.counts = read_counts(folder)
+        self.bugs = self.counts['bugs']
+        self.last = time.monotonic()
+        self.write()
 
     def run(self, value):
         """Run one input; a bug is recorded and does not end the worker."""
         from fuzzing.harness import attempt, place_of, show
 
-        now = time.time()
-        if now > self.end:
+        if time.monotonic() > self.last + 1:
             self.write()
+        if self.counts['seconds'] > self.seconds:
             os._exit(0)
-        if now > self.written + 1:
-            self.write()
         (self.folder / 'input').write_bytes(value if isinstance(value, bytes) else ascii(value).encode())
         try:
             self.counts[attempt(self.target, value)] += 1
@@ -71,27 +83,31 @@ class Worker:
 
     def write(self):
         """Write the counts; another file is renamed, so that a reader never sees a part."""
-        self.written = time.time()
+        now = time.monotonic()
+        self.counts['seconds'] += now - self.last
+        self.last = now
         partial = self.file.with_suffix('.partial')
         partial.write_text(json.dumps(self.counts))
         partial.replace(self.file)
 
 
-def work(name, end, seed, folder):
-    """Run a target in this process until the end."""
+def read_counts(folder):
+    """The counts of a folder; zeros if no worker has written any."""
+    file = folder / 'counts.json'
+    return json.loads(file.read_text()) if file.exists() else {'accepted': 0, 'refused': 0, 'bugs': {}, 'seconds': 0}
+
+
+def work(name, seconds, seed, folder):
+    """Run a target in this process until the time is over."""
     import atheris
+    from fuzzing.harness import limit_memory
+    from fuzzing.targets import module_of, target
 
-    stderr = os.dup(2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # atheris lists each module
-    with atheris.instrument_imports(include=GUIDES):
-        from fuzzing.harness import limit_memory
-        from fuzzing.targets import target
-
-        made = target(name)
-    instrument(atheris)
-    os.dup2(stderr, 2)
+    module_of(name)
+    instrument(atheris, GUIDES[name])
+    made = target(name)
     limit_memory(MEMORY_GIB)
-    worker = Worker(made, end, folder)
+    worker = Worker(made, seconds, folder)
     if made.is_bytes:
         test, seeds, largest = worker.run, made.valid, LARGEST_BYTES[name]
     else:
@@ -115,46 +131,37 @@ def work(name, end, seed, folder):
     atheris.Fuzz()
 
 
-def instrument(atheris):
-    """Let functions outside of ``GUIDES`` guide atheris."""
-    import ast
-
-    import numpy as np
-    from torch import _weights_only_unpickler as unpickler
-
-    unpickler.Unpickler.load = atheris.instrument_func(unpickler.Unpickler.load)
-    for module, names in ((np.lib.format, ('_read_array_header', 'descr_to_dtype')), (ast, ('literal_eval',))):
-        for one in names:
-            if hasattr(module, one):
-                atheris.instrument_func(getattr(module, one))
+def instrument(atheris, names):
+    """Let the functions of the loaded modules ``names``, and of modules below them, guide atheris."""
+    modules = [module for name, module in sys.modules.items() if any(f'{name}.'.startswith(f'{n}.') for n in names)]
+    for module in modules:
+        values = [value for value in vars(module).values() if getattr(value, '__module__', '') == module.__name__]
+        methods = [method for value in values if isinstance(value, type) for method in vars(value).values()]
+        for function in values + [getattr(method, '__func__', method) for method in methods]:
+            if isinstance(function, FunctionType):
+                atheris.instrument_func(function)
 
 
-def watch(name, minutes, seed, folder):
+def watch(name, seconds, seed, folder):
     """Run a target in processes until the time is over; returns the counts, with the processes that ended early."""
-    end = time.time() + 60 * minutes
-    counts_file = folder / 'counts.json'
-    ended = []
-    while time.time() < end - 1:
-        command = [sys.executable, '-W', 'ignore', __file__, '--work', name, str(end), str(seed + len(ended))]
+    counts_file, ended = folder / 'counts.json', []
+    while read_counts(folder)['seconds'] < seconds and len(ended) < MOST_ENDED:
+        command = [sys.executable, '-W', 'ignore', __file__, '--work', name, str(seconds), str(seed + len(ended))]
         with (folder / 'log').open('ab') as log:
             process = subprocess.Popen([*command, str(folder)], stdout=log, stderr=log)
-        start = last = time.time()
+        started = time.time()
         while process.poll() is None:
             time.sleep(0.5)
-            if counts_file.exists():
-                last = max(last, counts_file.stat().st_mtime, start)
-            if time.time() - last > SILENT_S + (SILENT_S if last == start else 0):
+            written = counts_file.stat().st_mtime if counts_file.exists() else 0
+            silent = time.time() - written if written > started else time.time() - started - STARTUP_S
+            if silent > SILENT_S:
                 process.kill()
                 process.wait()
         if process.returncode:
             kept = folder / f'ended{len(ended)}'
-            if (folder / 'input').exists():
-                kept.write_bytes((folder / 'input').read_bytes())
-            ended.append(f'the process ended with {process.returncode} in {kept.name}')
-            if not counts_file.exists() or len(ended) > 20:
-                break
-    counts = json.loads(counts_file.read_text()) if counts_file.exists() else {'accepted': 0, 'refused': 0, 'bugs': {}}
-    return {**counts, 'ended': ended, 'minutes': minutes}
+            kept.write_bytes((folder / 'input').read_bytes() if (folder / 'input').exists() else b'')
+            ended.append(f'a process ended with {process.returncode}, see {folder / "log"} and its last input {kept}')
+    return {**read_counts(folder), 'ended': ended}
 
 
 def main():
@@ -170,25 +177,25 @@ def main():
         print('error: atheris is not installed: pip install atheris', file=sys.stderr)
         sys.exit(2)
     if args.work:
-        name, end, seed, folder = args.work
-        work(name, float(end), int(seed), Path(folder))
+        name, seconds, seed, folder = args.work
+        work(name, float(seconds), int(seed), Path(folder))
     out = args.out or Path(tempfile.mkdtemp(prefix='fuzz'))
     found = {}
     for name in [args.only] if args.only else NAMES:
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'counts.json').unlink(missing_ok=True)
-        found[name] = counts = watch(name, args.minutes, args.seed, folder)
+        found[name] = counts = watch(name, 60 * args.minutes, args.seed, folder)
         total = counts['accepted'] + counts['refused'] + sum(bug['inputs'] for bug in counts['bugs'].values())
         print(
-            f'{name}: {total:,} inputs in {args.minutes:g} minutes, {counts["accepted"]:,} accepted, '
+            f'{name}: {total:,} inputs in {counts["seconds"] / 60:.1f} minutes, {counts["accepted"]:,} accepted, '
             f'{counts["refused"]:,} refused, {len(counts["bugs"]) + len(counts["ended"])} bugs',
             flush=True,
         )
         for number, (place, bug) in enumerate(counts['bugs'].items()):
             print(f'  {place}: {bug["inputs"]:,} inputs, such as {folder / f"bug{number}"}')
         for line in counts['ended']:
-            print(f'  {line} of {folder}')
+            print(f'  {line}')
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + '\n')
     sys.exit(any(counts['bugs'] or counts['ended'] for counts in found.values()))
