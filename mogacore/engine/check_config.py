@@ -323,7 +323,7 @@ def _without_effect(cfg: Config, settings: frozenset[str]) -> Iterator[Problem]:
         if paths:
             more = ', ...' if len(paths) > MAX_PATHS else ''
             yield name, f'has no effect at the top level: did you mean {", ".join(paths[:MAX_PATHS])}{more}?'
-        elif (by_option and name in in_files) or re.search(rf'^{name}\s*=', in_bases, re.MULTILINE):
+        elif (by_option and name in in_files) or re.search(rf'^{re.escape(name)}\s*=', in_bases, re.MULTILINE):
             yield name, 'has no effect, since the files of the config have used its value already: set what uses it'
 
 

@@ -149,6 +149,10 @@ def test_names_that_nothing_reads_are_reported(text, option, message, tmp_path):
         check_keys(load_config(path, option))
 
 
+def test_names_of_options_are_no_patterns():
+    check_keys(load_config(VIDEO, {'[': 1, '(': 2, '*': 3, 'a\\': 4}))
+
+
 def test_names_that_the_file_uses_are_accepted(tmp_path):
     (tmp_path / 'base.py').write_text(f"_base_ = '{VIDEO}'\nepochs = 3\n")
     path = tmp_path / 'own.py'

@@ -126,7 +126,8 @@ def work(name, seconds, seed, folder):
         corpus.mkdir()
         for number, data in enumerate(seeds):
             (corpus / f'seed{number}').write_bytes(data)
-    flags = [f'-seed={seed}', f'-max_len={largest}', '-len_control=0', '-rss_limit_mb=0', '-verbosity=0', '-timeout=0']
+    flags = [f'-seed={seed}', f'-max_len={largest}', '-len_control=0', '-rss_limit_mb=0', '-verbosity=0']
+    flags += [f'-timeout={10 * SILENT_S}', f'-artifact_prefix={folder}/']  # `attempt` and `watch` have shorter limits
     atheris.Setup([sys.argv[0], str(corpus), *flags], test)
     atheris.Fuzz()
 
