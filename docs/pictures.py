@@ -33,8 +33,8 @@ WIDTH, HALF_WIDTH = 1200, 380  # of a picture, and of a part of tasks.jpg
 # Parts of other pictures in tasks.jpg: file and x1, y1, x2, y2.
 PARTS = {
     '3D hand pose': ('hands-3d.jpg', (396, 0, 792, 264)),
-    'Predicted frames': ('moving-digits.png', (0, 0, 434, 264)),
-    'Multi-order interactions': ('interactions-digits.png', (0, 0, 605, 440)),
+    'Predicted frames': ('moving-digits.png', (0, 0, 425, 264)),
+    'Multi-order interactions': ('interactions-digits.png', (0, 24, 605, 440)),
     'Activation maps': ('cam-detection.jpg', (0, 280, 480, 560)),
 }
 
