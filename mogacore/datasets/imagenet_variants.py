@@ -7,9 +7,10 @@ from pathlib import Path
 from mmengine.registry import DATASETS
 
 from mogacore.errors import UserError
+from mogacore.packs import is_folder, list_classes, list_files
 from mogacore.published.corruptions import ALEXNET_ERRORS, SEVERITIES
 
-from .class_folders import ClassFolders, list_classes, list_files
+from .class_folders import ClassFolders
 
 
 @DATASETS.register_module()
@@ -85,7 +86,7 @@ class ImageNetC(ClassFolders):
         root = Path(self.data_prefix['img_path'])
         folders = [self._find(root, name) / str(severity) for name in ALEXNET_ERRORS for severity in SEVERITIES]
         for folder in folders:
-            if not folder.is_dir():
+            if not is_folder(folder):
                 raise UserError(f'{folder} is missing: extract the archive with {folder.parent.name} again')
         found = {folder: list_classes(folder) for folder in folders}
         names = found[folders[0]]
@@ -112,6 +113,6 @@ class ImageNetC(ClassFolders):
     def _find(self, root: Path, name: str) -> Path:
         """The folder of a corruption."""
         for folder in (root / name, *sorted(root.glob(f'*/{name}'))):
-            if folder.is_dir():
+            if is_folder(folder):
                 return folder
         raise UserError(f'folder {root} of ImageNet-C has no folder {name}: extract the archive with it there')

@@ -21,6 +21,7 @@ from mogacore.engine.data import label_class_folders
 from mogacore.engine.loaders import build_loader
 from mogacore.errors import UserError
 from mogacore.files import check_outputs, make_folder, readable, write_atomic, write_json
+from mogacore.packs import is_file
 from mogacore.runtime.drawing.overview import draw_overview
 from mogacore.runtime.inputs import VIDEO_SUFFIXES, UnreadableError, find_inputs
 
@@ -255,7 +256,7 @@ def draw_neighbors(path: str | Path, train: Embeddings, val: Embeddings) -> None
     Raises:
         UserError: If the data sets have no image files.
     """
-    if not Path(val.names[0]).is_file():
+    if not is_file(val.names[0]):
         raise UserError(f'--show {path} needs a data set of image files: omit it')
     queries = np.unique(np.linspace(0, len(val.names) - 1, SHOWN_QUERIES).round().astype(int))
     k = min(SHOWN_NEIGHBORS, len(train.names))
