@@ -33,8 +33,8 @@ Step = tuple[str, Callable]
 def measure_data(name: str, num_images: int = 32, rounds: int = 5, progress: Callable[[str], None] = print) -> dict:
     """Time the training pipeline of a config, with and without ``fast_data``, and equal ones of timm and torchvision.
 
-    The pipelines take turns in each round, each with the same images. Without the data of the config, images of the size
-    of ImageNet, COCO or ADE20K and annotations are made up, see :mod:`mogacore.analysis.made_up_data`.
+    The pipelines take turns in each round, each with the same images. Without the data of the config, images of the
+    size of ImageNet, COCO or ADE20K and annotations are made up, see :mod:`mogacore.analysis.made_up_data`.
 
     Args:
         name: Config, by path or short name.
