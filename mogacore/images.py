@@ -17,7 +17,7 @@ from threading import Lock
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from .errors import UserError
 from .packs import read_bytes
@@ -64,12 +64,16 @@ def open_header(file: Path | io.BytesIO, formats: tuple[str, ...] | None = None)
 
     Raises:
         OSError: If the file does not exist or is not an image of these formats.
-        SyntaxError: The same, for some formats; ValueError, too.
     """
     with _limit_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             opened = Image.open(file, formats=formats)
+        except OSError:
+            raise
+        # PIL's readers raise errors of many types for a corrupt header.
+        except Exception as error:
+            raise UnidentifiedImageError(f'cannot identify image file ({error})') from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     with opened:
@@ -86,7 +90,7 @@ def check_pixels(image: str | Path | bytes) -> None:
     try:
         with open_header(file) as header:
             size = header.size
-    except (OSError, SyntaxError, ValueError):
+    except OSError:
         return
     check_size(*size, name)
 
@@ -107,7 +111,7 @@ def orientation(content: bytes) -> int:
     try:
         with open_header(io.BytesIO(content)) as image:
             found = image.getexif().get(ORIENTATION_TAG, 1)
-    except (OSError, SyntaxError, ValueError, struct.error):  # what PIL raises for corrupt files and metadata
+    except Exception:  # PIL raises errors of many types for corrupt files and metadata
         return 1
     return found if found in range(1, 9) else 1
 
@@ -161,7 +165,6 @@ def read_size(path: str | Path, ignore_orientation: bool = False) -> tuple[tuple
 
     Raises:
         OSError: If the file does not exist or is not an image.
-        SyntaxError: The same, for some formats.
     """
     content, found = split_orientation(read_bytes(path))
     with open_header(io.BytesIO(content)) as image:

@@ -77,7 +77,7 @@ class ImageNetC(ClassFolders):
         **kwargs: As in :class:`ClassFolders`.
 
     Raises:
-        UserError: If a corruption or severity is missing, or their class folders differ.
+        UserError: If a corruption or severity is missing or has no images, or their class folders differ.
 
     Source: Hendrycks and Dietterich, arXiv 1903.12261.
     """
@@ -97,13 +97,18 @@ class ImageNetC(ClassFolders):
                     'extract the archives again'
                 )
         self._metainfo.setdefault('classes', tuple(names))
-        return [
-            dict(img_path=str(folder / name / path), gt_label=label)
-            for folder in folders
-            for label, name in enumerate(names)
-            for path in list_files(folder / name)
-            if path.lower().endswith(self.extensions)
-        ]
+        data = []
+        for folder in folders:
+            images = [
+                dict(img_path=str(folder / name / path), gt_label=label)
+                for label, name in enumerate(names)
+                for path in list_files(folder / name)
+                if path.lower().endswith(self.extensions)
+            ]
+            if not images:
+                raise UserError(f'{folder} has no images: extract the archive with {folder.parent.name} again')
+            data += images
+        return data
 
     def _find(self, root: Path, name: str) -> Path:
         """The folder of a corruption."""

@@ -17,7 +17,7 @@ from mogacore.errors import UserError
 from mogacore.files import writable_folder
 from mogacore.libraries import TASK_LIBRARIES, import_quietly
 from mogacore.locations import MIM, check_staged, find_config, staged
-from mogacore.text import type_name
+from mogacore.text import show, type_name
 
 from .amp import set_precision
 
@@ -37,7 +37,8 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
         cfg_options: Dotted key to value.
 
     Raises:
-        UserError: If the config does not exist or cannot be read, or an option cannot be applied to it.
+        UserError: If the config does not exist or cannot be read, an option cannot be applied to it, or its
+            ``default_scope`` is not a name.
     """
     import_module('mogacore.registry')  # as if every config named it in custom_imports
     path = find_config(name)
@@ -45,12 +46,18 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
         raise UserError(f'config {path} is not a Python config: give a .py file such as those under configs/')
     try:
         cfg = Config.fromfile(path)
-    except (FileNotFoundError, SyntaxError, KeyError, TypeError, UserError) as error:
-        raise UserError(f'config {path} cannot be read: {" ".join(str(error).split())}') from error
+    except Exception as error:  # a config is a program, and mmengine's reader raises errors of many types
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise UserError(f'config {path} cannot be read: {reason}') from error
     try:
         cfg.merge_from_dict(cfg_options or {})
     except (AttributeError, KeyError, TypeError) as error:  # the first for an item of a list that is no dict
         raise UserError(f'--cfg-options {cfg_options} cannot be applied to {path}: {error}') from error
+    scope = cfg.get('default_scope', 'mmengine')
+    if not isinstance(scope, str) or not scope.isidentifier():
+        raise UserError(
+            f'config {path}: default_scope is {show(scope)}: use one of mmengine, {", ".join(TASK_LIBRARIES)}'
+        )
     return cfg
 
 

@@ -98,8 +98,6 @@ class Listing:
                 found[name] = read_json(self.folder / name)
             except UserError as error:
                 found[name] = error
-            except RecursionError:
-                found[name] = UserError(f'annotation file {self.folder / name} is nested too deeply: recreate it')
             if isinstance(found[name], dict):
                 found[name].pop('imageData', None)
         return found

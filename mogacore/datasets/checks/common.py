@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -75,6 +76,11 @@ def read_classes(classes):
     return read_lines(classes)
 
 
+def repeated_names(names):
+    """The names that occur more than once, in their order."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
 def image_prefix(dataset):
     """Folder of the images below ``data_root``, as mmpretrain's data sets take it."""
     prefix = dataset.get('data_prefix') or ''
@@ -128,7 +134,9 @@ def read_image(path, read):
             return read(image)
     except Image.DecompressionBombError:
         return None
-    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+    except UserError:
+        raise
+    except Exception as error:  # PIL raises errors of many types for corrupt files
         raise UserError(unreadable(path)) from error
 
 
@@ -136,7 +144,7 @@ def read_size(path, ignore_orientation):
     """(width, height) of an image as it is loaded, and its EXIF orientation."""
     try:
         return image_files.read_size(path, ignore_orientation)
-    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+    except OSError as error:
         raise UserError(unreadable(path)) from error
 
 
