@@ -176,8 +176,8 @@ def plain(value: Any) -> Any:
 
 
 def write_text(path: str | Path, text: str, sync: bool = True) -> None:
-    """Write a text file in UTF-8; ``sync`` as in :func:`write_atomic`."""
-    _write(path, text.encode(), sync)
+    """Write a text file in UTF-8, file names in their own bytes; ``sync`` as in :func:`write_atomic`."""
+    _write(path, text.encode(errors='surrogateescape'), sync)
 
 
 def write_json(

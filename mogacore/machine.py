@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from typing import NamedTuple
 
@@ -52,13 +53,16 @@ SYSTEM = {
     errno.EAGAIN: PROCESSES,
 }
 
+EXIT_NOT_SHARED = 74  # of a data loader worker that could not pass on a batch
+
 # Messages of torch, OpenCV and Python, the more specific ones first. In an exception from a data loader worker they
 # stand in a traceback.
 MESSAGES = (
+    (rf'DataLoader worker \(pid.*exit code {EXIT_NOT_SHARED}\b', SHARED_MEMORY),
     (r'DataLoader worker \(pid.*signal: Bus error', SHARED_MEMORY),
-    (r'/torch_.*(?:No space left on device|Cannot allocate memory)', SHARED_MEMORY),
-    (r'DataLoader worker \(pid.*(?:killed by signal|exited unexpectedly)', WORKER),
     (r'Too many open files|received \d+ items of ancdata', FILES),
+    (r'unable to .*</torch_', SHARED_MEMORY),
+    (r'DataLoader worker \(pid.*(?:killed by signal|exited unexpectedly)', WORKER),
     (r"can't start new thread", PROCESSES),
     (
         r"MemoryError: |(?:can't|Cannot) allocate memory|bad_alloc|(?:CUDA|HIP) out of memory|Insufficient memory",
@@ -72,11 +76,13 @@ def explain(error: BaseException) -> Failure | None:
     if isinstance(error, MemoryError):
         return Failure(MEMORY[0], _last_line(error) or 'MemoryError', MEMORY[1])
     if isinstance(error, OSError) and (known := SYSTEM.get(_number(error))):
+        if _number(error) == errno.ENOSPC and error.filename is None and _is_full('/dev/shm'):
+            known = SHARED_MEMORY  # semaphores and tensors of data loader workers
         return Failure(known[0], _last_line(error), known[1])
     if isinstance(error, UNRELATED):
         return None
     for pattern, (what, remedy) in MESSAGES:
-        if re.search(pattern, str(error)):
+        if re.search(pattern, _text(error)):
             return Failure(what, _last_line(error, pattern), remedy)
     return None
 
@@ -85,13 +91,25 @@ def explain(error: BaseException) -> Failure | None:
 UNRELATED = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError, ValueError)
 
 
+def _text(error: BaseException) -> str:
+    """The text of an exception after that of its cause: torch names the signal or exit code of a worker only there."""
+    return f'{error.__cause__ or ""}\n{error}'
+
+
 def _number(error: OSError) -> int:
     """Number of a system error; that of a data loader worker is only in its text."""
     numbers = re.findall(r'\[Errno (\d+)\]', str(error))
     return error.errno or int(numbers[-1] if numbers else 0)
 
 
+def _is_full(folder: str) -> bool:
+    try:
+        return os.statvfs(folder).f_bavail == 0
+    except OSError:
+        return False
+
+
 def _last_line(error: BaseException, pattern: str = '') -> str:
     """The last line of a text that matches, without the type that starts the last line of a traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and re.search(pattern, line)]
+    lines = [line.strip() for line in _text(error).splitlines() if line.strip() and re.search(pattern, line)]
     return re.sub(r'^[\w.]*Error: ', '', lines[-1])[:200] if lines else ''

@@ -99,6 +99,13 @@ def test_a_reader_that_has_ended_ends_the_command_silently():
     assert (done.returncode, done.stderr) == (0, '')
 
 
+def test_an_object_that_cannot_be_destroyed_after_an_error_prints_nothing():
+    code = """(lambda error: setattr(error, "part", type("Part", (), {"__del__": lambda self: 1 / 0})()) or exec(
+        "raise error", {"error": error}))(OSError(28, "No space left on device"))"""
+    done = in_shell('exec "$@"', code)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
 def test_closed_standard_files_do_not_catch_the_next_file_that_is_opened():
     code = 'sys.exit(os.open(os.devnull, os.O_RDONLY)) if not sys.stderr.isatty() and print(1) is None else 9'
     assert in_shell('exec "$@" <&- >&- 2>&-', code).returncode == 3

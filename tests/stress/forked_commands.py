@@ -14,7 +14,8 @@ from pathlib import Path
 
 from mogacore.errors import run
 
-LIMIT_S = 120
+LIMIT_S = 300
+PR_SET_PDEATHSIG = 1
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 
 
@@ -30,7 +31,7 @@ class Command:
 
     def __init__(self, main, argv, log, before=None):
         self.out, self.err = Path(f'{log}.out'), Path(f'{log}.err')
-        self.code = None
+        self.code = self.cpu_s = None
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
@@ -42,6 +43,7 @@ class Command:
         code = 70
         try:
             os.setpgid(0, 0)
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             for path, number in ((os.devnull, 0), (self.out, 1), (self.err, 2)):
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
                 os.dup2(descriptor, number)
@@ -63,10 +65,16 @@ class Command:
 
     def is_running(self):
         if self.code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 self.code = os.waitstatus_to_exitcode(status)
+                self.cpu_s = usage.ru_utime + usage.ru_stime
         return self.code is None
+
+    def used_cpu_s(self):
+        """Seconds of the processor that the running process itself has used."""
+        fields = Path(f'/proc/{self.pid}/stat').read_text().rpartition(')')[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
     def wait(self, limit_s=LIMIT_S):
         """Wait for the end; returns the exit code, negative for a signal.
@@ -89,7 +97,7 @@ class Command:
         while self.is_running() and time.monotonic() < end:
             if condition():
                 return True
-            time.sleep(0.002)
+            time.sleep(0.003)
         return False
 
     def kill(self):
