@@ -38,6 +38,8 @@ WORKER = (
     'lower num_workers or batch_size, or use a machine with more memory',
 )
 
+CRASH = ('a data loader worker crashed', 'set num_workers=0 to find the image or library that is the cause')
+
 SYSTEM = {
     errno.ENOSPC: ('the disk is full', 'free some space'),
     errno.EDQUOT: ('the disk quota is used up', 'free some space'),
@@ -62,10 +64,12 @@ MESSAGES = (
     (r'DataLoader worker \(pid.*signal: Bus error', SHARED_MEMORY),
     (r'Too many open files|received \d+ items of ancdata', FILES),
     (r'unable to .*</torch_', SHARED_MEMORY),
+    (r'DataLoader worker \(pid.*killed by signal: (?!Killed|Unknown)', CRASH),
     (r'DataLoader worker \(pid.*(?:killed by signal|exited unexpectedly)', WORKER),
     (r"can't start new thread", PROCESSES),
     (
-        r"MemoryError: |(?:can't|Cannot) allocate memory|bad_alloc|(?:CUDA|HIP) out of memory|Insufficient memory",
+        r"MemoryError: |(?:can't|Cannot) allocate memory|bad_alloc|(?:CUDA|HIP) out of memory|Insufficient memory"
+        r'|failed to map segment from shared object(?!: Operation)',  # of an import; it has the suffix on a noexec disk
         MEMORY,
     ),
 )
@@ -88,7 +92,7 @@ def explain(error: BaseException) -> Failure | None:
 
 
 # Their texts quote values and names.
-UNRELATED = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError, ValueError)
+UNRELATED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def _text(error: BaseException) -> str:
@@ -112,4 +116,5 @@ def _is_full(folder: str) -> bool:
 def _last_line(error: BaseException, pattern: str = '') -> str:
     """The last line of a text that matches, without the type that starts the last line of a traceback."""
     lines = [line.strip() for line in _text(error).splitlines() if line.strip() and re.search(pattern, line)]
-    return re.sub(r'^[\w.]*Error: ', '', lines[-1])[:200] if lines else ''
+    line = re.sub(r'^[\w.]*Error: ', '', lines[-1]) if lines else ''
+    return line.partition('. Details are lost')[0][:200]  # torch's advice differs

@@ -334,14 +334,15 @@ def run_crashes(report, folder, tasks):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', nargs='+', choices=[*DATASETS, *TASKS, 'crash'], metavar='NAME')
+    parser.add_argument('--tasks', nargs='+', choices=TASKS, default=TASKS, help='tasks that "crash" tries')
     parser.add_argument('--json', metavar='FILE', help='write the cases to this file')
     args = parser.parse_args()
     names = args.only or [*DATASETS, *TASKS, 'crash']
     report, start = Report(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix='mogacore-resources-') as folder:
-        run_datasets(report, Path(folder), [name for name in names if name != 'crash'])
         if 'crash' in names:
-            run_crashes(report, Path(folder), TASKS)
+            run_crashes(report, Path(folder), args.tasks)
+        run_datasets(report, Path(folder), [name for name in names if name != 'crash'])
         os.chdir(ROOT)
     print(f'{len(report.cases)} cases, {len(report.failures())} failed, {time.monotonic() - start:.0f} s')
     if args.json:
