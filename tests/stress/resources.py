@@ -57,7 +57,7 @@ def class_folders(root, names=('a', 'b'), per_class=3):
 
 IMAGES = [
     dict(type='LoadImageFromFile'),
-    dict(type='FastRandomResizedCrop', scale=32),
+    dict(type='FastRandomResizedCrop', scale=32, interpolation='bicubic'),
     dict(type='mmpretrain.PackInputs'),
 ]
 
@@ -94,7 +94,7 @@ def fashion(root):
     rng = np.random.default_rng(0)
     write_idx(root / 'train-images-idx3-ubyte', rng.integers(0, 256, (6, 28, 28)))
     write_idx(root / 'train-labels-idx1-ubyte', np.arange(6))
-    return dict(data_root=str(root), pipeline=[dict(type='LoadArray'), dict(type='mmpretrain.PackInputs')])
+    return dict(data_root=str(root), pipeline=[dict(type='mmpretrain.PackInputs')])
 
 
 def moving_mnist(root):
