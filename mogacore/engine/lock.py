@@ -29,7 +29,8 @@ def only_run(work_dir: str | Path) -> Iterator[None]:
         UserError: If another process, here or on another machine that shares the folder, holds it.
     """
     path = Path(work_dir) / LOCK
-    held, refusal = None, [None]
+    held = None
+    refusal: list[str | None] = [None]
     if is_main_process():
         held = _lock(path)
         if held is None:

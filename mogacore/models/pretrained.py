@@ -22,7 +22,8 @@ def load_pretrained(network: nn.Module, checkpoint: str, prefix: str | None = No
         UserError: If 'official' is used with a custom size, the file cannot be read, or it is a published file of the
             other gate function.
     """
-    checkpoint = weights_of(network.arch_name and f'moganet_{network.arch_name}', checkpoint)
+    model = f'moganet_{network.arch_name}' if network.arch_name else None
+    checkpoint = weights_of(model, checkpoint)
     check_gate(network, checkpoint, 'set {setting} of the backbone')
     container = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     report_choice(container, checkpoint)

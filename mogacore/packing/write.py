@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mogacore import packs
+from mogacore import machine, packs
 from mogacore.errors import UserError
-from mogacore.files import is_disk_full, new_folder
+from mogacore.files import new_folder
 from mogacore.packs.index import Index, pack_names
 from mogacore.packs.lmdb_files import import_lmdb, lmdb_state
 from mogacore.packs.shards import BLOCK, SHARD_SUFFIX
@@ -118,8 +118,8 @@ def pack(
                 (target / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / file, target / file)
     except OSError as error:
-        if is_disk_full(error):
-            raise UserError(f'the disk of {out} is full: nothing was written, free some space') from None
+        if failure := machine.explain(error):
+            raise UserError(f'{out} was not written, {failure}') from None
         raise UserError(f'{out} cannot be written ({error}): nothing was written') from None
     packs.forget()
     if plan.copied:
