@@ -156,7 +156,7 @@ class _Checker:
             if not isinstance(size, int) or size < 1:
                 yield f'{name}.batch_size', f'is {show(size)}: it must be a positive integer'
 
-    def check(self, value: Any, path: str, owners: tuple[type, ...] = ()) -> Iterator[Problem]:
+    def check(self, value: Any, path: str, owners: tuple[Callable, ...] = ()) -> Iterator[Problem]:
         """Problems of a part of the config; ``owners`` are the classes of the parts that contain it."""
         if isinstance(value, (list, tuple)):
             if path.startswith('model.') and _name_of(path).endswith('head'):
@@ -187,7 +187,7 @@ class _Checker:
         wanted = REGISTRY_OF_KEY.get(_name_of(path))
         return [item for item in find_class(kind, self.scope) if wanted in (None, item[1])]
 
-    def check_typed(self, value: dict, path: str, kind, classes, owners: tuple[type, ...]) -> Iterator[Problem]:
+    def check_typed(self, value: dict, path: str, kind, classes, owners: tuple[Callable, ...]) -> Iterator[Problem]:
         name = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
         if not classes:
             similar = get_close_matches(name, registered_names(self.scope), 1, SIMILAR)
@@ -371,7 +371,7 @@ def _passes_keywords_on(init: Callable) -> bool:
 
 
 @cache
-def _quoted_words(cls: type) -> frozenset[str]:
+def _quoted_words(cls: Callable) -> frozenset[str]:
     """Words in quotes in the source files of a class and its parents, such as ``cfg.pop('bg_cls_weight')``."""
     modules = {inspect.getmodule(base) for base in getattr(cls, '__mro__', (cls,))}
     files = {getattr(module, '__file__', None) for module in modules if module is not None}
