@@ -371,7 +371,7 @@ def _passes_keywords_on(init: Callable) -> bool:
 
 
 @cache
-def _quoted_words(cls: type) -> frozenset[str]:
+def _quoted_words(cls: Callable) -> frozenset[str]:
     """Words in quotes in the source files of a class and its parents, such as ``cfg.pop('bg_cls_weight')``."""
     modules = {inspect.getmodule(base) for base in getattr(cls, '__mro__', (cls,))}
     files = {getattr(module, '__file__', None) for module in modules if module is not None}
