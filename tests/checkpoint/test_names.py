@@ -75,6 +75,33 @@ class TestContainers:
             path.write_bytes(data.replace(b'cnumpy._core', b'cnumpy.core').replace(b'cnumpy.core.multiarray\n', module))
             assert read(path)['x'] == 2
 
+    @pytest.mark.parametrize(
+        'container, kind',
+        [
+            (weights(1), 'bare state dict'),
+            ({'state_dict': weights(1)}, 'state_dict'),
+            ({'model': weights(1), 'meta': None}, 'model'),
+            ({'state_dict': weights(1), 'meta': {'epoch': 1}}, 'state_dict'),
+            ({'state_dict': weights(1), 'meta': {'mmcv_version': '1.7.0'}}, 'state_dict of mmcv'),
+            ({'state_dict': weights(1), 'meta': {'mmengine_version': '0.10.7'}}, 'state_dict of mmengine'),
+        ],
+    )
+    def test_the_kind_of_container_is_named(self, container, kind):
+        assert ckpt.weight_sets(container).kind == kind
+
+    @pytest.mark.parametrize(
+        'container, names',
+        [
+            ({}, 'nothing'),
+            ({'epoch': 3}, 'epoch'),
+            ({'state_dict': {'a': 1}, 'epoch': 3}, 'a'),
+            ({'model': {}}, 'nothing'),
+        ],
+    )
+    def test_the_content_without_a_state_dict_is_listed(self, container, names):
+        with pytest.raises(UserError, match=f'no state dict of tensors, it contains {names}: use'):
+            ckpt.weight_sets(container)
+
 
 class TestWrappers:
     @pytest.mark.parametrize(
@@ -185,6 +212,19 @@ class TestEma:
         raw = prefixed(weights(1), 'module.') | {'steps': torch.tensor(5)}
         torch.save({'state_dict': weights(2), 'ema_state_dict': raw}, tmp_path / 'w.pth')
         assert [value(load(tmp_path / 'w.pth', ema)) for ema in (None, False, True)] == [2, 1, 2]
+
+    @pytest.mark.parametrize(
+        'container, values',
+        [
+            ({'state_dict': weights(1)}, (1, 1, 1)),
+            ({'state_dict': weights(1), 'state_dict_ema': weights(2)}, (1, 1, 2)),
+            ({'state_dict': weights(2), 'ema_state_dict': prefixed(weights(1), 'module.')}, (2, 1, 2)),
+        ],
+        ids=['one set', 'raw first', 'average first'],
+    )
+    def test_the_set_behind_a_published_result_is_chosen(self, container, values):
+        sets = ckpt.weight_sets(container)
+        assert tuple(value(sets.choose_published(name).state_dict) for name in ('', 'raw', 'ema')) == values
 
     def test_a_file_with_one_set_has_no_ema(self, tmp_path):
         torch.save(weights(1), tmp_path / 'w.pth')

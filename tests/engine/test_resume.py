@@ -162,6 +162,30 @@ def test_seeds_differ_for_neighboring_numbers():
     assert len(seeds) == 5 * 5 * 200
 
 
+@DATA_SAMPLERS.register_module()
+class SeedlessSampler(Sampler):
+    def __init__(self, dataset, seed):
+        self.indices = range(len(dataset))
+
+    def __iter__(self):
+        return iter(self.indices)
+
+
+@pytest.mark.parametrize('sampler, given, seed', [
+    (dict(type='DefaultSampler', seed=7), None, 7), (dict(type='DefaultSampler'), 5, 5),
+    (dict(type='SeedlessSampler'), None, 0), (dict(type='SeedlessSampler'), 5, 5),
+])  # fmt: skip
+def test_samples_have_the_seed_of_the_run_or_of_the_sampler_from_epoch_0(sampler, given, seed):
+    found = list(ResumableSampler(sampler, SeededDataset(dict(type='NoiseDataset')), given))
+    assert [index.seed for index in found] == [derive_seed(seed, 0, position) for position in range(11)]
+
+
+def test_a_checkpoint_of_a_custom_loop_has_no_place_in_an_epoch():
+    saved = dict(meta=dict(epoch=2, iter=15))
+    ExactResumeHook().before_save_checkpoint(fake_runner(SimpleNamespace()), saved)
+    assert saved['meta']['validated_iter'] is None and saved['meta']['position']['batch_in_epoch'] == 0
+
+
 def test_hooks_reach_the_wrapped_data_set():
     dataset = SeededDataset(dict(type='NoiseDataset'))
     dataset.pipeline = 'light'

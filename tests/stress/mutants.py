@@ -12,13 +12,14 @@ resumes; ``--again`` repeats those that survived, after tests were added. A muta
 * timed out, if a test takes much longer than without the mutant (endless loops);
 * survived, if all tests pass, or no test executes the line.
 
-Needs the environment of the tests. Run it on an idle machine, since limits are multiples of times.
+Needs the environment of the tests. Limits are mostly of processor time, so the machine may be busy.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import builtins
 import collections
 import contextlib
 import hashlib
@@ -26,13 +27,13 @@ import importlib.util
 import json
 import mmap
 import os
+import re
 import resource
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -43,24 +44,26 @@ HOOK = Path(__file__).parent / 'mutated_process' / 'sitecustomize.py'
 
 # Files to mutate -> files with their tests, of which those that execute a mutated line run.
 GROUPS = {
-    'models': (
-        ['mogacore/models/layers.py', 'mogacore/models/accelerated.py'],
-        [
-            f'tests/models/test_{name}.py'
-            for name in ('layers', 'accelerated', 'moganet', 'untouched', 'convolutions', 'recompute', 'norms')
-        ],
-    ),
-    'checkpoint': (['mogacore/checkpoint/*.py'], ['tests/checkpoint/test_*.py']),
     'evaluation': (['mogacore/evaluation/*.py'], ['tests/evaluation/test_*.py']),
+    'checkpoint': (['mogacore/checkpoint/*.py'], ['tests/checkpoint/test_*.py']),
     'resume': (
         ['mogacore/engine/resume.py'],
-        [f'tests/engine/test_{name}.py' for name in ('resume', 'length', 'restore', 'ema', 'saving', 'loaders')],
+        [f'tests/engine/test_{name}.py' for name in ('resume', 'restore', 'length')],
+    ),
+    'models': (
+        ['mogacore/models/layers.py', 'mogacore/models/accelerated.py'],
+        [f'tests/models/test_{name}.py' for name in ('layers', 'accelerated', 'untouched')],
     ),
 }
 STATUSES = ('killed', 'timed out', 'survived')
-IMPORTED = ('torch', 'mmengine.runner', 'mmengine.hooks', 'mmengine.evaluator', 'mmengine.dataset', 'scipy', 'pytest')
+IMPORTED = (
+    'torch', 'mmengine.runner', 'mmengine.hooks', 'mmengine.evaluator', 'mmengine.dataset', 'huggingface_hub', 'scipy',
+    'sklearn', 'PIL.Image', 'rich.progress', 'pytest', '_pytest.assertion.rewrite',
+)  # fmt: skip
+FIRST = 12  # tests in a first process, which usually needs few of the test files
 MEMORY_LIMIT = 12 * 2**30  # bytes of address space
-START_S = 60  # to import and collect the tests
+START_S = 300  # to import and collect the tests
+WAITING = 6  # limit of a test in seconds by the clock / in seconds of processor time
 FAILED = 99  # exit code of a fork whose error is not one of the tests or the mutant
 
 
@@ -73,27 +76,31 @@ def digest(*names):
 
 
 class Plugin:
-    """For pytest in a fork: runs only ``order`` (test -> seconds that it may take) if given, and stores the outcome.
+    """For pytest in a fork: runs only ``order`` (test -> seconds without a mutant) if given, and stores the outcome.
 
     Without an order, notes the seconds of each test, the lines of ``targets`` that it executes, and whether it starts a
     process, which may execute others.
     """
 
-    def __init__(self, order=None, deadline=None, targets=()):
-        self.order, self.deadline, self.targets = order, deadline, set(targets)
+    def __init__(self, order=None, targets=(), skip='', stop=False):
+        self.order, self.targets, self.skip, self.deadline = order, set(targets), skip, None
+        self.stop = stop or order is not None  # at the first test that fails
         self.failed, self.seconds, self.lines, self.starters = [], {}, {}, set()
         self.shared = {}  # lines that fixtures execute, by test file; those of a session's may serve later tests
         self.current = self.phase = None
 
     def pytest_collection_modifyitems(self, items):
+        items[:] = [item for item in items if not (self.skip and re.search(self.skip, item.nodeid))]
         if self.order is not None:
             rank = {name: number for number, name in enumerate(self.order)}
             items[:] = sorted((item for item in items if item.nodeid in rank), key=lambda item: rank[item.nodeid])
 
     def pytest_runtest_logstart(self, nodeid):
         self.current = nodeid
-        if self.order is not None:
-            struct.pack_into('d', self.deadline, 0, time.monotonic() + self.order[nodeid])
+        if self.stop:
+            limit_s = 20 + 5 * (10 if self.order is None else self.order[nodeid])
+            signal.setitimer(signal.ITIMER_PROF, limit_s)  # of processor time, whatever else the machine does
+            struct.pack_into('d', self.deadline, 0, time.monotonic() + WAITING * limit_s)
 
     def pytest_runtest_setup(self):
         self.phase = 'setup'
@@ -109,22 +116,12 @@ class Plugin:
     def pytest_runtest_logfinish(self):
         self.current = self.phase = None
 
-    def trace(self, frame, event, argument):
-        code = frame.f_code
-        if code.co_filename not in self.targets or not code.co_flags & 1:  # bit 0: a function, not a module or class
-            return None
-        name = os.path.relpath(code.co_filename, ROOT)
+    def note_line(self, name, number):
         if self.phase == 'call':
-            lines = self.lines.setdefault(self.current, {}).setdefault(name, set())
-        else:
-            owner = self.current.partition('::')[0] if self.current else ''  # '': while tests are collected
-            lines = self.shared.setdefault(owner, {}).setdefault(name, set())
-
-        def line(frame, event, argument):
-            lines.add(frame.f_lineno)
-            return line
-
-        return line(frame, event, argument)
+            lines = self.lines.setdefault(self.current, {})
+        else:  # '': while tests are collected
+            lines = self.shared.setdefault(self.current.partition('::')[0] if self.current else '', {})
+        lines.setdefault(name, set()).add(number)
 
     def note_processes(self):
         def note(*args):
@@ -149,11 +146,35 @@ class Plugin:
         return dict(failed=self.failed, tests=tests)
 
 
+def module_of(file):
+    return file.removesuffix('.py').removesuffix('/__init__').replace('/', '.')
+
+
+def with_notes(name):
+    """Syntax tree of a file in which every statement of a function is preceded by a call of ``note_line``."""
+    tree = ast.parse((ROOT / name).read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    inside = {id(node): node for function in functions for node in ast.walk(function)}
+    for node in inside.values():
+        for field in ('body', 'orelse', 'finalbody'):
+            statements = getattr(node, field, None)
+            if isinstance(statements, list):
+                noted = []
+                for statement in statements:
+                    is_docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+                    if not is_docstring:
+                        note = ast.parse(f'note_line({name!r}, {statement.lineno})').body[0]
+                        noted.append(ast.copy_location(note, statement))
+                    noted.append(statement)
+                statements[:] = noted
+    return ast.fix_missing_locations(tree)
+
+
 def run_in_fork(test_files, folder, plugin, mutant=None, limit_s=3600.0):
     """Run pytest in a fork; return (how it ended: exit code of pytest, 'signal N' or 'timed out'; its results)."""
     outcome = Path(folder, 'outcome.json')
     plugin.deadline = mmap.mmap(-1, 8)
-    struct.pack_into('d', plugin.deadline, 0, time.monotonic() + (limit_s if plugin.order is None else START_S))
+    struct.pack_into('d', plugin.deadline, 0, time.monotonic() + (START_S if plugin.stop else limit_s))
     end = time.monotonic() + limit_s
     pid = os.fork()
     if pid == 0:
@@ -178,6 +199,8 @@ def run_in_fork(test_files, folder, plugin, mutant=None, limit_s=3600.0):
         how = 'timed out'
     else:
         how = f'signal {os.WTERMSIG(ended)}' if os.WIFSIGNALED(ended) else os.WEXITSTATUS(ended)
+    if how == f'signal {int(signal.SIGPROF)}':
+        how = 'timed out'
     if how == FAILED:
         sys.exit(f'error: pytest was not started: {_log(folder)}')
     return how, json.loads(outcome.read_text()) if outcome.exists() else dict(failed=[], tests={})
@@ -196,29 +219,29 @@ def _pytest(test_files, folder, plugin, mutant, outcome):
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ['TMPDIR'] = tempfile.tempdir = folder
+    os.environ['PYTEST_DISABLE_PLUGIN_AUTOLOAD'] = '1'  # looking for plugins takes half a second
     work = Path(folder, 'work')  # a mutant may write files into the current folder
     work.mkdir()
     os.chdir(work)
     sys.path[:0] = [str(ROOT)]
+    spec = importlib.util.spec_from_file_location('mutated_process', HOOK)
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
     if mutant is not None:
-        module = mutant['file'].removesuffix('.py').removesuffix('/__init__').replace('/', '.')
-        record = Path(folder, 'mutant.json')
-        record.write_text(json.dumps(dict(module=module, file=str(ROOT / mutant['file']), source=mutant['source'])))
-        spec = importlib.util.spec_from_file_location('mutated_process', HOOK)
-        hook = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(hook)
+        record, file = Path(folder, 'mutant.json'), str(ROOT / mutant['file'])
+        record.write_text(json.dumps(dict(module=module_of(mutant['file']), file=file, source=mutant['source'])))
         hook.install(record)
     import pytest
 
     if plugin.targets:
         plugin.note_processes()
-        threading.settrace(plugin.trace)
-        sys.settrace(plugin.trace)
-    options = ['-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', '--basetemp', str(Path(folder, 'pytest'))]
+        builtins.note_line = plugin.note_line
+        for name in plugin.targets:
+            sys.meta_path.insert(0, hook.Finder(module_of(name), str(ROOT / name), with_notes(name)))
+    options = ['-q', '-p', 'no:cacheprovider', '--basetemp', str(Path(folder, 'pytest'))]
     options += ['--rootdir', str(ROOT), '-c', str(ROOT / 'pyproject.toml')]
-    stop = ['-x'] if plugin.order is not None else []
+    stop = ['-x'] if plugin.stop else []
     code = pytest.main([*options, *stop, *(str(ROOT / name) for name in test_files)], plugins=[plugin])
-    sys.settrace(None)
     outcome.write_text(json.dumps(plugin.results()))
     return int(code)
 
@@ -247,27 +270,26 @@ def draw(files, number, seed):
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder, 'bin', 'python')
         subprocess.run([sys.executable, '-m', 'venv', folder], check=True)
-        subprocess.run([python, '-m', 'pip', 'install', '--quiet', TOOL], check=True)
+        subprocess.run([python, '-m', 'pip', 'install', '-qq', TOOL], check=True)
         command = [python, Path(__file__).with_name('mutations.py'), '--number', str(number), '--seed', str(seed)]
         done = subprocess.run([*command, *files], check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     possible, *mutants = map(json.loads, done.stdout.splitlines())
     return possible['possible'], mutants
 
 
-def baseline(name, store):
+def baseline(name, store, skip):
     """Seconds and executed lines of every test of a group, without a mutant."""
     sources, test_files = (files_of(patterns) for patterns in GROUPS[name])
-    key = digest(*sources, *test_files)
+    key = f'{digest(*sources, *test_files)} {skip}'
     record = store.last(baseline=name, key=key)
     if record is None:
         print(f'{name}: running its tests without a mutant', flush=True)
-        targets = [str(ROOT / source) for source in sources]
         with tempfile.TemporaryDirectory() as folder:
-            how, results = run_in_fork(test_files, folder, Plugin(targets=targets))
+            how, results = run_in_fork(test_files, folder, Plugin(targets=sources, skip=skip))
             if how not in (0, 1):
                 sys.exit(f'error: the tests of {name} cannot run ({how}): {_log(folder)}')
         for failed in sorted(set(results['failed'])):
-            with tempfile.TemporaryDirectory() as folder:  # again without tracing, which torch.compile does not support
+            with tempfile.TemporaryDirectory() as folder:  # again without notes, which torch.compile may not support
                 if run_in_fork([failed.partition('::')[0]], folder, Plugin({failed: 600}))[0] == 0:
                     results['tests'][failed]['is_unknown'] = True
                 else:
@@ -276,7 +298,7 @@ def baseline(name, store):
         store.add(baseline=name, key=key, tests=results['tests'])
         record = store.records[-1]
     seconds = sum(test['seconds'] for test in record['tests'].values())
-    print(f'{name}: {len(record["tests"])} tests, {seconds:.0f} s with tracing')
+    print(f'{name}: {len(record["tests"])} tests, {seconds:.0f} s')
     return record['tests']
 
 
@@ -302,7 +324,7 @@ def statement_lines(source, first, last):
 
 
 def plan(mutant, tests):
-    """Tests to run for a mutant, in order, with the seconds that each may take."""
+    """Tests to run for a mutant, in order, with the seconds that each takes without it."""
     numbers, is_in_function = statement_lines((ROOT / mutant['file']).read_text(), mutant['first'], mutant['last'])
     ranks = {}
     for name, test in tests.items():
@@ -312,21 +334,44 @@ def plan(mutant, tests):
         elif test['is_unknown'] or (lines and not is_in_function):
             ranks[name] = 1
     order = sorted(ranks, key=lambda name: (ranks[name], tests[name]['seconds']))
-    return {name: 30 + 5 * tests[name]['seconds'] for name in order}
+    return {name: tests[name]['seconds'] for name in order}
 
 
 def try_mutant(mutant, tests, test_files):
     order = plan(mutant, tests)
     if not order:
         return dict(status='survived', by='no test executes it', number=0)
+    names = list(order)
+    for part in (names[:FIRST], names[FIRST:]):
+        if not part:
+            break
+        used = {name.partition('::')[0] for name in part}
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            plugin = Plugin({name: order[name] for name in part})
+            how, results = run_in_fork([name for name in test_files if name in used], folder, plugin, mutant)
+        if how not in (0, 5):
+            return outcome_of(how, results)
+        if set(results['tests']) != set(part):  # a mutant may change their names
+            return dict(status='survived', by=f'{len(results["tests"])} of {len(part)} tests ran', number=len(order))
+    return dict(status='survived', by='', number=len(order))
+
+
+def try_own_tests(mutant, skip):
+    """As :func:`try_mutant`, with all tests of the file of the same name, in its order."""
+    folder, name = mutant['file'].removeprefix('mogacore/').rsplit('/', 1)
+    own = f'tests/{folder}/test_{name}'
+    if not (ROOT / own).exists():
+        return dict(status='survived', by=f'there is no {own}', number=0)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        used = {name.partition('::')[0] for name in order}
-        how, results = run_in_fork([name for name in test_files if name in used], folder, Plugin(order), mutant)
-    if how in (0, 5):  # 5: no tests; a mutant may change their names
-        missing = f'only {len(results["tests"])} of {len(order)} tests ran'
-        return dict(status='survived', by=missing if set(results['tests']) != set(order) else '', number=len(order))
+        how, results = run_in_fork([own], folder, Plugin(skip=skip, stop=True), mutant)
+    if how not in (0, 5):
+        return outcome_of(how, results)
+    return dict(status='survived', by='', number=len(results['tests']))
+
+
+def outcome_of(how, results):
     if how == 'timed out':
-        return dict(status='timed out', by='', number=len(order))
+        return dict(status='timed out', by='', number=len(results['tests']))
     by = results['failed'][0] if results['failed'] else how if isinstance(how, str) else 'import of the tests'
     return dict(status='killed', by=by, number=len(results['tests']))
 
@@ -352,10 +397,12 @@ def main():
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--only', metavar='MODULE', default='', help='only files whose name contains this')
     parser.add_argument('--json', type=Path, metavar='OUT', help='file for the results; an existing one is continued')
+    parser.add_argument('--skip', metavar='REGEX', default='', help='leave out tests whose name matches')
+    parser.add_argument('--own', action='store_true', help='run only the tests of the same name, all of them')
     parser.add_argument('--again', action='store_true', help='repeat the mutants of OUT that survived')
     args = parser.parse_args()
     store = Store(args.json.resolve() if args.json else None)
-    files = files_of([pattern for patterns, _ in GROUPS.values() for pattern in patterns])
+    files = sorted(files_of([pattern for patterns, _ in GROUPS.values() for pattern in patterns]))
     drawn = dict(number=args.number, seed=args.seed, key=digest(*files))
     sample = store.last(sample=drawn)
     if sample is None:
@@ -382,10 +429,11 @@ def main():
         chosen = [mutant for mutant in pending if mutant['file'] in files_of(sources)]
         if not chosen:
             continue
-        tests, test_files = baseline(name, store), files_of(test_patterns)
+        if not args.own:
+            tests, test_files = baseline(name, store, args.skip), files_of(test_patterns)
         for mutant in chosen:
             began = time.monotonic()
-            found = try_mutant(mutant, tests, test_files)
+            found = try_own_tests(mutant, args.skip) if args.own else try_mutant(mutant, tests, test_files)
             took = round(time.monotonic() - began, 1)
             results[mutant['mutant']] = found['status']
             store.add(mutant=mutant['mutant'], source=digest(mutant['file']), seconds=took, **found)

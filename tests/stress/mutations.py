@@ -93,7 +93,8 @@ class File:
                 drawn.append(
                     dict(
                         mutant=f'{self.name}:{first}:{operator}:{index}', file=self.name, operator=operator,
-                        first=first, last=last, diff=[line for line in changed if not line.startswith(('---', '+++', '@@'))],
+                        first=first, last=last,
+                        diff=[line for line in changed if not line.startswith(('---', '+++', '@@'))],
                         source=source,
                     )
                 )  # fmt: skip

@@ -18,7 +18,7 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 class Loader(importlib.machinery.SourceFileLoader):
     def __init__(self, name, path, source):
         super().__init__(name, path)
-        self.source = source
+        self.source = source  # or a syntax tree
 
     def get_code(self, fullname):
         return compile(self.source, self.path, 'exec', dont_inherit=True)
