@@ -20,8 +20,20 @@ NEEDED = {
 class UserError(ValueError):
     """Invalid user input or setup: the message states the value, what is allowed, and what to do.
 
-    A command prints it as one line and exits with code 2. Any other exception is a bug and keeps its traceback.
+    A command prints it as one line and exits with code 2. Any other exception is a bug and keeps its traceback. Names
+    from files, which messages contain, may have any characters: see :func:`one_line`.
     """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+def one_line(text: str) -> str:
+    """A text in one line of printable characters: spaces for line breaks, escapes for others such as ``\\x1b``."""
+    if text.isprintable():
+        return text
+    shown = (char if char.isprintable() else ' ' if char.isspace() else ascii(char)[1:-1] for char in text)
+    return ''.join(shown).strip()
 
 
 # What networks raise for inputs of a shape that they do not accept; there is no common type.

@@ -17,10 +17,13 @@ from threading import Lock
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from .errors import UserError
+from .packs import read_bytes
 
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')  # read by default
+ALL_EXTENSIONS = (*EXTENSIONS, '.jpe', '.jfif', '.gif', '.avif', '.heic', '.jp2')  # of images, readable or not
 LIMIT_VARIABLE = 'MOGACORE_MAX_PIXELS'
 DEFAULT_LIMIT = 200_000_000
 ORIENTATION_TAG = 0x0112
@@ -61,12 +64,16 @@ def open_header(file: Path | io.BytesIO, formats: tuple[str, ...] | None = None)
 
     Raises:
         OSError: If the file does not exist or is not an image of these formats.
-        SyntaxError: The same, for some formats; ValueError, too.
     """
     with _limit_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             opened = Image.open(file, formats=formats)
+        except OSError:
+            raise
+        # PIL's readers raise errors of many types for a corrupt header.
+        except Exception as error:
+            raise UnidentifiedImageError(f'cannot identify image file ({error})') from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     with opened:
@@ -83,7 +90,7 @@ def check_pixels(image: str | Path | bytes) -> None:
     try:
         with open_header(file) as header:
             size = header.size
-    except (OSError, SyntaxError, ValueError):
+    except OSError:
         return
     check_size(*size, name)
 
@@ -104,7 +111,7 @@ def orientation(content: bytes) -> int:
     try:
         with open_header(io.BytesIO(content)) as image:
             found = image.getexif().get(ORIENTATION_TAG, 1)
-    except (OSError, SyntaxError, ValueError, struct.error):  # what PIL raises for corrupt files and metadata
+    except Exception:  # PIL raises errors of many types for corrupt files and metadata
         return 1
     return found if found in range(1, 9) else 1
 
@@ -158,9 +165,8 @@ def read_size(path: str | Path, ignore_orientation: bool = False) -> tuple[tuple
 
     Raises:
         OSError: If the file does not exist or is not an image.
-        SyntaxError: The same, for some formats.
     """
-    content, found = split_orientation(Path(path).read_bytes())
+    content, found = split_orientation(read_bytes(path))
     with open_header(io.BytesIO(content)) as image:
         width, height = image.size
     return ((height, width) if found >= 5 and not ignore_orientation else (width, height)), found
@@ -169,7 +175,7 @@ def read_size(path: str | Path, ignore_orientation: bool = False) -> tuple[tuple
 def read(path: str | Path, ignore_orientation: bool = False) -> np.ndarray | None:
     """Read an image with OpenCV as (H, W, 3) BGR uint8; None if it is missing or corrupt."""
     try:
-        content = Path(path).read_bytes()
+        content = read_bytes(path)
     except OSError:
         return None
     return decode(content, ignore_orientation)

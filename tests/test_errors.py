@@ -71,3 +71,17 @@ def test_unknown_name_of_the_package_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'mogacore' has no attribute 'nothing'"):
         _ = mogacore.nothing
     assert {'create_model', 'checkpoint', '__version__'} <= set(dir(mogacore))
+
+
+@pytest.mark.parametrize(
+    'text, line',
+    [
+        ('category a\nb: correct it', 'category a b: correct it'),
+        ('name \x1b[31m', 'name \\x1b[31m'),
+        ('name \ud800', 'name \\ud800'),
+        ('größer × 2', 'größer × 2'),
+    ],
+)
+def test_a_message_is_one_line_whatever_names_it_contains(text, line):
+    assert str(UserError(text)) == line
+    assert str(UserError('plain')) == 'plain'

@@ -157,3 +157,16 @@ def test_every_layout_of_tiff_is_rotated(byte_order, is_big, tmp_path):
         assert images.read_size(tmp_path / 'x.tif')[0] == expected.shape[::-1]
     cut = tiff(byte_order, is_big, 6)[:40]
     assert images.split_orientation(cut) == (cut, 1)
+
+
+@pytest.mark.parametrize('error', [KeyError('a'), OverflowError('b'), EOFError(), ZeroDivisionError('c')])
+def test_any_error_of_pil_is_that_of_a_file_that_is_no_image(monkeypatch, tmp_path, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(Image, 'open', fail)
+    limit = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(OSError, match='cannot identify'), images.open_header(io.BytesIO(b'GIF89a')):
+        pass
+    assert limit == Image.MAX_IMAGE_PIXELS
+    assert images.orientation(b'GIF89a') == 1

@@ -31,7 +31,7 @@ class LoadAnnotations(Base):
         path, size = results['seg_map_path'], results.get('ori_shape')
         try:
             super()._load_seg_map(results)
-        except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files, which it does not name
+        except Exception as error:  # PIL raises errors of many types for corrupt files, which it does not name
             if isinstance(error, OSError) and error.errno is not None:  # a missing file, a failing disk
                 raise
             raise UserError(unreadable(path)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import ClassVar
@@ -25,6 +26,8 @@ FASHION_MNIST_CLASSES = (
     'Bag',
     'Ankle boot',
 )
+IMAGE_SHAPE = (28, 28)
+MAX_DIMS = 8  # above all IDX files; numpy has a limit, too
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -56,9 +59,12 @@ def read_idx(path: str | Path) -> np.ndarray:
     if len(content) < 4 or content[:3] != b'\x00\x00\x08':
         raise UserError(f'{path} is not an IDX file of unsigned bytes: use one of the four original files')
     num_dims = content[3]
+    if num_dims > MAX_DIMS:
+        raise UserError(f'{path} has {num_dims} dimensions, more than {MAX_DIMS}: use one of the four original files')
     start = 4 + 4 * num_dims
-    shape = tuple(np.frombuffer(content[4:start], '>u4').tolist())
-    if len(shape) != num_dims or len(content) - start != np.prod(shape, dtype=np.int64):
+    sizes = content[4:start]
+    shape = tuple(int.from_bytes(sizes[i : i + 4], 'big') for i in range(0, len(sizes), 4))
+    if len(sizes) != 4 * num_dims or len(content) - start != math.prod(shape):
         raise UserError(f'{path} is truncated or too long for the shape {shape} in its header: copy it again')
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
@@ -75,7 +81,7 @@ class FashionMNISTFiles(BaseDataset):
         **kwargs: Passed to mmengine's BaseDataset, e.g. ``pipeline`` or ``indices``.
 
     Raises:
-        UserError: If a file is missing or corrupt, or the numbers of images and labels differ.
+        UserError: If a file is missing or corrupt, or shapes, numbers or labels are not those of Fashion-MNIST.
     """
 
     METAINFO: ClassVar = dict(classes=FASHION_MNIST_CLASSES)
@@ -90,8 +96,18 @@ class FashionMNISTFiles(BaseDataset):
     def load_data_list(self) -> list[dict]:
         prefix = Path(self.data_root) / self.FILE_PREFIX[self.split]
         images, labels = read_idx(f'{prefix}-images-idx3-ubyte'), read_idx(f'{prefix}-labels-idx1-ubyte')
+        if images.shape[1:] != IMAGE_SHAPE or labels.ndim != 1:
+            raise UserError(
+                f'{self.data_root} has {self.split} images of shape {images.shape} and labels of {labels.shape}, not '
+                f'(N, {IMAGE_SHAPE[0]}, {IMAGE_SHAPE[1]}) and (N,): use the original files'
+            )
         if len(images) != len(labels):
             raise UserError(
                 f'{self.data_root} has {len(images)} {self.split} images but {len(labels)} labels: copy the files again'
+            )
+        if labels.max(initial=0) >= len(FASHION_MNIST_CLASSES):
+            raise UserError(
+                f'{self.data_root} has the label {labels.max()}, but Fashion-MNIST has the classes 0 to '
+                f'{len(FASHION_MNIST_CLASSES) - 1}: use the original files'
             )
         return [dict(img=image, gt_label=int(label)) for image, label in zip(images, labels, strict=True)]

@@ -20,6 +20,8 @@ from mmengine.structures import BaseDataElement
 
 from mogacore.errors import UserError
 
+from .arrays import open_array
+
 DATA_HELP = 'see docs/video_prediction.md for how to download and place the data'
 NOISES = ('missing', 'perceptual')
 BLACK_SQUARE = 24  # pixels
@@ -39,15 +41,12 @@ def load_array(path: str | Path, num_dims: int | None = None) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path} not found: {DATA_HELP}')
-    try:
-        array = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = ' '.join(str(error).split())[:100]
-        raise UserError(f'{path} is truncated or not a .npy file ({reason}): download it again') from None
-    if not isinstance(array, np.ndarray) or (num_dims is not None and array.ndim != num_dims):
-        found = f'an array of shape {array.shape}' if isinstance(array, np.ndarray) else 'an archive'
-        wanted = 'a single array' if num_dims is None else f'an array of {num_dims} dimensions'
-        raise UserError(f'{path} contains {found}, not {wanted}: use the original file')
+    array = open_array(path, 'download it again')
+    if num_dims is not None and array.ndim != num_dims:
+        raise UserError(
+            f'{path} contains an array of shape {array.shape}, not an array of {num_dims} dimensions: use the original '
+            'file'
+        )
     return array
 
 

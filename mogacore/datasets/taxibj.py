@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +37,14 @@ class TaxiBJ(SequenceDataset):
         names = f'X_{self.split}', f'Y_{self.split}'
         try:
             with np.load(path, allow_pickle=False) as archive:
-                inputs, targets = (archive[name].astype(np.float32) for name in names)
-        except KeyError as error:
-            raise UserError(f'{path} has no array {error.args[0].split()[0]}: use the original file') from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-            reason = ' '.join(str(error).split())[:100]
+                arrays = {name: archive[name].astype(np.float32) for name in names if name in archive}
+        # numpy and zlib raise errors of many types for a damaged file.
+        except Exception as error:
+            reason = ' '.join(str(error).split())[:100] or type(error).__name__
             raise UserError(f'{path} is truncated or not a .npz file ({reason}): download it again') from None
+        if missing := [name for name in names if name not in arrays]:
+            raise UserError(f'{path} has no array {missing[0]}: use the original file')
+        inputs, targets = arrays.values()
         if inputs.ndim != 5 or inputs.shape[0] != targets.shape[0] or inputs.shape[2:] != targets.shape[2:]:
             raise UserError(
                 f'{path}: the shapes of {names[0]} {inputs.shape} and {names[1]} {targets.shape} do not match: use '

@@ -22,7 +22,7 @@ def user_errors() -> Iterator[None]:
         if 'Original Traceback' not in str(error):
             raise
         # From a data loader worker: the text is a traceback, and the actual message its last line.
-        raise UserError(re.split(r'\n[\w.]*Error: ', str(error))[-1].strip()) from error
+        raise UserError(re.split(r'\n[\w.]*Error: ', str(error.args[0]))[-1].strip()) from error
     except Exception as error:
         if is_disk_full(error):
             raise UserError(

@@ -11,8 +11,9 @@ from typing import Any
 
 from mogacore.datasets.checks.coco_files import read_json
 from mogacore.datasets.checks.common import IMAGE_SUFFIXES
-from mogacore.datasets.class_folders import EXTENSIONS, list_files
+from mogacore.datasets.class_folders import EXTENSIONS
 from mogacore.errors import UserError
+from mogacore.packs import list_files
 
 OUTPUT = 'mogacore'  # folder that init-data writes below that of the data
 SPLIT_NAMES = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'dev': 'val',
@@ -97,8 +98,6 @@ class Listing:
                 found[name] = read_json(self.folder / name)
             except UserError as error:
                 found[name] = error
-            except RecursionError:
-                found[name] = UserError(f'annotation file {self.folder / name} is nested too deeply: recreate it')
             if isinstance(found[name], dict):
                 found[name].pop('imageData', None)
         return found

@@ -201,7 +201,7 @@ def _parse(text: str | None, path: Path) -> dict:
         raise UserError(f'model {path} has no description of mogacore: write it with mogacore export')
     try:
         metadata = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'the description in {path} is no JSON ({error}): export the model again') from None
     found = metadata.get('format') if isinstance(metadata, dict) else None
     if found != FORMAT:

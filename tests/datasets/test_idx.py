@@ -66,3 +66,43 @@ def test_different_numbers_of_images_and_labels_are_reported(fashion_folder):
 def test_unknown_split_is_reported(fashion_folder):
     with pytest.raises(UserError, match="split 'val' is unknown: choose from train, test"):
         FashionMNISTFiles(fashion_folder, 'val')
+
+
+def header(*shape):
+    return bytes([0, 0, 8, len(shape)]) + np.array(shape, '>u4').tobytes()
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (header()[:3] + b'\x03' + b'\0\0\1\0\0', 'truncated'),  # ends within a size
+        (header(*[1] * 9) + b'a', '9 dimensions, more than 8'),
+        (header(2**31, 2**31, 4) + b'', 'truncated or too long'),  # the product is 0 modulo 2**64
+        (header(0, 2**31) + b'a', 'truncated or too long'),
+    ],
+)
+def test_impossible_headers_are_reported(tmp_path, content, message):
+    (tmp_path / 'values-ubyte').write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_idx(tmp_path / 'values-ubyte')
+
+
+@pytest.mark.parametrize(
+    'name, shape, message',
+    [
+        ('labels-idx1', (), r'images of shape \(6, 28, 28\) and labels of \(\), not \(N, 28, 28\) and \(N,\)'),
+        ('labels-idx1', (6, 1), r'labels of \(6, 1\)'),
+        ('images-idx3', (6,), r'images of shape \(6,\)'),
+        ('images-idx3', (6, 28, 27), r'images of shape \(6, 28, 27\)'),
+    ],
+)
+def test_files_of_other_shapes_are_reported(fashion_folder, name, shape, message):
+    write_idx(fashion_folder / f'train-{name}-ubyte', np.zeros(shape))
+    with pytest.raises(UserError, match=message):
+        FashionMNISTFiles(fashion_folder, 'train')
+
+
+def test_unknown_labels_are_reported(fashion_folder):
+    write_idx(fashion_folder / 'train-labels-idx1-ubyte', np.array([0, 1, 2, 10, 4, 5]))
+    with pytest.raises(UserError, match='has the label 10, but Fashion-MNIST has the classes 0 to 9'):
+        FashionMNISTFiles(fashion_folder, 'train')

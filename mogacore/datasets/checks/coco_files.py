@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from mogacore.errors import UserError
+from mogacore.text import show
 
 from .common import check_files, explain_swap, ignores_orientation, read_size, times
 from .report import Faults
@@ -28,6 +29,7 @@ TYPES = {
 }
 OUTSIDE = 0.3  # share of boxes that end outside their image from which two corners are suspected
 MIN_POLYGON = 6  # numbers
+MAX_RUN_BITS = 60  # of a run length
 
 
 def read_json(ann_file, object_hook=None):
@@ -39,6 +41,8 @@ def read_json(ann_file, object_hook=None):
         return json.loads(ann_file.read_text(encoding='utf-8'), object_hook=object_hook)
     except (OSError, ValueError) as error:
         raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): recreate it') from error
+    except RecursionError:
+        raise UserError(f'annotation file {ann_file} is nested too deeply: recreate it') from None
     finally:
         if is_enabled:
             gc.enable()
@@ -63,11 +67,11 @@ def read_coco(ann_file, kinds=ENTRIES, may_be_empty=False):
             is_valid, remedy = TYPES[field]
             bad = [entry for entry in entries if not is_valid(entry[field])]
             if bad:
-                problem = f'have the {field} {bad[0][field]!r}'
+                problem = f'have the {field} {show(bad[0][field])}'
                 refuse(bad, entries, ann_file, key, problem, remedy)
         entry_id, count = Counter(entry['id'] for entry in entries).most_common(1)[0]
         if count > 1:
-            raise UserError(f'{ann_file}: {count} of the {key} have id {entry_id!r}: give each a unique id')
+            raise UserError(f'{ann_file}: {count} of the {key} have id {show(entry_id)}: give each a unique id')
     return content
 
 
@@ -83,13 +87,13 @@ def _shorten_masks(entry):
 
 def _shorten_polygon(part):
     """The first numbers of a polygon; None if it is not pairs of finite numbers."""
-    return part[:MIN_POLYGON] if len(part) % 2 == 0 and math.isfinite(_sum(part)) else None
+    return part[:MIN_POLYGON] if len(part) % 2 == 0 and is_number(_sum(part)) else None
 
 
 def _sum(values):
     try:
         return sum(values)
-    except TypeError:
+    except (TypeError, OverflowError):  # the latter for a fraction and an integer beyond those of floats
         return math.nan
 
 
@@ -101,7 +105,7 @@ def check_keys(entries, kind, required, ann_file):
 
 def refuse(bad, entries, ann_file, kind, problem, remedy):
     if bad:
-        first = f'the first has id {bad[0].get("id")!r}'
+        first = f'the first has id {show(bad[0].get("id"))}'
         raise UserError(f'{ann_file}: {len(bad)} of {len(entries)} {kind} {problem}, {first}: {remedy}')
 
 
@@ -113,7 +117,7 @@ def check_annotations(content, annotations, ann_file):
         known = {entry['id'] for entry in content[kind]}
         bad = [annotation for annotation in content['annotations'] if annotation[key] not in known]
         if bad:
-            problem = f'have {article} {key} that is not among the {kind} (such as {bad[0][key]!r})'
+            problem = f'have {article} {key} that is not among the {kind} (such as {show(bad[0][key])})'
             remedy = f'add it to {kind}, or remove these annotations'
             refuse(bad, content['annotations'], ann_file, 'annotations', problem, remedy)
     bad = [annotation for annotation in annotations if not is_box(annotation['bbox'])]
@@ -135,7 +139,7 @@ def _check_box_format(content, annotations, ann_file):
         return
     bad = [entry for entry, (x, y, w, h), (width, height) in boxes if x + w > width + 1 or y + h > height + 1]
     if len(bad) > OUTSIDE * len(annotations):
-        problem = f'have a bbox that ends outside the image, such as {bad[0]["bbox"]}'
+        problem = f'have a bbox that ends outside the image, such as {show(bad[0]["bbox"])}'
         remedy = 'it looks like x1, y1, x2, y2, convert all boxes to x, y, width, height'
         refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
 
@@ -145,7 +149,11 @@ def is_box(box):
 
 
 def is_number(value):
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Whether a value is a number that is finite as a float."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _is_positive(value):
@@ -170,13 +178,20 @@ def check_masks(content, annotations, ann_file):
 def check_encoded_masks(annotations, ann_file, sample):
     """Decode compressed run lengths, which takes longer than the other checks of masks."""
     masks = [(index, entry.get('segmentation')) for index, entry in enumerate(annotations)]
-    encoded = [(index, mask) for index, mask in masks if isinstance(mask, dict) and isinstance(mask.get('counts'), str)]
+    encoded = [(index, mask) for index, mask in masks if _is_encoded(mask)]
     bad = sorted(
         index for index, mask in sample.of(encoded) if _count_pixels(mask['counts']) != math.prod(mask['size'])
     )
     problem = 'have a mask that is no valid run-length encoding of its size'
     remedy = 'recreate it, for example with pycocotools.mask.encode'
     refuse([annotations[index] for index in bad], annotations, ann_file, 'annotations', problem, remedy)
+
+
+def _is_encoded(mask):
+    """Whether a mask has compressed run lengths and a size, which check_masks compares with that of the image."""
+    if not isinstance(mask, dict) or not isinstance(mask.get('counts'), str):
+        return False
+    return isinstance(mask.get('size'), list) and all(map(is_number, mask['size']))
 
 
 def _count_pixels(counts):
@@ -189,9 +204,9 @@ def _count_pixels(counts):
     """
     runs: list[int] = []
     number = shift = 0
-    for code in counts.encode():
+    for code in map(ord, counts):
         bits = code - 48
-        if not 0 <= bits < 64:
+        if not 0 <= bits < 64 or shift > MAX_RUN_BITS:
             return None
         number |= (bits & 31) << shift
         shift += 5
@@ -228,7 +243,7 @@ def check_objects(annotations, ann_file):
     """Check the areas, and that some objects can be learned: others are ignored in training."""
     bad = [entry for entry in annotations if 'area' in entry and not is_number(entry['area'])]
     if bad:
-        problem = f'have the area {bad[0]["area"]!r}'
+        problem = f'have the area {show(bad[0]["area"])}'
         refuse(bad, annotations, ann_file, 'annotations', problem, 'use the number of pixels, or remove the field')
     if not annotations:
         return
@@ -259,6 +274,8 @@ def _find_mask_fault(segmentation, size):
         if isinstance(counts, str) or counts == size[0] * size[1]:
             return None
         return 'have a mask whose counts do not add up to its pixels', 'use run lengths of all pixels, column by column'
+    if not isinstance(segmentation, list):
+        return 'have a segmentation that is no list or object', 'use polygons, or run lengths with their size'
     if None in segmentation:
         return 'have a polygon that is not pairs of numbers', 'use x1, y1, x2, y2, x3, y3, ...'
     # mmdet drops shorter polygons, and ignores the object if none is left.

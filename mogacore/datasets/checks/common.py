@@ -1,34 +1,31 @@
 """What the checks of several kinds of data share: files, images, class names, sampling."""
 
+import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mogacore import images as image_files
 from mogacore.errors import UserError
+from mogacore.images import ALL_EXTENSIONS
+from mogacore.packs import check_indexed, is_folder, list_names, read_bytes
 from mogacore.text import type_name
 
-# What a user may consider an image, readable or not.
-IMAGE_SUFFIXES = (
-    '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.ppm', '.pgm', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif',
-    '.heic', '.jp2', '.npy',
-)  # fmt: skip
+IMAGE_SUFFIXES = (*ALL_EXTENSIONS, '.npy')  # what a user may consider an image, readable or not
 MAX_NAME = 255  # bytes of the name of a file, of Linux file systems
 COCO_CLASSES = 80  # number of classes of mmdet's CocoDataset without metainfo
 
 
 def check_files(names, folder, kind, setting):
-    if not folder.is_dir():
+    check_indexed(folder)
+    if not is_folder(folder):
         raise UserError(f'folder {folder} with the {kind} not found: set data_root and {setting}')
     listed = {parent: list_names(parent) for parent in {os.path.dirname(folder / name) for name in names}}
     missing = [name for name in names if os.path.basename(name) not in listed[os.path.dirname(folder / name)]]
     if missing:
         count = f'{len(missing)} of {len(names)} {kind} are not in {folder}, the first is {missing[0]}'
         raise UserError(f'{count}: add them, or set data_root and {setting}')
-
-
-def list_names(folder):
-    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
 
 
 def read_lines(path):
@@ -77,6 +74,11 @@ def read_classes(classes):
             f'metainfo.classes is the string {classes!r}, but no such file exists: for one class, use ({classes!r},)'
         )
     return read_lines(classes)
+
+
+def repeated_names(names):
+    """The names that occur more than once, in their order."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def image_prefix(dataset):
@@ -128,11 +130,13 @@ def read_image(path, read):
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(read_bytes(path))) as image:
             return read(image)
     except Image.DecompressionBombError:
         return None
-    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+    except UserError:
+        raise
+    except Exception as error:  # PIL raises errors of many types for corrupt files
         raise UserError(unreadable(path)) from error
 
 
@@ -140,7 +144,7 @@ def read_size(path, ignore_orientation):
     """(width, height) of an image as it is loaded, and its EXIF orientation."""
     try:
         return image_files.read_size(path, ignore_orientation)
-    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+    except OSError as error:
         raise UserError(unreadable(path)) from error
 
 

@@ -142,3 +142,22 @@ def test_nested_keypoints_pass(folder):
     check(folder, changed(lambda entry: entry.update(keypoints=np.reshape(entry['keypoints'], (4, 3)).tolist())))
     message = message_for(folder, changed(lambda entry: entry.update(keypoints=[[1, 2, 2]] * 3)))
     assert 'have 9 keypoint values, but the model needs 12' in message
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(keypoints=5), 'have 1 keypoint values, but the model needs 12'),
+        (dict(keypoints='x' * 12), 'have 1 keypoint values'),
+        (dict(keypoints={'a': 1}), 'have 1 keypoint values'),
+        (dict(keypoints=[10**400] * 12), 'have keypoints that are not numbers'),
+        (dict(keypoints=[[[1]]] * 12), 'have keypoints that are not numbers'),
+    ],
+)
+def test_keypoints_of_other_types_are_refused(folder, change, message):
+    assert message in message_for(folder, changed(lambda entry: entry.update(change)))
+
+
+@pytest.mark.parametrize('names', [5, True, 'top', {'top': 1}])
+def test_names_that_are_no_list_are_refused(folder, names):
+    assert f"category 'bird' has the keypoints {names!r}: use a list of names" in message_for(folder, content(names))
