@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections import OrderedDict
 
-import numpy as np
 import pytest
 import torch
 from weight_files import NAMES, golden_shapes, model_of, prefixed, value, weights
@@ -42,38 +41,6 @@ class TestContainers:
         ckpt.write(weights(1), path, {'set': 'raw'})
         assert read(path)['meta'] == {'set': 'raw'}
         assert value(load(path)) == 1
-
-    def test_namespace_and_numpy_objects_are_restored(self, tmp_path):
-        arrays = [
-            np.arange(6.0).reshape(2, 3).T,
-            np.array(['a', 'bc']),
-            np.array([True, False]),
-            np.zeros((0, 2), '>i2'),
-        ]
-        content = {
-            'state_dict': weights(1),
-            'args': argparse.Namespace(lr=0.1, nested=argparse.Namespace(sizes=(np.int64(3), [np.float32(0.5)]))),
-            'arrays': arrays,
-        }
-        content['same'] = content['arrays']
-        torch.save(content, tmp_path / 'w.pth')
-        found = read(tmp_path / 'w.pth')
-        assert found['args'] == content['args'] and type(found['args'].nested.sizes[0]) is np.int64
-        assert found['same'] is found['arrays']
-        for ours, theirs in zip(found['arrays'], arrays, strict=True):
-            assert type(ours) is np.ndarray and ours.dtype == theirs.dtype and ours.flags.writeable
-            np.testing.assert_array_equal(ours, theirs)
-
-    def test_module_names_of_numpy_1_and_2_are_supported(self, tmp_path):
-        torch.save(
-            {'state_dict': weights(1), 'x': np.float64(2)}, tmp_path / 'a.pth', _use_new_zipfile_serialization=False
-        )
-        data = (tmp_path / 'a.pth').read_bytes()
-        assert b'cnumpy.core.multiarray\n' in data or b'cnumpy._core.multiarray\n' in data
-        for module in (b'cnumpy.core.multiarray\n', b'cnumpy._core.multiarray\n'):
-            path = tmp_path / 'b.pth'
-            path.write_bytes(data.replace(b'cnumpy._core', b'cnumpy.core').replace(b'cnumpy.core.multiarray\n', module))
-            assert read(path)['x'] == 2
 
     @pytest.mark.parametrize(
         'container, kind',

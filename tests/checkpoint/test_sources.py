@@ -141,6 +141,17 @@ class TestMMEngine:
             if loader.__module__ != ckpt.sources.__name__
         }
         assert theirs == urls_only
+        ours = {
+            '': 'local',
+            'http://': 'http',
+            'https://': 'http',
+            'open-mmlab://': 'openmmlab',
+            'openmmlab://': 'openmmlab',
+        }
+        for scheme, name in ours.items():
+            assert CheckpointLoader._schemes[scheme].__name__ == f'load_from_{name}'
+        for scheme in ('mogacore://', 'hf-hub:'):
+            assert CheckpointLoader._schemes[scheme] is ckpt.sources.load_by_name
 
     def test_a_file_of_the_table_of_openmmlab_in_the_folder_of_mmengine(self, tmp_path, safe_loader, monkeypatch):
         torch.save({'state_dict': Toy().state_dict()}, tmp_path / 'toy.pth')

@@ -260,7 +260,16 @@ def test_convolutions_run_in_the_data_type_of_autocast():
     assert accelerated.cast_as_autocast(*tensors) == tensors
     with torch.autocast('cpu', dtype=torch.bfloat16):
         dtypes = [tensor.dtype for tensor in accelerated.cast_as_autocast(*tensors)]
+        on_meta = torch.ones(1, device='meta')
+        assert accelerated.cast_as_autocast(on_meta)[0] is on_meta  # the meta device does not support autocast
     assert dtypes == [torch.bfloat16, torch.float64, torch.bfloat16]
+
+
+def test_the_layout_changes_only_while_acceleration_is_on():
+    x = torch.randn(2, 3, 4, 5)
+    assert accelerated.fast_layout(x).is_contiguous(memory_format=torch.channels_last)
+    with accelerated.disabled():
+        assert accelerated.fast_layout(x) is x
 
 
 def test_the_unit_of_a_layer_scale_is_a_normal_number_in_half_precision():
