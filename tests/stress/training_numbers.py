@@ -54,7 +54,7 @@ def finite(arch, precision, steps, out):
     options = dict(
         model__backbone__arch=arch, model__head__in_channels=embed, optim_wrapper__optimizer__lr=4e-3,
         train_dataloader__batch_size=16, default_hooks__logger__interval=1,
-        train_cfg__max_iters=steps, train_cfg__val_interval=steps,
+        train_cfg__by_epoch=False, train_cfg__max_iters=steps, train_cfg__val_interval=steps,
     )  # fmt: skip
     if precision == 'fp16':
         options['model__backbone__gate_fp32'] = True
@@ -81,8 +81,9 @@ def repeat(config, batch_size, steps, out):
     for number in (1, 2):
         work_dir = out / f'{config.replace("/", "-")}-{number}'
         options = dict(
-            train_dataloader__batch_size=batch_size, train_cfg__max_iters=steps, train_cfg__val_interval=10 * steps
-        )
+            train_dataloader__batch_size=batch_size, train_cfg__by_epoch=False, train_cfg__max_iters=steps,
+            train_cfg__val_interval=10 * steps,
+        )  # fmt: skip
         seconds = train(config, work_dir, '--seed', 0, **options)
         states.append(weights(work_dir))
     one, other = states
