@@ -1,12 +1,13 @@
 """Mutation testing: how many small changes of the source the tests notice.
 
-    python tests/stress/mutants.py [--number 300] [--seed 0] [--only MODULE] [--json OUT] [--again]
+    python tests/stress/mutants.py [--number 300] [--seed 0] [--only MODULE] [--json OUT] [--again] [--own]
 
 Draws mutants of the files below (see mutations.py, which runs in a temporary environment with mutmut), and runs the
 tests of each. A process that has imported torch and mmengine forks for every mutant; there, an import hook puts the
 mutated source in the place of the file, which is not changed, and pytest runs the tests that execute the mutated line,
 fast ones first, until one fails. With ``--json`` results are appended to a file of JSON lines, and a second call
-resumes; ``--again`` repeats those that survived, after tests were added. A mutant is
+resumes; ``--again`` repeats those that survived, after tests were added. ``--own`` runs only the test file of the same
+name, in its order, without running all tests first to find out which lines they execute. A mutant is
 
 * killed, if a test fails or pytest cannot import the tests;
 * timed out, if a test takes much longer than without the mutant (endless loops);
@@ -48,11 +49,11 @@ GROUPS = {
     'checkpoint': (['mogacore/checkpoint/*.py'], ['tests/checkpoint/test_*.py']),
     'resume': (
         ['mogacore/engine/resume.py'],
-        [f'tests/engine/test_{name}.py' for name in ('resume', 'restore', 'length')],
+        [f'tests/engine/test_{name}.py' for name in ('resume', 'restore', 'length', 'ema')],
     ),
     'models': (
         ['mogacore/models/layers.py', 'mogacore/models/accelerated.py'],
-        [f'tests/models/test_{name}.py' for name in ('layers', 'accelerated', 'untouched')],
+        [f'tests/models/test_{name}.py' for name in ('layers', 'accelerated', 'convolutions', 'untouched', 'moganet')],
     ),
 }
 STATUSES = ('killed', 'timed out', 'survived')
