@@ -7,6 +7,7 @@ each of those objects first becomes an inert placeholder, and is then built from
 from __future__ import annotations
 
 import argparse
+import codecs
 import re
 import stat
 import zipfile
@@ -128,6 +129,7 @@ def _renamed(name: str, record: type[_Record]) -> type[_Record]:
 
 
 _SAFE_GLOBALS: list[Callable | tuple[Callable, str]] = [_renamed(name, record) for name, record in _RECORDS.items()]
+_SAFE_GLOBALS.append(codecs.encode)  # of bytes in arrays; on torch's own list since 2.5
 
 
 @contextmanager
@@ -257,12 +259,14 @@ def _program(path: Path) -> str | None:
     """What an archive is if torch.jit.save or torch.export.save wrote it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            files = {name.partition('/')[2] for name in archive.namelist()}
+            files = {name.rpartition('/')[2] for name in archive.namelist()}
     except Exception:  # a damaged file may raise any error; torch's reader reports the damage
         return None
     if 'constants.pkl' in files:
         return 'a TorchScript archive (torch.jit.save)'
-    return 'an exported program (torch.export.save)' if 'archive_format' in files else None
+    # torch < 2.5 writes the second one, at the top level.
+    is_export = not files.isdisjoint(('archive_format', 'serialized_exported_program.json'))
+    return 'an exported program (torch.export.save)' if is_export else None
 
 
 def _read_safetensors(path: Path, map_location) -> dict:
