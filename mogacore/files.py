@@ -6,7 +6,6 @@ A reader sees either the old content or the new one, never a part. The functions
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -73,11 +72,6 @@ def open_atomic(path: str | Path, sync: bool = True) -> Iterator[IO[bytes]]:
         raise
     if sync:
         _sync_folder(path.parent)
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception says that the disk, or the user's share of it, is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -182,8 +176,8 @@ def plain(value: Any) -> Any:
 
 
 def write_text(path: str | Path, text: str, sync: bool = True) -> None:
-    """Write a text file in UTF-8; ``sync`` as in :func:`write_atomic`."""
-    _write(path, text.encode(), sync)
+    """Write a text file in UTF-8, file names in their own bytes; ``sync`` as in :func:`write_atomic`."""
+    _write(path, text.encode(errors='surrogateescape'), sync)
 
 
 def write_json(
