@@ -1,6 +1,8 @@
 """Downloads from a local server: complete, partial, resumed, verified."""
 
 import hashlib
+import io
+import re
 import sys
 
 import pytest
@@ -111,6 +113,18 @@ def test_a_failed_download_explains_the_manual_download_in_one_line(server, tmp_
         download.fetch(url, tmp_path)
     text = str(caught.value)
     assert url in text and f'download it manually to {tmp_path}' in text and '\n' not in text
+    assert '(HTTP 404 Not Found)' in text if name else re.search(r'\(\[Errno \d+\] [\w ]+\)', text)
+
+
+def test_a_terminal_shows_the_progress_and_a_new_cache_folder_is_created(server, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv('TERM', 'xterm')
+    monkeypatch.setattr(sys, 'stderr', Terminal())
+    assert download.fetch(server.url(), tmp_path / 'new' / 'cache').read_bytes() == CONTENT
+    assert 'w.pth' in sys.stderr.getvalue() and '2.1/2.1 MB' in sys.stderr.getvalue()
 
 
 def test_a_manually_downloaded_file_is_used_without_network(tmp_path):

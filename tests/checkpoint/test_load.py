@@ -89,6 +89,46 @@ class TestLoadInto:
         file = {name: torch.zeros(()).expand(shape) for name, shape in golden_shapes('small').items()}
         with pytest.raises(CheckpointError, match='looks like moganet_small, the model is moganet_tiny'):
             load_into(Node(golden_shapes('tiny')), file)
+        file = {f'backbone.{name}': tensor for name, tensor in file.items()}
+        with pytest.raises(CheckpointError, match=r'looks like moganet_small\. Use'):
+            load_into(model_of(), file)
+
+
+class TestFirstConvolution:
+    @pytest.mark.parametrize('old, new', [(3, 1), (3, 2), (3, 7), (1, 3), (4, 1)])
+    def test_other_input_channels_are_adapted(self, old, new):
+        """Summed for one channel, otherwise repeated in turn and scaled by old / new."""
+        model = Node({'stem.weight': (4, new, 3, 3), 'norm.weight': (4,)})
+        weight = torch.randn(4, old, 3, 3)
+        report = load_into(model, {'stem.weight': weight, 'norm.weight': torch.ones(4)}, first_conv='stem')
+        found = model.state_dict()
+        assert report.loaded == ('stem.weight', 'norm.weight') and not report.misshapen
+        assert found['norm.weight'].eq(1).all()
+        for i in range(new):
+            expected = weight.sum(1) if new == 1 else weight[:, i % old] * old / new
+            torch.testing.assert_close(found['stem.weight'][:, i], expected)
+
+    @pytest.mark.parametrize('shape', [(4, 3, 5, 5), (4, 3, 3, 5), (5, 3, 3, 3), (4, 3, 9), (4, 0, 3, 3)])
+    def test_other_differences_are_reported(self, shape):
+        model = Node({'stem.weight': (4, 1, 3, 3)})
+        with pytest.raises(CheckpointError, match=r'1 misshapen .*: stem\.weight'):
+            load_into(model, {'stem.weight': torch.ones(shape)}, first_conv='stem')
+
+    def test_integers_and_missing_weights_are_reported(self):
+        model = Node({'stem.weight': (4, 1, 3, 3)})
+        with pytest.raises(CheckpointError, match=r'1 misshapen .*: stem\.weight'):
+            load_into(model, {'stem.weight': torch.ones(4, 3, 3, 3, dtype=torch.int64)}, first_conv='stem')
+        with pytest.raises(CheckpointError, match=r'1 missing: stem\.weight'):
+            load_into(model, {'norm.weight': torch.ones(4)}, first_conv='stem')
+        with pytest.raises(CheckpointError, match=r'1 unexpected: stem\.weight'):
+            load_into(Node({'norm.weight': (4,)}), {'stem.weight': torch.ones(4, 3, 3, 3)}, first_conv='stem')
+
+    def test_channels_of_other_layers_are_reported(self):
+        model = Node({'stem.weight': (4, 3, 3, 3), 'next.weight': (4, 1, 3, 3)})
+        file = {'stem.weight': torch.ones(4, 3, 3, 3), 'next.weight': torch.ones(4, 3, 3, 3)}
+        for first_conv in ('stem', None):
+            with pytest.raises(CheckpointError, match=r'1 misshapen .*: next\.weight'):
+                load_into(model, file, first_conv=first_conv)
 
 
 @pytest.mark.parametrize('name, trained_with', [('moganet_xtiny_sz224_8xbs128_ep300.pth.tar', False)])
@@ -117,3 +157,12 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, name, number):
     with pytest.raises(CheckpointError, match=rf'diverged\.pth cannot be used, since {name} is {number.lstrip("-")}: '):
         load_into(model, tmp_path / 'diverged.pth')
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_shared_weights_are_checked_under_each_of_their_names():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    state_dict = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state_dict['1.weight'][0] = float('inf')
+    with pytest.raises(CheckpointError, match=r'1\.weight is inf'):
+        load_into(model, state_dict)

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections import OrderedDict
 
-import numpy as np
 import pytest
 import torch
 from weight_files import NAMES, golden_shapes, model_of, prefixed, value, weights
@@ -43,37 +42,32 @@ class TestContainers:
         assert read(path)['meta'] == {'set': 'raw'}
         assert value(load(path)) == 1
 
-    def test_namespace_and_numpy_objects_are_restored(self, tmp_path):
-        arrays = [
-            np.arange(6.0).reshape(2, 3).T,
-            np.array(['a', 'bc']),
-            np.array([True, False]),
-            np.zeros((0, 2), '>i2'),
-        ]
-        content = {
-            'state_dict': weights(1),
-            'args': argparse.Namespace(lr=0.1, nested=argparse.Namespace(sizes=(np.int64(3), [np.float32(0.5)]))),
-            'arrays': arrays,
-        }
-        content['same'] = content['arrays']
-        torch.save(content, tmp_path / 'w.pth')
-        found = read(tmp_path / 'w.pth')
-        assert found['args'] == content['args'] and type(found['args'].nested.sizes[0]) is np.int64
-        assert found['same'] is found['arrays']
-        for ours, theirs in zip(found['arrays'], arrays, strict=True):
-            assert type(ours) is np.ndarray and ours.dtype == theirs.dtype and ours.flags.writeable
-            np.testing.assert_array_equal(ours, theirs)
+    @pytest.mark.parametrize(
+        'container, kind',
+        [
+            (weights(1), 'bare state dict'),
+            ({'state_dict': weights(1)}, 'state_dict'),
+            ({'model': weights(1), 'meta': None}, 'model'),
+            ({'state_dict': weights(1), 'meta': {'epoch': 1}}, 'state_dict'),
+            ({'state_dict': weights(1), 'meta': {'mmcv_version': '1.7.0'}}, 'state_dict of mmcv'),
+            ({'state_dict': weights(1), 'meta': {'mmengine_version': '0.10.7'}}, 'state_dict of mmengine'),
+        ],
+    )
+    def test_the_kind_of_container_is_named(self, container, kind):
+        assert ckpt.weight_sets(container).kind == kind
 
-    def test_module_names_of_numpy_1_and_2_are_supported(self, tmp_path):
-        torch.save(
-            {'state_dict': weights(1), 'x': np.float64(2)}, tmp_path / 'a.pth', _use_new_zipfile_serialization=False
-        )
-        data = (tmp_path / 'a.pth').read_bytes()
-        assert b'cnumpy.core.multiarray\n' in data or b'cnumpy._core.multiarray\n' in data
-        for module in (b'cnumpy.core.multiarray\n', b'cnumpy._core.multiarray\n'):
-            path = tmp_path / 'b.pth'
-            path.write_bytes(data.replace(b'cnumpy._core', b'cnumpy.core').replace(b'cnumpy.core.multiarray\n', module))
-            assert read(path)['x'] == 2
+    @pytest.mark.parametrize(
+        'container, names',
+        [
+            ({}, 'nothing'),
+            ({'epoch': 3}, 'epoch'),
+            ({'state_dict': {'a': 1}, 'epoch': 3}, 'a'),
+            ({'model': {}}, 'nothing'),
+        ],
+    )
+    def test_the_content_without_a_state_dict_is_listed(self, container, names):
+        with pytest.raises(UserError, match=f'no state dict of tensors, it contains {names}: use'):
+            ckpt.weight_sets(container)
 
 
 class TestWrappers:
@@ -185,6 +179,19 @@ class TestEma:
         raw = prefixed(weights(1), 'module.') | {'steps': torch.tensor(5)}
         torch.save({'state_dict': weights(2), 'ema_state_dict': raw}, tmp_path / 'w.pth')
         assert [value(load(tmp_path / 'w.pth', ema)) for ema in (None, False, True)] == [2, 1, 2]
+
+    @pytest.mark.parametrize(
+        'container, values',
+        [
+            ({'state_dict': weights(1)}, (1, 1, 1)),
+            ({'state_dict': weights(1), 'state_dict_ema': weights(2)}, (1, 1, 2)),
+            ({'state_dict': weights(2), 'ema_state_dict': prefixed(weights(1), 'module.')}, (2, 1, 2)),
+        ],
+        ids=['one set', 'raw first', 'average first'],
+    )
+    def test_the_set_behind_a_published_result_is_chosen(self, container, values):
+        sets = ckpt.weight_sets(container)
+        assert tuple(value(sets.choose_published(name).state_dict) for name in ('', 'raw', 'ema')) == values
 
     def test_a_file_with_one_set_has_no_ema(self, tmp_path):
         torch.save(weights(1), tmp_path / 'w.pth')

@@ -1,5 +1,6 @@
 """Safe reading of weight files: no pickled code runs, and damage gives a one-line error."""
 
+import argparse
 import os
 import pickle
 import time
@@ -80,6 +81,56 @@ class TestRefusal:
         torch.save({'state_dict': weights(1), 'x': Scalar(Forged('O8', pointers))}, tmp_path / 'w.pth')
         with pytest.raises(UserError, match='numpy array of type O8'):
             read(tmp_path / 'w.pth')
+
+
+class TestContents:
+    def test_namespace_and_numpy_objects_are_restored(self, tmp_path):
+        arrays = [
+            np.arange(6.0).reshape(2, 3).T,
+            np.array(['a', 'bc']),
+            np.array([True, False]),
+            np.zeros((0, 2), '>i2'),
+        ]
+        content = {
+            'state_dict': weights(1),
+            'args': argparse.Namespace(lr=0.1, nested=argparse.Namespace(sizes=(np.int64(3), [np.float32(0.5)]))),
+            'arrays': arrays,
+        }
+        content['same'] = content['arrays']
+        torch.save(content, tmp_path / 'w.pth')
+        found = read(tmp_path / 'w.pth')
+        assert found['args'] == content['args'] and type(found['args'].nested.sizes[0]) is np.int64
+        assert found['same'] is found['arrays']
+        for ours, theirs in zip(found['arrays'], arrays, strict=True):
+            assert type(ours) is np.ndarray and ours.dtype == theirs.dtype and ours.flags.writeable
+            np.testing.assert_array_equal(ours, theirs)
+
+    def test_module_names_of_numpy_1_and_2_are_supported(self, tmp_path):
+        torch.save(
+            {'state_dict': weights(1), 'x': np.float64(2)}, tmp_path / 'a.pth', _use_new_zipfile_serialization=False
+        )
+        data = (tmp_path / 'a.pth').read_bytes()
+        assert b'cnumpy.core.multiarray\n' in data or b'cnumpy._core.multiarray\n' in data
+        for module in (b'cnumpy.core.multiarray\n', b'cnumpy._core.multiarray\n'):
+            path = tmp_path / 'b.pth'
+            path.write_bytes(data.replace(b'cnumpy._core', b'cnumpy.core').replace(b'cnumpy.core.multiarray\n', module))
+            assert read(path)['x'] == 2
+
+    def test_histories_of_logged_values_are_restored(self, tmp_path):
+        history = HistoryBuffer([0.5, 0.25, 4], [1, 2, 1], 100)
+        torch.save({'state_dict': weights(1), 'x': history}, tmp_path / 'w.pth')
+        found = read(tmp_path / 'w.pth')['x']
+        assert type(found) is HistoryBuffer
+        np.testing.assert_array_equal(found.data, history.data)
+        assert found.mean() == (0.5 + 4.25) / 4 and found.current() == 4
+
+    def test_histories_that_are_no_lists_of_numbers_are_refused(self, tmp_path):
+        for values in ([[1.0, 2.0]], ['a'], [[]]):
+            history = HistoryBuffer([1.0], [1], 100)
+            history._log_history = np.array(values)
+            torch.save({'state_dict': weights(1), 'x': history}, tmp_path / 'w.pth')
+            with pytest.raises(UserError, match='history of logged values that are no numbers'):
+                read(tmp_path / 'w.pth')
 
 
 class TestDamage:

@@ -1,5 +1,6 @@
 """mmengine's loaders read safely from files, URLs and names."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,42 @@ class TestMMEngine:
             if loader.__module__ != ckpt.sources.__name__
         }
         assert theirs == urls_only
+        ours = {
+            '': 'local',
+            'http://': 'http',
+            'https://': 'http',
+            'open-mmlab://': 'openmmlab',
+            'openmmlab://': 'openmmlab',
+        }
+        for scheme, name in ours.items():
+            assert CheckpointLoader._schemes[scheme].__name__ == f'load_from_{name}'
+        for scheme in ('mogacore://', 'hf-hub:'):
+            assert CheckpointLoader._schemes[scheme] is ckpt.sources.load_by_name
+
+    def test_a_file_of_the_table_of_openmmlab_in_the_folder_of_mmengine(self, tmp_path, safe_loader, monkeypatch):
+        torch.save({'state_dict': Toy().state_dict()}, tmp_path / 'toy.pth')
+        monkeypatch.setattr(mmengine_checkpoint, '_get_mmengine_home', lambda: str(tmp_path))
+        monkeypatch.setattr(mmengine_checkpoint, 'get_external_models', lambda: {'toy': 'toy.pth'})
+        monkeypatch.setattr(mmengine_checkpoint, 'get_deprecated_model_names', lambda: {'old': 'toy'})
+        for name in ('openmmlab://toy', 'open-mmlab://old'):
+            assert 'conv.weight' in CheckpointLoader.load_checkpoint(name)['state_dict']
+        with pytest.raises(UserError, match="openmmlab://other is not in OpenMMLab's table of weights"):
+            CheckpointLoader.load_checkpoint('openmmlab://other')
+
+
+@pytest.mark.parametrize('is_main', [True, False])
+def test_the_main_process_downloads_first(is_main, monkeypatch):
+    events = []
+    monkeypatch.setattr(ckpt.sources, 'is_main_process', lambda: is_main)
+    monkeypatch.setattr(ckpt.sources, 'barrier', lambda: events.append('barrier'))
+    monkeypatch.setattr(ckpt.sources, 'fetch', lambda url, folder: events.append('download') or Path('w.pth'))
+    assert ckpt.local_file('https://host/w.pth') == Path('w.pth')
+    assert events == (['download', 'barrier'] if is_main else ['barrier', 'download'])
+
+
+def test_the_hash_is_of_the_content_and_none_for_names_of_other_tables(tmp_path):
+    (tmp_path / 'w.pth').write_bytes(b'some weights')
+    expected = hashlib.sha256(b'some weights').hexdigest()
+    assert ckpt.content_hash(tmp_path / 'w.pth') == ckpt.content_hash(str(tmp_path / 'w.pth')) == expected
+    assert ckpt.content_hash('torchvision://resnet50') is None
+    assert ckpt.content_hash(tmp_path / 'missing.pth') is None

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -162,6 +163,30 @@ def test_seeds_differ_for_neighboring_numbers():
     assert len(seeds) == 5 * 5 * 200
 
 
+@DATA_SAMPLERS.register_module()
+class SeedlessSampler(Sampler):
+    def __init__(self, dataset, seed):
+        self.indices = range(len(dataset))
+
+    def __iter__(self):
+        return iter(self.indices)
+
+
+@pytest.mark.parametrize('sampler, given, seed', [
+    (dict(type='DefaultSampler', seed=7), None, 7), (dict(type='DefaultSampler'), 5, 5),
+    (dict(type='SeedlessSampler'), None, 0), (dict(type='SeedlessSampler'), 5, 5),
+])  # fmt: skip
+def test_samples_have_the_seed_of_the_run_or_of_the_sampler_from_epoch_0(sampler, given, seed):
+    found = list(ResumableSampler(sampler, SeededDataset(dict(type='NoiseDataset')), given))
+    assert [index.seed for index in found] == [derive_seed(seed, 0, position) for position in range(11)]
+
+
+def test_a_checkpoint_of_a_custom_loop_has_no_place_in_an_epoch():
+    saved = dict(meta=dict(epoch=2, iter=15))
+    ExactResumeHook().before_save_checkpoint(fake_runner(SimpleNamespace()), saved)
+    assert saved['meta']['validated_iter'] is None and saved['meta']['position']['batch_in_epoch'] == 0
+
+
 def test_hooks_reach_the_wrapped_data_set():
     dataset = SeededDataset(dict(type='NoiseDataset'))
     dataset.pipeline = 'light'
@@ -223,6 +248,26 @@ def test_mid_epoch_checkpoint_needs_the_same_world_size_and_batch_size():
     ExactResumeHook().after_load_checkpoint(fake_runner(loop, batch_size=4), saved)
     assert loop.batch_in_epoch == 0
     assert saved['meta']['iter'] == 2 * 3  # two epochs of 11 images in batches of 4
+
+
+@pytest.mark.parametrize(
+    'start, steps, expected',
+    [(dict(begin_epoch=0), 12, 6), (dict(begin_epoch=1), 6, 3), (dict(begin_iter=4), 8, 2), (dict(begin_iter=9), 3, 0)],
+)
+def test_epochs_of_another_length_move_the_iteration_and_the_updates_of_an_average(start, steps, expected):
+    """Two epochs of 6 batches count as two of 3; an average that starts at an iteration has started at the same one."""
+    loop = object.__new__(ResumableEpochLoop)
+    loop.batch_in_epoch = 0
+    saved = dict(meta=dict(epoch=2, iter=12), ema_state_dict=dict(steps=torch.tensor(steps)), gradients={})
+    ExactResumeHook().before_save_checkpoint(fake_runner(loop), saved)
+    same = fake_runner(loop)
+    same.hooks = [EMAHook(**start)]
+    ExactResumeHook().after_load_checkpoint(same, saved)
+    assert (saved['meta']['iter'], saved['ema_state_dict']['steps'], 'gradients' in saved) == (12, steps, True)
+    shorter = fake_runner(loop, batch_size=4)
+    shorter.hooks = [EMAHook(**start)]
+    ExactResumeHook().after_load_checkpoint(shorter, saved)
+    assert (saved['meta']['iter'], saved['ema_state_dict']['steps'], 'gradients' in saved) == (6, expected, False)
 
 
 @pytest.mark.parametrize(

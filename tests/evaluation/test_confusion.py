@@ -112,6 +112,30 @@ def test_boxes_are_matched_as_by_brute_force(drawn, folder):
     assert names == [*NAMES, 'background']
 
 
+@pytest.mark.parametrize('score, width, is_matched', [(0.3, 5.0, True), (0.29, 10.0, False), (0.9, 4.9, False)])
+def test_a_box_counts_from_a_score_of_0_3_and_an_overlap_of_one_half(score, width, is_matched, drawn, folder):
+    pytest.importorskip('torchvision')
+    truth = dict(bboxes=torch.tensor([[0.0, 0, 10, 10]]), labels=torch.tensor([1]))
+    found = dict(bboxes=torch.tensor([[0.0, 0, width, 10]]), labels=torch.tensor([1]), scores=torch.tensor([score]))
+    evaluate([dict(gt_instances=truth, pred_instances=found)])
+    assert drawn[0][0][1].tolist() == ([0, 1, 0, 0] if is_matched else [0, 0, 0, 1])
+
+
+def test_numbers_are_white_on_dark_cells_up_to_40_classes(monkeypatch):
+    axes = pytest.importorskip('matplotlib.axes')
+    drawn = {}
+    monkeypatch.setattr(
+        axes.Axes, 'text', lambda self, x, y, text, color, **settings: drawn.update({(y, x): (text, color)})
+    )
+    draw_confusion(np.array([[49, 51], [50, 50]]), ('a', 'b'))
+    expected = {(0, 0): ('49', 'black'), (0, 1): ('51', 'white'), (1, 0): ('50', 'black'), (1, 1): ('50', 'black')}
+    assert drawn == expected
+    for number, count in ((40, 40), (41, 0)):
+        drawn.clear()
+        draw_confusion(np.eye(number, dtype=int), [str(i) for i in range(number)])
+        assert len(drawn) == count
+
+
 def test_cells_are_colored_by_their_share_of_the_row():
     image = draw_confusion(np.array([[90, 10], [0, 0]]), ('a', 'b'))
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3

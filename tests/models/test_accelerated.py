@@ -256,3 +256,34 @@ def test_convolutions_keep_the_layout(channels, memory_format):
     assert out.is_contiguous(memory_format=torch.channels_last) and torch.equal(found, x)
     found.square().sum().backward()
     assert torch.equal(x.grad, 2 * x)
+
+
+def test_convolutions_run_in_the_data_type_of_autocast():
+    tensors = torch.ones(1), torch.ones(1, dtype=torch.float64), torch.ones(1, dtype=torch.float16)
+    assert accelerated.cast_as_autocast(*tensors) == tensors
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        dtypes = [tensor.dtype for tensor in accelerated.cast_as_autocast(*tensors)]
+        on_meta = torch.ones(1, device='meta')
+        assert accelerated.cast_as_autocast(on_meta)[0] is on_meta  # the meta device does not support autocast
+    assert dtypes == [torch.bfloat16, torch.float64, torch.bfloat16]
+
+
+def test_the_layout_changes_only_while_acceleration_is_on():
+    x = torch.randn(2, 3, 4, 5)
+    assert accelerated.fast_layout(x).is_contiguous(memory_format=torch.channels_last)
+    with accelerated.disabled():
+        assert accelerated.fast_layout(x) is x
+
+
+def test_the_unit_of_a_layer_scale_is_a_normal_number_in_half_precision():
+    assert torch.finfo(torch.float16).tiny == accelerated.SMALLEST_UNIT
+
+
+@pytest.mark.parametrize('rate, training, expected', [(0.0, False, 1), (0.5, False, 1), (0.0, True, 1), (0.5, True, 0)])
+def test_only_a_branch_that_may_be_dropped_needs_the_form_of_training(rate, training, expected, monkeypatch):
+    calls, run = [], accelerated._infer_block
+    monkeypatch.setattr(accelerated, '_infer_block', lambda *args: calls.append(args) or run(*args))
+    block = MogaBlock(16, drop_path_rate=rate).train(training)
+    with torch.no_grad():
+        accelerated.select(block)(torch.randn(1, 16, 4, 4))
+    assert len(calls) == expected

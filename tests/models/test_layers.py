@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 from conftest import fill_by_name
@@ -204,3 +206,16 @@ def test_small_layer_scales_survive_autocast(form, dtype):
         # Its gradients pass through sigma times W, initially about 1e-6, which fp16 represents with few bits.
         tolerance = 0.5 if dtype == torch.float16 and 'decompose' in name else 0.06
         assert error < tolerance, f'{name} is off by {error:.1%}'
+
+
+@pytest.mark.parametrize('part', [MultiOrderGatedAggregation, MultiOrderDWConv, ChannelAggregationFFN, DropPath])
+def test_parts_have_the_defaults_of_the_block(part):
+    def defaults(cls):
+        names = dict(drop_rate='ffn_drop', drop_path_rate='drop_prob', attn_dw_dilation='dw_dilation')
+        names['attn_channel_split'] = 'channel_split'
+        parameters = inspect.signature(cls).parameters.values()
+        return {names.get(one.name, one.name): one.default for one in parameters if one.default is not one.empty}
+
+    block = defaults(MogaBlock)
+    own = {name: value for name, value in defaults(part).items() if name != 'kernel_size'}
+    assert own and own == {name: block[name] for name in own}
