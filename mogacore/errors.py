@@ -20,8 +20,17 @@ NEEDED = {
 class UserError(ValueError):
     """Invalid user input or setup: the message states the value, what is allowed, and what to do.
 
-    A command prints it as one line and exits with code 2. Any other exception is a bug and keeps its traceback.
+    A command prints it as one line and exits with code 2. Any other exception is a bug and keeps its traceback. Names
+    of files and values of the user may have line breaks and other control characters, which become escapes in the text.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """A text with escapes, such as ``\\n``, in place of characters that are not printable."""
+    return text if text.isprintable() else ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 # What networks raise for inputs of a shape that they do not accept; there is no common type.

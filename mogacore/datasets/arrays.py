@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from mmengine.registry import TRANSFORMS
 
 from mogacore.errors import UserError
+
+# What numpy and zipfile raise for damaged or malicious files; there is no common type.
+CORRUPT = (
+    ArithmeticError, AttributeError, EOFError, MemoryError, OSError, RuntimeError, TypeError, ValueError, struct.error,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+NUMBERS = 'buif'  # kinds of dtypes
 
 
 def open_image(path: str | Path) -> np.ndarray:
@@ -18,10 +28,15 @@ def open_image(path: str | Path) -> np.ndarray:
     """
     try:
         array = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except CORRUPT as error:
         reason = ' '.join(str(error).split())[:100]
         raise UserError(f'array {path} cannot be read ({reason}): write it with numpy.save') from None
-    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or array.dtype.kind not in 'buif':
+    if (
+        not isinstance(array, np.ndarray)
+        or array.ndim not in (2, 3)
+        or array.dtype.kind not in NUMBERS
+        or not array.size
+    ):
         found = f'{array.dtype} of shape {array.shape}' if isinstance(array, np.ndarray) else 'an archive'
         raise UserError(
             f'array {path} has {found}: store numbers of shape (height, width) or (height, width, channels)'

@@ -10,6 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from mogacore.errors import UserError
+from mogacore.files import walk
 from mogacore.text import shorten
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
@@ -23,9 +24,9 @@ def list_classes(folder: str | Path) -> list[str]:
 
 
 def list_files(folder: str | Path) -> list[str]:
-    """Sorted relative paths of all files in a folder and its subfolders, without hidden ones."""
+    """Sorted relative paths of all ordinary files in a folder and its subfolders, without hidden ones."""
     found = []
-    for at, folders, names in os.walk(folder, followlinks=True):
+    for at, folders, names in walk(folder):
         folders[:] = [name for name in folders if name[0] != '.' and name not in NO_CLASSES]
         below = os.path.relpath(at, folder)
         found += [name if below == '.' else f'{below}/{name}' for name in names if name[0] != '.']

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS
 
 from mogacore import images
 from mogacore.errors import UserError
+from mogacore.files import read_file
 
 from .hands import FINGERS, NUM_JOINTS, PARENTS
 
@@ -173,10 +174,10 @@ def read_mano(data_root: str | Path, split: str, num_samples: int) -> np.ndarray
 
 def _read_array(path: Path, shape: tuple[int, ...], form: str) -> np.ndarray:
     try:
-        entries = json.loads(path.read_text(encoding='utf-8'))
+        entries = json.loads(read_file(path).decode())
     except OSError as error:
         raise UserError(f'annotation file {path} cannot be read ({error.strerror}): see docs/pose3d.md') from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'annotation file {path} is not valid JSON ({error}): download it again') from None
     if not isinstance(entries, list) or not entries:
         raise UserError(f'annotation file {path} is not a list with at least one entry: download it again')
@@ -184,7 +185,7 @@ def _read_array(path: Path, shape: tuple[int, ...], form: str) -> np.ndarray:
         found: tuple[int, ...] | None
         try:
             found = np.shape(np.asarray(entry, np.float64))
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             found = None
         if found != shape:
             given = 'not a numeric array' if found is None else ' x '.join(map(str, found)) or 'a single number'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import ClassVar
@@ -25,6 +26,8 @@ FASHION_MNIST_CLASSES = (
     'Bag',
     'Ankle boot',
 )
+MAX_BYTES = 4 << 30  # of the values of a file
+MAX_DIMS = 32  # of numpy
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -47,20 +50,24 @@ def read_idx(path: str | Path) -> np.ndarray:
         path = path.with_name(path.name + '.gz')
     if not path.is_file():
         raise UserError(f'IDX file {path.with_suffix("")} (or the same with .gz) not found: see docs/data.md')
-    content = path.read_bytes()
-    try:
-        if content[:2] == b'\x1f\x8b':
-            content = gzip.decompress(content)
-    except (EOFError, OSError, zlib.error):
-        raise UserError(f'{path} is a corrupt or truncated gzip file: copy it again') from None
-    if len(content) < 4 or content[:3] != b'\x00\x00\x08':
-        raise UserError(f'{path} is not an IDX file of unsigned bytes: use one of the four original files')
-    num_dims = content[3]
-    start = 4 + 4 * num_dims
-    shape = tuple(np.frombuffer(content[4:start], '>u4').tolist())
-    if len(shape) != num_dims or len(content) - start != np.prod(shape, dtype=np.int64):
+    with path.open('rb') as file:
+        is_zipped = file.read(2) == b'\x1f\x8b'
+    with gzip.open(path) if is_zipped else path.open('rb') as file:
+        try:
+            start = file.read(4)
+            if len(start) < 4 or start[:3] != b'\x00\x00\x08':
+                raise UserError(f'{path} is not an IDX file of unsigned bytes: use one of the four original files')
+            header = file.read(4 * start[3])
+            shape = tuple(np.frombuffer(header[: len(header) // 4 * 4], '>u4').tolist())
+            length = math.prod(shape)
+            if length > MAX_BYTES:
+                raise UserError(f'{path} has the shape {shape}, larger than {MAX_BYTES:,} bytes: use an original file')
+            content = file.read(length + 1)  # not all of it, since a small gzip file may expand to any size
+        except (EOFError, OSError, zlib.error):
+            raise UserError(f'{path} is a corrupt or truncated gzip file: copy it again') from None
+    if len(shape) != start[3] or len(shape) > MAX_DIMS or len(content) != length:
         raise UserError(f'{path} is truncated or too long for the shape {shape} in its header: copy it again')
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 @DATASETS.register_module()
@@ -90,8 +97,19 @@ class FashionMNISTFiles(BaseDataset):
     def load_data_list(self) -> list[dict]:
         prefix = Path(self.data_root) / self.FILE_PREFIX[self.split]
         images, labels = read_idx(f'{prefix}-images-idx3-ubyte'), read_idx(f'{prefix}-labels-idx1-ubyte')
+        if images.ndim != 3 or labels.ndim != 1:
+            kind, what = ('images', images) if images.ndim != 3 else ('labels', labels)
+            raise UserError(
+                f'the {self.split} {kind} in {self.data_root} are not {kind}, but an array of shape {what.shape}: copy '
+                'the files again'
+            )
+        if not len(images):
+            raise UserError(f'{self.data_root} has no {self.split} images: copy the files again')
         if len(images) != len(labels):
             raise UserError(
                 f'{self.data_root} has {len(images)} {self.split} images but {len(labels)} labels: copy the files again'
             )
+        if (highest := labels.max()) >= len(FASHION_MNIST_CLASSES):
+            allowed = f'0 to {len(FASHION_MNIST_CLASSES) - 1} are allowed'
+            raise UserError(f'{self.data_root} has the label {highest}, but {allowed}: copy the files again')
         return [dict(img=image, gt_label=int(label)) for image, label in zip(images, labels, strict=True)]

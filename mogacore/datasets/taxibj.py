@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
 
 from mogacore.errors import UserError
 
+from .arrays import CORRUPT, NUMBERS
 from .sequences import DATA_HELP, SequenceDataset, check_split
+
+MAX_BYTES = 4 << 30  # of an array; the original ones have 0.6 GB
 
 
 @DATASETS.register_module()
@@ -38,10 +41,12 @@ class TaxiBJ(SequenceDataset):
         names = f'X_{self.split}', f'Y_{self.split}'
         try:
             with np.load(path, allow_pickle=False) as archive:
-                inputs, targets = (archive[name].astype(np.float32) for name in names)
+                inputs, targets = (self._read(archive, name) for name in names)
         except KeyError as error:
             raise UserError(f'{path} has no array {error.args[0].split()[0]}: use the original file') from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        except UserError as error:
+            raise UserError(f'{path}: {error}') from None
+        except CORRUPT as error:
             reason = ' '.join(str(error).split())[:100]
             raise UserError(f'{path} is truncated or not a .npz file ({reason}): download it again') from None
         if inputs.ndim != 5 or inputs.shape[0] != targets.shape[0] or inputs.shape[2:] != targets.shape[2:]:
@@ -56,6 +61,15 @@ class TaxiBJ(SequenceDataset):
             )
         self.frames = np.concatenate([inputs[:, -self.num_inputs :], targets[:, : self.num_targets]], axis=1)
         return [dict(index=index) for index in range(len(self.frames))]
+
+    def _read(self, archive: Any, name: str) -> np.ndarray:
+        size = {member.filename: member.file_size for member in archive.zip.infolist()}.get(f'{name}.npy', 0)
+        if size > MAX_BYTES:  # a few megabytes may expand to any size
+            raise UserError(f'array {name} has {size:,} bytes, more than {MAX_BYTES:,}: use the original file')
+        array = archive[name]
+        if array.dtype.kind not in NUMBERS:
+            raise UserError(f'array {name} contains {array.dtype}, not numbers: use the original file')
+        return array.astype(np.float32)
 
     def read_frames(self, record):
         return (self.frames[record['index']].transpose(0, 2, 3, 1) + 1) / 2

@@ -92,6 +92,11 @@ class WeatherBench(SequenceDataset):
             mean, std = channel_statistics(parts)
         else:
             mean, std = statistics_of_years(self.data_root, self.variables, self.levels, self.train_years, self.step)
+        if not (np.isfinite(mean) & np.isfinite(std)).all():
+            raise UserError(
+                f'{self.data_root}: a channel of {", ".join(self.variables)} has values that are not finite in '
+                f'{self.train_years or self.years}: download the files again'
+            )
         if not (std > 0).all():
             raise UserError(
                 f'{self.data_root}: a channel of {", ".join(self.variables)} is constant in '

@@ -1,3 +1,6 @@
+import gzip
+import tracemalloc
+
 import numpy as np
 import pytest
 from conftest import write_idx
@@ -66,3 +69,39 @@ def test_different_numbers_of_images_and_labels_are_reported(fashion_folder):
 def test_unknown_split_is_reported(fashion_folder):
     with pytest.raises(UserError, match="split 'val' is unknown: choose from train, test"):
         FashionMNISTFiles(fashion_folder, 'val')
+
+
+@pytest.mark.parametrize('shape', [(1 << 31, 1 << 31, 4), (0,) * 33, (0xFFFFFFFF,)])
+def test_sizes_that_do_not_fit_an_array_are_reported(shape, tmp_path):
+    """The product of the first overflows 64 bits to 0, the length of the values."""
+    (tmp_path / 'a').write_bytes(bytes([0, 0, 8, len(shape)]) + np.array(shape, '>u4').tobytes())
+    with pytest.raises(UserError, match=r'too long for the shape|larger than'):
+        read_idx(tmp_path / 'a')
+
+
+def test_a_gzip_file_is_not_expanded_beyond_its_header(tmp_path):
+    write_idx(tmp_path / 'a.gz', np.zeros((2, 2)))
+    content = (tmp_path / 'a.gz').read_bytes() + gzip.compress(bytes(64 << 20))
+    (tmp_path / 'a.gz').write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(UserError, match='too long for the shape'):
+        read_idx(tmp_path / 'a')
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize('images, labels, message', [
+    ((5,), (5,), 'train images in .* are not images'), ((5, 28, 28), (5, 28, 28), 'train labels in .* are not labels'),
+    ((0, 28, 28), (0,), 'has no train images'),
+])  # fmt: skip
+def test_files_of_other_dimensions_are_reported(images, labels, message, tmp_path):
+    write_idx(tmp_path / 'train-images-idx3-ubyte', np.zeros(images))
+    write_idx(tmp_path / 'train-labels-idx1-ubyte', np.zeros(labels))
+    with pytest.raises(UserError, match=message):
+        FashionMNISTFiles(tmp_path)
+
+
+def test_labels_beyond_the_classes_are_reported(fashion_folder):
+    write_idx(fashion_folder / 'train-labels-idx1-ubyte', np.array([0, 1, 2, 10, 4, 5]))
+    with pytest.raises(UserError, match='has the label 10, but 0 to 9 are allowed'):
+        FashionMNISTFiles(fashion_folder)

@@ -53,3 +53,13 @@ def test_corrupt_and_missing_files_are_reported_in_one_line(tmp_path, rng):
         with pytest.raises(UserError, match=message) as raised:
             TaxiBJ(tmp_path / folder, **settings)
         assert '\n' not in str(raised.value), message
+
+
+def test_arrays_that_are_no_numbers_or_too_large_are_reported(tmp_path, rng, monkeypatch):
+    write_taxi(tmp_path / 'dataset.npz', rng, X_train=np.full((3, 4, 2, 8, 8), 1j))
+    with pytest.raises(UserError, match=r'dataset\.npz: array X_train contains complex128, not numbers'):
+        TaxiBJ(tmp_path)
+    monkeypatch.setattr('mogacore.datasets.taxibj.MAX_BYTES', 1000)
+    write_taxi(tmp_path / 'dataset.npz', rng)
+    with pytest.raises(UserError, match=r'dataset\.npz: array X_train has [\d,]+ bytes, more than 1,000'):
+        TaxiBJ(tmp_path)

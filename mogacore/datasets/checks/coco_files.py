@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from mogacore.errors import UserError
+from mogacore.files import read_file
 
 from .common import check_files, explain_swap, ignores_orientation, read_size, times
 from .report import Faults
@@ -17,15 +18,20 @@ ENTRIES = {
     'annotations': ('id', 'image_id', 'category_id'),
     'categories': ('id', 'name'),
 }
+OPTIONAL = {'annotations': ('iscrowd', 'ignore')}
 # Field -> whether a value is valid, and what to use otherwise.
 TYPES = {
     **dict.fromkeys(
-        ('id', 'image_id', 'category_id'), (lambda value: isinstance(value, int | float | str), 'use a number or text')
+        ('id', 'image_id', 'category_id'),
+        # NaN differs from itself.
+        (lambda value: isinstance(value, int | float | str) and value == value, 'use a number or text'),
     ),
+    **dict.fromkeys(('iscrowd', 'ignore'), (lambda value: value in (0, 1, None), 'use 0 for single objects')),
     'file_name': (lambda value: isinstance(value, str) and bool(value), 'use the path of the image as text'),
     'name': (lambda value: isinstance(value, str), 'use text'),
     **dict.fromkeys(('width', 'height'), (lambda value: _is_positive(value), 'use the number of pixels')),
 }
+MAX_SHOWN = 40  # characters of a value in a message
 OUTSIDE = 0.3  # share of boxes that end outside their image from which two corners are suspected
 MIN_POLYGON = 6  # numbers
 
@@ -36,8 +42,8 @@ def read_json(ann_file, object_hook=None):
     is_enabled = gc.isenabled()
     gc.disable()  # it would search the growing content for cycles, which takes a third of the time
     try:
-        return json.loads(ann_file.read_text(encoding='utf-8'), object_hook=object_hook)
-    except (OSError, ValueError) as error:
+        return json.loads(read_file(ann_file).decode(), object_hook=object_hook)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): recreate it') from error
     finally:
         if is_enabled:
@@ -59,12 +65,11 @@ def read_coco(ann_file, kinds=ENTRIES, may_be_empty=False):
         if not entries:
             raise UserError(f'{ann_file}: list {key!r} is empty: use a file with {key}')
         check_keys(entries, key, required, ann_file)
-        for field in (field for field in required if field in TYPES):
+        for field in (field for field in (*required, *OPTIONAL.get(key, ())) if field in TYPES):
             is_valid, remedy = TYPES[field]
-            bad = [entry for entry in entries if not is_valid(entry[field])]
+            bad = [entry for entry in entries if field in entry and not is_valid(entry[field])]
             if bad:
-                problem = f'have the {field} {bad[0][field]!r}'
-                refuse(bad, entries, ann_file, key, problem, remedy)
+                refuse(bad, entries, ann_file, key, f'have the {field} {_show(bad[0][field])}', remedy)
         entry_id, count = Counter(entry['id'] for entry in entries).most_common(1)[0]
         if count > 1:
             raise UserError(f'{ann_file}: {count} of the {key} have id {entry_id!r}: give each a unique id')
@@ -77,13 +82,17 @@ def _shorten_masks(entry):
     if isinstance(mask, list):
         entry['segmentation'] = [_shorten_polygon(part) if isinstance(part, list) else part for part in mask]
     if isinstance(entry.get('counts'), list):  # of a run-length encoded mask
-        entry['counts'] = _sum(entry['counts'])
+        entry['counts'] = _sum(entry['counts']) if all(map(_is_length, entry['counts'])) else math.nan
     return entry
 
 
 def _shorten_polygon(part):
     """The first numbers of a polygon; None if it is not pairs of finite numbers."""
-    return part[:MIN_POLYGON] if len(part) % 2 == 0 and math.isfinite(_sum(part)) else None
+    return part[:MIN_POLYGON] if len(part) % 2 == 0 and is_number(_sum(part)) else None
+
+
+def _is_length(value):
+    return (isinstance(value, int) or (isinstance(value, float) and value.is_integer())) and value >= 0
 
 
 def _sum(values):
@@ -97,6 +106,12 @@ def check_keys(entries, kind, required, ann_file):
     for key in required:
         bad = [entry for entry in entries if key not in entry]
         refuse(bad, entries, ann_file, kind, f'lack {key!r}', 'add this field, the COCO format requires it')
+
+
+def _show(value):
+    """A value for a message, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f'{text[:MAX_SHOWN]} ...'
 
 
 def refuse(bad, entries, ann_file, kind, problem, remedy):
@@ -145,7 +160,11 @@ def is_box(box):
 
 
 def is_number(value):
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Whether a value is a finite number; integers of hundreds of digits are not, since they exceed every float."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _is_positive(value):
@@ -189,7 +208,7 @@ def _count_pixels(counts):
     """
     runs: list[int] = []
     number = shift = 0
-    for code in counts.encode():
+    for code in map(ord, counts):
         bits = code - 48
         if not 0 <= bits < 64:
             return None
@@ -228,7 +247,7 @@ def check_objects(annotations, ann_file):
     """Check the areas, and that some objects can be learned: others are ignored in training."""
     bad = [entry for entry in annotations if 'area' in entry and not is_number(entry['area'])]
     if bad:
-        problem = f'have the area {bad[0]["area"]!r}'
+        problem = f'have the area {_show(bad[0]["area"])}'
         refuse(bad, annotations, ann_file, 'annotations', problem, 'use the number of pixels, or remove the field')
     if not annotations:
         return
@@ -259,6 +278,8 @@ def _find_mask_fault(segmentation, size):
         if isinstance(counts, str) or counts == size[0] * size[1]:
             return None
         return 'have a mask whose counts do not add up to its pixels', 'use run lengths of all pixels, column by column'
+    if not isinstance(segmentation, list):
+        return 'have a segmentation that is neither polygons nor run lengths', 'use [[x1, y1, x2, y2, x3, y3, ...]]'
     if None in segmentation:
         return 'have a polygon that is not pairs of numbers', 'use x1, y1, x2, y2, x3, y3, ...'
     # mmdet drops shorter polygons, and ignores the object if none is left.

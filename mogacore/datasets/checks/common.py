@@ -1,11 +1,14 @@
 """What the checks of several kinds of data share: files, images, class names, sampling."""
 
+import codecs
+import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mogacore import images as image_files
 from mogacore.errors import UserError
+from mogacore.files import MAX_NAME, read_file
 from mogacore.text import type_name
 
 # What a user may consider an image, readable or not.
@@ -13,7 +16,6 @@ IMAGE_SUFFIXES = (
     '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.ppm', '.pgm', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif',
     '.heic', '.jp2', '.npy',
 )  # fmt: skip
-MAX_NAME = 255  # bytes of the name of a file, of Linux file systems
 COCO_CLASSES = 80  # number of classes of mmdet's CocoDataset without metainfo
 
 
@@ -28,15 +30,26 @@ def check_files(names, folder, kind, setting):
 
 
 def list_names(folder):
-    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    """Names of the ordinary files in a folder, and of links to some."""
+    if not os.path.isdir(folder):
+        return set()
+    with os.scandir(folder) as entries:
+        return {e.name for e in entries if (os.path.isfile(e.path) if e.is_symlink() else e.is_file())}
 
 
 def read_lines(path):
-    """The lines of a text file."""
+    """The lines of a text file, without the byte order mark that it may start with."""
     try:
-        return Path(path).read_text(encoding='utf-8').splitlines()
+        return read_file(path).decode('utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path} cannot be read as text in UTF-8 ({error}): recreate it') from error
+
+
+def _check_mark(path):
+    """Refuse a byte order mark, which the task libraries take for a part of the first line."""
+    with open(path, 'rb') as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            raise UserError(f'{path} starts with a byte order mark: save it as UTF-8 without one')
 
 
 def read_list(path, contents):
@@ -50,6 +63,7 @@ def read_list(path, contents):
         UserError: If it is a JSON file, a line is too long for a name of a file, or there are none.
     """
     lines = read_lines(path)
+    _check_mark(path)
     if not any(line.strip() for line in lines):
         raise UserError(f'{path} is empty: list {contents}')
     if Path(path).suffix.lower() == '.json':
@@ -76,7 +90,9 @@ def read_classes(classes):
         raise UserError(
             f'metainfo.classes is the string {classes!r}, but no such file exists: for one class, use ({classes!r},)'
         )
-    return read_lines(classes)
+    lines = read_lines(classes)
+    _check_mark(classes)
+    return lines
 
 
 def image_prefix(dataset):
@@ -124,24 +140,33 @@ def check_num_classes(
 
 
 def read_image(path, read):
-    """``read(image)`` of an image that PIL opens; None if PIL refuses it as too large."""
-    from PIL import Image
+    """``read(image)`` of an image that PIL opens.
 
+    Raises:
+        UserError: If it is corrupt or has too many pixels.
+    """
     try:
-        with Image.open(path) as image:
+        with image_files.open_header(io.BytesIO(read_file(path))) as image:
+            image_files.check_size(*image.size, f'image {path}')
             return read(image)
-    except Image.DecompressionBombError:
-        return None
-    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+    except UserError:
+        raise
+    except image_files.CORRUPT as error:
         raise UserError(unreadable(path)) from error
 
 
 def read_size(path, ignore_orientation):
-    """(width, height) of an image as it is loaded, and its EXIF orientation."""
+    """(width, height) of an image as it is loaded, and its EXIF orientation.
+
+    Raises:
+        UserError: If it is corrupt or has too many pixels.
+    """
     try:
-        return image_files.read_size(path, ignore_orientation)
-    except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files
+        size, orientation = image_files.read_size(path, ignore_orientation)
+    except image_files.CORRUPT as error:
         raise UserError(unreadable(path)) from error
+    image_files.check_size(*size, f'image {path}')
+    return size, orientation
 
 
 def ignores_orientation(dataset):

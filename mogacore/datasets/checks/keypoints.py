@@ -15,6 +15,7 @@ COCO_KEYPOINTS = (
     'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle',
     'right_ankle',
 )  # fmt: skip
+NO_NUMBERS, REMEDY = 'have keypoints that are not numbers', 'use x, y, visibility for each, with 0, 0, 0 where unknown'
 
 
 def check_keypoints(dataset, expected, sample, problems):
@@ -25,6 +26,8 @@ def check_keypoints(dataset, expected, sample, problems):
     if 'data_prefix' in dataset:
         check_image_prefix(dataset['data_prefix'])
     content = read_coco(ann_file, may_be_empty=expected.may_be_empty)
+    bad = [image for image in content['images'] if not isinstance(image['id'], int)]
+    refuse(bad, content['images'], ann_file, 'images', 'have an id that is no whole number', 'number the images')
     names = _read_names(metainfo)
     with problems.collect():
         _check_head(names, expected.num_keypoints, 'keypoint_info' in metainfo)
@@ -112,6 +115,8 @@ def _select(annotations, ann_file):
 
 
 def _check_counts(annotations, ann_file, num_keypoints):
+    bad = [annotation for annotation in annotations if not isinstance(annotation['keypoints'] or [], list)]
+    refuse(bad, annotations, ann_file, 'annotations', NO_NUMBERS, REMEDY)
     bad = [annotation for annotation in annotations if len(_flatten(annotation['keypoints'])) != 3 * num_keypoints]
     if bad:
         problem = f'have {len(_flatten(bad[0]["keypoints"]))} keypoint values, but the model needs {3 * num_keypoints}'
@@ -121,8 +126,13 @@ def _check_counts(annotations, ann_file, num_keypoints):
 
 def _check_values(annotations, ann_file):
     bad = [entry for entry in annotations if not all(map(is_number, _flatten(entry['keypoints'])))]
-    problem, remedy = 'have keypoints that are not numbers', 'use x, y, visibility for each, with 0, 0, 0 where unknown'
-    refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
+    refuse(bad, annotations, ann_file, 'annotations', NO_NUMBERS, REMEDY)
+    wrong = {id(entry): [value for value in _flatten(entry['keypoints'])[2::3] if not 0 <= value <= 2]
+             for entry in annotations}  # fmt: skip
+    if bad := [entry for entry in annotations if wrong[id(entry)]]:
+        problem = f'have a visibility of {wrong[id(bad[0])][0]}'
+        remedy = 'use 0 for unknown, 1 for hidden and 2 for visible keypoints'
+        refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
 
 
 def _flatten(points):
@@ -133,7 +143,10 @@ def _flatten(points):
 def _check_names(categories, ann_file, names):
     for category in categories:
         listed = category.get('keypoints') or names
-        if list(listed) == names:
+        if not isinstance(listed, list):
+            problem = f'{ann_file}: category {category["name"]!r} has keypoints that are not a list'
+            raise UserError(f'{problem}: use the list of their names')
+        if listed == names:
             continue
         problem = f'{ann_file}: category {category["name"]!r} has the keypoints {_list_all(listed)}'
         if len(listed) != len(names):

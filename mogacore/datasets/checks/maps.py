@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mogacore.errors import UserError
+from mogacore.files import walk
 from mogacore.text import shorten, type_name
 
 from .common import (
@@ -105,8 +106,7 @@ def _list_stems(dataset, folder, suffix, maps, problems):
     if ann_file.is_file():
         contents = f'one image per line{f", without {suffix}" if suffix else ""}'
         return [line.strip() for line in read_list(ann_file, contents)]
-    walked = os.walk(folder, followlinks=True)
-    paths = (os.path.join(at, name) for at, _, names in walked for name in names if name[0] != '.')
+    paths = (os.path.join(at, name) for at, _, names in walk(folder) for name in names if name[0] != '.')
     names = sorted(os.path.relpath(path, folder) for path in paths)
     stems = [name[: -len(suffix)] for name in names if name.endswith(suffix)]
     if not stems:
@@ -138,10 +138,10 @@ def _check_pair(image, label_map, index, ignores, values, faults):
         problem = f'map {label_map} is {times(map_size)} px (width x height), but its image {times(size)}'
         swap = explain_swap(size, map_size, orientation, ignores)
         faults.add('size', index, f'{problem}: {swap}make each map the size of its image')
-    if found is not None and found.ndim != 2:
+    if found.ndim != 2:
         remedy = 'store the class index of each pixel in a single channel'
         faults.add('color', index, f'map {label_map} is a color image: {remedy}')
-    elif found is not None and (line := values.check(label_map, found)):
+    elif line := values.check(label_map, found):
         faults.add('values', index, line)
 
 

@@ -94,7 +94,7 @@ class _Frames:
             faults.add(
                 'channels', index, f'{name} has {channels} channels, but model.in_channels={self.channels}: {remedy}'
             )
-        elif height % self.divisor or width % self.divisor:
+        elif not frames.size or height % self.divisor or width % self.divisor:
             problem = f'frames of {name} are {size} px (height x width), but the network needs multiples of'
             faults.add('divisor', index, f'{problem} {self.divisor}: resize or crop them')
         elif (height, width) != self.first[1]:

@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import os
 
 import pytest
 from PIL import Image
 
 from mogacore.datasets.checks import check_dataset
+from mogacore.datasets.checks.coco_files import read_json
 from mogacore.errors import UserError
 
 CLASSES = ('a', 'b', 'c')
@@ -113,3 +115,49 @@ def test_masks_are_checked_only_where_they_are_loaded(folder, mask):
 @pytest.mark.parametrize('prefix', [{}, None, dict(img_path='')])
 def test_missing_image_prefix_is_reported(folder, prefix):
     assert 'data_prefix of the data set has no img' in message_for(folder, content(), data_prefix=prefix)
+
+
+HUGE = 10**400  # larger than every float
+
+
+@pytest.mark.parametrize('fields, message', [
+    (dict(bbox=[5, 5, HUGE, 20]), 'have a bbox that is not 4 numbers'), (dict(area=HUGE), 'have the area 1000'),
+    (dict(iscrowd='0'), "have the iscrowd '0', the first has id 1: use 0 for single objects"),
+    (dict(ignore='false'), "have the ignore 'false'"), (dict(id=float('nan')), 'have the id nan'),
+])  # fmt: skip
+def test_values_that_no_library_reads_as_meant_are_refused(fields, message, folder):
+    given = content()
+    given['annotations'][0].update(fields)
+    assert f'1 of 4 annotations {message}' in message_for(folder, given)
+
+
+@pytest.mark.parametrize('mask, message', [
+    ('1 2 3', 'have a segmentation that is neither polygons nor run lengths'),
+    (5, 'have a segmentation that is neither polygons nor run lengths'),
+    ([[1, 2, 10, 2, 10, HUGE]], 'have a polygon that is not pairs of numbers'),
+    (dict(counts=[-8, 8008], size=[80, 100]), 'have a mask whose counts do not add up'),
+    (dict(counts=[0.5, 7999.5], size=[80, 100]), 'have a mask whose counts do not add up'),
+    (dict(counts='\ud800', size=[80, 100]), 'have a mask that is no valid run-length encoding'),
+])  # fmt: skip
+def test_masks_of_other_kinds_are_refused(mask, message, folder):
+    given = content()
+    for entry in given['annotations']:
+        entry['segmentation'] = [[5, 5, 20, 5, 20, 20]]
+    check(folder, given, with_mask=True)
+    given['annotations'][0]['segmentation'] = mask
+    assert f'1 of 4 annotations {message}' in message_for(folder, given, with_mask=True)
+
+
+@pytest.mark.parametrize('make', [
+    lambda path: path.write_text('[' * 100_000), os.mkfifo, lambda path: path.write_bytes(b'\xff\xfe[')
+])  # fmt: skip
+def test_files_that_are_no_json_are_refused(make, folder):
+    make(folder / 'x.json')
+    with pytest.raises(UserError, match=r'annotation file .* cannot be read as JSON'):
+        read_json(folder / 'x.json')
+
+
+def test_a_fifo_for_an_image_is_refused(folder):
+    (folder / '2.png').unlink()
+    os.mkfifo(folder / '2.png')
+    assert '1 of 2 images of' in message_for(folder, content())
