@@ -121,8 +121,8 @@ def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
         folder: Where to start.
 
     Yields:
-        A folder, and the sorted names of the folders and of the ordinary files in it. The body may remove folders that
-        are not to be searched.
+        A folder, and the sorted names of the folders and of all else in it. The body may remove folders that are not to
+        be searched.
 
     Raises:
         UserError: If a folder cannot be read.
@@ -141,7 +141,7 @@ def _walk(at: str, chain: tuple[str, ...]) -> Iterator[tuple[str, list[str], lis
                     place = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(chain[-1], entry.name)
                     if not any(_contains(place, known) for known in chain):
                         places[entry.name] = place
-                elif os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file():
+                else:
                     names.append(entry.name)
     except OSError as error:
         raise UserError(f'folder {at} cannot be read ({error.strerror}): change its rights, or remove it') from error

@@ -24,7 +24,7 @@ def list_classes(folder: str | Path) -> list[str]:
 
 
 def list_files(folder: str | Path) -> list[str]:
-    """Sorted relative paths of all ordinary files in a folder and its subfolders, without hidden ones."""
+    """Sorted relative paths of all files in a folder and its subfolders, without hidden ones."""
     found = []
     for at, folders, names in walk(folder):
         folders[:] = [name for name in folders if name[0] != '.' and name not in NO_CLASSES]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine import fileio
-from mmengine.fileio.backends import LocalBackend
 from PIL import Image
 
 from mogacore.datasets.checks.common import unreadable
 from mogacore.errors import UserError
-from mogacore.files import walk
 
 Base: Any = import_module('mmseg.datasets.transforms').LoadAnnotations
 WIDE_MODES = ('I', 'F')  # of PIL: more than 8 bits per pixel
@@ -54,21 +50,6 @@ class LoadAnnotations(Base):
             raise UserError(
                 f'map {path} has the value {bad:g}, but 0 to 255 are allowed: store the class index of each pixel'
             )
-
-
-@wraps(LocalBackend.list_dir_or_file)
-def _list_files(self, dir_path, list_dir=True, list_file=True, suffix=None, recursive=False):
-    if list_dir or not list_file or not recursive:
-        yield from _list_as_mmengine(self, dir_path, list_dir, list_file, suffix, recursive)
-        return
-    for at, _, names in walk(dir_path):
-        paths = (os.path.relpath(os.path.join(at, name), dir_path) for name in names if name[0] != '.')
-        yield from (path for path in paths if suffix is None or path.endswith(suffix))
-
-
-# mmseg finds images with it, which never ends where a folder contains itself by links.
-_list_as_mmengine = LocalBackend.list_dir_or_file
-LocalBackend.list_dir_or_file = _list_files
 
 
 def _find_bad_value(file: str | Path) -> float | None:

@@ -49,7 +49,8 @@ class TaxiBJ(SequenceDataset):
         except CORRUPT as error:
             reason = ' '.join(str(error).split())[:100]
             raise UserError(f'{path} is truncated or not a .npz file ({reason}): download it again') from None
-        if inputs.ndim != 5 or inputs.shape[0] != targets.shape[0] or inputs.shape[2:] != targets.shape[2:]:
+        shapes = [array.shape[:1] + array.shape[2:] for array in (inputs, targets)]
+        if inputs.ndim != 5 or targets.ndim != 5 or shapes[0] != shapes[1]:
             raise UserError(
                 f'{path}: the shapes of {names[0]} {inputs.shape} and {names[1]} {targets.shape} do not match: use '
                 'the original file'

@@ -13,6 +13,7 @@ from mogacore.datasets.checks.coco_files import read_json
 from mogacore.datasets.checks.common import IMAGE_SUFFIXES
 from mogacore.datasets.class_folders import EXTENSIONS, list_files
 from mogacore.errors import UserError
+from mogacore.files import read_file
 
 OUTPUT = 'mogacore'  # folder that init-data writes below that of the data
 SPLIT_NAMES = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'dev': 'val',
@@ -97,11 +98,17 @@ class Listing:
                 found[name] = read_json(self.folder / name)
             except UserError as error:
                 found[name] = error
-            except RecursionError:
-                found[name] = UserError(f'annotation file {self.folder / name} is nested too deeply: recreate it')
             if isinstance(found[name], dict):
                 found[name].pop('imageData', None)
         return found
+
+
+def read_start(path: Path, number: int) -> bytes:
+    """The first bytes of a file; none if it cannot be read, which whoever reads all of it reports."""
+    try:
+        return read_file(path)[:number]
+    except OSError:
+        return b''
 
 
 def is_other_image(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Mapping
@@ -11,13 +12,15 @@ import yaml
 
 from mogacore.datasets.checks.common import read_lines
 from mogacore.errors import UserError
+from mogacore.files import read_file
 
 from .found import Found, LabelledImage
-from .listing import Listing, split_of, stem
+from .listing import Listing, read_start, split_of, stem
 
 NAME = 'YOLO text files'
 TOLERANCE = 0.01  # by which a fraction may leave 0 to 1
 MIN_POLYGON = 6  # numbers
+MAX_SETTINGS = 1 << 20  # bytes of a YAML file in which names are looked for
 NAME_FILES = ('classes.txt', 'obj.names', 'labels.txt', 'names.txt')
 NO_LABELS = ('requirements.txt',)
 
@@ -26,11 +29,12 @@ def recognizes(listing: Listing, task: str) -> bool:
     """Whether an image has a text file of the same name that starts with a number."""
     texts = set(listing.with_suffix('.txt'))
     labels = filter(None, (_find_label(name, texts) for name in listing.images))
-    return any((listing.folder / name).read_bytes()[:1].isdigit() for name in labels)
+    starts = (read_start(listing.folder / name, 4).removeprefix(codecs.BOM_UTF8) for name in labels)
+    return any(start[:1].isdigit() for start in starts)
 
 
 def _is_settings(path: Path) -> bool:
-    return re.search(r'^names\s*:', path.read_text(encoding='utf-8', errors='replace'), re.MULTILINE) is not None
+    return re.search(r'^names\s*:', read_start(path, MAX_SETTINGS).decode(errors='replace'), re.MULTILINE) is not None
 
 
 def read(listing: Listing, task: str) -> Found:
@@ -103,8 +107,8 @@ def _read_settings(listing: Listing) -> dict:
         return {}
     path = listing.folder / files[0]
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(read_file(path).decode())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f'{path} cannot be read as YAML ({" ".join(str(error).split())}): correct it') from error
     if not isinstance(content, dict) or not isinstance(content.get('names'), list | dict) or not content['names']:
         raise UserError(f'{path} has no list of names: add names, such as names: [cat, dog]')

@@ -235,6 +235,16 @@ def check_scored_images(ann_files, scored):
         refuse(bad, images, ann_file, 'images', problem, 'set both to the same file, or omit that of the evaluator')
 
 
+def check_image_ids(images, ann_file):
+    """COCO's classes turn ids of images into whole numbers, but not those in annotations."""
+    bad = [image for image in images if image['id'] != _whole(image['id'])]
+    refuse(bad, images, ann_file, 'images', 'have an id that is no whole number', 'number the images')
+
+
+def _whole(value):
+    return int(value) if isinstance(value, int | float) and is_number(value) else None
+
+
 def check_image_prefix(prefix):
     if not prefix or prefix.get('img') is None:
         raise UserError(

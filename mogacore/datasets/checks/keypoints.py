@@ -7,7 +7,16 @@ from mogacore.datasets.keypoint_info import read_metainfo
 from mogacore.errors import UserError
 from mogacore.text import shorten
 
-from .coco_files import check_annotations, check_image_prefix, check_images, check_masks, is_number, read_coco, refuse
+from .coco_files import (
+    check_annotations,
+    check_image_ids,
+    check_image_prefix,
+    check_images,
+    check_masks,
+    is_number,
+    read_coco,
+    refuse,
+)
 
 # Keypoints of mmpose's CocoDataset without metainfo.
 COCO_KEYPOINTS = (
@@ -26,8 +35,7 @@ def check_keypoints(dataset, expected, sample, problems):
     if 'data_prefix' in dataset:
         check_image_prefix(dataset['data_prefix'])
     content = read_coco(ann_file, may_be_empty=expected.may_be_empty)
-    bad = [image for image in content['images'] if not isinstance(image['id'], int)]
-    refuse(bad, content['images'], ann_file, 'images', 'have an id that is no whole number', 'number the images')
+    check_image_ids(content['images'], ann_file)
     names = _read_names(metainfo)
     with problems.collect():
         _check_head(names, expected.num_keypoints, 'keypoint_info' in metainfo)

@@ -100,6 +100,8 @@ class _Frames:
         elif (height, width) != self.first[1]:
             problem = f'frames of {name} are {size} px (height x width), but those of {self.first[0]}'
             faults.add('size', index, f'{problem} {times(self.first[1])}: resize all to one size')
+        if not frames.size:
+            return
         if frames.dtype == np.uint8:
             self.highest = max(self.highest or 0, int(frames.max(initial=0)))
             return

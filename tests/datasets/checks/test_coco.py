@@ -5,9 +5,10 @@ import json
 import os
 
 import pytest
+from mmengine.fileio import get, list_dir_or_file
 from PIL import Image
 
-from mogacore.datasets.checks import check_dataset
+from mogacore.datasets.checks import Problems, check_dataset, explain
 from mogacore.datasets.checks.coco_files import read_json
 from mogacore.errors import UserError
 
@@ -157,7 +158,37 @@ def test_files_that_are_no_json_are_refused(make, folder):
         read_json(folder / 'x.json')
 
 
+def test_the_libraries_do_not_wait_for_a_fifo(folder):
+    import mogacore.registry  # noqa: F401, makes mmengine read files as ours
+
+    os.mkfifo(folder / 'x.png')
+    with pytest.raises(OSError, match='not an ordinary file') as raised:
+        get(folder / 'x.png')
+    assert explain(raised.value) == (
+        f'image {folder}/x.png is empty, truncated or not an image: replace it, or remove it from the data set'
+    )
+    for name in 'xyz':
+        (folder / name).symlink_to('.')
+    found = list_dir_or_file(folder, list_dir=False, suffix='.png', recursive=True)
+    assert sorted(found) == ['1.png', '2.png', 'x.png']
+
+
 def test_a_fifo_for_an_image_is_refused(folder):
     (folder / '2.png').unlink()
     os.mkfifo(folder / '2.png')
     assert '1 of 2 images of' in message_for(folder, content())
+
+
+@pytest.mark.parametrize('change', [str, lambda value: f'i{value}', lambda value: value + 0.5])
+def test_ids_of_images_that_coco_changes_are_refused(change, folder):
+    given = content()
+    for kind, key in (('images', 'id'), ('annotations', 'image_id')):
+        for entry in given[kind]:
+            entry[key] = change(entry[key])
+    assert '2 of 2 images have an id that is no whole number' in message_for(folder, given)
+
+
+def test_problems_are_lines():
+    problems = Problems()
+    problems.add('image a\nb\x1b.png is missing')
+    assert problems == ['image a\\nb\\x1b.png is missing']

@@ -163,4 +163,6 @@ def test_names_that_are_no_list_are_refused(names, folder):
 def test_ids_of_images_that_mmpose_cannot_use_are_refused(folder):
     given = content()
     given['images'][0]['id'] = 'i1'
+    for entry in given['annotations']:
+        entry['image_id'] = 'i1'
     assert '1 of 1 images have an id that is no whole number' in message_for(folder, given)

@@ -9,6 +9,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import own_data_makers as own_data
@@ -67,7 +68,7 @@ def zipped(data: bytes) -> Change:
 
 
 WHOLE = header(5, 28, 28) + IMAGES.tobytes()
-CUT = r'images-idx3-ubyte is truncated or too long for the shape'
+CUT = r'images-idx3-ubyte(\.gz)? is truncated or too long for the shape'
 NO_IDX = r'images-idx3-ubyte is not an IDX file of unsigned bytes'
 NO_GZIP = r'is a corrupt or truncated gzip file'
 for name, change, refused in (
@@ -86,8 +87,8 @@ for name, change, refused in (
     ('text', images(b'5 images'), NO_IDX),
     ('floats', images(header(5, 28, 28, kind=0x0D) + bytes(5 * 28 * 28 * 4)), NO_IDX),
     ('255 dimensions', images(bytes([0, 0, 8, 255]) + bytes(4 * 255)), 'images and 5 labels|not images|too long'),
-    ('a product of sizes that overflows', images(header(1 << 31, 1 << 31, 4)), CUT),
-    ('a size of 4 billion', images(header(0xFFFFFFFF, 28, 28) + bytes(100)), CUT),
+    ('a product of sizes that overflows', images(header(1 << 31, 1 << 31, 4)), 'larger than'),
+    ('a size of 4 billion', images(header(0xFFFFFFFF, 28, 28) + bytes(100)), 'larger than'),
     ('no images', lambda root: (write_idx(root / IMAGE_FILE, IMAGES[:0]), write_idx(root / LABEL_FILE, LABELS[:0])),
      'has no test images'),
     ('fewer labels', lambda root: write_idx(root / LABEL_FILE, LABELS[:4]), 'has 5 test images but 4 labels'),
@@ -293,17 +294,11 @@ def changed(index: tuple, value: float) -> np.ndarray:
 
 
 def zip_bomb() -> bytes:
-    """An archive whose array states and holds 6 GiB of zeros."""
-    head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {'descr': '<f4', 'fortran_order': False, 'shape': (3 << 20, 4, 2, 8, 8)})
+    """An archive of a few hundred kilobytes whose first array states and holds 256 MiB of zeros."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as archive:
-        for name in taxi_arrays():
-            with archive.open(f'{name}.npy', 'w', force_zip64=True) as file:
-                file.write(head.getvalue())
-                if name == 'X_train':
-                    for _ in range(96):
-                        file.write(bytes(64 << 20))
+    with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in taxi_arrays(X_train=np.zeros((1 << 17, 4, 2, 8, 8), np.float32)).items():
+            archive.writestr(f'{name}.npy', npy_of(array))
     return buffer.getvalue()
 
 
@@ -321,7 +316,7 @@ for name, get, refused in (
     ('an npy file', lambda: npy_of(taxi_arrays()['X_train']), NO_NPZ),
     ('no array of targets', lambda: npz(**taxi_arrays(Y_train=None)), 'has no array Y_train'),
     ('objects', lambda: npz(**taxi_arrays(X_train=np.array([Trap()], object))), NO_NPZ),
-    ('texts', lambda: npz(**taxi_arrays(X_train=np.array(['a', 'b', 'c']))), NO_NPZ),
+    ('texts', lambda: npz(**taxi_arrays(X_train=np.array(['a', 'b', 'c']))), 'array X_train contains <U1'),
     ('complex', lambda: npz(**taxi_arrays(X_train=taxi_arrays()['X_train'].astype(complex))), 'complex|' + NO_NPZ),
     ('NaN', lambda: npz(**taxi_arrays(X_train=changed((2, 1), np.nan))), 'has values that are not finite'),
     ('infinity', lambda: npz(**taxi_arrays(X_train=changed((2, 1), np.inf))), 'has values that are not finite'),
@@ -334,9 +329,15 @@ for name, get, refused in (
         X_train=np.zeros((0, 4, 2, 8, 8)), Y_train=np.zeros((0, 4, 2, 8, 8)))), 'has no sequences'),
     ('no height', lambda: npz(**taxi_arrays(
         X_train=np.zeros((3, 4, 2, 0, 8)), Y_train=np.zeros((3, 4, 2, 0, 8)))), 'of 0 x 8|are 0 x 8'),
-    ('6 GiB of zeros in 6 MB', zip_bomb, 'more than|larger than'),
 ):  # fmt: skip
     taxi(name, get, refused, quick=name in ('objects', 'NaN'))
+
+
+@case('npz', 'more zeros than the limit, in a small file', r'dataset\.npz: array X_train has [\d,]+ bytes, more than')
+def _(root):
+    (root / 'dataset.npz').write_bytes(zip_bomb())
+    with mock.patch('mogacore.datasets.taxibj.MAX_BYTES', 128 << 20):
+        TaxiBJ(str(root))
 
 
 def npy_of(array: np.ndarray) -> bytes:

@@ -268,7 +268,7 @@ def _(folder):
     return folder / 'photo.png'
 
 
-@image('folder', NO_FILE, entries=FILES)
+@image('folder', NO_FILE, entries=('infer', 'runtime'))
 def _(folder):
     (folder / 'photo.png').mkdir()
     return folder / 'photo.png'

@@ -65,17 +65,17 @@ def append(name: str, line: str) -> Change:
 
 LABEL = 'labels/one.txt'
 for name, change, outcome in (
-    ('valid', lambda root: None, {'images': 10, 'objects': 12}),
-    ('empty label file', write(LABEL, ''), {'images': 10, 'objects': 10}),
+    ('valid', lambda root: None, {'images': 10, 'objects': 14}),
+    ('empty label file', write(LABEL, ''), {'images': 10, 'objects': 12}),
     ('line ends of Windows and empty lines', lambda root: (root / LABEL).write_bytes(
-        (root / LABEL).read_bytes().replace(b'\n', b'\r\n\r\n')), {'images': 10, 'objects': 12}),
+        (root / LABEL).read_bytes().replace(b'\n', b'\r\n\r\n')), {'images': 10, 'objects': 14}),
     ('byte order mark', lambda root: (root / LABEL).write_bytes(b'\xef\xbb\xbf' + (root / LABEL).read_bytes()),
-     {'images': 10, 'objects': 12}),
+     {'images': 10, 'objects': 14}),
     ('UTF-16', write(LABEL, '0 .5 .5 .1 .1'.encode('utf-16')), r'one\.txt cannot be read as text in UTF-8'),
     ('an object twice', lambda root: append(LABEL, (root / LABEL).read_text())(root), {'objects': 14}),
     ('a box outside', append(LABEL, '0 1.5 0.5 0.1 0.1\n'), r'one\.txt line 3 has the value 1\.5'),
-    ('a box that leaves the image', append(LABEL, '0 0.99 0.5 0.2 0.1\n'), {'objects': 13}),
-    ('a box of no size', append(LABEL, '0 0.5 0.5 0 0\n'), {'objects': 12}),
+    ('a box that leaves the image', append(LABEL, '0 0.99 0.5 0.2 0.1\n'), {'objects': 15}),
+    ('a box of no size', append(LABEL, '0 0.5 0.5 0 0\n'), {'objects': 14}),
     ('NaN', append(LABEL, '0 nan 0.5 0.1 0.1\n'), r'one\.txt line 3 has a value that is not finite'),
     ('a negative size', append(LABEL, '0 0.5 0.5 -0.1 0.1\n'), r'one\.txt line 3 has the value -0\.1'),
     ('a negative class', append(LABEL, '-1 0.5 0.5 0.1 0.1\n'), r'one\.txt line 3 has class -1'),
@@ -84,11 +84,12 @@ for name, change, outcome in (
     ('commas', append(LABEL, '0,0.5,0.5,0.1,0.1\n'), r'one\.txt line 3 is'),
     ('a score in a sixth column', append(LABEL, '0 0.5 0.5 0.1 0.1 0.9\n'), r'one\.txt line 3 has 5 values'),
     ('a null byte', append(LABEL, '0 0.5 0.5 0.1 0.1\0\n'), r'one\.txt line 3 is'),
-    ('a label file without image', write('labels/none.txt', '0 .5 .5 .1 .1\n'), {'images': 10, 'objects': 12}),
-    ('a FIFO for a label file', lambda root: [(root / LABEL).unlink(), os.mkfifo(root / LABEL)], {'objects': 10}),
+    ('a label file without image', write('labels/none.txt', '0 .5 .5 .1 .1\n'), {'images': 10, 'objects': 14}),
+    ('a FIFO for a label file', lambda root: [(root / LABEL).unlink(), os.mkfifo(root / LABEL)],
+     r'one\.txt cannot be read as text'),
     ('names with a byte order mark', lambda root: [
         (root / 'data.yaml').unlink(), write('classes.txt', b'\xef\xbb\xbfbl\xc3\xa5\r\nred thing\r\n')(root)],
-     {'objects': 12}),
+     {'objects': 14}),
     ('names as a text', write('data.yaml', 'names: cat\n'), 'has no list of names'),
     ('names of numbers with a gap', write('data.yaml', 'names: {0: a, 5: b}\n'), r'line \d has class 1'),
     ('YAML in UTF-16', write('data.yaml', 'names: [a, b]\n'.encode('utf-16')), 'labels|data.yaml'),
@@ -134,7 +135,7 @@ def top(**fields) -> Change:
 
 
 for name, change, outcome in (
-    ('valid', lambda root: None, {'images': 10, 'objects': 12}),
+    ('valid', lambda root: None, {'images': 10, 'objects': 14}),
     ('nested 100,000 deep', write('one.json', '[' * 100_000), r'one\.json (cannot be read as JSON|is nested too)'),
     ('empty file', write('one.json', ''), r'one\.json cannot be read as JSON'),
     ('UTF-16', lambda root: (root / 'one.json').write_bytes((root / 'one.json').read_text().encode('utf-16')),
@@ -142,11 +143,12 @@ for name, change, outcome in (
     ('byte order mark', lambda root: (root / 'one.json').write_bytes(
         b'\xef\xbb\xbf' + (root / 'one.json').read_bytes()),
      r'one\.json cannot be read as JSON'),
-    ('a FIFO', lambda root: [(root / 'one.json').unlink(), os.mkfifo(root / 'one.json')], {'objects': 10}),
+    ('a FIFO', lambda root: [(root / 'one.json').unlink(), os.mkfifo(root / 'one.json')],
+     r'one\.json cannot be read as JSON'),
     ('shapes as an object', top(shapes={}), 'shapes is not a list'),
     ('shapes null', top(shapes=None), 'shapes is not a list'),
     ('a shape as a text', top(shapes=['a']), 'shape 1 has no label'),
-    ('no shapes', top(shapes=[]), {'objects': 10}),
+    ('no shapes', top(shapes=[]), {'objects': 12}),
     ('points with NaN', shape(points=[[NAN, 1], [2, 3]]), 'points that are not pairs of numbers'),
     ('points with infinity', shape(points=[[INF, 1], [2, 3]]), 'points that are not pairs of numbers'),
     ('points of 400 digits', shape(points=[[HUGE, 1], [2, 3]]), 'points that are not pairs of numbers'),
@@ -156,13 +158,13 @@ for name, change, outcome in (
     ('a shape type that is a number', shape(shape_type=5), 'is a 5 of 2 points'),
     ('a shape type that is a list', shape(shape_type=['polygon']), 'is a '),
     ('a group that is a list', shape(group_id=[1]), 'group_id'),
-    ('a rectangle outside the image', shape(points=[[900, 900], [950, 950]]), {'objects': 11}),
+    ('a rectangle outside the image', shape(points=[[900, 900], [950, 950]]), {'objects': 13}),
     ('a circle of a huge radius', shape(shape_type='circle', points=[[10, 10], [1e300, 1e300]]), 'circle|points'),
-    ('a width as text', top(imageWidth='64'), {'objects': 12}),
-    ('a width of 400 digits', top(imageWidth=HUGE), {'objects': 12}),
+    ('a width as text', top(imageWidth='64'), {'objects': 14}),
+    ('a width of 400 digits', top(imageWidth=HUGE), {'objects': 14}),
     ('another width', top(imageWidth=65), r'one\.jpg is 64 x 48 px .* but 65 x 48'),
-    ('an image path that is a number', top(imagePath=5), {'objects': 12}),
-    ('an image path of Windows', top(imagePath='C:\\photos\\one.jpg'), {'objects': 12}),
+    ('an image path that is a number', top(imagePath=5), {'objects': 14}),
+    ('an image path of Windows', top(imagePath='C:\\photos\\one.jpg'), {'objects': 14}),
 ):  # fmt: skip
     settings = outcome if isinstance(outcome, dict) else {'refused': outcome}
     folder(
@@ -222,26 +224,26 @@ def xml(data: str | bytes) -> Change:
 
 
 for name, change, outcome in (
-    ('valid', lambda root: None, {'images': 10, 'objects': 12}),
+    ('valid', lambda root: None, {'images': 10, 'objects': 14}),
     ('empty file', xml(''), r'one\.xml cannot be read as XML'),
     ('entities that expand to billions', xml(
         '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><annotation>&b;</annotation>'
     ), 'has a document type'),
     ('nested 100,000 deep', xml('<annotation>' + '<a>' * 100_000), r'one\.xml cannot be read as XML'),
-    ('UTF-16', lambda root: xml((root / 'Annotations/one.xml').read_text().encode('utf-16'))(root), {'objects': 12}),
+    ('UTF-16', lambda root: xml((root / 'Annotations/one.xml').read_text().encode('utf-16'))(root), {'objects': 14}),
     ('byte order mark', lambda root: xml(b'\xef\xbb\xbf' + (root / 'Annotations/one.xml').read_bytes())(root),
-     {'objects': 12}),
-    ('another root', xml('<html/>'), {'objects': 10}),
+     {'objects': 14}),
+    ('another root', xml('<html/>'), {'objects': 12}),
     ('no objects', in_xml('<object>', '<other>') and xml('<annotation><filename>one.jpg</filename></annotation>'),
-     {'objects': 10}),
+     {'objects': 12}),
     ('NaN', in_xml('<xmin>3<', '<xmin>nan<'), 'has the corners'),
     ('infinity', in_xml('<xmax>22<', '<xmax>inf<'), 'has the corners|not finite'),
-    ('1e300', in_xml('<xmax>22<', '<xmax>1e300<'), {'objects': 12}),
-    ('a width of 0', in_xml('<width>64<', '<width>0<'), {'objects': 12}),
+    ('1e300', in_xml('<xmax>22<', '<xmax>1e300<'), {'objects': 14}),
+    ('a width of 0', in_xml('<width>64<', '<width>0<'), {'objects': 14}),
     ('another width', in_xml('<width>64<', '<width>65<'), r'one\.jpg is 64 x 48 px .* but 65 x 48'),
     ('corners swapped', in_xml('<xmin>3<', '<xmin>60<'), 'has the corners'),
     ('a FIFO', lambda root: [(root / 'Annotations/one.xml').unlink(), os.mkfifo(root / 'Annotations/one.xml')],
-     {'objects': 10}),
+     r'one\.xml cannot be read as XML'),
 ):  # fmt: skip
     settings = outcome if isinstance(outcome, dict) else {'refused': outcome}
     folder(makers.voc, 'detection', name, **settings)(change)
@@ -249,20 +251,21 @@ for name, change, outcome in (
 # Every format: images and folders
 
 for name, change, outcome in (
-    ('valid', lambda root: None, {'images': 10, 'objects': 12}),
+    ('valid', lambda root: None, {'images': 10, 'objects': 14}),
     ('an image of 20,000 x 20,000', write('images/one.jpg', jpeg_of_size(20_000, 20_000)),
      r'one\.jpg of 20000 x 20000 px has more than'),
     ('a FIFO for an image', lambda root: [(root / 'images/one.jpg').unlink(), os.mkfifo(root / 'images/one.jpg')],
      r'image one\.jpg is not below own'),
-    ('a folder that contains itself', lambda root: (root / 'again').symlink_to('.'), {'images': 10, 'objects': 12}),
+    ('a folder that contains itself', lambda root: (root / 'again').symlink_to('.'), {'images': 10, 'objects': 14}),
     ('a folder that contains itself three times', lambda root: [(root / link).symlink_to('.') for link in 'xyz'],
-     {'images': 10, 'objects': 12}),
+     {'images': 10, 'objects': 14}),
     ('a folder that contains the one above it', lambda root: (root / 'up').symlink_to('..'),
-     {'images': 10, 'objects': 12}),
+     {'images': 10, 'objects': 14}),
     ('hidden files', lambda root: [(root / file).write_bytes(b'x') for file in ('.DS_Store', 'images/._one.jpg')],
-     {'images': 10, 'objects': 12}),
-    ('a FIFO beside the files', lambda root: [os.mkfifo(root / file) for file in ('x.json', 'x.txt', 'x.xml', 'x')],
-     {'images': 10, 'objects': 12}),
+     {'images': 10, 'objects': 14}),
+    ('a FIFO beside the files', lambda root: [os.mkfifo(root / file) for file in ('x.txt', 'x.xml', 'x')],
+     {'images': 10, 'objects': 14}),
+    ('a FIFO for another JSON file', lambda root: os.mkfifo(root / 'x.json'), 'x.json cannot be read as JSON'),
     ('another JSON file that is empty', write('notes.json', ''), 'notes.json cannot be read as JSON'),
 ):  # fmt: skip
     settings = outcome if isinstance(outcome, dict) else {'refused': outcome}

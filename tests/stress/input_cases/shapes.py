@@ -30,7 +30,7 @@ CONFIGS = {
         f'{NARROW}, {CHANGES["segmentation/semantic-fpn_moganet-xtiny_digits"]}',
     ),
     'pose': (
-        'pose/td-hm_moganet-tiny_coco-256x192',
+        'pose/td-hm_moganet-tiny_210e_coco-256x192',
         f'{NARROW}, {CHANGES["pose/td-hm_moganet-xtiny_digits"]}',
     ),
 }
