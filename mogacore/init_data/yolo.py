@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,6 +21,7 @@ from .listing import Listing, read_start, split_of, stem
 NAME = 'YOLO text files'
 TOLERANCE = 0.01  # by which a fraction may leave 0 to 1
 MIN_POLYGON = 6  # numbers
+MAX_VALUES = 1_000_000  # of a YAML file
 MAX_SETTINGS = 1 << 20  # bytes of a YAML file in which names are looked for
 NAME_FILES = ('classes.txt', 'obj.names', 'labels.txt', 'names.txt')
 NO_LABELS = ('requirements.txt',)
@@ -34,7 +36,8 @@ def recognizes(listing: Listing, task: str) -> bool:
 
 
 def _is_settings(path: Path) -> bool:
-    return re.search(r'^names\s*:', read_start(path, MAX_SETTINGS).decode(errors='replace'), re.MULTILINE) is not None
+    text = read_start(path, MAX_SETTINGS).replace(b'\0', b'').decode(errors='ignore')  # in UTF-16, too
+    return re.search(r'^names\s*:', text, re.MULTILINE) is not None
 
 
 def read(listing: Listing, task: str) -> Found:
@@ -110,9 +113,25 @@ def _read_settings(listing: Listing) -> dict:
         content = yaml.safe_load(read_file(path).decode())
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f'{path} cannot be read as YAML ({" ".join(str(error).split())}): correct it') from error
+    if _has_many_values(content):
+        raise UserError(
+            f'{path} has more than {MAX_VALUES:,} values, by aliases that repeat others: write it without them'
+        )
     if not isinstance(content, dict) or not isinstance(content.get('names'), list | dict) or not content['names']:
         raise UserError(f'{path} has no list of names: add names, such as names: [cat, dog]')
     return content | {'folder': path.parent, 'file': path}
+
+
+def _has_many_values(content: Any) -> bool:
+    """Whether the values of a YAML file, of which few aliases may make billions, are too many to be read."""
+    rest = [content]
+    for _ in range(MAX_VALUES):
+        if not rest:
+            return False
+        value = rest.pop()
+        if isinstance(value, dict | list):
+            rest += value.values() if isinstance(value, dict) else value
+    return True
 
 
 def _names(listing: Listing, settings: Mapping) -> dict[int, str] | None:

@@ -46,9 +46,10 @@ def _find(source: str, out_dir: str | Path | None, in_list: str = '') -> list[Pa
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     kinds = f'with suffix {", ".join(suffixes)}'
     path = Path(source)
-    if path.is_file() and path.suffix.lower() in suffixes:
+    is_file = os.path.isfile(path)  # in contrast to Path.is_file, False for a name that is too long
+    if is_file and path.suffix.lower() in suffixes:
         return [path]
-    if path.is_file() and path.suffix.lower() == '.txt' and not in_list:
+    if is_file and path.suffix.lower() == '.txt' and not in_list:
         try:
             lines = read_file(path).decode('utf-8-sig').splitlines()
         except (OSError, UnicodeDecodeError):
@@ -57,9 +58,9 @@ def _find(source: str, out_dir: str | Path | None, in_list: str = '') -> list[Pa
         if not listed:
             raise UserError(f'{where} is empty: list one file, folder or pattern on each line')
         return [found for line in listed for found in _find(line, out_dir, f' of {source}')]
-    if path.is_file():
+    if is_file:
         raise UserError(f'{where} is no image or video: give a file {kinds}, or a .txt file that lists such files')
-    if path.is_dir():
+    if os.path.isdir(path):
         if out_dir and Path(out_dir).resolve() == path.resolve():
             raise UserError(f'--out-dir {out_dir} is the input folder: choose another')
         candidates, problem = _files_below(path), 'contains no image or video'

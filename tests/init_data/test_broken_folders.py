@@ -1,6 +1,7 @@
 """Faulty folders: one line for each problem, exit code 2, and nothing is written."""
 
 import json
+import os
 from pathlib import Path
 
 import folder_makers as makers
@@ -247,6 +248,34 @@ def _(folder):
 @case('YOLO: no YAML', makers.yolo, 'detection', 'data.yaml cannot be read as YAML')
 def _(folder):
     replace_text(folder / 'data.yaml', 'nc: 2', 'nc: [2')
+
+
+@case('YOLO: YAML in UTF-16', makers.yolo, 'detection', 'data.yaml cannot be read as YAML')
+def _(folder):
+    (folder / 'data.yaml').write_text((folder / 'data.yaml').read_text(encoding='utf-8'), encoding='utf-16')
+
+
+@case('YOLO: YAML that expands to billions of values', makers.yolo, 'detection', 'has more than 1,000,000 values, by')
+def _(folder):
+    lists = [f'{new}: &{new} [{",".join([f"*{old}"] * 9)}]' for old, new in zip('abcdefghi', 'bcdefghij', strict=True)]
+    (folder / 'data.yaml').write_text('\n'.join(['a: &a [x]', *lists, 'names: *j']))
+
+
+@case('YOLO: a FIFO for labels', makers.yolo, 'detection', 'labels/one.txt cannot be read as text')
+def _(folder):
+    (folder / 'labels/one.txt').unlink()
+    os.mkfifo(folder / 'labels/one.txt')
+
+
+@case('VOC: a FIFO', makers.voc, 'detection', 'Annotations/one.xml cannot be read as XML')
+def _(folder):
+    (folder / 'Annotations/one.xml').unlink()
+    os.mkfifo(folder / 'Annotations/one.xml')
+
+
+@case('COCO: a line break in a name', makers.coco, 'detection', r'image a\nb.jpg is not below data')
+def _(folder):
+    edit_json(folder / 'annotations.json', lambda content: content['images'][0].update(file_name='a\nb.jpg'))
 
 
 @case('YOLO: YAML that runs code', makers.yolo, 'detection', 'data.yaml cannot be read as YAML')

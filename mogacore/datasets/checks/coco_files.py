@@ -18,7 +18,7 @@ ENTRIES = {
     'annotations': ('id', 'image_id', 'category_id'),
     'categories': ('id', 'name'),
 }
-OPTIONAL = {'annotations': ('iscrowd', 'ignore')}
+OPTIONAL = {'annotations': ('iscrowd', 'ignore', 'num_keypoints')}
 # Field -> whether a value is valid, and what to use otherwise.
 TYPES = {
     **dict.fromkeys(
@@ -26,6 +26,7 @@ TYPES = {
         # NaN differs from itself.
         (lambda value: isinstance(value, int | float | str) and value == value, 'use a number or text'),
     ),
+    'num_keypoints': (lambda value: value is None or is_number(value), 'use a number, or remove the field'),
     **dict.fromkeys(('iscrowd', 'ignore'), (lambda value: value in (0, 1, None), 'use 0 for single objects')),
     'file_name': (lambda value: isinstance(value, str) and bool(value), 'use the path of the image as text'),
     'name': (lambda value: isinstance(value, str), 'use text'),

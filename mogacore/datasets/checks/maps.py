@@ -103,6 +103,8 @@ def _list_stems(dataset, folder, suffix, maps, problems):
     if not folder.is_dir():
         raise UserError(f'folder {folder} with the images not found: set data_root and data_prefix.img_path')
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    if dataset.get('ann_file') and not ann_file.is_dir() and not ann_file.is_file():
+        raise UserError(f'list {ann_file} is not a file: set ann_file of the data set, or omit it for all images')
     if ann_file.is_file():
         contents = f'one image per line{f", without {suffix}" if suffix else ""}'
         return [line.strip() for line in read_list(ann_file, contents)]
@@ -130,7 +132,7 @@ def _check_pair(image, label_map, index, ignores, values, faults):
     try:
         size, orientation = read_size(image, ignores)
         map_size, _ = read_size(label_map, ignore_orientation=True)  # maps are loaded as they are stored
-        found = read_image(label_map, np.asarray)
+        found, kind = read_image(label_map, lambda image: (np.asarray(image), image.format))
     except UserError as error:
         faults.add('unreadable', index, str(error))
         return
@@ -138,7 +140,9 @@ def _check_pair(image, label_map, index, ignores, values, faults):
         problem = f'map {label_map} is {times(map_size)} px (width x height), but its image {times(size)}'
         swap = explain_swap(size, map_size, orientation, ignores)
         faults.add('size', index, f'{problem}: {swap}make each map the size of its image')
-    if found.ndim != 2:
+    if kind == 'JPEG':
+        faults.add('jpeg', index, f'map {label_map} is a JPEG file, which changes values: store maps as PNG')
+    elif found.ndim != 2:
         remedy = 'store the class index of each pixel in a single channel'
         faults.add('color', index, f'map {label_map} is a color image: {remedy}')
     elif line := values.check(label_map, found):

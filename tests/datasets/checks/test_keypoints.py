@@ -166,3 +166,8 @@ def test_ids_of_images_that_mmpose_cannot_use_are_refused(folder):
     for entry in given['annotations']:
         entry['image_id'] = 'i1'
     assert '1 of 1 images have an id that is no whole number' in message_for(folder, given)
+
+
+def test_numbers_of_keypoints_that_are_text_are_refused(folder):
+    message = message_for(folder, changed(lambda entry: entry.update(num_keypoints='0')))
+    assert "2 of 2 annotations have the num_keypoints '0', the first has id 1: use a number" in message

@@ -36,7 +36,8 @@ from .pictures import (
 
 UNREADABLE = (
     r'^image .*(cannot be read: replace it or use another|is empty, truncated or not an image: replace it)|'
-    r'^the (upload|\w+ image) of [\d,]+ bytes is (not an image: send|corrupt or incomplete: send it again)'
+    r'^the (upload|\w+ image) of [\d,]+ bytes is (not an image: send|corrupt or incomplete: send it again)|'
+    r'^the upload is empty: send an image'
 )
 NO_FILE = r'(does not exist|contains no image or video|is no image or video|cannot be read|not found|empty, truncated)'
 TOO_LARGE = r'of \d+ x \d+ px has more than 200,000,000 pixels: reduce it, or raise the limit'
@@ -319,7 +320,7 @@ def run_server(make: Make, root: Path) -> None:
     if answer.status_code != 200:
         assert answer.status_code in (400, 413, 415), answer.text
         (error,) = answer.json().values()
-        raise UserError('the upload is empty: send, not an image: send' if 'upload is empty' in error else error)
+        raise UserError(error)
     check_box(answer.json()['prediction'])
 
 
@@ -414,7 +415,7 @@ def _(detectors):
     detectors.infer('empty')
 
 
-@sources('a folder without the right to read it', r'input locked .*cannot be read|contains no image or video')
+@sources('a folder without the right to read it', 'folder locked cannot be read .Permission denied.: change its rights')
 def _(detectors):
     Path('locked').mkdir(mode=0o700)
     save(Path('locked'), pillow()())

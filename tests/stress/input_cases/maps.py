@@ -97,7 +97,7 @@ for name, change, refused, quick in (
     ('RGBA', stored(lambda: np.stack([values()] * 4, -1)), COLOR, False),
     ('gray with alpha', stored(lambda: Image.fromarray(np.stack([values()] * 2, -1))), COLOR, False),
     ('CMYK TIFF named .png', stored(lambda: encoded(Image.new('CMYK', SIZE), 'TIFF')), COLOR, False),
-    ('JPEG named .png', stored(lambda: encoded(values(), 'JPEG', quality=30)), r'has the value \d+', False),
+    ('JPEG named .png', stored(lambda: encoded(values(), 'JPEG', quality=30)), r'0\.png is a JPEG file', False),
     (
         'smaller than the image',
         stored(lambda: values()[::2, ::2]),

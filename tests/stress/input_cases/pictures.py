@@ -8,7 +8,6 @@ import struct
 import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 import own_data_makers as own_data
 import torch
@@ -17,6 +16,7 @@ from mmengine.structures import InstanceData
 from onnx_files import write_detector
 from PIL import Image
 
+from mogacore import images
 from mogacore.inference.predictor import infer
 from mogacore.runtime import Predictor
 
@@ -149,5 +149,5 @@ def check_report(out, number):
     assert len(report['predictions']) == number
     for record in report['predictions']:
         if 'drawn' in record:
-            assert cv2.imread(str(Path(out, record['drawn']))) is not None
+            assert images.read(Path(out, record['drawn'])) is not None
     return report
