@@ -58,5 +58,5 @@ def _find_bad_value(file: str | Path) -> float | None:
         if image.mode.split(';')[0] not in WIDE_MODES:
             return None
         values = np.asarray(image)
-    bad = values[~((values >= 0) & (values <= 255))]  # includes values that are not finite
+    bad = values[~((values >= 0) & (values <= 255) & (np.floor(values) == values))]  # NaN, too
     return bad[0].item() if len(bad) else None

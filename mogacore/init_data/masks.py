@@ -178,7 +178,7 @@ def read_map(path: Path, table: dict[tuple[int, int, int], str]) -> np.ndarray:
         array = array[..., 0]  # gray values in three channels
     if array.ndim == 2 and not table:
         array = array.astype(np.uint8) if array.dtype == bool else array
-        bad = array[(array < 0) | (array > IGNORED)]
+        bad = array[~((array >= 0) & (array <= IGNORED) & (np.floor(array) == array))]  # NaN, too
         if len(bad):
             raise UserError(f'map {path} has the value {bad[0]}, but 0 to 255 are allowed: store class indices')
         return array.astype(np.uint8)

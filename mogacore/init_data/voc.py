@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def _read_objects(root: ET.Element, path: Path) -> list[dict]:
             raise UserError(
                 f'{path}: object {number} ({name}) has no bndbox of numbers {", ".join(CORNERS)}: correct it'
             ) from None
-        if not (corners[0] <= corners[2] and corners[1] <= corners[3]):  # false for nan, too
+        if not (all(map(math.isfinite, corners)) and corners[0] <= corners[2] and corners[1] <= corners[3]):
             raise UserError(
                 f'{path}: object {number} ({name}) has the corners {corners}, not xmin <= xmax and ymin <= ymax: '
                 'correct it'

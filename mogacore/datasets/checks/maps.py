@@ -168,7 +168,7 @@ class _Values:
             counts = counts[found]
         else:
             found, counts = np.unique(values, return_counts=True)
-        bad = found[~((found >= 0) & (found < limit)) & (found != IGNORED)]  # includes values that are not finite
+        bad = found[~((found >= 0) & (found < limit) & (np.floor(found) == found)) & (found != IGNORED)]  # NaN, too
         if len(bad):
             zero = ' with reduce_zero_label' if self.zero else ''
             problem = f'map {path} has the value {bad[0]} ({len(bad)} of its {len(found)} values are out of range)'

@@ -131,6 +131,14 @@ def test_faults_of_several_kinds_are_all_reported(tmp_path):
     assert all(any(text in line for line in found) for text in texts)
 
 
+def test_fractions_are_refused(tmp_path):
+    write(tmp_path, [[0, 1], [1, 0]])
+    for name in ('0', '1'):
+        Image.fromarray(np.full(SIZE, 0.5, np.float32)).save(tmp_path / f'maps/{name}.tif')
+    (line,) = problems(tmp_path, **TWO, seg_map_suffix='.tif')
+    assert 'maps/0.tif has the value 0.5' in line
+
+
 def test_maps_that_lose_values_or_lists_that_are_no_files_are_refused(tmp_path):
     write(tmp_path, [[0, 1], [1, 0]])
     Image.open(tmp_path / 'maps/1.png').save(tmp_path / 'maps/1.png', 'JPEG')

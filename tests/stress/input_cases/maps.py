@@ -152,6 +152,13 @@ def _(project):
         Image.fromarray(array).save(project.data / f'maps/{number}.tif')
 
 
+@class_map('fractions in a TIFF', r'map .*0\.tif has the value 0\.5')
+def _(project):
+    project.set(seg_map_suffix='.tif')
+    for number in (0, 1):
+        Image.fromarray(np.full(SIZE[::-1], 0.5, np.float32)).save(project.data / f'maps/{number}.tif')
+
+
 @class_map('missing', '1 of 2 maps are not in .*, the first is 0.png')
 def _(project):
     (project.data / 'maps/0.png').unlink()
