@@ -99,9 +99,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', metavar='PART', help='cases whose group or name contains this')
     parser.add_argument('--json', metavar='FILE', help='write each outcome')
+    parser.add_argument(
+        '--again', metavar='FILE', help='run only cases that failed in, or are not in, a file of --json'
+    )
     args = parser.parse_args()
     cv2.setNumThreads(1)  # a process of threads must not be copied
     chosen = [one for one in CASES.values() if not args.only or args.only in f'{one.group}: {one.name}']
+    if args.again:
+        earlier = json.loads(Path(args.again).read_text())
+        passed = {(row['group'], row['name']) for row in earlier if row['result'] != 'failed'}
+        chosen = [one for one in chosen if (one.group, one.name) not in passed]
     for library in ('mmpretrain', 'mmdet', 'mmseg', 'mmpose'):  # once, not in every child
         import_quietly(library)
     warm_up(chosen)
@@ -117,6 +124,8 @@ def main() -> int:
         table[one.group][outcome.result] += 1
         rows.append({'group': one.group, 'name': one.name, 'expected': one.refused or 'works', **vars(outcome)})
         print(f'\r{number}/{len(chosen)} ', end='', file=sys.stderr, flush=True)
+        if args.json:
+            Path(args.json).write_text(json.dumps(rows, indent=1))  # after each, in case of a stop
         if outcome.result == 'failed':
             failures.append(f'{one.group}: {one.name}: {outcome.text}')
             print(f'FAILED {failures[-1]}', flush=True)
@@ -133,8 +142,6 @@ def main() -> int:
         print(f'{inputs} different inputs')
         print(f'longest: {slowest["seconds"]:.1f} s, {slowest["group"]}: {slowest["name"]}')
         print(f'most memory: {largest["memory"] / 2**30:.2f} GiB, {largest["group"]}: {largest["name"]}')
-    if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1))
     return bool(failures)
 
 
