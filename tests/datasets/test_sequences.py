@@ -130,7 +130,7 @@ def test_damaged_headers_of_arrays_are_reported_in_one_line(content, tmp_path):
 
 
 @pytest.mark.parametrize('array, message', [
-    (np.array([['a']]), 'contains <U1 of shape .* not numbers'), (np.zeros(3, complex), 'contains complex128'),
+    (np.array([['a']]), 'contains <U1 of shape .* not whole numbers'), (np.zeros(3, complex), 'contains complex128'),
     (np.zeros(3), 'contains float64 of shape .* not whole numbers'),
 ])  # fmt: skip
 def test_values_of_another_kind_are_reported(array, message, tmp_path):

@@ -207,6 +207,7 @@ def test_corrupt_files_are_reported(folder):
         (np.zeros((0, 4, 6)), r'2016_5\.625deg\.nc has no values'),
     ):
         write_netcdf(path, 't2m', values.astype(np.float32))
+        statistics_of_years.cache_clear()
         with pytest.raises(UserError, match=message):
             build(root, train_years=(2016, 2016))
     path.unlink()
