@@ -73,6 +73,7 @@ EXTRAS = {
     'pose': ['faster-coco-eval', 'json-tricks', 'munkres', 'scipy'],
     'video': ['hickle', 'lpips', 'netCDF4', 'pillow', 'scikit-image', 'scipy'],
     'data': ['scikit-learn'],
+    'lmdb': ['lmdb'],
     'completion': ['shtab'],
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'int8': ['nncf'],  # for OpenVINO; ONNX Runtime has its own quantizer

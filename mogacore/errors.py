@@ -21,16 +21,19 @@ class UserError(ValueError):
     """Invalid user input or setup: the message states the value, what is allowed, and what to do.
 
     A command prints it as one line and exits with code 2. Any other exception is a bug and keeps its traceback. Names
-    of files and values of the user may have line breaks and other control characters, which become escapes in the text.
+    from files, which messages contain, may have any characters: see :func:`one_line`.
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return one_line(super().__str__())
 
 
-def printable(text: str) -> str:
-    """A text with escapes, such as ``\\n``, in place of characters that are not printable."""
-    return text if text.isprintable() else ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def one_line(text: str) -> str:
+    """A text in one line of printable characters: spaces for line breaks, escapes for others such as ``\\x1b``."""
+    if text.isprintable():
+        return text
+    shown = (char if char.isprintable() else ' ' if char.isspace() else ascii(char)[1:-1] for char in text)
+    return ''.join(shown).strip()
 
 
 # What networks raise for inputs of a shape that they do not accept; there is no common type.

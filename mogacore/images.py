@@ -17,11 +17,13 @@ from threading import Lock
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from .errors import UserError
-from .files import read_file
+from .packs import read_bytes
 
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')  # read by default
+ALL_EXTENSIONS = (*EXTENSIONS, '.jpe', '.jfif', '.gif', '.avif', '.heic', '.jp2')  # of images, readable or not
 LIMIT_VARIABLE = 'MOGACORE_MAX_PIXELS'
 DEFAULT_LIMIT = 200_000_000
 ORIENTATION_TAG = 0x0112
@@ -29,7 +31,6 @@ ORIENTATION_TAG = 0x0112
 PNG_METADATA = (b'eXIf', b'Raw profile type', b'adobe.xmp')
 PNG_SIGNATURE = b'\x89PNG'
 PNG_SIZE = 16  # position of width and height in a PNG file
-CORRUPT = (OSError, SyntaxError, ValueError, struct.error)  # what PIL raises for corrupt files and metadata
 # Signature -> byte order, position and type of the offset of the first directory, type of its length, bytes per entry.
 TIFF_LAYOUTS = {
     b'II*\0': ('<', 4, 'I', 'H', 12),
@@ -63,13 +64,17 @@ def open_header(file: Path | io.BytesIO, formats: tuple[str, ...] | None = None)
         formats: Names of the accepted formats in PIL; None for all.
 
     Raises:
-        OSError: If the file does not exist or is not an image of these formats; for some formats another exception of
-            ``CORRUPT``.
+        OSError: If the file does not exist or is not an image of these formats.
     """
     with _limit_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             opened = Image.open(file, formats=formats)
+        except OSError:
+            raise
+        # PIL's readers raise errors of many types for a corrupt header.
+        except Exception as error:
+            raise UnidentifiedImageError(f'cannot identify image file ({error})') from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     with opened:
@@ -84,7 +89,7 @@ def check_pixels(image: str | Path | bytes) -> None:
     """
     name = 'image' if isinstance(image, bytes) else f'image {image}'
     try:
-        size, _ = inspect(image if isinstance(image, bytes) else read_file(image))
+        size, _ = inspect(image if isinstance(image, bytes) else read_bytes(image))
     except OSError:
         return
     if size is not None:
@@ -116,7 +121,7 @@ def inspect(content: bytes) -> tuple[tuple[int, int] | None, int]:
         with open_header(io.BytesIO(content)) as image:
             size = image.size
             found = image.getexif().get(ORIENTATION_TAG, 1)
-    except CORRUPT:
+    except Exception:  # PIL raises errors of many types for corrupt files and metadata
         return size, 1
     return size, found if found in range(1, 9) else 1
 
@@ -178,9 +183,9 @@ def read_size(path: str | Path, ignore_orientation: bool = False) -> tuple[tuple
         (width, height), and the orientation, 1 to 8.
 
     Raises:
-        OSError: If the file does not exist or is not an image; for some formats another exception of ``CORRUPT``.
+        OSError: If the file does not exist or is not an image.
     """
-    content, found = split_orientation(read_file(path))
+    content, found = split_orientation(read_bytes(path))
     with open_header(io.BytesIO(content)) as image:
         width, height = image.size
     return ((height, width) if found >= 5 and not ignore_orientation else (width, height)), found
@@ -193,7 +198,7 @@ def read(path: str | Path, ignore_orientation: bool = False) -> np.ndarray | Non
         UserError: If it has more than :func:`max_pixels` pixels.
     """
     try:
-        content = read_file(path)
+        content = read_bytes(path)
     except OSError:
         return None
     try:

@@ -5,8 +5,9 @@ Standard library only, so that the shell scripts that run this module need not w
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from .errors import UserError, run
 PACKAGE = Path(__file__).resolve().parent
 MIM = '.mim'  # where OpenMMLab packages keep configs and tools
 BASES = '_base_'
+# Folder of data, and its copy on the local disk of each node, which tools/slurm_run.sh sets if it made one.
+STAGED_FROM, STAGED_TO = 'MOGACORE_STAGED_FROM', 'MOGACORE_STAGED_TO'
 
 
 def checkout() -> Path | None:
@@ -31,6 +34,47 @@ def project() -> Path:
 def data_folder(name: str) -> Path:
     """Default output folder of the data set ``name``: in the checkout, otherwise in the current folder."""
     return (checkout() or Path()) / 'data' / name
+
+
+def staged(path: Path) -> Path:
+    """The copy of a file or folder of data on the local disk, if one was made, see :mod:`mogacore.stage`.
+
+    Args:
+        path: A file or folder that exists.
+
+    Returns:
+        The copy if ``path`` is in the folder of the environment variable MOGACORE_STAGED_FROM; otherwise ``path``.
+
+    Raises:
+        UserError: If the copy should exist, but does not.
+    """
+    source, copy = os.environ.get(STAGED_FROM), os.environ.get(STAGED_TO)
+    if not source or not copy or not path.resolve().is_relative_to(Path(source).resolve()):
+        return path
+    found = Path(os.path.expandvars(copy)) / path.resolve().relative_to(Path(source).resolve())
+    if not found.exists():
+        raise UserError(f'{found}, the copy of {path} on this node, is missing: start the job again, or omit STAGE')
+    return found
+
+
+def check_staged(roots: Iterable[str]) -> None:
+    """Check that a copy on the local disk is read by a run.
+
+    Args:
+        roots: Data roots of the run, see :func:`staged`.
+
+    Raises:
+        UserError: If there is a copy, and none of them is in it.
+    """
+    source, copy = os.environ.get(STAGED_FROM), os.environ.get(STAGED_TO)
+    found = [Path(root).resolve() for root in roots]
+    if not source or not copy or any(root.is_relative_to(Path(os.path.expandvars(copy)).resolve()) for root in found):
+        return
+    where = ', '.join(dict.fromkeys(map(str, found))) or 'no data root'
+    raise UserError(
+        f'STAGE copied {source}, but the config reads {where}: set STAGE_DATA to this data root, or data_root to '
+        f'{source}'
+    )
 
 
 def config_folders() -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from reprlib import Repr
 
 
 def shorten(names: Iterable[object], num_shown: int = 10) -> str:
@@ -10,6 +11,16 @@ def shorten(names: Iterable[object], num_shown: int = 10) -> str:
     shown = [str(name) for name in names]
     more = len(shown) - num_shown
     return ', '.join(shown[:num_shown]) + (f' and {more} more' if more > 0 else '')
+
+
+def show(value: object) -> str:
+    """A value from a file in Python's notation, in one short line: long texts and deep lists are cut."""
+    return _REPR.repr(value)
+
+
+_REPR = Repr()
+_REPR.maxstring = _REPR.maxother = 100
+_REPR.maxlong = 40
 
 
 def type_name(kind: object) -> str:

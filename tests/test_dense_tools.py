@@ -72,8 +72,10 @@ def test_training_testing_with_tta_and_inference_work(task, project):
 
 @pytest.fixture
 def scenes(project, tmp_path, monkeypatch):
-    """A copy of the scenes, to corrupt, in the current directory."""
+    """A copy of the scenes, to corrupt, and of the configs in the current directory."""
     shutil.copytree(project / 'data', tmp_path / 'data')
+    for config in project.glob('*.py'):
+        shutil.copy(config, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path / 'data' / 'digits' / 'scenes'
 
@@ -85,9 +87,9 @@ def edit(path, change):
 
 
 @pytest.mark.parametrize('task', ['detection'])
-def test_errors_in_detection_data_are_reported_before_training(task, project, scenes):
+def test_errors_in_detection_data_are_reported_before_training(task, scenes):
     pytest.importorskip('mmdet')
-    config = str(project / 'detection.py')
+    config = 'detection.py'
     with pytest.raises(UserError, match=r'classes'):
         train(config, cfg_options={'train_dataloader.dataset.metainfo.classes': ('cat', 'dog')})
     with pytest.raises(UserError, match=r'\b7\b.*\b10\b|\b10\b.*\b7\b'):
@@ -101,7 +103,7 @@ def test_errors_in_detection_data_are_reported_before_training(task, project, sc
 def test_wrong_number_of_keypoints_is_reported_before_training(project, scenes):
     pytest.importorskip('mmpose')
     with pytest.raises(UserError, match=r'\b5\b.*\b17\b|\b17\b.*\b5\b'):
-        train(str(project / 'pose.py'), cfg_options={'model.head.out_channels': 17})
+        train('pose.py', cfg_options={'model.head.out_channels': 17})
 
 
 def test_corrupt_image_is_a_one_line_error_during_training(project, scenes):
@@ -109,16 +111,16 @@ def test_corrupt_image_is_a_one_line_error_during_training(project, scenes):
     pytest.importorskip('mmdet')
     image = scenes / 'train' / '0005.png'
     image.write_bytes(image.read_bytes()[:200])
-    done = tool('train.py', project / 'detection.py', '--work-dir', 'broken', cwd=scenes.parents[2], check=False)
+    done = tool('train.py', 'detection.py', '--work-dir', 'broken', cwd=scenes.parents[2], check=False)
     assert_one_line_error(done, r'0005\.png')
 
 
 def test_missing_annotation_file_and_detector_boxes_are_reported(project, scenes):
     pytest.importorskip('mmpose')
     with pytest.raises(UserError, match=r'annotation file .*nowhere\.json is missing: create it with'):
-        train(str(project / 'pose.py'), cfg_options={'val_evaluator.ann_file': 'nowhere.json'})
+        train('pose.py', cfg_options={'val_evaluator.ann_file': 'nowhere.json'})
     with pytest.raises(UserError, match=r'annotation file .*boxes\.json is missing'):
-        train(str(project / 'pose.py'), cfg_options={'val_dataloader.dataset.bbox_file': 'boxes.json'})
+        train('pose.py', cfg_options={'val_dataloader.dataset.bbox_file': 'boxes.json'})
 
 
 @pytest.mark.parametrize('values, message', [
@@ -132,7 +134,7 @@ def test_map_that_was_not_sampled_is_a_one_line_error(project, scenes, values, m
     from PIL import Image
 
     monkeypatch.setattr('mogacore.datasets.checks.report.Sample.of', lambda self, items: iter(items[:1]))
-    config, options = str(project / 'segmentation.py'), {'train_dataloader.dataset.indices': 2}
+    config, options = 'segmentation.py', {'train_dataloader.dataset.indices': 2}
     Image.fromarray(values).save(scenes / 'segmentation/train/0001.png')
     with pytest.raises(UserError, match=message):
         train(config, work_dir='maps', cfg_options=options)

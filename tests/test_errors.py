@@ -18,7 +18,7 @@ def fails_with(error):
     'error, code, line',
     [
         (UserError('size is 3: use 4'), 2, 'error: size is 3: use 4\n'),
-        (UserError('a\nb\x1b[31m\ud800 ü 画 is missing'), 2, 'error: a\\nb\\x1b[31m\\ud800 ü 画 is missing\n'),
+        (UserError('a\nb\x1b[31m\ud800 ü 画 is missing'), 2, 'error: a b\\x1b[31m\\ud800 ü 画 is missing\n'),
         (KeyboardInterrupt(), 130, 'interrupted\n'),
         (ModuleNotFoundError(name='cv2'), 2, 'error: mogacore needs cv2: pip install opencv-python-headless\n'),
         (
@@ -72,3 +72,17 @@ def test_unknown_name_of_the_package_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'mogacore' has no attribute 'nothing'"):
         _ = mogacore.nothing
     assert {'create_model', 'checkpoint', '__version__'} <= set(dir(mogacore))
+
+
+@pytest.mark.parametrize(
+    'text, line',
+    [
+        ('category a\nb: correct it', 'category a b: correct it'),
+        ('name \x1b[31m', 'name \\x1b[31m'),
+        ('name \ud800', 'name \\ud800'),
+        ('größer × 2', 'größer × 2'),
+    ],
+)
+def test_a_message_is_one_line_whatever_names_it_contains(text, line):
+    assert str(UserError(text)) == line
+    assert str(UserError('plain')) == 'plain'

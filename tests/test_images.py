@@ -159,6 +159,19 @@ def test_every_layout_of_tiff_is_rotated(byte_order, is_big, tmp_path):
     assert images.split_orientation(cut) == (cut, 1)
 
 
+@pytest.mark.parametrize('error', [KeyError('a'), OverflowError('b'), EOFError(), ZeroDivisionError('c')])
+def test_any_error_of_pil_is_that_of_a_file_that_is_no_image(monkeypatch, tmp_path, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(Image, 'open', fail)
+    limit = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(OSError, match='cannot identify'), images.open_header(io.BytesIO(b'GIF89a')):
+        pass
+    assert limit == Image.MAX_IMAGE_PIXELS
+    assert images.inspect(b'GIF89a') == (None, 1)
+
+
 def test_images_of_too_many_pixels_are_refused_by_every_decoder_and_by_resizing(monkeypatch):
     content = cv2.imencode('.png', np.zeros((30, 40, 3), np.uint8))[1].tobytes()
     monkeypatch.setenv(images.LIMIT_VARIABLE, '1199')

@@ -150,12 +150,14 @@ def test_user_errors_are_reported(project, trained, tmp_path):
 @pytest.mark.parametrize('breakage, message', [('cut', r'mnist_test_seq\.npy is truncated'), ('none', 'not found')])
 def test_broken_data_is_a_one_line_error(breakage, message, project, trained, tmp_path):
     shutil.copytree(project / 'data', tmp_path / 'data')
+    config, checkpoint = trained
+    shutil.copy(config, tmp_path / 'config.py')
     path = tmp_path / 'data' / 'digits' / 'moving' / 'mnist_test_seq.npy'
     content = path.read_bytes()
     path.unlink()
     if breakage == 'cut':
         path.write_bytes(content[:5000])
-    done = tool('test.py', *trained, '--work-dir', 'w', cwd=tmp_path, check=False)
+    done = tool('test.py', 'config.py', checkpoint, '--work-dir', 'w', cwd=tmp_path, check=False)
     assert_one_line_error(done, message)
 
 

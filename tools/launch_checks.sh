@@ -45,6 +45,9 @@ Variables:
   TASKS_PER_NODE (1)    processes per node with GPUS_PER_NODE=0
   CPUS_PER_TASK (5)     cores per process, for its data loader workers
   SRUN_ARGS             further arguments of srun, split at spaces
+  STAGE                 folder on the local disk of each node, to which STAGE_DATA is copied first; may name variables of
+                        the node, as in STAGE='$TMPDIR'
+  STAGE_DATA            folder of data to copy, in which the config has its data root
   MASTER_ADDR           address of the first process; by default the first node of the job
   MASTER_PORT           free port on it; by default one that depends on the job
   PYTHON (python)       interpreter
@@ -90,6 +93,13 @@ slurm_settings() {
     cpus_per_task=${CPUS_PER_TASK:-5}
     check_number CPUS_PER_TASK "$cpus_per_task"
     check_port
+    if [ -n "${STAGE:-}" ]; then
+        [[ $STAGE == [/$]* ]] || fail "STAGE is '$STAGE': give an absolute path on the nodes"
+        [ -n "${STAGE_DATA:-}" ] || fail "STAGE is set, but STAGE_DATA is not: set it to the folder of data to copy"
+        [ -d "$STAGE_DATA" ] || fail "STAGE_DATA $STAGE_DATA does not exist: set it to the folder of data to copy"
+    elif [ -n "${STAGE_DATA:-}" ]; then
+        fail "STAGE_DATA is set, but STAGE is not: set it to a folder on the local disk of the nodes"
+    fi
     if [ "$gpus_per_node" = 0 ]; then
         check_number TASKS_PER_NODE "${TASKS_PER_NODE:-1}"
         placement=(--ntasks-per-node="${TASKS_PER_NODE:-1}")

@@ -91,7 +91,7 @@ def _lines(work_dir: str | Path) -> Iterator[tuple[int, dict]]:
             try:
                 scalars = json.loads(line)
                 yield scalars['step'], scalars
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, RecursionError, TypeError):
                 raise UserError(f'line {number} of {path} is not a log line of mmengine: remove it') from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 import tempfile
 import time
@@ -21,18 +22,19 @@ from mogacore.engine.config import leaves, load_config, locate_data, use_library
 from mogacore.engine.devices import describe_machine
 from mogacore.engine.fast_data import use_fast_data
 from mogacore.errors import UserError
+from mogacore.packs import read_bytes
 from mogacore.text import type_name
 
-PHOTO_SIZE = (375, 500)  # height and width of the median image of ImageNet
-QUALITY = 92
+from .made_up_data import SIZES, make_up, write_photos
+
 Step = tuple[str, Callable]
 
 
 def measure_data(name: str, num_images: int = 32, rounds: int = 5, progress: Callable[[str], None] = print) -> dict:
     """Time the training pipeline of a config, with and without ``fast_data``, and equal ones of timm and torchvision.
 
-    The pipelines take turns in each round, each with the same images. Without the data of the config, classification
-    uses made-up photos: 500 x 375 px, JPEG of quality 92.
+    The pipelines take turns in each round, each with the same images. Without the data of the config, images of the
+    size of ImageNet, COCO or ADE20K and annotations are made up, see :mod:`mogacore.analysis.made_up_data`.
 
     Args:
         name: Config, by path or short name.
@@ -102,30 +104,24 @@ def _spent(steps: Sequence[Step], samples: Sequence[dict]) -> np.ndarray:
 
 def _samples(cfg: Config, number: int, folder: Path) -> tuple[list[dict], str]:
     """What the first step of a pipeline gets for evenly spaced images, and where these are from."""
+    scope = cfg.get('default_scope')
+    leaf = next(leaves(cfg.train_dataloader))
+    source = ''
     try:
         locate_data(cfg, 'train')
     except UserError:
-        if cfg.get('default_scope') != 'mmpretrain':
+        if scope not in SIZES:
             raise
-        return _photos(number, folder), f'{number} made-up photos of {PHOTO_SIZE[1]} x {PHOTO_SIZE[0]} px'
-    settings = dict(next(leaves(cfg.train_dataloader)), pipeline=[], lazy_init=False)
-    dataset = DATASETS.build(settings)
+        if scope == 'mmpretrain':
+            files = write_photos(folder, number, SIZES[scope])
+            samples = [{'img_path': str(path), 'gt_label': 0, 'sample_idx': i} for i, path in enumerate(files)]
+            height, width = SIZES[scope]
+            return samples, f'{number} made-up photos of {width} x {height} px'
+        source = make_up(leaf, scope, number, folder)
+    dataset = DATASETS.build(dict(leaf, pipeline=[], lazy_init=False))
     chosen = np.unique(np.linspace(0, len(dataset) - 1, number).round().astype(int))
-    return [dataset.get_data_info(int(index)) for index in chosen], f'{len(chosen)} images of the training set'
-
-
-def _photos(number: int, folder: Path) -> list[dict]:
-    """JPEG files of smooth color fields with noise, about as large as photos of this size and quality."""
-    generator = np.random.default_rng(0)
-    samples = []
-    for index in range(number):
-        coarse = generator.integers(0, 256, (24, 32, 3), np.uint8)
-        image = cv2.resize(coarse, PHOTO_SIZE[::-1], interpolation=cv2.INTER_CUBIC)
-        image = np.clip(image + generator.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
-        path = folder / f'{index}.jpg'
-        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        samples.append({'img_path': str(path), 'gt_label': 0, 'sample_idx': index})
-    return samples
+    samples = [dataset.get_data_info(int(index)) for index in chosen]
+    return samples, source or f'{len(chosen)} images of the training set'
 
 
 def _pipelines(cfg: Config) -> dict[str, list[Step]]:
@@ -161,7 +157,7 @@ def _others(size: int, augment: dict) -> dict[str, list[Step]]:
             re_prob=0.25, re_mode='pixel',
         )  # fmt: skip
         found['timm'] = [
-            ('decode', lambda sample: Image.open(sample['img_path']).convert('RGB')),
+            ('decode', lambda sample: Image.open(io.BytesIO(read_bytes(sample['img_path']))).convert('RGB')),
             *((type(step).__name__, step) for step in transform.transforms),
         ]
     if find_spec('torchvision'):
@@ -169,7 +165,7 @@ def _others(size: int, augment: dict) -> dict[str, list[Step]]:
         from torchvision.transforms import InterpolationMode, v2
 
         found['torchvision'] = [
-            ('decode', lambda sample: decode_image(sample['img_path'], ImageReadMode.RGB)),
+            ('decode', lambda sample: decode_image(_encoded(sample), ImageReadMode.RGB)),
             ('RandomResizedCrop', v2.RandomResizedCrop(size, interpolation=InterpolationMode.BICUBIC, antialias=True)),
             ('RandomHorizontalFlip', v2.RandomHorizontalFlip()),
             ('RandAugment', v2.RandAugment(2, round(level * 3.1))),  # of 31 levels, not of 10
@@ -178,3 +174,8 @@ def _others(size: int, augment: dict) -> dict[str, list[Step]]:
             ('RandomErasing', v2.RandomErasing(0.25, value='random')),
         ]
     return found
+
+
+def _encoded(sample: dict) -> torch.Tensor:
+    """The image file of a sample as a tensor of bytes."""
+    return torch.from_numpy(np.frombuffer(read_bytes(sample['img_path']), np.uint8).copy())

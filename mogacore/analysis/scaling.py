@@ -91,7 +91,7 @@ def read_benchmark(path: str | Path) -> tuple[float, int, float, str]:
             report = json.load(file)
         row = report['measurements'][0]
         mode, found = report['mode'], (row['ms'] / 1e3, report['batch_size'], 4 * row['params'], report['machine'])
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, RecursionError, TypeError) as error:
         raise UserError(f'{path} is not a file of tools/benchmark.py --json ({error!r}): write one with it') from None
     if mode != 'train':
         raise UserError(f'{path} has times of mode {mode!r}: measure with --mode train')

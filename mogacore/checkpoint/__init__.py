@@ -16,6 +16,7 @@ from .sources import (
     read,
     read_any,
     register_safe_loader,
+    weights_of,
 )
 
 __all__ = [
@@ -50,5 +51,6 @@ __all__ = [
     'report_choice',
     'to_layout',
     'weight_sets',
+    'weights_of',
     'write',
 ]

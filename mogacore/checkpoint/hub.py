@@ -59,7 +59,7 @@ def hub_config(source: str) -> dict:
         raise UserError(f"{source} has no {CONFIG}: pass a model's name, and {source} as its checkpoint")
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter for thousands of nested lists
         raise UserError(f'{CONFIG} of {source} is no JSON ({error}): pass a model name and its checkpoint') from None
     if not isinstance(content, dict):
         raise UserError(f'{CONFIG} of {source} is no JSON object: pass a model name and its checkpoint')

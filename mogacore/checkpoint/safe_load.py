@@ -7,6 +7,7 @@ each of those objects first becomes an inert placeholder, and is then built from
 from __future__ import annotations
 
 import argparse
+import codecs
 import re
 import stat
 import zipfile
@@ -87,9 +88,13 @@ class _HistoryBuffer(_Record):
         self.state = state
 
     def revive(self) -> HistoryBuffer:
-        histories = [np.asarray(self.state[key]) for key in ('_log_history', '_count_history')]
-        if any(history.ndim != 1 or history.dtype.kind not in 'biuf' for history in histories):
-            raise ValueError('history of logged values that are no numbers')
+        for key in ('_log_history', '_count_history'):
+            history = self.state[key]
+            is_flat = isinstance(history, (list, tuple)) and all(isinstance(item, (int, float)) for item in history)
+            # An array of nested lists that contain the same list many times would take any memory.
+            array = np.asarray(history) if is_flat or isinstance(history, np.ndarray) else None
+            if array is None or array.ndim != 1 or array.dtype.kind not in 'biuf':
+                raise ValueError('history of logged values that are no numbers')
         return HistoryBuffer(self.state['_log_history'], self.state['_count_history'], self.state['max_length'])
 
 
@@ -124,6 +129,7 @@ def _renamed(name: str, record: type[_Record]) -> type[_Record]:
 
 
 _SAFE_GLOBALS: list[Callable | tuple[Callable, str]] = [_renamed(name, record) for name, record in _RECORDS.items()]
+_SAFE_GLOBALS.append(codecs.encode)  # of bytes in arrays; on torch's own list since 2.5
 
 
 @contextmanager
@@ -139,18 +145,29 @@ def _only_our_globals() -> Iterator[None]:
         torch.serialization.add_safe_globals(others)
 
 
-def _revive(value, seen: set[int]):
-    """Replace every placeholder in ``value`` with its object, in place so that shared parts stay shared."""
+def _revive(value, revived: dict[int, tuple]):
+    """Replace every placeholder in ``value`` with its object, in place so that shared parts stay shared.
+
+    ``revived`` has the placeholders and containers that are done, by id, each with what replaces it: nested tuples that
+    contain the same tuple twice would otherwise take a time that doubles with each level.
+    """
+    if id(value) in revived:
+        return revived[id(value)][1]
+    result = value
     if isinstance(value, _Record):
-        value.args, value.state = _revive(value.args, seen), _revive(value.state, seen)
-        return value.revive()
-    if type(value) is tuple:
-        return tuple(_revive(item, seen) for item in value)
-    if isinstance(value, (dict, list)) and id(value) not in seen:
-        seen.add(id(value))
+        value.args, value.state = _revive(value.args, revived), _revive(value.state, revived)
+        result = value.revive()
+    elif type(value) is tuple:
+        result = tuple(_revive(item, revived) for item in value)
+    elif isinstance(value, (dict, list)):
+        revived[id(value)] = value, value  # before its items, which may contain it
         for key, item in list(enumerate(value) if isinstance(value, list) else dict.items(value)):
-            value[key] = _revive(item, seen)
-    return value
+            value[key] = _revive(item, revived)
+        return value
+    else:
+        return value
+    revived[id(value)] = value, result  # with the value itself, so that its id stays taken
+    return result
 
 
 def check_file(path: Path) -> None:
@@ -215,7 +232,7 @@ def _read_torch(path: Path, head: bytes, map_location, mmap: bool) -> dict:
     try:
         with _only_our_globals():
             container = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and head[:2] == b'PK')
-        container = _revive(container, set())
+        container = _revive(container, {})
     # A damaged file may raise any error, in torch's parser or in this module.
     except Exception as error:
         refused = re.search(r'GLOBAL (\S+)', str(error))
@@ -234,7 +251,7 @@ def _read_torch(path: Path, head: bytes, map_location, mmap: bool) -> dict:
 
 def _first_line(error: Exception) -> str:
     text = str(error)
-    inner = re.search(r'WeightsUnpickler error: (.+)', text)  # torch puts advice before it
+    inner = re.search(r'WeightsUnpickler error:\s*(.+)', text)  # torch puts advice before it
     return (inner[1] if inner else text.partition('\n')[0])[:120] or type(error).__name__
 
 
@@ -242,12 +259,14 @@ def _program(path: Path) -> str | None:
     """What an archive is if torch.jit.save or torch.export.save wrote it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            files = {name.partition('/')[2] for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-        return None  # torch's reader reports the damage
+            files = {name.rpartition('/')[2] for name in archive.namelist()}
+    except Exception:  # a damaged file may raise any error; torch's reader reports the damage
+        return None
     if 'constants.pkl' in files:
         return 'a TorchScript archive (torch.jit.save)'
-    return 'an exported program (torch.export.save)' if 'archive_format' in files else None
+    # torch < 2.5 writes the second one, at the top level.
+    is_export = not files.isdisjoint(('archive_format', 'serialized_exported_program.json'))
+    return 'an exported program (torch.export.save)' if is_export else None
 
 
 def _read_safetensors(path: Path, map_location) -> dict:

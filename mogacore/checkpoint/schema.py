@@ -60,7 +60,12 @@ def is_state_dict(value: Any) -> bool:
     """Whether a value is a dict with tensors and without further levels."""
     if not isinstance(value, dict):
         return False
-    return any(isinstance(item, Tensor) for item in value.values()) and not any(map(is_state_dict, value.values()))
+    levels = (item for item in value.values() if isinstance(item, dict))
+    return _has_tensors(value) and not any(map(_has_tensors, levels))
+
+
+def _has_tensors(value: dict) -> bool:
+    return any(isinstance(item, Tensor) for item in value.values())
 
 
 def _is_integer(value: Any) -> bool:
@@ -211,7 +216,7 @@ class _Check:
             self.refuse(where, shown(value), 'a dict')
         for key in value:
             if not _is_text(key):
-                self.refuse(f'a key of {where}', repr(key)[:40], 'printable text')
+                self.refuse(f'a key of {where}', shown(key), 'printable text')
         if not set(getattr(value, '__dict__', ())) <= {'_metadata'}:
             self.refuse(where, 'a dict with replaced attributes', 'an ordinary dict')
 
@@ -316,7 +321,7 @@ class _Check:
             self.refuse(f'{where}.state', shown(state), 'a dict')
         for number, item in state.items():
             if number not in known:
-                self.refuse(f'a key of {where}.state', repr(number)[:40], 'the number of a parameter')
+                self.refuse(f'a key of {where}.state', shown(number), 'the number of a parameter')
             self.state_dict(item, f'{where}.state[{number}]')
             if 'step' in item:
                 self.rule(item['step'], f'{where}.state[{number}].step', NUMBER)

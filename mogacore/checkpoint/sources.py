@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import barrier, is_main_process
 from mmengine.runner import checkpoint as mmengine_checkpoint
@@ -44,6 +45,26 @@ def official_address(name: str) -> str:
             'tools/weights.py lists all names'
         )
     return addresses[name]
+
+
+def weights_of(model: str | None, checkpoint: Any) -> Any:
+    """The weights that a user chose for a model of :func:`mogacore.create_model`.
+
+    Args:
+        model: Name of the model; None if it has no published size.
+        checkpoint: Path, address, container or None; or 'official' for the published weights of the model.
+
+    Returns:
+        ``mogacore://MODEL`` for 'official', otherwise ``checkpoint``.
+
+    Raises:
+        UserError: For 'official' without a model.
+    """
+    if checkpoint != 'official':
+        return checkpoint
+    if model is None:
+        raise UserError("checkpoint 'official' requires a published size: set arch to the name of a size")
+    return SCHEME + model
 
 
 def without_weights(name: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 
+from mogacore.errors import UserError
 from mogacore.locations import is_config_name
 
 from .arguments import add_cfg_options, make_parser
@@ -85,16 +86,19 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     from mogacore.deploy.report import describe, export_smaller
     from mogacore.deploy.source import load_source
     from mogacore.deploy.triton import check_format, write_triton_repository
-    from mogacore.files import plain, write_json
+    from mogacore.files import check_outputs, plain, writable_folder, write_json
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
     for path in args.out:
         check_precision(path, args.precision)
+    _check_unused(args)
+    check_outputs(*args.out, args.report)
     for_triton = next((path for path in args.out if format_of(path) == 'onnx'), args.out[0])
     if args.triton:
         check_format(for_triton)
+        writable_folder(args.triton)
     if args.test_images < 0:
         parser.error(f'--test-images is {args.test_images}: use 0 or more')
     source = load_source(
@@ -120,3 +124,12 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         write_json(args.report, reports, default=plain)
     if args.triton:
         print(f'{write_triton_repository(for_triton, args.triton)}: model for Triton')
+
+
+def _check_unused(args: argparse.Namespace) -> None:
+    """Refuse options that the precision does not use."""
+    for_int8 = {'--calibration': args.calibration, '--reduce-range': args.reduce_range}
+    for_smaller = {**for_int8, '--report': args.report}
+    unused = {'fp32': for_smaller, 'fp16': for_int8}.get(args.precision, {})
+    if given := [name for name, value in unused.items() if value]:
+        raise UserError(f'{given[0]} has no effect with --precision {args.precision}: omit it, or choose another')

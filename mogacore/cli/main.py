@@ -15,8 +15,8 @@ from mogacore.version import __version__
 # One module each. They import torch inside functions, so that the help appears at once.
 SUBCOMMANDS = (
     'train', 'test', 'analyze', 'config', 'infer', 'features', 'export', 'serve', 'demo', 'convert', 'publish',
-    'weights', 'data', 'init-data', 'browse', 'stats', 'complexity', 'benchmark', 'gpu-check', 'scaling', 'plots',
-    'compare', 'reproduce', 'interactions', 'cam', 'receptive-field', 'doctor', 'completion',
+    'weights', 'data', 'pack', 'init-data', 'browse', 'stats', 'complexity', 'benchmark', 'gpu-check', 'scaling',
+    'plots', 'compare', 'reproduce', 'interactions', 'cam', 'receptive-field', 'doctor', 'completion',
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
     parser.add_argument('rows', nargs='*', metavar='TASK', help='task or row; default: all')
     parser.add_argument('--baselines', action='store_true', help='include the rows of other networks')
-    parser.add_argument('--work-dirs', type=Path, default=Path('work_dirs'), help='folder of trainings and tests')
+    parser.add_argument('--work-dirs', type=Path, help='folder of trainings and tests; default: work_dirs')
     parser.add_argument('--markdown', type=Path, metavar='FILE', help='write the tables to this file')
     parser.add_argument('--csv', type=Path, metavar='FILE', help='write the rows to this file')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the rows to this file')
@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int | None:
     from mogacore.files import check_outputs
     from mogacore.zoo import selection
 
+    args.work_dirs = _work_dirs(args.work_dirs, is_written=args.evaluate is not None)
     check_outputs(args.markdown, args.csv, args.json, figure=args.plot)
     # Building models to count their parameters logs irrelevant lines.
     MMLogger.get_instance('mmengine', log_level='WARNING')
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int | None:
     console = Console(width=None if sys.stdout.isatty() else 180)
     results = selection.select(args.rows, args.baselines)
     if args.write:
-        _write(console)
+        _write(args.work_dirs, console)
     elif args.evaluate is not None:
         from mogacore.zoo.evaluate import evaluate_folder
 
@@ -86,6 +87,13 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int | None:
     else:
         _tables(args, results, console)
     return None
+
+
+def _work_dirs(given: Path | None, is_written: bool) -> Path:
+    """The folder of trainings and tests; one that was given must exist, unless tests will be written to it."""
+    if given is not None and not given.is_dir() and not is_written:
+        raise UserError(f'--work-dirs {given} is not a folder: give that of the trainings and tests, or omit it')
+    return given or Path('work_dirs')
 
 
 def _tables(args: argparse.Namespace, results: list[Result], console: Console) -> None:
@@ -190,12 +198,12 @@ def _plan(args: argparse.Namespace, results: list[Result], console: Console) -> 
         )
 
 
-def _write(console: Console) -> None:
+def _write(work_dirs: Path, console: Console) -> None:
     from mogacore.zoo import selection
     from mogacore.zoo.metafiles import write_all
 
     root = checkout()
     if root is None:
         raise UserError('--write needs a checkout, but mogacore is an installed package: pip install -e CHECKOUT')
-    for name in write_all(root, _computed(selection.select(baselines=True), Path('work_dirs'))):
+    for name in write_all(root, _computed(selection.select(baselines=True), work_dirs)):
         console.print(f'written: {name}', highlight=False)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +9,29 @@ from mmengine.registry import TRANSFORMS
 
 from mogacore.errors import UserError
 
-# What numpy and zipfile raise for damaged or malicious files; there is no common type.
-CORRUPT = (
-    ArithmeticError, AttributeError, EOFError, MemoryError, OSError, RuntimeError, TypeError, ValueError, struct.error,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 NUMBERS = 'buif'  # kinds of dtypes
+
+
+def open_array(path: str | Path, remedy: str) -> np.ndarray:
+    """Memory-map the array of a ``.npy`` file; pickled objects are refused.
+
+    Args:
+        path: The file.
+        remedy: What to do about a damaged file, for the message.
+
+    Raises:
+        UserError: If the file cannot be read, or is an archive.
+    """
+    try:
+        array = np.load(path, mmap_mode='r', allow_pickle=False)
+    # numpy's parser raises errors of many types for a damaged header.
+    except Exception as error:
+        reason = ' '.join(str(error).split())[:100] or type(error).__name__
+        raise UserError(f'{path} is truncated or not a .npy file ({reason}): {remedy}') from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise UserError(f'{path} contains an archive, not a single array: {remedy}')
+    return array
 
 
 def open_image(path: str | Path) -> np.ndarray:
@@ -26,20 +40,11 @@ def open_image(path: str | Path) -> np.ndarray:
     Raises:
         UserError: If the file cannot be read, or its array is no image.
     """
-    try:
-        array = np.load(path, mmap_mode='r', allow_pickle=False)
-    except CORRUPT as error:
-        reason = ' '.join(str(error).split())[:100]
-        raise UserError(f'array {path} cannot be read ({reason}): write it with numpy.save') from None
-    if (
-        not isinstance(array, np.ndarray)
-        or array.ndim not in (2, 3)
-        or array.dtype.kind not in NUMBERS
-        or not array.size
-    ):
-        found = f'{array.dtype} of shape {array.shape}' if isinstance(array, np.ndarray) else 'an archive'
+    array = open_array(path, 'write it with numpy.save')
+    if array.ndim not in (2, 3) or array.dtype.kind not in NUMBERS or not array.size:
         raise UserError(
-            f'array {path} has {found}: store numbers of shape (height, width) or (height, width, channels)'
+            f'array {path} has {array.dtype} of shape {array.shape}: store numbers of shape (height, width) or '
+            '(height, width, channels)'
         )
     return array
 

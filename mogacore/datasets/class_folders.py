@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,27 +9,9 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from mogacore.errors import UserError
-from mogacore.files import walk
+from mogacore.images import EXTENSIONS
+from mogacore.packs import check_indexed, list_classes, list_files
 from mogacore.text import shorten
-
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
-NO_CLASSES = ('__MACOSX', '__pycache__')
-
-
-def list_classes(folder: str | Path) -> list[str]:
-    """Sorted names of the class folders in a folder, without hidden ones such as ``.ipynb_checkpoints``."""
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and e.name[0] != '.' and e.name not in NO_CLASSES)
-
-
-def list_files(folder: str | Path) -> list[str]:
-    """Sorted relative paths of all files in a folder and its subfolders, without hidden ones."""
-    found = []
-    for at, folders, names in walk(folder):
-        folders[:] = [name for name in folders if name[0] != '.' and name not in NO_CLASSES]
-        below = os.path.relpath(at, folder)
-        found += [name if below == '.' else f'{below}/{name}' for name in names if name[0] != '.']
-    return sorted(found)
 
 
 def order_classes(
@@ -96,6 +77,7 @@ class ClassFolders(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         folder = Path(self.data_prefix['img_path'])
+        check_indexed(folder)
         found = list_classes(folder)
         names = order_classes(found, self.folders, self._metainfo.get('classes'), folder)
         self._metainfo.setdefault('classes', tuple(names))

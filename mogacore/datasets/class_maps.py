@@ -33,7 +33,7 @@ class LoadAnnotations(Base):
             super()._load_seg_map(results)
         except UserError as error:  # of a map with too many pixels
             raise UserError(f'map {path}: {error}') from error
-        except (OSError, SyntaxError) as error:  # PIL raises both for corrupt files, which it does not name
+        except Exception as error:  # PIL raises errors of many types for corrupt files, which it does not name
             if isinstance(error, OSError) and error.errno is not None:  # a missing file, a failing disk
                 raise
             raise UserError(unreadable(path)) from error

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.registry import TRANSFORMS
+from mmengine.registry import TRANSFORMS, DefaultScope
 
 LEVELS = np.arange(256)
 RAMP = np.repeat(LEVELS.astype(np.uint8)[None, :, None], 3, axis=2)  # an image (1, 256, 3) of every value
@@ -57,7 +57,8 @@ class FastRandAugment:
     """
 
     def __init__(self, **settings):
-        self.published = TRANSFORMS.build(dict(type='mmpretrain.RandAugment', **settings))
+        with DefaultScope.overwrite_default_scope('mmpretrain'):  # for the operations, which are given by name
+            self.published = TRANSFORMS.build(dict(type='mmpretrain.RandAugment', **settings))
 
     def __call__(self, results: dict) -> dict:
         for index in self.published.random_policy_indices():

@@ -178,7 +178,7 @@ def _read_array(path: Path, shape: tuple[int, ...], form: str) -> np.ndarray:
         entries = json.loads(read_file(path).decode())
     except OSError as error:
         raise UserError(f'annotation file {path} cannot be read ({error.strerror}): see docs/pose3d.md') from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # the latter for thousands of nested lists
         raise UserError(f'annotation file {path} is not valid JSON ({error}): download it again') from None
     if not isinstance(entries, list) or not entries:
         raise UserError(f'annotation file {path} is not a list with at least one entry: download it again')
@@ -186,7 +186,7 @@ def _read_array(path: Path, shape: tuple[int, ...], form: str) -> np.ndarray:
         found: tuple[int, ...] | None
         try:
             found = np.shape(np.asarray(entry, np.float64))
-        except (OverflowError, TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             found = None
         if found != shape:
             given = 'not a numeric array' if found is None else ' x '.join(map(str, found)) or 'a single number'

@@ -26,8 +26,9 @@ FASHION_MNIST_CLASSES = (
     'Bag',
     'Ankle boot',
 )
+IMAGE_SHAPE = (28, 28)
 MAX_BYTES = 4 << 30  # of the values of a file
-MAX_DIMS = 32  # of numpy
+MAX_DIMS = 8  # above all IDX files; numpy has a limit, too
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -57,15 +58,20 @@ def read_idx(path: str | Path) -> np.ndarray:
             start = file.read(4)
             if len(start) < 4 or start[:3] != b'\x00\x00\x08':
                 raise UserError(f'{path} is not an IDX file of unsigned bytes: use one of the four original files')
+            if start[3] > MAX_DIMS:
+                raise UserError(f'{path} has {start[3]} dimensions, more than {MAX_DIMS}: use an original file')
             header = file.read(4 * start[3])
             shape = tuple(np.frombuffer(header[: len(header) // 4 * 4], '>u4').tolist())
             length = math.prod(shape)
             if length > MAX_BYTES:
-                raise UserError(f'{path} has the shape {shape}, larger than {MAX_BYTES:,} bytes: use an original file')
+                raise UserError(
+                    f'{path} is truncated or too long for the shape {shape} in its header, which is larger than '
+                    f'{MAX_BYTES:,} bytes: copy it again'
+                )
             content = file.read(length + 1)  # not all of it, since a small gzip file may expand to any size
         except (EOFError, OSError, zlib.error):
             raise UserError(f'{path} is a corrupt or truncated gzip file: copy it again') from None
-    if len(shape) != start[3] or len(shape) > MAX_DIMS or len(content) != length:
+    if len(shape) != start[3] or len(content) != length:
         raise UserError(f'{path} is truncated or too long for the shape {shape} in its header: copy it again')
     return np.frombuffer(content, np.uint8).reshape(shape)
 
@@ -82,7 +88,7 @@ class FashionMNISTFiles(BaseDataset):
         **kwargs: Passed to mmengine's BaseDataset, e.g. ``pipeline`` or ``indices``.
 
     Raises:
-        UserError: If a file is missing or corrupt, or the numbers of images and labels differ.
+        UserError: If a file is missing or corrupt, or shapes, numbers or labels are not those of Fashion-MNIST.
     """
 
     METAINFO: ClassVar = dict(classes=FASHION_MNIST_CLASSES)
@@ -97,11 +103,10 @@ class FashionMNISTFiles(BaseDataset):
     def load_data_list(self) -> list[dict]:
         prefix = Path(self.data_root) / self.FILE_PREFIX[self.split]
         images, labels = read_idx(f'{prefix}-images-idx3-ubyte'), read_idx(f'{prefix}-labels-idx1-ubyte')
-        if images.ndim != 3 or labels.ndim != 1:
-            kind, what = ('images', images) if images.ndim != 3 else ('labels', labels)
+        if images.shape[1:] != IMAGE_SHAPE or labels.ndim != 1:
             raise UserError(
-                f'the {self.split} {kind} in {self.data_root} are not {kind}, but an array of shape {what.shape}: copy '
-                'the files again'
+                f'{self.data_root} has {self.split} images of shape {images.shape} and labels of {labels.shape}, not '
+                f'(N, {IMAGE_SHAPE[0]}, {IMAGE_SHAPE[1]}) and (N,): use the original files'
             )
         if not len(images):
             raise UserError(f'{self.data_root} has no {self.split} images: copy the files again')
@@ -109,7 +114,9 @@ class FashionMNISTFiles(BaseDataset):
             raise UserError(
                 f'{self.data_root} has {len(images)} {self.split} images but {len(labels)} labels: copy the files again'
             )
-        if (highest := labels.max()) >= len(FASHION_MNIST_CLASSES):
-            allowed = f'0 to {len(FASHION_MNIST_CLASSES) - 1} are allowed'
-            raise UserError(f'{self.data_root} has the label {highest}, but {allowed}: copy the files again')
+        if labels.max(initial=0) >= len(FASHION_MNIST_CLASSES):
+            raise UserError(
+                f'{self.data_root} has the label {labels.max()}, but Fashion-MNIST has the classes 0 to '
+                f'{len(FASHION_MNIST_CLASSES) - 1}: use the original files'
+            )
         return [dict(img=image, gt_label=int(label)) for image, label in zip(images, labels, strict=True)]

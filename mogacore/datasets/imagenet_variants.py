@@ -7,9 +7,10 @@ from pathlib import Path
 from mmengine.registry import DATASETS
 
 from mogacore.errors import UserError
+from mogacore.packs import is_folder, list_classes, list_files
 from mogacore.published.corruptions import ALEXNET_ERRORS, SEVERITIES
 
-from .class_folders import ClassFolders, list_classes, list_files
+from .class_folders import ClassFolders
 
 
 @DATASETS.register_module()
@@ -76,7 +77,7 @@ class ImageNetC(ClassFolders):
         **kwargs: As in :class:`ClassFolders`.
 
     Raises:
-        UserError: If a corruption or severity is missing, or their class folders differ.
+        UserError: If a corruption or severity is missing or has no images, or their class folders differ.
 
     Source: Hendrycks and Dietterich, arXiv 1903.12261.
     """
@@ -85,7 +86,7 @@ class ImageNetC(ClassFolders):
         root = Path(self.data_prefix['img_path'])
         folders = [self._find(root, name) / str(severity) for name in ALEXNET_ERRORS for severity in SEVERITIES]
         for folder in folders:
-            if not folder.is_dir():
+            if not is_folder(folder):
                 raise UserError(f'{folder} is missing: extract the archive with {folder.parent.name} again')
         found = {folder: list_classes(folder) for folder in folders}
         names = found[folders[0]]
@@ -96,17 +97,22 @@ class ImageNetC(ClassFolders):
                     'extract the archives again'
                 )
         self._metainfo.setdefault('classes', tuple(names))
-        return [
-            dict(img_path=str(folder / name / path), gt_label=label)
-            for folder in folders
-            for label, name in enumerate(names)
-            for path in list_files(folder / name)
-            if path.lower().endswith(self.extensions)
-        ]
+        data = []
+        for folder in folders:
+            images = [
+                dict(img_path=str(folder / name / path), gt_label=label)
+                for label, name in enumerate(names)
+                for path in list_files(folder / name)
+                if path.lower().endswith(self.extensions)
+            ]
+            if not images:
+                raise UserError(f'{folder} has no images: extract the archive with {folder.parent.name} again')
+            data += images
+        return data
 
     def _find(self, root: Path, name: str) -> Path:
         """The folder of a corruption."""
         for folder in (root / name, *sorted(root.glob(f'*/{name}'))):
-            if folder.is_dir():
+            if is_folder(folder):
                 return folder
         raise UserError(f'folder {root} of ImageNet-C has no folder {name}: extract the archive with it there')

@@ -20,7 +20,7 @@ from mmengine.structures import BaseDataElement
 
 from mogacore.errors import UserError
 
-from .arrays import CORRUPT, NUMBERS
+from .arrays import NUMBERS, open_array
 
 DATA_HELP = 'see docs/video_prediction.md for how to download and place the data'
 NOISES = ('missing', 'perceptual')
@@ -43,18 +43,15 @@ def load_array(path: str | Path, num_dims: int | None = None, kinds: str = NUMBE
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path} not found: {DATA_HELP}')
-    try:
-        array = np.load(path, mmap_mode='r', allow_pickle=False)
-    except CORRUPT as error:
-        reason = ' '.join(str(error).split())[:100]
-        raise UserError(f'{path} is truncated or not a .npy file ({reason}): download it again') from None
-    if isinstance(array, np.ndarray) and array.dtype.kind not in kinds:
+    array = open_array(path, 'download it again')
+    if array.dtype.kind not in kinds:
         wanted = 'whole numbers' if kinds == 'iu' else 'numbers'
         raise UserError(f'{path} contains {array.dtype} of shape {array.shape}, not {wanted}: use the original file')
-    if not isinstance(array, np.ndarray) or (num_dims is not None and array.ndim != num_dims):
-        found = f'an array of shape {array.shape}' if isinstance(array, np.ndarray) else 'an archive'
-        wanted = 'a single array' if num_dims is None else f'an array of {num_dims} dimensions'
-        raise UserError(f'{path} contains {found}, not {wanted}: use the original file')
+    if num_dims is not None and array.ndim != num_dims:
+        raise UserError(
+            f'{path} contains an array of shape {array.shape}, not an array of {num_dims} dimensions: use the original '
+            'file'
+        )
     return array
 
 

@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 
 from mogacore.errors import UserError
 
-from .arrays import CORRUPT, NUMBERS
+from .arrays import NUMBERS
 from .sequences import DATA_HELP, SequenceDataset, check_split
 
 MAX_BYTES = 4 << 30  # of an array; the original ones have 0.6 GB
@@ -41,14 +41,16 @@ class TaxiBJ(SequenceDataset):
         names = f'X_{self.split}', f'Y_{self.split}'
         try:
             with np.load(path, allow_pickle=False) as archive:
-                inputs, targets = (self._read(archive, name) for name in names)
-        except KeyError as error:
-            raise UserError(f'{path} has no array {error.args[0].split()[0]}: use the original file') from None
+                arrays = {name: self._read(archive, name) for name in names if name in archive}
         except UserError as error:
             raise UserError(f'{path}: {error}') from None
-        except CORRUPT as error:
-            reason = ' '.join(str(error).split())[:100]
+        # numpy and zlib raise errors of many types for a damaged file.
+        except Exception as error:
+            reason = ' '.join(str(error).split())[:100] or type(error).__name__
             raise UserError(f'{path} is truncated or not a .npz file ({reason}): download it again') from None
+        if missing := [name for name in names if name not in arrays]:
+            raise UserError(f'{path} has no array {missing[0]}: use the original file')
+        inputs, targets = arrays.values()
         shapes = [array.shape[:1] + array.shape[2:] for array in (inputs, targets)]
         if inputs.ndim != 5 or targets.ndim != 5 or shapes[0] != shapes[1]:
             raise UserError(

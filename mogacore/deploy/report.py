@@ -18,7 +18,7 @@ from mogacore.files import writable_folder
 from mogacore.runtime.backends import Backend, open_backend
 
 from .accuracy import evaluate_files
-from .calibration import read_feeds
+from .calibration import find_images, read_feeds
 from .export import Exported, export
 from .quantize import SUFFIXES, check_precision, convert, has_int8_instructions
 from .source import Source
@@ -46,7 +46,7 @@ def export_smaller(
         paths: ``.onnx`` or ``.xml`` files.
         settings: Further arguments of ``export``.
         precision, reduce_range: See :func:`mogacore.deploy.quantize.convert`.
-        calibration: For int8: folder of images, see :func:`mogacore.deploy.calibration.read_feeds`.
+        calibration: For int8: folder of images, see :func:`mogacore.deploy.calibration.find_images`.
         config: The config, for its test set; None to measure no accuracy.
         cfg_options: Settings that override the config's.
         num_images: Number of test images for the accuracy; None for all.
@@ -59,8 +59,7 @@ def export_smaller(
     Raises:
         UserError: See the functions above. Then no file is written.
     """
-    if precision == 'int8' and calibration is None:
-        raise UserError('int8 needs images to find the range of each map: give --calibration FOLDER of at least one')
+    images = _calibration_images(source, calibration) if precision == 'int8' else []
     targets = [Path(path) for path in paths]
     for target in targets:
         check_precision(target, precision)
@@ -70,7 +69,7 @@ def export_smaller(
         folder = Path(name)
         full = [folder / f'fp32-{number}{target.suffix}' for number, target in enumerate(targets)]
         files = export(source, full, *settings)
-        feeds = read_feeds(full[0], calibration, log) if precision == 'int8' and calibration is not None else []
+        feeds = read_feeds(full[0], images, log) if images else []
         drafts = [folder / f'smaller-{number}{target.suffix}' for number, target in enumerate(targets)]
         for before, after, target in zip(full, drafts, targets, strict=True):
             convert(before, after, precision, feeds, reduce_range)
@@ -86,6 +85,17 @@ def export_smaller(
     for done, target in zip(files, targets, strict=True):
         done.path = target
     return files, reports
+
+
+def _calibration_images(source: Source, folder: str | Path | None) -> list[Path]:
+    """The images for int8; what has none is refused before the network is exported."""
+    if len(source.shape) != 3:
+        raise UserError('a video predictor has no int8 form, since its inputs are not images: use fp16')
+    if source.raw or source.features:
+        raise UserError('--raw and --features have no int8 form: use fp16, or omit them')
+    if folder is None:
+        raise UserError('int8 needs images to find the range of each map: give --calibration FOLDER of at least one')
+    return find_images(folder)
 
 
 def _accuracy(

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
 from torch import nn
 
-from mogacore.checkpoint import SCHEME, check_gate, content_hash, read
+from mogacore.checkpoint import check_gate, content_hash, read, weights_of
 from mogacore.engine.config import load_config
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
 from mogacore.engine.trained import load_trained
@@ -59,7 +59,8 @@ def load_source(
 
     Args:
         network: Config, by path or short name, or a model name for :func:`mogacore.create_model`.
-        checkpoint: Weight file; it must match the network exactly.
+        checkpoint: Weight file; it must match the network exactly. 'official' for the published one of a network by
+            name.
         cfg_options: Settings that override the config.
         num_classes: Classes of a network by name; None for 1000.
         raw, features: See :class:`Source`.
@@ -79,13 +80,14 @@ def load_source(
         if cfg_options:
             raise UserError(f'--cfg-options {cfg_options} are for configs, not for the network {network}: omit them')
         cfg = load_config(find_config(IMAGENET))
+        checkpoint = weights_of(network, checkpoint)
         model, meta = _load_named_model(network, checkpoint, num_classes, cfg, features)
     name = Path(network).stem if network.endswith('.py') else network
     facts = {
         'config': name,
         **dataset_facts(meta),
         'preprocess': steps_of(pipeline_of(cfg)) if _has_images(cfg) else [],
-        'checkpoint': _describe(checkpoint, network),
+        'checkpoint': _describe(checkpoint),
     }
     shape = tuple(cfg.get('input_shape', (3, 224, 224)))
     if channel_order(cfg) == 'gray' and _has_images(cfg):
@@ -107,21 +109,16 @@ def _load_named_model(
     name: str, checkpoint: str, num_classes: int | None, cfg: Config, features: bool
 ) -> tuple[nn.Module, dict]:
     model = create_model(name, 1000 if num_classes is None else num_classes, features_only=features)
-    check_gate(model, _named(checkpoint, name), 'export it by a config with {setting}')
-    load_named(model, name, checkpoint, advice='' if features else 'or give the number of its classes in --num-classes')
+    check_gate(model, checkpoint, 'export it by a config with {setting}')
+    load_named(model, checkpoint, advice='' if features else 'or give the number of its classes in --num-classes')
     model.data_preprocessor = ImgDataPreprocessor(
         mean=cfg.data_preprocessor.mean, std=cfg.data_preprocessor.std, bgr_to_rgb=True
     )
-    meta = read(_named(checkpoint, name), mmap=True).get('meta')
+    meta = read(checkpoint, mmap=True).get('meta')
     saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
     return model, saved if isinstance(saved, dict) else {}
 
 
-def _named(checkpoint: str, name: str) -> str:
-    return SCHEME + name if checkpoint == 'official' else checkpoint
-
-
-def _describe(checkpoint: str, network: str) -> dict:
+def _describe(checkpoint: str) -> dict:
     """Name and sha256 of a weight file; None for the hash of one from another library's table."""
-    source = _named(checkpoint, network)
-    return {'name': Path(source).name, 'sha256': content_hash(source)}
+    return {'name': Path(checkpoint).name, 'sha256': content_hash(checkpoint)}

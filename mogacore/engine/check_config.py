@@ -35,6 +35,7 @@ from torch.utils.data import DataLoader
 
 from mogacore.errors import UserError
 from mogacore.libraries import TASK_LIBRARIES, find_class, import_quietly, registered_names, source_words
+from mogacore.text import show
 
 from .optim import sub_wrappers
 
@@ -89,7 +90,9 @@ def check_keys(cfg: Config) -> None:
     """
     scope = cfg.get('default_scope', 'mmengine')
     import_quietly(scope)
-    allowed = cfg.get('allow_unknown_keys', ())
+    allowed = cfg.get('allow_unknown_keys') or ()
+    if not isinstance(allowed, (list, tuple)) or not all(isinstance(pattern, str) for pattern in allowed):
+        raise UserError(f'config {cfg.filename}: allow_unknown_keys is {show(allowed)}: use a list of paths')
     found = dict(problem for problem in _Checker(scope).run(cfg) if not any(fnmatch(problem[0], p) for p in allowed))
     if found:
         problems = [f'{path} {what}' for path, what in found.items()]
@@ -147,11 +150,11 @@ class _Checker:
     @staticmethod
     def check_kind(name: str, value: Any) -> Iterator[Problem]:
         if name in DICTS and not isinstance(value, (dict, NoneType)):
-            yield name, f'is {value!r}: it must be a dict'
+            yield name, f'is {show(value)}: it must be a dict'
         elif isinstance(value, dict) and name.endswith('_dataloader'):
             size = value.get('batch_size', 1)
             if not isinstance(size, int) or size < 1:
-                yield f'{name}.batch_size', f'is {size!r}: it must be a positive integer'
+                yield f'{name}.batch_size', f'is {show(size)}: it must be a positive integer'
 
     def check(self, value: Any, path: str, owners: tuple[type, ...] = ()) -> Iterator[Problem]:
         """Problems of a part of the config; ``owners`` are the classes of the parts that contain it."""
@@ -162,6 +165,9 @@ class _Checker:
                 yield from self.check(item, f'{path}.{index}', owners)
         elif isinstance(value, dict):
             kind = value.get('type') or self.default_types.get(path)
+            if kind is not None and not isinstance(kind, str) and not callable(kind):
+                yield f'{path}.type', f'is {show(kind)}: it must be the name of a class'
+                return
             if path == 'optim_wrapper' and sub_wrappers(value):
                 kind = None
             elif kind is not None:
@@ -175,14 +181,14 @@ class _Checker:
             for key, item in value.items():
                 yield from self.check(item, f'{path}.{key}', owners)
 
-    def classes(self, kind: str | type, path: str) -> list[tuple[type, str]]:
-        if isinstance(kind, type):
+    def classes(self, kind: str | Callable, path: str) -> list[tuple[Callable, str]]:
+        if not isinstance(kind, str):
             return [(kind, '')]
         wanted = REGISTRY_OF_KEY.get(_name_of(path))
         return [item for item in find_class(kind, self.scope) if wanted in (None, item[1])]
 
     def check_typed(self, value: dict, path: str, kind, classes, owners: tuple[type, ...]) -> Iterator[Problem]:
-        name = kind if isinstance(kind, str) else kind.__name__
+        name = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
         if not classes:
             similar = get_close_matches(name, registered_names(self.scope), 1, SIMILAR)
             if similar and not self.is_word(name):
@@ -196,14 +202,14 @@ class _Checker:
         quoted = frozenset().union(*(_quoted_words(owner) for owner in owners))
         unknown = [key for key in value if key not in names | TYPE_KEYS | quoted]
         if any(is_open for (_, is_open), _ in found):
-            similar = [key for key in unknown if get_close_matches(key, names, 1, SIMILAR)]
+            similar = [key for key in unknown if get_close_matches(str(key), names, 1, SIMILAR)]
             yield from self.check_words({key: None for key in unknown if key not in similar}, path)
             unknown = similar
         yield from _unknown(unknown, path, names, f'a parameter of {name}')
 
     def check_untyped(self, value: dict, path: str) -> Iterator[Problem]:
         if path == 'default_hooks':
-            similar = [key for key in value if get_close_matches(key, DEFAULT_HOOKS, 1, SIMILAR)]
+            similar = [key for key in value if get_close_matches(str(key), DEFAULT_HOOKS, 1, SIMILAR)]
             yield from _unknown(similar, path, DEFAULT_HOOKS, 'a hook of mmengine')
         elif path in self.untyped:
             yield from _unknown(value, path, self.untyped[path], f'a setting of {path}')
@@ -246,7 +252,7 @@ def _texts_for_numbers(function: Callable, value: dict, path: str) -> Iterator[P
     """Refuse a text for a parameter that is a number by its annotation or its default value."""
     for key, item in value.items():
         if isinstance(item, str) and key in _numbers(function):
-            yield f'{path}.{key}', f'is the text {item!r}: it must be a number'
+            yield f'{path}.{key}', f'is the text {show(item)}: it must be a number'
 
 
 @cache
@@ -317,7 +323,7 @@ def _without_effect(cfg: Config, settings: frozenset[str]) -> Iterator[Problem]:
         if paths:
             more = ', ...' if len(paths) > MAX_PATHS else ''
             yield name, f'has no effect at the top level: did you mean {", ".join(paths[:MAX_PATHS])}{more}?'
-        elif (by_option and name in in_files) or re.search(rf'^{name}\s*=', in_bases, re.MULTILINE):
+        elif (by_option and name in in_files) or re.search(rf'^{re.escape(name)}\s*=', in_bases, re.MULTILINE):
             yield name, 'has no effect, since the files of the config have used its value already: set what uses it'
 
 

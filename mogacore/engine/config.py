@@ -16,8 +16,8 @@ from mogacore.checkpoint import register_safe_loader
 from mogacore.errors import UserError
 from mogacore.files import writable_folder
 from mogacore.libraries import TASK_LIBRARIES, import_quietly
-from mogacore.locations import MIM, find_config
-from mogacore.text import type_name
+from mogacore.locations import MIM, check_staged, find_config, staged
+from mogacore.text import show, type_name
 
 from .amp import set_precision
 
@@ -37,7 +37,8 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
         cfg_options: Dotted key to value.
 
     Raises:
-        UserError: If the config does not exist or cannot be read, or an option cannot be applied to it.
+        UserError: If the config does not exist or cannot be read, an option cannot be applied to it, or its
+            ``default_scope`` is not a name.
     """
     import_module('mogacore.registry')  # as if every config named it in custom_imports
     path = find_config(name)
@@ -45,12 +46,18 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
         raise UserError(f'config {path} is not a Python config: give a .py file such as those under configs/')
     try:
         cfg = Config.fromfile(path)
-    except (FileNotFoundError, SyntaxError, KeyError, TypeError, UserError) as error:
-        raise UserError(f'config {path} cannot be read: {" ".join(str(error).split())}') from error
+    except Exception as error:  # a config is a program, and mmengine's reader raises errors of many types
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise UserError(f'config {path} cannot be read: {reason}') from error
     try:
         cfg.merge_from_dict(cfg_options or {})
     except (AttributeError, KeyError, TypeError) as error:  # the first for an item of a list that is no dict
         raise UserError(f'--cfg-options {cfg_options} cannot be applied to {path}: {error}') from error
+    scope = cfg.get('default_scope', 'mmengine')
+    if not isinstance(scope, str) or not scope.isidentifier():
+        raise UserError(
+            f'config {path}: default_scope is {show(scope)}: use one of mmengine, {", ".join(TASK_LIBRARIES)}'
+        )
     return cfg
 
 
@@ -124,7 +131,7 @@ def locate_data(cfg: Config, stage: str) -> None:
 
     A relative ``data_root`` is resolved as :func:`find_data` does, and so is a relative ``ann_file`` of an evaluator; a
     CocoMetric without one gets that of its data set. A folder without the annotation files of the data set is not
-    chosen if the other place has them.
+    chosen if the other place has them. Data that were copied to the local disk are read there.
 
     Args:
         cfg: Config with dataloaders; its ``data_help`` explains how to get the data.
@@ -145,6 +152,7 @@ def locate_data(cfg: Config, stage: str) -> None:
             dataset.reference_root = str(find_data(cfg, dataset.reference_root, 'folder of all classes').resolve())
         if dataset.get('bbox_file'):  # only mmpose has it, and does not resolve it against data_root
             dataset.bbox_file = str(Path(dataset.data_root) / dataset.bbox_file)
+    check_staged([dataset.data_root for dataset in leaf_datasets(cfg, stage) if dataset.get('data_root')])
     for name in EVALUATORS[stage]:
         for evaluator in as_list(cfg.get(name)):
             if evaluator.get('ann_file'):
@@ -191,7 +199,7 @@ def find_data(cfg: Config, path: str | Path, what: str, files: Sequence[str] = (
         bases.reverse()
     found = [base / path for base in bases if (base / path).exists()]
     if found:
-        return next((place for place in found if all((place / file).exists() for file in files)), found[0])
+        return staged(next((place for place in found if all((place / file).exists() for file in files)), found[0]))
     raise UserError(f'{what} {path} is missing: {cfg.get("data_help", "see docs/data.md")}')
 
 

@@ -14,9 +14,10 @@ from mogacore.checkpoint import read
 from mogacore.datasets.checks import Expected, Problems, Sample, find_problems
 from mogacore.datasets.checks.coco_files import check_scored_images
 from mogacore.datasets.checks.common import image_prefix, read_classes
-from mogacore.datasets.class_folders import EXTENSIONS, list_classes, order_classes
+from mogacore.datasets.class_folders import EXTENSIONS, order_classes
 from mogacore.errors import UserError
 from mogacore.libraries import find_class, import_quietly
+from mogacore.packs import is_folder, list_classes
 from mogacore.text import shorten, type_name
 
 from .config import DATALOADERS, EVALUATORS, as_list, find_data, leaf_datasets, leaves
@@ -244,4 +245,4 @@ def _image_folder(dataset: Mapping) -> Path:
 
 def _list_folders(dataset: Mapping) -> list[str]:
     folder = _image_folder(dataset)
-    return list_classes(folder) if folder.is_dir() else []
+    return list_classes(folder) if is_folder(folder) else []

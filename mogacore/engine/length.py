@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -17,11 +17,15 @@ from mogacore.text import type_name
 LENGTHS = {'EpochBasedTrainLoop': 'max_epochs', 'IterBasedTrainLoop': 'max_iters'}
 
 
-def choose_loop(train_cfg: dict) -> None:
+def choose_loop(train_cfg: dict, options: Collection[str] = ()) -> None:
     """Set ``type`` of the settings of a training loop; changes them in place.
 
     ``by_epoch`` decides where it is given; the length in the other unit, which a base config may contain, is then
-    removed. Custom loops are left unchanged.
+    removed, unless it is an option of the command line. Custom loops are left unchanged.
+
+    Args:
+        train_cfg: The settings.
+        options: Names of the options of the command line, such as ``'train_cfg.max_iters'``.
 
     Raises:
         UserError: If the length is missing, or given in a unit that the loop does not count in.
@@ -37,7 +41,8 @@ def choose_loop(train_cfg: dict) -> None:
         loop = 'IterBasedTrainLoop' if only_iters else 'EpochBasedTrainLoop'
     length = LENGTHS[loop]
     other = next(name for name in LENGTHS.values() if name != length)
-    if other in train_cfg and by_epoch is None:
+    is_option = f'train_cfg.{other}' in options and 'train_cfg.by_epoch' not in options
+    if other in train_cfg and (by_epoch is None or is_option):
         switch = loop == 'IterBasedTrainLoop'
         raise UserError(
             f'train_cfg.{other}={train_cfg[other]} has no effect, since {loop} counts {length}: set '

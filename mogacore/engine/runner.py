@@ -258,7 +258,7 @@ def _training_config(options: RunOptions) -> Config:
     check_scores(cfg)
     prepare_for_device(cfg, options.precision)
     prepare_loaders(cfg)
-    choose_loop(cfg.train_cfg)
+    choose_loop(cfg.train_cfg, options.cfg_options or ())
     return cfg
 
 

@@ -105,9 +105,10 @@ class CorruptionError(_Classified):
     def process(self, data_batch: object, data_samples: Sequence[Mapping]) -> None:
         """Compare the prediction of each sample with its label; the path has corruption and severity."""
         for sample in data_samples:
-            *_, corruption, severity, _, _ = Path(sample['img_path']).parts
+            parts = Path(sample['img_path']).parts
+            at = max(index for index, part in enumerate(parts) if part in ALEXNET_ERRORS)
             is_wrong = int(self.scores_of(sample).argmax()) != int(sample['gt_label'])
-            self.results.append((corruption, int(severity), is_wrong))
+            self.results.append((parts[at], int(parts[at + 1]), is_wrong))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """The errors."""

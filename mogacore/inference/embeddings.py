@@ -20,7 +20,8 @@ from mogacore.engine.config import leaves, load_config, locate_data, prepare_loa
 from mogacore.engine.data import label_class_folders
 from mogacore.engine.loaders import build_loader
 from mogacore.errors import UserError
-from mogacore.files import make_folder, readable, write_atomic, write_json
+from mogacore.files import check_outputs, make_folder, readable, write_atomic, write_json
+from mogacore.packs import is_file
 from mogacore.runtime.drawing.overview import draw_overview
 from mogacore.runtime.inputs import VIDEO_SUFFIXES, UnreadableError, find_inputs
 
@@ -30,6 +31,7 @@ from .predictor import Predictor
 SPLITS = ('train', 'val', 'test')
 CHUNK = 1024  # queries whose similarities to all training images are in memory at a time
 SHOWN_QUERIES, SHOWN_NEIGHBORS = 5, 7
+NO_LABELS = '--knn and --linear-probe need a label for each image: use a config for classification'
 
 
 @dataclass
@@ -202,12 +204,16 @@ def vote(similarities: np.ndarray, labels: np.ndarray, temperature: float, num_c
 
     Source: Caron et al. (DINO), arXiv 2104.14294, and Wu et al., arXiv 1805.01978, with temperature 0.07.
     """
-    if not temperature > 0:
-        raise UserError(f'--temperature {temperature} is out of range: use a number above 0, such as 0.07')
+    _check_temperature(temperature)
     weights = np.exp((similarities.astype(np.float64) - similarities.max(1, keepdims=True)) / temperature)
     votes = np.zeros((len(labels), num_classes))
     np.add.at(votes, (np.arange(len(labels))[:, None], labels), weights)
     return votes.argmax(1)
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise UserError(f'--temperature {temperature} is out of range: use a number above 0, such as 0.07')
 
 
 def knn_accuracy(
@@ -238,7 +244,7 @@ def probe_accuracy(train: Embeddings, val: Embeddings, strength: float = 1.0) ->
 
 def _labels(found: Embeddings) -> np.ndarray:
     if found.labels is None:
-        raise UserError('--knn and --linear-probe need a label for each image: use a config for classification')
+        raise UserError(NO_LABELS)
     return found.labels
 
 
@@ -250,7 +256,7 @@ def draw_neighbors(path: str | Path, train: Embeddings, val: Embeddings) -> None
     Raises:
         UserError: If the data sets have no image files.
     """
-    if not Path(val.names[0]).is_file():
+    if not is_file(val.names[0]):
         raise UserError(f'--show {path} needs a data set of image files: omit it')
     queries = np.unique(np.linspace(0, len(val.names) - 1, SHOWN_QUERIES).round().astype(int))
     k = min(SHOWN_NEIGHBORS, len(train.names))
@@ -319,9 +325,15 @@ def compute_features(
         raise UserError('--out and the images belong together: give --out FILE.npy with images or with --split')
     if out is not None:
         check_format(out)
+    if k < 1:
+        raise UserError(f'--k {k} is out of range: use 1 or more')
+    _check_temperature(temperature)
+    check_outputs(out, show)
     inputs = find_inputs(source) if source else []
     cfg = load_config(config, cfg_options)
     predictor = Predictor(cfg.copy(), checkpoint, device)
+    if (knn or linear_probe) and predictor.task != 'classification':
+        raise UserError(NO_LABELS)
     found: dict[str, Embeddings] = {}
     report: dict[str, Any] = {'written': []}
     with Progress() as progress:

@@ -135,7 +135,7 @@ class PredictionFile:
             self.header: dict = json.loads(first)
             is_known = self.header['format'] == FORMAT and self.header['task'] in ARRAYS
             number = int(self.header['num_samples'])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
             raise self._unknown() from None
         if not is_known:
             raise self._unknown()
@@ -165,7 +165,7 @@ class PredictionFile:
             return self._decode(json.loads(self.lines[index]))
         except UserError:
             raise
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, cv2.error) as error:
+        except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError, cv2.error) as error:
             reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
             raise UserError(f'line {index + 2} of predictions {self.path} is malformed ({reason}): {ADVICE}') from None
 

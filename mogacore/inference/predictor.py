@@ -184,10 +184,25 @@ class Predictor(ImageLoader):
         data = [self.prepare(item) for item in self.samples.inputs(dict(image), boxes)]
         return self.writer.select(self.samples.result(self.model.test_step(pseudo_collate(data)) if data else []))
 
-    def predict_one(self, image: Path | np.ndarray, boxes: np.ndarray | None) -> tuple[np.ndarray, Result]:
+    def predict_one(self, image: Path | np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
         """See :class:`mogacore.runtime.folders.ImagePredictor`."""
+        return self.predict_read(self.read(image), boxes)
+
+    @property
+    def reading(self) -> object:
+        """See :class:`mogacore.runtime.topdown.Model`."""
+        return repr(self.load_step)
+
+    def read(self, image: Path | np.ndarray) -> tuple[np.ndarray, dict]:
+        """The image as it is shown, and as :meth:`load` returns it."""
         loaded = self.load(image)
-        shown = to_rgb(loaded['img'] if isinstance(image, Path) else image)
+        return to_rgb(loaded['img'] if isinstance(image, Path) else image), loaded
+
+    def predict_read(
+        self, image: tuple[np.ndarray, dict], boxes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Result]:
+        """See :class:`mogacore.runtime.topdown.Model`."""
+        shown, loaded = image
         tiles = make_tiles(loaded['img'], self.tile, self.tile_overlap)
         if len(tiles) > 1:
             found = [self(_part(loaded, tile)) for tile in tiles]

@@ -212,7 +212,7 @@ def _decode_mask(points: list, shape: dict, what: str, size: tuple[int, int] | N
         (left, top), _ = ([round(value) for value in point] for point in points)
         whole = np.zeros(size[::-1], np.uint8, order='F')
         whole[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-    except (*images.CORRUPT, OverflowError, TypeError) as error:  # a UserError of the size, too
+    except Exception as error:  # PIL raises errors of many types for corrupt files
         raise UserError(f'{what} has a mask that cannot be read or leaves the image: draw it again') from error
     encoded = run_lengths.encode(whole)
     return dict(encoded, counts=encoded['counts'].decode())

@@ -11,9 +11,10 @@ from typing import Any
 
 from mogacore.datasets.checks.coco_files import read_json
 from mogacore.datasets.checks.common import IMAGE_SUFFIXES
-from mogacore.datasets.class_folders import EXTENSIONS, list_files
+from mogacore.datasets.class_folders import EXTENSIONS
 from mogacore.errors import UserError
 from mogacore.files import read_file
+from mogacore.packs import list_files
 
 OUTPUT = 'mogacore'  # folder that init-data writes below that of the data
 SPLIT_NAMES = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'dev': 'val',

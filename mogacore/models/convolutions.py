@@ -40,7 +40,7 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilati
         bias: (C,) or None.
         dilation: Distance between kernel elements.
     """
-    size, channels = weight.shape[-1], weight.shape[0]
+    size, channels = int(weight.shape[-1]), weight.shape[0]  # torch.jit.trace yields tensors
     if dilation < 3 or x.device.type != 'cpu' or is_exported():
         return F.conv2d(x, weight, bias, 1, dilation * (size // 2), dilation, channels)
     b, c, h, w = x.shape

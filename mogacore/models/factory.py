@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 
 from torch import nn
 
-from mogacore.checkpoint import HUB_SCHEME, SCHEME, hub_config, load_into, load_official, official_address
+from mogacore.checkpoint import HUB_SCHEME, SCHEME, hub_config, load_into, load_official, official_address, weights_of
 from mogacore.errors import UserError
 from mogacore.published.archs import ARCHS
 from mogacore.published.pretrained import FIRST_CONV, pretrained_cfg
@@ -113,39 +113,36 @@ def create_model(
         raise UserError(f'out_indices {out_indices} has no effect on a classifier: set features_only=True as well')
     else:
         model = MogaNetClassifier(num_classes, arch=arch, **kwargs)
-    if checkpoint == 'official':
-        checkpoint = SCHEME + name
+    checkpoint = weights_of(name, checkpoint)
     if checkpoint is not None:
-        _load(model, name, checkpoint, new_head)
+        _load(model, checkpoint, new_head)
     model.pretrained_cfg = model.default_cfg = pretrained_cfg(arch, _file_name(checkpoint)) | about
     return model
 
 
-def _load(model: MogaNet, name: str, checkpoint: str | Path | dict, new_head: bool) -> None:
+def _load(model: MogaNet, checkpoint: str | Path | dict, new_head: bool) -> None:
     initial = {key: value.clone() for key, value in model.state_dict().items() if key.startswith('head.')}
     settings: dict = dict(advice='', first_conv=FIRST_CONV)
     if new_head:
         settings |= dict(allow_missing=['head.*'], allow_unexpected=['head.*'])
     elif isinstance(model, MogaNetClassifier) and model.num_classes != 1000:
         settings['advice'] = 'or pass new_head=True to load everything but the classifier'
-    load_named(model, name, checkpoint, **settings)
+    load_named(model, checkpoint, **settings)
     if new_head:
         model.load_state_dict(initial, strict=False)  # a head of the same shape has been loaded, too
 
 
-def load_named(model: nn.Module, name: str, checkpoint: str | Path | dict, **settings) -> None:
+def load_named(model: nn.Module, checkpoint: str | Path | dict, **settings) -> None:
     """Load the weights of a model that :func:`create_model` has created.
 
     Args:
         model: The model.
-        name: Its name.
-        checkpoint: As in :func:`create_model`.
+        checkpoint: A path, address, name or container, see :func:`create_model`, but not 'official'.
         **settings: Further settings of :func:`mogacore.checkpoint.load_into`.
 
     Raises:
         UserError: As in :func:`create_model`.
     """
-    checkpoint = SCHEME + name if checkpoint == 'official' else checkpoint
     if isinstance(checkpoint, str) and checkpoint.startswith(SCHEME):
         load_official(model, checkpoint, **settings)
     else:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from mogacore.checkpoint import SCHEME, check_gate, load, load_into, report_choice
-from mogacore.errors import UserError
+from mogacore.checkpoint import check_gate, load, load_into, report_choice, weights_of
 
 
 def load_pretrained(network: nn.Module, checkpoint: str, prefix: str | None = None) -> None:
@@ -23,10 +22,7 @@ def load_pretrained(network: nn.Module, checkpoint: str, prefix: str | None = No
         UserError: If 'official' is used with a custom size, the file cannot be read, or it is a published file of the
             other gate function.
     """
-    if checkpoint == 'official':
-        if network.arch_name is None:
-            raise UserError("init_cfg checkpoint 'official' requires a published size: set arch to the name of a size")
-        checkpoint = f'{SCHEME}moganet_{network.arch_name}'
+    checkpoint = weights_of(network.arch_name and f'moganet_{network.arch_name}', checkpoint)
     check_gate(network, checkpoint, 'set {setting} of the backbone')
     container = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     report_choice(container, checkpoint)

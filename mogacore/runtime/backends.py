@@ -9,6 +9,7 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -97,6 +98,26 @@ def openvino_core():
     return openvino.Core()
 
 
+@functools.cache
+def _onnx_frontend():
+    from openvino.frontend import FrontEndManager
+
+    manager = FrontEndManager()
+    return manager, manager.load_by_framework('onnx')
+
+
+def _read_openvino(path: Path) -> Any:
+    """Read a model by the parser of its format.
+
+    ``Core.read_model`` tries all parsers, of which some print lines about a file that they do not understand.
+    """
+    if path.suffix.lower() == '.xml':
+        _check_ir(path)
+        return openvino_core().read_model(path)
+    _, parser = _onnx_frontend()
+    return parser.convert(parser.load(str(path)))
+
+
 class OpenVino(Backend):
     """A file in OpenVINO, on a CPU."""
 
@@ -108,12 +129,12 @@ class OpenVino(Backend):
         if threads:
             settings['INFERENCE_NUM_THREADS'] = threads
         try:
-            # Of a broken file, OpenVINO's parser of TensorFlow's files, which comes last, prints lines to the process's
-            # standard error. Only redirecting that, for all threads, would stop them.
-            network = core.read_model(path)
+            network = _read_openvino(path)
             self._network = core.compile_model(network, 'CPU', settings)
             self._local = threading.local()  # a request serves one thread
-        except RuntimeError as error:
+        except UserError:
+            raise
+        except Exception as error:  # its exceptions have no common base class
             raise _unreadable(path, error) from error
         self.metadata = _parse(self._read_metadata(network), path)
         self.inputs, self.outputs = (
@@ -191,6 +212,23 @@ def open_backend(
     return loaded
 
 
+def _check_ir(path: Path) -> None:
+    """Check that an .xml file is a model of OpenVINO, with its weights.
+
+    Raises:
+        UserError: If the file is damaged or not a model, or the file with its weights is missing.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise UserError(f'model {path} is not XML, or truncated ({error}): export it again') from None
+    if root.tag != 'net' or root.find('layers') is None:
+        raise UserError(f'model {path} is not a model of OpenVINO: give a file of mogacore export')
+    weights = path.with_suffix('.bin')
+    if not weights.is_file():
+        raise UserError(f'model {path} lacks its weights: copy {weights.name} to the same folder')
+
+
 def _unreadable(path: Path, error: Exception) -> UserError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return UserError(f'model {path} cannot be loaded ({lines[-1] if lines else type(error).__name__}): export it again')
@@ -201,7 +239,7 @@ def _parse(text: str | None, path: Path) -> dict:
         raise UserError(f'model {path} has no description of mogacore: write it with mogacore export')
     try:
         metadata = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'the description in {path} is no JSON ({error}): export the model again') from None
     found = metadata.get('format') if isinstance(metadata, dict) else None
     if found != FORMAT:

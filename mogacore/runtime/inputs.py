@@ -142,7 +142,7 @@ class Boxes:
             raise
         except OSError as error:
             raise UserError(f'boxes file {path} cannot be read ({error.strerror}): use a JSON file') from None
-        except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
             raise UserError(
                 f'boxes file {path} has an unknown format ({type(error).__name__}: {error}): use the predictions.json '
                 'of a detector, or COCO annotations with images and annotations'

@@ -181,10 +181,12 @@ class Predictor:
                 predicted separately; None predicts whole images.
 
         Raises:
-            UserError: If an image cannot be read.
+            UserError: If an image cannot be read, or a setting is out of range.
         """
         self._require_images()
         check_tile(tile, self.tile_overlap, self.task)
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f'batch_size is {batch_size}: use 1 or more')
         loaded = [self.load(image) for image in check_images(images)]
         if boxes is None:
             boxes = [None] * len(loaded)
@@ -214,7 +216,20 @@ class Predictor:
 
     def predict_one(self, image: Path | np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
         """See :class:`mogacore.runtime.folders.ImagePredictor`."""
-        (found,) = self.predict([image if isinstance(image, Path) else image[..., ::-1]], [boxes], tile=self.tile)
+        return self.predict_read(self.read(image), boxes)
+
+    @property
+    def reading(self) -> object:
+        """See :class:`mogacore.runtime.topdown.Model`."""
+        return self.is_gray, self.ignore_orientation
+
+    def read(self, image: Path | np.ndarray) -> LoadedImage:
+        """See :class:`mogacore.runtime.topdown.Model`."""
+        return self.load(image if isinstance(image, Path) else image[..., ::-1])
+
+    def predict_read(self, image: LoadedImage, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
+        """See :class:`mogacore.runtime.topdown.Model`."""
+        (found,) = self.predict([image], [boxes], tile=self.tile)
         return found.image, found.result
 
     def infer(

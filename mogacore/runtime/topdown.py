@@ -23,14 +23,24 @@ class Model(ImagePredictor, Protocol):
     task: str
     classes: list[str] | None
 
+    @property
+    def reading(self) -> object:
+        """How the model reads images; models with equal values take images that the other one has read."""
+
+    def read(self, image: Path | np.ndarray) -> Any:
+        """The image in memory, for :meth:`predict_read`. See ``predict_one`` for the argument and the errors."""
+
+    def predict_read(self, image: Any, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
+        """``predict_one`` for an image that is read."""
+
 
 class TopDown:
     """Keypoints of the objects that a detector finds.
 
     Args:
-        detector: A model for detection, or its exported file. A model in PyTorch, as
-            :class:`mogacore.inference.predictor.Predictor`, has :meth:`predict_one` only.
-        pose: A model for poses or hands, or its exported file.
+        detector: A model for detection, or its exported file.
+        pose: A model for poses or hands, or its exported file. With one in PyTorch, as
+            :class:`mogacore.inference.predictor.Predictor`, there is :meth:`predict_one` only.
         det_class: Class of the detector that is used; None for all.
         settings: Further arguments of :class:`Predictor` for files.
 
@@ -76,22 +86,25 @@ class TopDown:
         """Predict the keypoints of all objects; see :meth:`Predictor.predict`."""
         given = check_images(images)
         loaded = [self.detector.load(image) for image in given]
-        boxes = [self._boxes(self.detector.predict([image], tile=self.detector.tile)[0].result) for image in loaded]
-        is_shared = self.detector.is_gray == self.pose.is_gray
-        return self.pose.predict(loaded if is_shared else given, boxes, batch_size)
+        boxes = [self._find(image) for image in loaded]
+        return self.pose.predict(loaded if self._shares_images() else given, boxes, batch_size)
 
-    def _boxes(self, result: Result) -> np.ndarray:
-        """Boxes and scores (N, 5) of the detected objects of the class, best first."""
+    def _shares_images(self) -> bool:
+        """Whether the pose model takes images that the detector has read."""
+        return self.detector.reading == self.pose.reading
+
+    def _find(self, image: Any) -> np.ndarray:
+        """Boxes and scores (N, 5) of the objects of the class in an image that the detector has read, best first."""
+        _, result = self.detector.predict_read(image)
         chosen = np.isin(result['labels'], result['labels'] if self.label is None else [self.label])
         boxes = np.column_stack([result['boxes'], result['scores']])[chosen]
         return boxes[(boxes[:, 2:4] > boxes[:, :2]).all(1)]
 
     def predict_one(self, image: Path | np.ndarray, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
         """See :class:`mogacore.runtime.folders.ImagePredictor`; ``boxes`` is not used."""
-        if isinstance(self.detector, Predictor) and isinstance(self.pose, Predictor):
-            (found,) = self.predict([image if isinstance(image, Path) else image[..., ::-1]])
-            return found.image, found.result
-        return self.pose.predict_one(image, self._boxes(self.detector.predict_one(image, None)[1]))
+        read = self.detector.read(image)
+        boxes = self._find(read)
+        return self.pose.predict_read(read if self._shares_images() else self.pose.read(image), boxes)
 
     def infer(self, source: Source, out_dir: str | Path, progress: Any = None, resume: bool = False) -> Sequence[dict]:
         """Predict images and videos, and write records and drawings; see :meth:`Predictor.infer`."""

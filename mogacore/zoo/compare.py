@@ -262,12 +262,17 @@ def _trained(runs: list[Run], work_dir: Path, jobs: int) -> Iterator[Run]:
                 if process.exitcode:
                     output = work_dir / run.folder / 'output.txt'
                     lines = [line for line in output.read_text().splitlines() if line.strip()]
-                    raise UserError(f'run {run.folder} failed, see {output}: {lines[-1] if lines else "no output"}')
+                    last = lines[-1] if lines else 'no output'
+                    raise UserError(f'run {run.folder} failed ({_ending(process.exitcode)}): {last} (see {output})')
                 yield run
     finally:
         for _, process in running.values():
             process.terminate()
             process.join()
+
+
+def _ending(exit_code: int) -> str:
+    return f'exit code {exit_code}' if exit_code > 0 else signal.Signals(-exit_code).name
 
 
 def _train(run: Run, folder: Path) -> None:

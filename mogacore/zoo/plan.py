@@ -284,7 +284,7 @@ class Speed:
             # Files of earlier versions have no device; their description of a CPU counts its threads.
             is_gpu = report.get('device', 'cpu' if 'threads' in report['machine'] else 'cuda') != 'cpu'
             return cls(rates, report['machine'], is_gpu)
-        except (OSError, KeyError, TypeError, json.JSONDecodeError):
+        except (OSError, KeyError, RecursionError, TypeError, ValueError):
             raise UserError(
                 f'{source} has no training step times of a MogaNet: create it with tools/benchmark.py moganet_small '
                 '--mode train --json FILE'

@@ -33,12 +33,43 @@ def test_pipelines_of_a_classifier(tmp_path, capsys, monkeypatch):
     assert '2 made-up photos of 500 x 375 px' in shown and 'FastRandAugment' in shown
 
 
-def test_data_of_the_config_is_used_and_must_exist_for_other_tasks(tmp_path, monkeypatch):
+@pytest.mark.parametrize('config, library, images', [
+    ('detection/mask-rcnn_moganet-tiny_fpn_1x_coco', 'mmdet', 'photos of 640 x 480 px with 7 objects each'),
+    ('segmentation/semantic-fpn_moganet-tiny_80k_ade20k-512x512', 'mmseg', 'photos and class maps of 683 x 512 px'),
+    ('pose/td-hm_moganet-tiny_210e_coco-256x192', 'mmpose', 'photos of 640 x 480 px with 2 objects each'),
+])  # fmt: skip
+def test_data_of_dense_tasks_are_made_up_where_they_are_absent(config, library, images, tmp_path, monkeypatch):
+    pytest.importorskip(library)
+    from mogacore.analysis.data_speed import measure_data
+
+    monkeypatch.chdir(tmp_path)
+    report = measure_data(config, 2, 1, lambda line: None)
+    assert report['images'] == f'2 made-up {images}'
+    (row,) = report['pipelines']
+    assert row['steps'][0]['name'].startswith('LoadImage') and row['steps'][1]['ms'] > 0
+    assert row['ms'] == pytest.approx(sum(step['ms'] for step in row['steps']))
+
+
+def test_made_up_objects_pass_the_checks_of_the_data(tmp_path, monkeypatch):
+    pytest.importorskip('mmdet')
+    from mogacore.analysis.made_up_data import make_up
+    from mogacore.datasets.checks import Expected, Sample, find_problems
+    from mogacore.engine.config import leaves, load_config, use_library
+
+    for config in ('detection/mask-rcnn_moganet-tiny_fpn_1x_coco', 'pose/td-hm_moganet-tiny_210e_coco-256x192'):
+        cfg = load_config(config)
+        use_library(cfg)
+        dataset = next(leaves(cfg.train_dataloader))
+        make_up(dataset, cfg.default_scope, 3, tmp_path / cfg.default_scope)
+        assert find_problems(dataset, Expected.of(cfg.model), Sample()) == []
+
+
+def test_data_of_the_config_are_used(tmp_path, monkeypatch):
     from mogacore.analysis.data_speed import measure_data
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match='data'):
-        measure_data('detection/mask-rcnn_moganet-small_fpn_1x_coco', 2, 1)
+        measure_data('video_prediction/simvp_gsta_50e_taxibj', 2, 1)
     from mogacore.datasets.digits import write_digits
 
     write_digits(tmp_path / 'data' / 'digits', ('scenes',), 4, 1)

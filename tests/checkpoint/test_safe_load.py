@@ -2,10 +2,12 @@
 
 import os
 import pickle
+import time
 
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from torch import nn
 from weight_files import Payload, weights
 
@@ -133,3 +135,39 @@ class TestDamage:
         torch.save(content, tmp_path / 'w.pth')
         with pytest.raises(UserError, match=r'not a dict|no state dict'):
             load(tmp_path / 'w.pth')
+
+    def test_tuples_that_share_their_parts_are_read_once(self, tmp_path):
+        """Each level contains the one below twice, so that 60 levels have 2**60 parts."""
+        shared = (np.float64(1), 2)
+        for _ in range(60):
+            shared = (shared, shared)
+        torch.save({'state_dict': weights(1), 'shared': shared}, tmp_path / 'w.pth')
+        start = time.monotonic()
+        found = read(tmp_path / 'w.pth')['shared']
+        assert time.monotonic() - start < 5
+        while isinstance(found[0], tuple):
+            assert found[0] is found[1]
+            found = found[0]
+        assert found == (1, 2) and type(found[0]) is np.float64
+
+    def test_a_history_of_nested_lists_is_refused(self, tmp_path):
+        shared = [1.0]
+        for _ in range(30):
+            shared = [shared, shared]  # an array of 2**30 numbers
+        buffer = HistoryBuffer([1.0], [1])
+        buffer._log_history = shared
+        torch.save({'state_dict': weights(1), 'log': buffer}, tmp_path / 'w.pth')
+        with pytest.raises(UserError, match='history of logged values that are no numbers'):
+            read(tmp_path / 'w.pth')
+
+    def test_a_state_dict_that_contains_itself_is_refused(self, tmp_path):
+        looped = dict(weights(1))
+        looped['loop'] = looped
+        torch.save({'state_dict': looped}, tmp_path / 'w.pth')
+        with pytest.raises(UserError, match='no state dict'):
+            load(tmp_path / 'w.pth')
+
+    def test_the_reason_is_that_of_torch_without_its_advice_to_run_code(self, tmp_path):
+        torch.save({'state_dict': weights(1), 'number': 10**5000}, tmp_path / 'w.pth')
+        with pytest.raises(UserError, match=r'not a checkpoint \(Unsupported operand 139\): download it again'):
+            read(tmp_path / 'w.pth')

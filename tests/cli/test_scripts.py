@@ -172,3 +172,77 @@ def test_sbatch_train_accepts_several_short_names(launch):
 def test_sbatch_train_rejects_a_wrong_name_among_several(launch):
     done = launch('sbatch_train.sh', 'part', 'job', f'{CONFIG} classification/moganet-xtiny_digit', 'work')
     assert_refused(done, 'config classification/moganet-xtiny_digit not found: did you mean classification')
+
+
+@pytest.mark.parametrize('script', SLURM)
+@pytest.mark.parametrize(
+    'variables, message',
+    [
+        (dict(STAGE='local'), "STAGE is 'local': give an absolute path"),
+        (dict(STAGE='/local'), 'STAGE is set, but STAGE_DATA is not'),
+        (dict(STAGE='/local', STAGE_DATA='none'), 'STAGE_DATA none does not exist'),
+        (dict(STAGE_DATA='.'), 'STAGE_DATA is set, but STAGE is not'),
+    ],
+)
+def test_an_incomplete_request_to_copy_data_is_reported(launch, script, variables, message):
+    assert_refused(launch(script, **variables), message)
+
+
+@pytest.fixture
+def nodes(launch, tmp_path):
+    """Function that calls a script where srun runs each task, and salloc allocates two nodes of two tasks."""
+    srun = f"""#!/bin/bash
+        while [[ $1 == -* ]]; do
+            case $1 in --ntasks=*) tasks=${{1#*=}} ;; --job-name=stage) echo "step $*" ;; -p) shift ;; esac
+            shift
+        done
+        for task in $(seq "$tasks"); do NODE={tmp_path}/node$task "$@" & done
+        for task in $(seq "$tasks"); do wait -n || exit $?; done
+    """
+    salloc = """#!/bin/bash
+        echo "salloc $*"
+        while [[ $1 == -* ]]; do if [ "$1" = -p ]; then shift; fi; shift; done
+        SLURM_JOB_ID=1 SLURM_JOB_NUM_NODES=2 exec "$@"
+    """
+    python = f"""#!/bin/bash
+        if [ "$1" = -m ]; then exec {sys.executable} "$@"; fi
+        echo "train $NODE $MOGACORE_STAGED_FROM ${{MOGACORE_STAGED_TO//\\$NODE/$NODE}}"
+    """
+    for name, content in (('srun', srun), ('salloc', salloc), ('stand-in-python', python)):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'a.tar').write_bytes(b'1')
+    settings = dict(STAGE='$NODE/local', STAGE_DATA='data', GPUS='2', GPUS_PER_NODE='1')
+    return lambda script, **variables: launch(script, **{**settings, **variables})
+
+
+@pytest.mark.parametrize('script', ['slurm_train.sh', 'slurm_test.sh'])
+def test_data_are_copied_once_to_each_node_before_the_processes_start(nodes, tmp_path, script):
+    for inside in ({}, dict(SLURM_JOB_ID='7', SLURM_JOB_NUM_NODES='2')):
+        done = nodes(script, **inside)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert any(line.startswith('salloc -p part --job-name=job --gres=gpu:1') for line in lines) == (not inside)
+        (step,) = [line for line in lines if line.startswith('step ')]
+        assert '--nodes=2 --ntasks=2 --ntasks-per-node=1' in step
+        started = [line for line in lines if line.startswith('train ')]
+        assert len(started) == 2 and lines[-2:] == started  # after the copies
+        for line in started:
+            _, node, source, copy = line.split()
+            assert source == str(tmp_path / 'data') and copy.startswith(f'{node}/local/data-')
+            assert (tmp_path / copy / 'a.tar').read_bytes() == b'1'
+    assert sum('is a complete copy of data' in line for line in lines) == 2  # of the second job
+    assert not any('salloc' in line for line in lines)
+
+
+def test_a_failed_copy_ends_the_job_before_the_processes_start(nodes, tmp_path):
+    (tmp_path / 'node2').write_text('not a folder')
+    done = nodes('slurm_train.sh')
+    assert done.returncode == 2 and 'train ' not in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('error: data cannot be copied to ') and 'set STAGE to' in line
+
+
+def test_jobs_without_staging_start_one_step(launch):
+    assert launch('slurm_train.sh').stdout.count('\n') == 1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('mmpretrain')
-from mmengine.registry import TRANSFORMS
+from mmengine.registry import TRANSFORMS, DefaultScope
 
 import mogacore.datasets  # noqa: F401, registers
 from mogacore.libraries import import_quietly
@@ -23,7 +23,8 @@ def library():
 
 
 def build(kind, **settings):
-    return TRANSFORMS.build(dict(type=kind, **settings))
+    with DefaultScope.overwrite_default_scope('mmpretrain' if '.' in kind else 'mmpose'):
+        return TRANSFORMS.build(dict(type=kind, **settings))
 
 
 def photo(seed, size=(120, 161)):

@@ -35,17 +35,23 @@ def test_taxi_flow_is_scaled_to_0_1(tmp_path, rng):
 
 
 def test_corrupt_and_missing_files_are_reported_in_one_line(tmp_path, rng):
-    for name in ('none', 'cut', 'lacks', 'shape', 'short'):
+    for name in ('none', 'cut', 'bits', 'lacks', 'shape', 'short'):
         (tmp_path / name).mkdir()
     write_taxi(tmp_path / 'cut' / 'dataset.npz', rng)
     whole = (tmp_path / 'cut' / 'dataset.npz').read_bytes()
     (tmp_path / 'cut' / 'dataset.npz').write_bytes(whole[: len(whole) // 2])
+    # A file in the archive whose compressed bytes are damaged.
+    np.savez_compressed(tmp_path / 'bits' / 'dataset.npz', X_train=np.zeros((1, 4, 2, 8, 8)), Y_train=np.zeros(1))
+    bits = bytearray((tmp_path / 'bits' / 'dataset.npz').read_bytes())
+    bits[60:70] = bytes(range(200, 210))
+    (tmp_path / 'bits' / 'dataset.npz').write_bytes(bits)
     write_taxi(tmp_path / 'lacks' / 'dataset.npz', rng, Y_train=None)
     write_taxi(tmp_path / 'shape' / 'dataset.npz', rng, Y_train=np.zeros((2, 4, 2, 32, 32)))
     write_taxi(tmp_path / 'short' / 'dataset.npz', rng)
     for folder, settings, message in (
         ('none', {}, r'none/dataset\.npz not found'),
         ('cut', {}, r'dataset\.npz is truncated or not a \.npz file'),
+        ('bits', {}, r'dataset\.npz is truncated or not a \.npz file \(Error -3'),
         ('lacks', {}, r'dataset\.npz has no array Y_train'),
         ('shape', {}, r'X_train \(3, .* and Y_train \(2, .* do not match'),
         ('short', dict(num_targets=5), r'has 4 \+ 4 frames .* not 4 \+ 5'),

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from onnx_files import write_classifier
 from small_models import write_small
+from torch import nn
 
 from mogacore.cli.export import main
 from mogacore.deploy import Predictor
-from mogacore.deploy.report import alternate, compare, describe
+from mogacore.deploy.report import alternate, compare, describe, export_smaller
+from mogacore.deploy.source import Source
+from mogacore.errors import UserError
 from mogacore.runtime.backends import open_backend
 
 
@@ -70,3 +73,23 @@ def test_the_command_writes_a_smaller_file_and_its_report(tmp_path, capsys):
     assert open_backend(out).metadata['precision'] == 'int8'
     assert Predictor(out).predict([image])[0].class_map.shape == (128, 128)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith('.')]
+
+
+@pytest.mark.parametrize(
+    ('change', 'files', 'message'),
+    [
+        ({}, {}, 'calibration: input .* contains no image'),
+        ({}, {'a.png': b'no image', 'b.jpg': b''}, 'has no readable image: give a folder of at least one'),
+        ({'shape': (10, 1, 64, 64)}, {}, 'a video predictor has no int8 form, since its inputs are not images'),
+        ({'raw': True}, {}, '--raw and --features have no int8 form: use fp16, or omit them'),
+        ({'features': True}, {}, '--raw and --features have no int8 form: use fp16, or omit them'),
+    ],
+)
+def test_what_has_no_int8_form_is_refused_before_the_network_is_exported(tmp_path, monkeypatch, change, files, message):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    exported = []
+    monkeypatch.setattr('mogacore.deploy.report.export', lambda *args: exported.append(args))
+    with pytest.raises(UserError, match=message):
+        export_smaller(Source(nn.Identity(), **change), [tmp_path / 'net.onnx'], (), 'int8', tmp_path)
+    assert not exported and sorted(path.name for path in tmp_path.iterdir()) == sorted(files)

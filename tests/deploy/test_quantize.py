@@ -9,7 +9,7 @@ from onnx_files import write_classifier, write_pose
 
 from mogacore.cli.main import main
 from mogacore.deploy import Predictor
-from mogacore.deploy.calibration import read_feeds, spread
+from mogacore.deploy.calibration import find_images, read_feeds, spread
 from mogacore.deploy.quantize import check_precision, convert, has_int8_instructions, last_layers
 from mogacore.errors import UserError, run
 from mogacore.runtime.backends import open_backend, openvino_core
@@ -194,6 +194,22 @@ def test_the_command_refuses_before_it_loads_anything(capsys):
     assert stopped.value.code == 2 and 'bf16 is not stored in a file' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('precision', 'option'),
+    [
+        ('fp32', ['--calibration', 'photos']),
+        ('fp16', ['--calibration', 'photos']),
+        ('fp16', ['--reduce-range']),
+        ('fp32', ['--report', 'report.json']),
+    ],
+)
+def test_an_option_without_effect_is_refused(precision, option, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(['export', 'no_such_network', 'no.pth', 'net.onnx', '--precision', precision, *option])
+    message = f'{option[0]} has no effect with --precision {precision}: omit it'
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_int8_without_images_is_refused(network, tmp_path):
     with pytest.raises(UserError, match='at least one'):
         convert(network, tmp_path / 'small.onnx', 'int8')
@@ -215,7 +231,7 @@ def test_instructions_are_read_from_the_description_of_the_cpu(tmp_path, flags, 
 
 
 def test_calibration_images_are_prepared_as_the_file_says(network, folder):
-    feeds = read_feeds(network, folder)
+    feeds = read_feeds(network, find_images(folder))
     assert len(feeds) == 8
     for number, feed in enumerate(feeds):
         image = cv2.imread(str(folder / f'{number}.png'))[..., ::-1]
@@ -223,7 +239,7 @@ def test_calibration_images_are_prepared_as_the_file_says(network, folder):
 
 
 def test_each_calibration_image_of_a_pose_model_is_one_object_as_the_help_says(folder, tmp_path, capsys):
-    feeds = read_feeds(write_pose(tmp_path / 'pose.onnx'), folder)
+    feeds = read_feeds(write_pose(tmp_path / 'pose.onnx'), find_images(folder))
     assert [feed['images'].shape for feed in feeds] == [(1, 3, 32, 24)] * 8
     with pytest.raises(SystemExit):
         main(['export', '--help'])
@@ -235,11 +251,11 @@ def test_broken_images_are_skipped_with_one_line(network, folder, tmp_path):
     for name in ('a.png', 'b.png'):
         (tmp_path / name).write_bytes(b'no image')
     lines = []
-    assert len(read_feeds(network, tmp_path, lines.append)) == 1
+    assert len(read_feeds(network, find_images(tmp_path), lines.append)) == 1
     assert len(lines) == 1 and 'skipped 2 of 3 images' in lines[0] and 'a.png' in lines[0]
     (tmp_path / 'good.png').unlink()
     with pytest.raises(UserError, match='has no readable image'):
-        read_feeds(network, tmp_path)
+        read_feeds(network, [tmp_path / 'a.png', tmp_path / 'b.png'])
 
 
 def test_indices_are_spread_evenly():

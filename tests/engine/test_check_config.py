@@ -103,6 +103,10 @@ VIDEO = 'video_prediction/simvp_moganet_moving-digits'
         ({'model.drop_path_rate': 'none'}, ("model.drop_path_rate is the text 'none'",)),
         ({'train_dataloader.batch_size': 0}, ('train_dataloader.batch_size is 0',)),
         ({'model': 3}, ('model is 3: it must be a dict',)),
+        ({'model.type': ['SimVP']}, ("model.type is ['SimVP']: it must be the name of a class",)),
+        ({'default_hooks.timer.type': [[1]]}, ('default_hooks.timer.type is [[1]]: it must be the name of a class',)),
+        ({'allow_unknown_keys': 'model.*'}, ("allow_unknown_keys is 'model.*': use a list of paths",)),
+        ({'allow_unknown_keys': [5]}, ('allow_unknown_keys is [5]: use a list of paths',)),
     ],
 )
 def test_option_of_the_command_line_is_checked(option, names):
@@ -132,6 +136,8 @@ def test_names_of_the_users_own_are_accepted(tmp_path):
         ('', {'batch_size': 3}, r'batch_size has no effect .*: did you mean train_dataloader\.batch_size, val_'),
         ('pieces = []', {}, 'pieces has no effect, since the files of the config have used its value already'),
         ('', {'pieces.0.num': 3}, 'pieces has no effect, since the files'),
+        ('model = {5: 1}', {}, r'model\.5 is not a parameter of SimVP'),
+        ('default_hooks = {5: None}\nmodel = {None: 1}', {}, r'model\.None is not a parameter of SimVP'),
         ('pieces = []\nnote = dict(pieces=1)', {}, 'pieces has no effect, since the files'),
     ],
 )
@@ -141,6 +147,10 @@ def test_names_that_nothing_reads_are_reported(text, option, message, tmp_path):
     path.write_text(f"_base_ = './base.py'\n{text}\n")
     with pytest.raises(UserError, match=message):
         check_keys(load_config(path, option))
+
+
+def test_names_of_options_are_no_patterns():
+    check_keys(load_config(VIDEO, {'[': 1, '(': 2, '*': 3, 'a\\': 4}))
 
 
 def test_names_that_the_file_uses_are_accepted(tmp_path):

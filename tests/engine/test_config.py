@@ -38,7 +38,21 @@ def test_options_override_the_file(project):
     assert load(project, **{'optim_wrapper.optimizer.lr': 0.5}).optim_wrapper.optimizer.lr == 0.5
 
 
-@pytest.mark.parametrize('content, message', [('a = (', 'cannot be read'), ("_base_ = './none.py'", 'cannot be read')])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('a = (', 'cannot be read'),
+        ("_base_ = './none.py'", 'cannot be read'),
+        ('a = modle', "cannot be read: name 'modle' is not defined"),
+        ('a = 1 / 0', 'cannot be read: division by zero'),
+        ('a = [][0]', 'cannot be read: list index out of range'),
+        ("a = '\0'", 'cannot be read'),
+        ('assert False', 'cannot be read: AssertionError'),
+        ('default_scope = None', 'default_scope is None: use one of mmengine, mmpretrain'),
+        ("default_scope = ['mmdet']", r"default_scope is \['mmdet'\]: use one of"),
+        ("default_scope = '..'", r"default_scope is '\.\.': use one of"),
+    ],
+)
 def test_broken_config_is_reported_in_one_line(tmp_path, content, message):
     path = tmp_path / 'broken.py'
     path.write_text(content)

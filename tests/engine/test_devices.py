@@ -18,6 +18,7 @@ TOOLS = {
     'benchmark': ['moganet_xtiny'],
     'cam': ['x.png', 'moganet_xtiny', '--data', DIGITS, '--out-dir', 'out'],
     'features': [DIGITS, 'x.pth', 'x.png', '--out', 'x.npy'],
+    'gpu_check': [],
     'infer': [DIGITS, 'x.pth', 'x.png', '--out-dir', 'out'],
     'interactions': ['moganet_xtiny', '--data', DIGITS, '--out-dir', 'out'],
     'publish': ['run', 'out', '--average', '2'],

@@ -4,6 +4,7 @@ import math
 import re
 
 import pytest
+from conftest import ROOT
 from mmengine.config import Config
 from toy_runs import CONFIG, log, rates, toy_run
 
@@ -41,6 +42,26 @@ def test_by_epoch_decides_the_unit(settings, expected):
 def test_a_length_in_the_other_unit_is_not_ignored(settings, message):
     with pytest.raises(UserError, match=message):
         choose_loop(settings)
+
+
+@pytest.mark.parametrize('kind', [dict(by_epoch=True), dict(type='EpochBasedTrainLoop')])
+def test_a_length_given_as_an_option_is_not_ignored(kind, tmp_path):
+    settings = dict(kind, max_epochs=3, max_iters=20)
+    with pytest.raises(UserError, match=r'train_cfg\.max_iters=20 has no effect, .* or train_cfg\.by_epoch=False'):
+        choose_loop(settings, ['train_cfg.max_iters'])
+    settings = dict(settings, by_epoch=False)
+    choose_loop(settings, ['train_cfg.max_iters', 'train_cfg.by_epoch'])
+    assert settings == dict(type='IterBasedTrainLoop', max_iters=20)
+    with pytest.raises(UserError, match=r'train_cfg\.max_iters=15 has no effect'):
+        toy_run(tmp_path, 'run', train_cfg__max_iters=15)
+
+
+def test_lengths_in_both_units_are_refused_in_our_configs(tmp_path):
+    for path in sorted((ROOT / 'configs').rglob('*_digits.py')):
+        config = tmp_path / path.name
+        config.write_text(f"_base_ = '{path}'\ntrain_cfg = dict(max_epochs=7, max_iters=20)\n")
+        with pytest.raises(UserError, match='has no effect'):
+            choose_loop(load_config(config).train_cfg)
 
 
 def test_training_by_iteration_beside_inherited_epochs_runs(tmp_path):

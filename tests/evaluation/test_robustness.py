@@ -50,6 +50,7 @@ def data(tmp_path_factory):
                 folder = data / 'imagenet-c' / kind / corruption / str(severity) / name
                 write_images(folder, name in SUBSET[:3])
     write_images(data / 'imagenet-c' / 'speckle_noise' / '1' / ORDER[0], 1)
+    write_images(data / 'imagenet-c' / 'snow' / '4' / SUBSET[0] / 'more', 1)
     return data
 
 
@@ -129,7 +130,12 @@ def test_corruption_errors_are_means_over_severities_and_ratios_to_alexnet(run, 
     for corruption in ALEXNET_ERRORS:
         (folder,) = (path for path in (data / 'imagenet-c').rglob(corruption))
         errors = [
-            np.mean([ORDER[scores_of(model, path).argmax()] != path.parent.name for path in level.glob('*/*')])
+            np.mean(
+                [
+                    ORDER[scores_of(model, path).argmax()] != path.relative_to(level).parts[0]
+                    for path in level.rglob('*.jpeg')
+                ]
+            )
             for level in folder.iterdir()
         ]
         assert len(errors) == 5
@@ -161,6 +167,7 @@ def test_predictions_of_a_subset_are_labels_among_all():
         ('c', lambda data: shutil.rmtree(data / 'imagenet-c' / 'fog'), 'no folder fog: extract the archive'),
         ('c', lambda data: shutil.rmtree(data / 'imagenet-c' / 'fog' / '3'), r'fog/3 is missing: extract'),
         ('c', lambda data: shutil.rmtree(data / 'imagenet-c' / 'snow' / '2' / ORDER[0]), '11 class folders, which'),
+        ('c', lambda data: [path.unlink() for path in (data / 'imagenet-c' / 'fog' / '3').glob('*/*')], 'no images'),
     ],
 )  # fmt: skip
 def test_incomplete_data_is_one_line(name, breaks, message, network, data, tmp_path, monkeypatch):

@@ -178,6 +178,8 @@ def test_parquet_files_are_read_by_their_library(tmp_path):
         (dict(source=['none.png'], out='f.npy'), r'input none\.png does not exist'),
         (dict(knn=True, k=25), '--k 25 is out of range: use 1 to 24, the number of training images'),
         (dict(knn=True, temperature=0), '--temperature 0 is out of range'),
+        (dict(knn=True, k=0), '--k 0 is out of range: use 1 or more'),
+        (dict(knn=True, show='data'), 'data cannot be written, it is a folder: choose another file'),
         (dict(knn=True, cfg_options={'train_dataloader.dataset.dataset.data_root': 'none'}), 'data folder none is'),
     ],
 )

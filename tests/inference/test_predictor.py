@@ -384,6 +384,11 @@ def test_frames_of_another_size_are_drawn_at_that_of_the_first(model, folder, tm
         (None, 'boxes.json cannot be read'),
         ('{', 'has an unknown format'),
         ('[]', 'has an unknown format'),
+        ('[' * 100_000, 'has an unknown format .*RecursionError'),
+        (
+            '{"predictions": [{"image": "a.png", "instances": [{"bbox": [1, 2, 3, 1%s], "score": 1}]}]}' % ('0' * 400),
+            'has an unknown format .*OverflowError',
+        ),
         ('{"images": []}', 'has an unknown format .*annotations'),
         ('{"predictions": [{"image": "0000.png", "top": []}]}', 'has an unknown format .*instances'),
         ('{"predictions": [{"image": "0000.png", "instances": [{"bbox": [1], "score": 1}]}]}', 'has an unknown format'),

@@ -203,7 +203,8 @@ def depthwise(channels=64, kernel_size=3, padding=1, **settings):
 def test_a_convolution_with_other_settings_is_detected(name, conv):
     made = block()
     assert is_untouched(made)
-    made.set_submodule(name, conv)
+    parent, _, last = name.rpartition('.')
+    setattr(made.get_submodule(parent), last, conv)
     assert not is_untouched(made)
 
 

@@ -9,6 +9,9 @@ import pytest
 pytest.importorskip('onnx')
 from onnx_files import write_classifier
 
+from mogacore.errors import UserError
+from mogacore.runtime.backends import open_backend
+
 # Opens a file several times, drops the oldest first, and prints whether the thread's signal stack is memory in use.
 OPEN_AND_DROP = """
 import ctypes, faulthandler, gc, sys
@@ -36,3 +39,25 @@ def test_signals_can_be_handled_after_networks_are_deleted_in_any_order(tmp_path
     path = write_classifier(tmp_path / 'net.onnx')
     result = subprocess.run([sys.executable, '-c', OPEN_AND_DROP, path], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, 'True\n'), result.stderr
+
+
+@pytest.mark.parametrize(
+    ('name', 'change', 'message'),
+    [
+        ('net.xml', lambda content: content[: len(content) // 2], 'is not XML, or truncated'),
+        ('net.xml', lambda _: b'<html></html>', 'is not a model of OpenVINO: give a file of mogacore export'),
+        ('other.xml', lambda content: content, r'lacks its weights: copy other\.bin to the same folder'),
+        ('net.onnx', lambda content: content[: len(content) // 2], 'cannot be loaded .*: export it again'),
+        ('net.onnx', lambda _: b'', 'has no description of mogacore: write it with mogacore export'),
+    ],
+)
+def test_openvino_reports_a_broken_file_in_one_line_and_prints_nothing(name, change, message, tmp_path, capfd):
+    openvino = pytest.importorskip('openvino')
+    path = write_classifier(tmp_path / 'net.onnx')
+    openvino.save_model(openvino.convert_model(path), tmp_path / 'net.xml')
+    content = (tmp_path / f'net{(tmp_path / name).suffix}').read_bytes()
+    (tmp_path / name).write_bytes(change(content))
+    capfd.readouterr()
+    with pytest.raises(UserError, match=message) as raised:
+        open_backend(tmp_path / name, 'openvino')
+    assert '\n' not in str(raised.value) and not capfd.readouterr().err

@@ -119,6 +119,9 @@ def test_what_is_no_image_is_reported_in_one_line(classifier, tmp_path):
         with pytest.raises(UserError, match=message) as raised:
             predictor(image)
         assert '\n' not in str(raised.value)
+    for size in (0, -1):
+        with pytest.raises(UserError, match=f'batch_size is {size}: use 1 or more'):
+            predictor.predict([filled((1, 2, 3))], batch_size=size)
     for images in ('image.png', b'', None, filled((1, 2, 3))):
         with pytest.raises(UserError, match=f'list of images, but got one object of type {type(images).__name__}'):
             predictor.predict(images)
@@ -313,10 +316,12 @@ def test_detector_and_pose_model_share_an_image_that_is_decoded_once(tmp_path, m
     assert len(decoded) == 1
     top_down.predict_one(tmp_path / 'image.png')
     assert len(decoded) == 2
-    found = top_down.detector.predict([image])
-    monkeypatch.setattr(top_down.detector, 'predict', lambda images, tile: found)
+    found = top_down.detector.predict_one(image[..., ::-1])
+    monkeypatch.setattr(top_down.detector, 'predict_read', lambda read: found)
     top_down.detector.is_gray = True  # then the model would take other pixels
     assert top_down(tmp_path / 'image.png')['instances'] == record['instances'] and len(decoded) == 4
+    top_down.predict_one(tmp_path / 'image.png')
+    assert len(decoded) == 6
 
 
 def test_images_are_turned_as_their_exif_orientation_says_and_broken_ones_are_named(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from conftest import ROOT, TINY_ARCH
 from mogacore.checkpoint import read
 from mogacore.datasets.digits import write_digits
 from mogacore.engine.saving import is_intact
+from mogacore.packing import pack
 
 pytest.importorskip('mmpretrain')
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -271,3 +272,23 @@ def test_reproduce_submits_a_missing_row_and_finds_its_result(cluster, project):
     (row,) = json.loads((project / 'rows.json').read_text())
     assert 0 <= row['metrics']['top1'] <= row['metrics']['top5'] <= 100
     assert reproduce(*submission) == ''  # already measured, nothing to submit
+
+
+def test_two_nodes_train_from_copies_of_packed_data_on_their_disks(two_nodes, script, project):
+    pack(project / 'data' / 'digits' / 'classification', project / 'packed' / 'classification', shard_size=200_000)
+    root = 'packed/classification'
+    options = [f'train_dataloader.dataset.dataset.data_root={root}', f'val_dataloader.dataset.data_root={root}']
+    local = project / 'local'
+    variables = dict(GPUS='2', STAGE=f'{local}/$SLURMD_NODENAME', STAGE_DATA='packed')
+    output = script(
+        'slurm_train.sh', 'test', 'staged', 'small.py', 'staged', '--cfg-options', *options, **variables
+    )  # fmt: skip
+    folders = sorted(local.iterdir())
+    assert [folder.name for folder in folders] == ['node1', 'node2']
+    assert sum('copied 0.0' in line for line in output.splitlines()) == 2
+    copies = [next(path for path in folder.iterdir() if path.name.startswith('packed-')) for folder in folders]
+    assert (copies[0] / 'classification' / 'train' / 'train-000000.tar').is_file()
+    assert largest_difference(weights(project, 'staged'), weights(project, two_nodes)) == 0
+    lines = [line for path in (project / 'staged').glob('samples_*.jsonl') for line in path.read_text().splitlines()]
+    names = [name for line in lines for name in json.loads(line)[1]]
+    assert len(names) == 320 and all(name.startswith((f'{copies[0]}/', f'{copies[1]}/')) for name in names)

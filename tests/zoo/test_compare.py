@@ -105,7 +105,8 @@ def test_a_failed_run_is_reported_with_its_last_line(project, monkeypatch):
     (project / 'broken.py').write_text(
         f"_base_ = '{CONFIGS / 'moganet-xtiny_digits.py'}'\nmodel = dict(backbone=dict(arch='huge'))\n"
     )
-    with pytest.raises(UserError, match=r"run broken/search_.* failed, see .*arch 'huge' is unknown"):
+    ending = r"failed \(exit code [12]\): .*arch 'huge' is unknown.* \(see .*output\.txt\)"
+    with pytest.raises(UserError, match=rf'run broken/search_.* {ending}'):
         compare.compare([project / 'broken.py'], 'broken', epochs=2, rates=(1e-3,))
 
 

@@ -218,6 +218,11 @@ class TestTool:
             with pytest.raises(UserError, match=r'is unknown: choose from .* words of a row in quotation marks'):
                 ids(unknown)
 
+    @pytest.mark.parametrize('action', [[], ['--plan'], ['--write']])
+    def test_a_folder_of_trainings_that_does_not_exist_is_refused(self, tmp_path, action):
+        with pytest.raises(UserError, match=r'--work-dirs .*nosuch is not a folder: give that of the trainings'):
+            tool('cls-001', '--work-dirs', tmp_path / 'nosuch', *action)
+
     def test_submit_needs_a_partition(self, capsys):
         with pytest.raises(SystemExit):
             tool('cls-001', '--submit')

@@ -83,7 +83,7 @@ def run_schedule(
     if epoch_length is not None and epoch_length < 1:
         raise UserError(f'--epoch-length {epoch_length} is out of range: give at least 1 iteration')
     use_library(cfg)
-    choose_loop(cfg.train_cfg)
+    choose_loop(cfg.train_cfg, cfg_options or ())
     loop = cfg.train_cfg.type
     if loop not in LENGTHS:
         raise UserError(f'the length of a {loop} is unknown: use one of {", ".join(LENGTHS)}')

@@ -21,6 +21,7 @@ from mogacore.engine.explain import user_errors
 from mogacore.errors import UserError
 from mogacore.files import readable, writable_folder, write_json, write_text
 from mogacore.inference.prediction_files import PredictionFile
+from mogacore.packs import is_file
 from mogacore.runtime.drawing.canvas import to_rgb
 from mogacore.text import shorten
 
@@ -167,7 +168,7 @@ def _check_image(names: dict, info: dict, index: int, file: PredictionFile) -> N
             f'line {index + 2} of {file.path} is for image {saved}, but the test set has {own} in its place: give the '
             'config and the options of the test'
         )
-    if own and not Path(own).is_file():
+    if own and not is_file(own):
         raise UserError(f'image {own} of the test set is missing: restore it')
 
 

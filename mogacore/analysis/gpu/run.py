@@ -98,8 +98,8 @@ def check_device(name: str) -> str:
         raise UserError(f'--device {name} is unknown: choose cuda, cuda:N or cpu')
     if kind == 'cuda' and not torch.cuda.is_available():
         raise UserError(
-            'torch finds no GPU: check the driver and that torch is built for it, or try the command on the CPU with '
-            '--device cpu --quick'
+            f'--device {name} is not available (torch finds no GPU): check the driver and that torch is built for it, '
+            'or try the command on the CPU with --device cpu --quick'
         )
     device = choose_device(name)
     if kind == 'cuda':

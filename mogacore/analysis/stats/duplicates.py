@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mogacore.datasets.checks import Sample
+from mogacore.packs import file_size, is_file, read_bytes
 
 from .records import Images
 
@@ -36,15 +35,15 @@ def find_duplicates(splits: Mapping[str, Images], sample: Sample) -> dict[str, A
     groups: dict[Any, list[tuple[str, str]]] = defaultdict(list)
     for split, images in splits.items():
         for path in images.files:
-            if os.path.isfile(path):
-                by_size[os.path.getsize(path)].append((split, path))
+            if is_file(path):
+                by_size[file_size(path)].append((split, path))
         for number, array in enumerate(images.arrays):
             values = np.ascontiguousarray(array)
             groups[values.shape, _digest(values.tobytes())].append((split, f'number {number}'))
     candidates = [(size, *file) for size, files in by_size.items() if len(files) > 1 for file in files]
     read = 0
     for size, split, path in sample.of(candidates):
-        groups[size, _digest(Path(path).read_bytes())].append((split, path))
+        groups[size, _digest(read_bytes(path))].append((split, path))
         read += 1
     total = sum(map(len, by_size.values())) + sum(len(images.arrays) for images in splits.values())
     return dict(

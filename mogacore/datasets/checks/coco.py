@@ -8,7 +8,7 @@ from mogacore.text import shorten, type_name
 from .coco_files import (
     check_annotations,
     check_encoded_masks,
-    check_image_ids,
+    check_ids,
     check_image_prefix,
     check_images,
     check_keys,
@@ -17,7 +17,7 @@ from .coco_files import (
     loads_masks,
     read_coco,
 )
-from .common import COCO_CLASSES, check_num_classes, read_classes
+from .common import COCO_CLASSES, check_num_classes, read_classes, repeated_names
 
 
 def check_coco(dataset, expected, sample, problems):
@@ -27,7 +27,7 @@ def check_coco(dataset, expected, sample, problems):
     content = read_coco(ann_file, may_be_empty=expected.may_be_empty)
     annotations = content['annotations']
     if type_name(dataset['type']) == 'CocoDataset':
-        check_image_ids(content['images'], ann_file)
+        check_ids(content, ann_file)
     with problems.collect():
         _check_classes(content['categories'], ann_file, metainfo.get('classes'), expected)
     with problems.collect():
@@ -52,9 +52,9 @@ def _check_classes(categories, ann_file, classes, expected):
         if unknown := [name for name in classes if name not in names]:
             problem = f'metainfo.classes has {shorten(unknown)}, but {ann_file} has the categories {shorten(names)}'
             raise UserError(f'{problem}: use the names in the file, or add a category, which may have no objects')
-        if repeated := [name for name in dict.fromkeys(classes) if classes.count(name) > 1]:
+        if repeated := repeated_names(classes):
             raise UserError(f'metainfo.classes repeats {shorten(repeated)}: list each class once')
-    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+    if repeated := repeated_names(names):
         problem = f'{ann_file}: several categories have the name {shorten(repeated)}'
         raise UserError(f'{problem}: give each category its own name, classes are mapped by name')
     if classes is not None:

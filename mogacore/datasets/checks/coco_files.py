@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from mogacore.errors import UserError
 from mogacore.files import read_file
+from mogacore.text import show
 
 from .common import check_files, explain_swap, ignores_orientation, read_size, times
 from .report import Faults
@@ -32,9 +33,9 @@ TYPES = {
     'name': (lambda value: isinstance(value, str), 'use text'),
     **dict.fromkeys(('width', 'height'), (lambda value: _is_positive(value), 'use the number of pixels')),
 }
-MAX_SHOWN = 40  # characters of a value in a message
 OUTSIDE = 0.3  # share of boxes that end outside their image from which two corners are suspected
 MIN_POLYGON = 6  # numbers
+MAX_RUN_BITS = 60  # of a run length
 
 
 def read_json(ann_file, object_hook=None):
@@ -44,8 +45,10 @@ def read_json(ann_file, object_hook=None):
     gc.disable()  # it would search the growing content for cycles, which takes a third of the time
     try:
         return json.loads(read_file(ann_file).decode(), object_hook=object_hook)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): recreate it') from error
+    except RecursionError:
+        raise UserError(f'annotation file {ann_file} is nested too deeply: recreate it') from None
     finally:
         if is_enabled:
             gc.enable()
@@ -70,10 +73,11 @@ def read_coco(ann_file, kinds=ENTRIES, may_be_empty=False):
             is_valid, remedy = TYPES[field]
             bad = [entry for entry in entries if field in entry and not is_valid(entry[field])]
             if bad:
-                refuse(bad, entries, ann_file, key, f'have the {field} {_show(bad[0][field])}', remedy)
+                problem = f'have the {field} {show(bad[0][field])}'
+                refuse(bad, entries, ann_file, key, problem, remedy)
         entry_id, count = Counter(entry['id'] for entry in entries).most_common(1)[0]
         if count > 1:
-            raise UserError(f'{ann_file}: {count} of the {key} have id {entry_id!r}: give each a unique id')
+            raise UserError(f'{ann_file}: {count} of the {key} have id {show(entry_id)}: give each a unique id')
     return content
 
 
@@ -99,7 +103,7 @@ def _is_length(value):
 def _sum(values):
     try:
         return sum(values)
-    except TypeError:
+    except (TypeError, OverflowError):  # the latter for a fraction and an integer beyond those of floats
         return math.nan
 
 
@@ -109,15 +113,9 @@ def check_keys(entries, kind, required, ann_file):
         refuse(bad, entries, ann_file, kind, f'lack {key!r}', 'add this field, the COCO format requires it')
 
 
-def _show(value):
-    """A value for a message, cut if it is long."""
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f'{text[:MAX_SHOWN]} ...'
-
-
 def refuse(bad, entries, ann_file, kind, problem, remedy):
     if bad:
-        first = f'the first has id {bad[0].get("id")!r}'
+        first = f'the first has id {show(bad[0].get("id"))}'
         raise UserError(f'{ann_file}: {len(bad)} of {len(entries)} {kind} {problem}, {first}: {remedy}')
 
 
@@ -129,7 +127,7 @@ def check_annotations(content, annotations, ann_file):
         known = {entry['id'] for entry in content[kind]}
         bad = [annotation for annotation in content['annotations'] if annotation[key] not in known]
         if bad:
-            problem = f'have {article} {key} that is not among the {kind} (such as {bad[0][key]!r})'
+            problem = f'have {article} {key} that is not among the {kind} (such as {show(bad[0][key])})'
             remedy = f'add it to {kind}, or remove these annotations'
             refuse(bad, content['annotations'], ann_file, 'annotations', problem, remedy)
     bad = [annotation for annotation in annotations if not is_box(annotation['bbox'])]
@@ -151,7 +149,7 @@ def _check_box_format(content, annotations, ann_file):
         return
     bad = [entry for entry, (x, y, w, h), (width, height) in boxes if x + w > width + 1 or y + h > height + 1]
     if len(bad) > OUTSIDE * len(annotations):
-        problem = f'have a bbox that ends outside the image, such as {bad[0]["bbox"]}'
+        problem = f'have a bbox that ends outside the image, such as {show(bad[0]["bbox"])}'
         remedy = 'it looks like x1, y1, x2, y2, convert all boxes to x, y, width, height'
         refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
 
@@ -161,7 +159,7 @@ def is_box(box):
 
 
 def is_number(value):
-    """Whether a value is a finite number; integers of hundreds of digits are not, since they exceed every float."""
+    """Whether a value is a number that is finite as a float."""
     try:
         return isinstance(value, int | float) and math.isfinite(value)
     except OverflowError:
@@ -190,13 +188,20 @@ def check_masks(content, annotations, ann_file):
 def check_encoded_masks(annotations, ann_file, sample):
     """Decode compressed run lengths, which takes longer than the other checks of masks."""
     masks = [(index, entry.get('segmentation')) for index, entry in enumerate(annotations)]
-    encoded = [(index, mask) for index, mask in masks if isinstance(mask, dict) and isinstance(mask.get('counts'), str)]
+    encoded = [(index, mask) for index, mask in masks if _is_encoded(mask)]
     bad = sorted(
         index for index, mask in sample.of(encoded) if _count_pixels(mask['counts']) != math.prod(mask['size'])
     )
     problem = 'have a mask that is no valid run-length encoding of its size'
     remedy = 'recreate it, for example with pycocotools.mask.encode'
     refuse([annotations[index] for index in bad], annotations, ann_file, 'annotations', problem, remedy)
+
+
+def _is_encoded(mask):
+    """Whether a mask has compressed run lengths and a size, which check_masks compares with that of the image."""
+    if not isinstance(mask, dict) or not isinstance(mask.get('counts'), str):
+        return False
+    return isinstance(mask.get('size'), list) and all(map(is_number, mask['size']))
 
 
 def _count_pixels(counts):
@@ -211,7 +216,7 @@ def _count_pixels(counts):
     number = shift = 0
     for code in map(ord, counts):
         bits = code - 48
-        if not 0 <= bits < 64:
+        if not 0 <= bits < 64 or shift > MAX_RUN_BITS:
             return None
         number |= (bits & 31) << shift
         shift += 5
@@ -236,10 +241,11 @@ def check_scored_images(ann_files, scored):
         refuse(bad, images, ann_file, 'images', problem, 'set both to the same file, or omit that of the evaluator')
 
 
-def check_image_ids(images, ann_file):
-    """COCO's classes turn ids of images into whole numbers, but not those in annotations."""
-    bad = [image for image in images if image['id'] != _whole(image['id'])]
-    refuse(bad, images, ann_file, 'images', 'have an id that is no whole number', 'number the images')
+def check_ids(content, ann_file):
+    """COCO's classes need whole numbers: they convert ids of images, but not those in annotations."""
+    for kind in ('images', 'annotations'):
+        bad = [entry for entry in content[kind] if entry['id'] != _whole(entry['id'])]
+        refuse(bad, content[kind], ann_file, kind, 'have an id that is no whole number', f'number the {kind}')
 
 
 def _whole(value):
@@ -258,7 +264,7 @@ def check_objects(annotations, ann_file):
     """Check the areas, and that some objects can be learned: others are ignored in training."""
     bad = [entry for entry in annotations if 'area' in entry and not is_number(entry['area'])]
     if bad:
-        problem = f'have the area {_show(bad[0]["area"])}'
+        problem = f'have the area {show(bad[0]["area"])}'
         refuse(bad, annotations, ann_file, 'annotations', problem, 'use the number of pixels, or remove the field')
     if not annotations:
         return

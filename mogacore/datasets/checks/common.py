@@ -3,38 +3,30 @@
 import codecs
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mogacore import images as image_files
 from mogacore.errors import UserError
 from mogacore.files import MAX_NAME, read_file
+from mogacore.images import ALL_EXTENSIONS
+from mogacore.packs import check_indexed, file_names, is_folder, read_bytes
 from mogacore.text import type_name
 
-# What a user may consider an image, readable or not.
-IMAGE_SUFFIXES = (
-    '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.ppm', '.pgm', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif',
-    '.heic', '.jp2', '.npy',
-)  # fmt: skip
+IMAGE_SUFFIXES = (*ALL_EXTENSIONS, '.npy')  # what a user may consider an image, readable or not
 COCO_CLASSES = 80  # number of classes of mmdet's CocoDataset without metainfo
 
 
 def check_files(names, folder, kind, setting):
-    if not folder.is_dir():
+    check_indexed(folder)
+    if not is_folder(folder):
         raise UserError(f'folder {folder} with the {kind} not found: set data_root and {setting}')
-    listed = {parent: list_names(parent) for parent in {os.path.dirname(folder / name) for name in names}}
+    listed = {parent: file_names(parent) for parent in {os.path.dirname(folder / name) for name in names}}
     missing = [name for name in names if os.path.basename(name) not in listed[os.path.dirname(folder / name)]]
     if missing:
         count = f'{len(missing)} of {len(names)} {kind} are not in {folder}, the first is {missing[0]}'
         raise UserError(f'{count}: add them, or set data_root and {setting}')
-
-
-def list_names(folder):
-    """Names of the ordinary files in a folder, and of links to some."""
-    if not os.path.isdir(folder):
-        return set()
-    with os.scandir(folder) as entries:
-        return {e.name for e in entries if (os.path.isfile(e.path) if e.is_symlink() else e.is_file())}
 
 
 def read_lines(path):
@@ -95,6 +87,11 @@ def read_classes(classes):
     return lines
 
 
+def repeated_names(names):
+    """The names that occur more than once, in their order."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
 def image_prefix(dataset):
     """Folder of the images below ``data_root``, as mmpretrain's data sets take it."""
     prefix = dataset.get('data_prefix') or ''
@@ -146,12 +143,12 @@ def read_image(path, read):
         UserError: If it is corrupt or has too many pixels.
     """
     try:
-        with image_files.open_header(io.BytesIO(read_file(path))) as image:
+        with image_files.open_header(io.BytesIO(read_bytes(path))) as image:
             image_files.check_size(*image.size, f'image {path}')
             return read(image)
     except UserError:
         raise
-    except image_files.CORRUPT as error:
+    except Exception as error:  # PIL raises errors of many types for corrupt files
         raise UserError(unreadable(path)) from error
 
 
@@ -163,7 +160,7 @@ def read_size(path, ignore_orientation):
     """
     try:
         size, orientation = image_files.read_size(path, ignore_orientation)
-    except image_files.CORRUPT as error:
+    except OSError as error:
         raise UserError(unreadable(path)) from error
     image_files.check_size(*size, f'image {path}')
     return size, orientation

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mogacore.datasets.arrays import open_image
-from mogacore.datasets.class_folders import EXTENSIONS, list_classes, list_files, order_classes
+from mogacore.datasets.class_folders import EXTENSIONS, order_classes
 from mogacore.errors import UserError
+from mogacore.packs import check_indexed, is_folder, list_classes, list_files
 from mogacore.text import shorten, type_name
 
 from .common import IMAGE_SUFFIXES, check_files, check_num_classes, image_prefix, read_classes, read_list, read_size
@@ -23,7 +24,8 @@ def check_class_folders(dataset: Mapping, expected: Expected, sample: Sample, pr
         if number == 1:
             problem = f'{path}.num_classes=1: with a single class every prediction is right and nothing is learned'
             problems.add(f'{problem}; use at least 2 classes, for example with a folder of other images')
-    if not folder.is_dir():
+    check_indexed(folder)
+    if not is_folder(folder):
         raise UserError(f'folder {folder} with the images not found: create it, or set data_root and data_prefix')
     extensions = tuple(suffix.lower() for suffix in dataset.get('extensions') or EXTENSIONS)
     if dataset.get('ann_file'):

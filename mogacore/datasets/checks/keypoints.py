@@ -5,11 +5,11 @@ from pathlib import Path
 
 from mogacore.datasets.keypoint_info import read_metainfo
 from mogacore.errors import UserError
-from mogacore.text import shorten
+from mogacore.text import shorten, show
 
 from .coco_files import (
     check_annotations,
-    check_image_ids,
+    check_ids,
     check_image_prefix,
     check_images,
     check_masks,
@@ -17,6 +17,7 @@ from .coco_files import (
     read_coco,
     refuse,
 )
+from .common import repeated_names
 
 # Keypoints of mmpose's CocoDataset without metainfo.
 COCO_KEYPOINTS = (
@@ -35,7 +36,7 @@ def check_keypoints(dataset, expected, sample, problems):
     if 'data_prefix' in dataset:
         check_image_prefix(dataset['data_prefix'])
     content = read_coco(ann_file, may_be_empty=expected.may_be_empty)
-    check_image_ids(content['images'], ann_file)
+    check_ids(content, ann_file)
     names = _read_names(metainfo)
     with problems.collect():
         _check_head(names, expected.num_keypoints, 'keypoint_info' in metainfo)
@@ -72,7 +73,7 @@ def _read_names(metainfo):
             'numbered from 0: correct it, see docs/own_data.md'
         )
     names = [point['name'] for point in points.values()]
-    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+    if repeated := repeated_names(names):
         raise UserError(f'metainfo.keypoint_info repeats the name {shorten(repeated)}: give each keypoint its own name')
     for key in ('sigmas', 'joint_weights'):
         if key in metainfo and len(metainfo[key]) != len(names):
@@ -123,8 +124,6 @@ def _select(annotations, ann_file):
 
 
 def _check_counts(annotations, ann_file, num_keypoints):
-    bad = [annotation for annotation in annotations if not isinstance(annotation['keypoints'] or [], list)]
-    refuse(bad, annotations, ann_file, 'annotations', NO_NUMBERS, REMEDY)
     bad = [annotation for annotation in annotations if len(_flatten(annotation['keypoints'])) != 3 * num_keypoints]
     if bad:
         problem = f'have {len(_flatten(bad[0]["keypoints"]))} keypoint values, but the model needs {3 * num_keypoints}'
@@ -144,31 +143,33 @@ def _check_values(annotations, ann_file):
 
 
 def _flatten(points):
-    """x, y, visibility of all keypoints, which may be nested as in [[x, y, v], ...]."""
-    return [value for point in points or () for value in (point if isinstance(point, list) else [point])]
+    """x, y, visibility of all keypoints, which may be nested as in [[x, y, v], ...]; a value that is no list itself."""
+    if not isinstance(points, list):
+        return [] if points is None else [points]
+    return [value for point in points for value in (point if isinstance(point, list) else [point])]
 
 
 def _check_names(categories, ann_file, names):
     for category in categories:
         listed = category.get('keypoints') or names
-        if not isinstance(listed, list):
-            problem = f'{ann_file}: category {category["name"]!r} has keypoints that are not a list'
-            raise UserError(f'{problem}: use the list of their names')
         if listed == names:
             continue
-        problem = f'{ann_file}: category {category["name"]!r} has the keypoints {_list_all(listed)}'
+        if not isinstance(listed, list):
+            problem = f'{ann_file}: category {show(category["name"])} has the keypoints {show(listed)}'
+            raise UserError(f'{problem}: use a list of names')
+        problem = f'{ann_file}: category {show(category["name"])} has the keypoints {_list_all(listed)}'
         if len(listed) != len(names):
-            problem = f'{ann_file}: category {category["name"]!r} has {len(listed)} keypoints'
+            problem = f'{ann_file}: category {show(category["name"])} has {len(listed)} keypoints'
             remedy = 'make metainfo.keypoint_info and head.out_channels match the file'
             raise UserError(f'{problem}, but the model has {len(names)}: {remedy}')
-        if sorted(map(str, listed)) == sorted(names):
+        if sorted(map(show, listed)) == sorted(map(show, names)):
             given = f'metainfo.keypoint_info has them in the order {_list_all(names)}'
             raise UserError(f'{problem}, but {given}: use the order of the file, coordinates have no names')
         raise UserError(f'{problem}, but the data set has {_list_all(names)}: use the names of the file in metainfo')
 
 
 def _list_all(names):
-    return ', '.join(map(str, names))
+    return ', '.join(name if isinstance(name, str) else show(name) for name in names)
 
 
 def _check_visible(annotations, ann_file):

@@ -10,6 +10,7 @@ import numpy as np
 
 from mogacore.errors import UserError
 from mogacore.files import walk
+from mogacore.packs import is_file, is_folder, list_files, locate
 from mogacore.text import shorten, type_name
 
 from .common import (
@@ -59,7 +60,7 @@ def check_segmentation(dataset: Mapping, expected: Expected, sample: Sample, pro
     count = 0
     for index, stem in sample.of(list(enumerate(stems))):
         image, label_map = image_folder / f'{stem}{image_suffix}', map_folder / f'{stem}{map_suffix}'
-        if image.exists() and label_map.exists():
+        if is_file(image) and is_file(label_map):
             count += 1
             _check_pair(image, label_map, index, ignores_orientation(dataset), values, faults)
     faults.report(problems)
@@ -100,7 +101,7 @@ def _count_values(dataset, is_ade, expected, problems):
 
 def _list_stems(dataset, folder, suffix, maps, problems):
     """Relative paths of the images without suffix: the lines of ``ann_file`` if given, else all files in ``folder``."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f'folder {folder} with the images not found: set data_root and data_prefix.img_path')
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     if dataset.get('ann_file') and not ann_file.is_dir() and not ann_file.is_file():
@@ -109,7 +110,7 @@ def _list_stems(dataset, folder, suffix, maps, problems):
         contents = f'one image per line{f", without {suffix}" if suffix else ""}'
         return [line.strip() for line in read_list(ann_file, contents)]
     paths = (os.path.join(at, name) for at, _, names in walk(folder) for name in names if name[0] != '.')
-    names = sorted(os.path.relpath(path, folder) for path in paths)
+    names = list_files(folder) if locate(folder) else sorted(os.path.relpath(path, folder) for path in paths)
     stems = [name[: -len(suffix)] for name in names if name.endswith(suffix)]
     if not stems:
         found = f'only {len(names)} other files, such as {names[0]}' if names else 'it is empty'

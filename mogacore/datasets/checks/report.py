@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from mogacore.errors import UserError, printable
+from mogacore.errors import UserError, one_line
 from mogacore.text import type_name
 
 MAX_REPORTED = 10
@@ -85,7 +85,7 @@ class Problems(list[str]):
             self.add(str(error))
 
     def add(self, line: str) -> None:
-        line = printable(line)  # names of files may have line breaks
+        line = one_line(line)
         if line not in self:  # the validation and test data are often the same
             self.append(line)
 

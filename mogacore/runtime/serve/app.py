@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from mogacore.errors import UserError
+from mogacore.errors import UserError, one_line
 from mogacore.images import max_pixels
 from mogacore.runtime.decode import check_boxes
 from mogacore.runtime.predictor import Predictor
@@ -205,12 +205,12 @@ def _report_errors(app: FastAPI) -> None:
 
     @app.exception_handler(AnyHTTPException)
     async def report_http_error(_: Request, error: AnyHTTPException) -> Response:
-        return JSONResponse({'error': error.detail}, error.status_code, error.headers)
+        return JSONResponse({'error': one_line(str(error.detail))}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def report_invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return JSONResponse({'error': f'{first["loc"][-1]}: {first["msg"]}'}, 400)
+        return JSONResponse({'error': one_line(f'{first["loc"][-1]}: {first["msg"]}')}, 400)
 
     @app.exception_handler(ClientDisconnect)
     async def report_disconnect(_: Request, __: ClientDisconnect) -> Response:

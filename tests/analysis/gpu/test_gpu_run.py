@@ -87,8 +87,8 @@ def test_markdown_has_a_line_for_each_result(whole):
 
 
 def test_a_wrong_value_of_the_accelerated_block_fails(tmp_path, monkeypatch, capsys):
-    right = accelerated._mix_orders
-    monkeypatch.setattr(accelerated, '_mix_orders', lambda value, context: right(value, context) * 1.01)
+    right = accelerated._orders
+    monkeypatch.setattr(accelerated, '_orders', lambda value, context: right(value, context) * 1.01)
     code, report = check(tmp_path, '--only', 'golden', 'float64', 'layouts')
     assert code == 1 and report['counts']['FAILED'] > 20  # logits and gradients of all layouts
     failed = {found['name'] for found in report['checks'] if found['status'] == 'FAILED'}
@@ -235,7 +235,8 @@ def test_without_a_gpu_the_command_says_so_in_one_line(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2 and not done.stdout and not list(tmp_path.iterdir())
     (line,) = done.stderr.splitlines()
-    assert line.startswith('error: torch finds no GPU: ') and '--device cpu --quick' in line
+    assert line.startswith('error: --device cuda is not available (torch finds no GPU): ')
+    assert '--device cpu --quick' in line
 
 
 @pytest.mark.parametrize(

@@ -144,20 +144,34 @@ def test_nested_keypoints_pass(folder):
     assert 'have 9 keypoint values, but the model needs 12' in message
 
 
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(keypoints=5), 'have 1 keypoint values, but the model needs 12'),
+        (dict(keypoints='x' * 12), 'have 1 keypoint values'),
+        (dict(keypoints={'a': 1}), 'have 1 keypoint values'),
+        (dict(keypoints=[10**400] * 12), 'have keypoints that are not numbers'),
+        (dict(keypoints=[[[1]]] * 12), 'have keypoints that are not numbers'),
+    ],
+)
+def test_keypoints_of_other_types_are_refused(folder, change, message):
+    assert message in message_for(folder, changed(lambda entry: entry.update(change)))
+
+
+@pytest.mark.parametrize('names', [5, True, 'top', {'top': 1}])
+def test_names_that_are_no_list_are_refused(folder, names):
+    assert f"category 'bird' has the keypoints {names!r}: use a list of names" in message_for(folder, content(names))
+
+
 @pytest.mark.parametrize('points, message', [
     ([20, 10, 7, 10, 40, 2, 30, 40, 1, 20, 60, 2], 'have a visibility of 7'),
     ([20, 10, 2, 10, 40, -1, 30, 40, 1, 20, 60, 2], 'have a visibility of -1'),
-    (5, 'have keypoints that are not numbers'), ([{}] * 12, 'have keypoints that are not numbers'),
+    ([{}] * 12, 'have keypoints that are not numbers'),
 ])  # fmt: skip
 def test_keypoints_of_other_values_are_refused(points, message, folder):
     given = content()
     given['annotations'][1]['keypoints'] = points
     assert f'1 of 2 annotations {message}, the first has id 2' in message_for(folder, given)
-
-
-@pytest.mark.parametrize('names', [4, 'abcd'])
-def test_names_that_are_no_list_are_refused(names, folder):
-    assert "category 'bird' has keypoints that are not a list" in message_for(folder, content(names))
 
 
 def test_ids_of_images_that_mmpose_cannot_use_are_refused(folder):

@@ -124,6 +124,22 @@ def test_malformed_inference_requests_are_refused(client):
     assert refused(post('/v2/models/none/infer', json={'inputs': [PIXELS]}), 404, 'unknown')
 
 
+def test_texts_in_place_of_pixels_take_no_memory(client):
+    """As an array of texts, 1,000 of them next to a long one would take 40 MB."""
+    answer = infer(client, name='images', datatype='UINT8', shape=[1, 1, 1, 3], data=['x' * 10_000, *[''] * 1000])
+    assert refused(answer, 400, 'not UINT8')
+
+
+@pytest.mark.parametrize('length', ['9' * 5000, '20001', '0' * 5000 + '20001'])
+def test_a_body_that_is_declared_too_long_is_refused(client, length):
+    assert refused(client.post('/predict', content=b'x', headers={'content-length': length}), 413, 'larger than 20,000')
+
+
+def test_an_error_is_one_line_whatever_the_request_names(client):
+    answer = client.post('/v2/models/colors/infer', json={'inputs': [PIXELS], 'outputs': [{'name': 'a\nb'}]})
+    assert refused(answer, 400, "output 'a\\nb' is unknown")
+
+
 def png_header(width, height):
     """A PNG file of a few bytes that declares a size."""
     chunk = b'IHDR' + width.to_bytes(4, 'big') + height.to_bytes(4, 'big') + bytes([8, 2, 0, 0, 0])

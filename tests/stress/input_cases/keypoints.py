@@ -75,8 +75,8 @@ for name, change, refused, quick in (
     ('pairs without visibility', points(*(v for p in POINTS.values() for v in p)), 'have 8 keypoint values', False),
     ('an empty list', points(), 'have 0 keypoint values', False),
     ('null', first(keypoints=None), 'have 0 keypoint values', False),
-    ('a text', first(keypoints='1 2 2'), r'have \d keypoint values|not numbers', False),
-    ('a number', first(keypoints=5), r'1 of 2 annotations have keypoints that are not numbers', False),
+    ('a text', first(keypoints='1 2 2'), r'have \d keypoint values', False),
+    ('a number', first(keypoints=5), 'have 1 keypoint values', False),
     ('objects', first(keypoints=[{'x': 1, 'y': 2}] * 12), NO_NUMBERS, False),
     ('texts', points(*map(str, FLAT)), NO_NUMBERS, False),
     ('NaN', points(*changed(0, NAN)), NO_NUMBERS, True),
@@ -105,11 +105,11 @@ for name, change, refused, quick in (
     ('no box', whole(lambda content: content['annotations'][0].pop('bbox')), 'have keypoints, but no bbox', False),
     ('a file of boxes', whole(lambda content: [entry.pop('keypoints') for entry in content['annotations']]),
      'no annotation has both bbox and keypoints', False),
-    ('names as a text', first('categories', keypoints='head'), 'has keypoints that are not a list', False),
-    ('names as a number', first('categories', keypoints=4), 'has keypoints that are not a list', False),
+    ('names as a text', first('categories', keypoints='head'), 'use a list of names', False),
+    ('names as a number', first('categories', keypoints=4), 'use a list of names', False),
     ('three names', first('categories', keypoints=['head', 'left', 'right']), 'has 3 keypoints, but', False),
     ('no names', whole(lambda content: content['categories'][0].pop('keypoints')), None, False),
-    ('nested 100,000 deep', text(lambda before: '[' * 100_000), 'cannot be read as JSON', False),
+    ('nested 100,000 deep', text(lambda before: '[' * 100_000), 'is nested too deeply', False),
 ):  # fmt: skip
     pose(name, refused, quick)(change)
 

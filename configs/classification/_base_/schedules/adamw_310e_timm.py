@@ -9,7 +9,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=5, warmup_start=1e-5, eta_min=1e-5, by_epoch=True, cosine_end=300, end=310)
 ]
-train_cfg = dict(by_epoch=True, max_epochs=310, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=310, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=True)

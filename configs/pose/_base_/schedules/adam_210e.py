@@ -1,5 +1,5 @@
 # The learning rate is full from iteration 500 on: LinearLR reaches it one step before ``end``.
-train_cfg = dict(by_epoch=True, max_epochs=210, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=210, val_interval=10)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [

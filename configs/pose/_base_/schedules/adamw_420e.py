@@ -1,6 +1,6 @@
 # RTMPose: 420 epochs, constant, then half a cosine to a twentieth from epoch 210 on. The warm-up ends at iteration 999,
 # one step before ``end``. Half of RTMPose's learning rate, as RTMDet halves its own for pretrained ConvNeXt and Swin.
-train_cfg = dict(by_epoch=True, max_epochs=420, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=420, val_interval=10)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [

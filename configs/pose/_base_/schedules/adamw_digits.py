@@ -6,7 +6,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(no_decay_vectors=True),
 )
-train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [

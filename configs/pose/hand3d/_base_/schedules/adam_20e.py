@@ -1,4 +1,4 @@
-train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [dict(type='MultiStepLR', by_epoch=True, begin=0, end=20, milestones=[15, 17], gamma=0.1)]

@@ -1,0 +1,105 @@
+"""Remake the pictures of predictions on the digits: ``python docs/pictures.py WORK_DIRS``.
+
+WORK_DIRS has the work dirs of trainings of the configs below, under the names of the configs, as ``mogacore train``
+writes them; a picture whose training is missing is left as it is. Run it where ``data/digits`` is. The lower half of
+``tasks.jpg`` consists of parts of other pictures.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mogacore.inference.predictor import infer
+from mogacore.runtime.drawing.overview import draw_grid
+
+IMAGES = Path(__file__).parent / 'images'
+SCENES = Path('data/digits/scenes')
+POSES = {'boxes': SCENES / 'annotations/keypoints_val.json'}
+CLASSIFIER = 'classification/moganet-xtiny_digits'
+MASK_RCNN = 'detection/mask-rcnn_moganet-xtiny_fpn_digits'
+UPERNET = 'segmentation/upernet_moganet-xtiny_digits'
+POSE = 'pose/td-hm_moganet-xtiny_digits'
+# Configs of each picture, one below the other, and the scenes that it shows.
+PICTURES = {
+    'digits-mask-rcnn': ([MASK_RCNN], '00[01][0-7]'),
+    'digits-upernet': ([UPERNET], '00[01][0-7]'),
+    'digits-pose': ([POSE], '00[01][0-7]'),
+    'heads': (['detection/rtmdet_moganet-xtiny_digits', 'pose/rtmpose_moganet-xtiny_digits'], '000[0-7]'),
+}
+WIDTH, HALF_WIDTH = 1200, 380  # of a picture, and of a part of tasks.jpg
+# Parts of other pictures in tasks.jpg: file and x1, y1, x2, y2.
+PARTS = {
+    '3D hand pose': ('hands-3d.jpg', (396, 0, 792, 264)),
+    'Predicted frames': ('moving-digits.png', (0, 0, 434, 264)),
+    'Multi-order interactions': ('interactions-digits.png', (0, 0, 605, 440)),
+    'Activation maps': ('cam-detection.jpg', (0, 280, 480, 560)),
+}
+
+
+class Missing(Exception):
+    """There is no training of a config."""
+
+
+def predict(work_dirs, config, pattern, folder):
+    """Predict the scenes, or digits, whose names match a pattern; returns the folder of the results."""
+    weights = sorted((work_dirs / config.rpartition('/')[2]).glob('best_*.pth'))
+    if not weights:
+        raise Missing(config)
+    source = 'data/digits/classification/val/[2-7]/0000.png' if config == CLASSIFIER else SCENES / f'val/{pattern}.png'
+    infer(config, str(weights[0]), str(source), folder, **(POSES if config.startswith('pose/') else {}), device='cpu')
+    return folder
+
+
+def read(path):
+    """An image as (H, W, 3) uint8 BGR."""
+    return cv2.imread(str(path))
+
+
+def write(name, image, width):
+    """Write an image in RGB with at most this width as JPEG."""
+    scale = min(1, width / image.shape[1])
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(IMAGES / f'{name}.jpg'), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    print(f'{name}.jpg')
+
+
+def two_rows(images):
+    """Six images of one size in two rows, with the shape of a part of tasks.jpg."""
+    return np.concatenate([np.concatenate(images[:3], 1), np.concatenate(images[3:], 1)])
+
+
+def draw_tasks(work_dirs, folder):
+    """The picture of all tasks."""
+    overview = read(predict(work_dirs, CLASSIFIER, None, folder / 'digits') / 'predictions.png')
+    parts = {'Classification': np.concatenate(np.split(overview[:, : overview.shape[1] // 6 * 6], 2, 1))}
+    for title, config in (('Boxes and masks', MASK_RCNN), ('Class maps', UPERNET), ('Keypoints', POSE)):
+        out = predict(work_dirs, config, '000[0-5]', folder / title)
+        parts[title] = two_rows([read(path) for path in sorted((out / 'drawn').glob('*.png'))])
+    for title, (name, (left, top, right, bottom)) in PARTS.items():
+        parts[title] = read(IMAGES / name)[top:bottom, left:right]
+    grid = draw_grid([part[..., ::-1] for part in parts.values()], [(title, 'black') for title in parts], HALF_WIDTH, 4)
+    write('tasks', grid, 4 * WIDTH)
+
+
+def main():
+    work_dirs = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as name:
+        for picture, (configs, pattern) in PICTURES.items():
+            try:
+                rows = [read(predict(work_dirs, config, pattern, Path(name) / config) / 'predictions.png')
+                        for config in configs]  # fmt: skip
+            except Missing as error:
+                print(f'{picture}.jpg: no training of {error} in {work_dirs}')
+                continue
+            write(picture, np.concatenate(rows)[..., ::-1], WIDTH)
+        try:
+            draw_tasks(work_dirs, Path(name) / 'tasks')
+        except Missing as error:
+            print(f'tasks.jpg: no training of {error} in {work_dirs}')
+
+
+if __name__ == '__main__':
+    main()
