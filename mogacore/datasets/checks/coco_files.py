@@ -296,7 +296,7 @@ def _find_mask_fault(segmentation, size):
             return None
         return 'have a mask whose counts do not add up to its pixels', 'use run lengths of all pixels, column by column'
     if not isinstance(segmentation, list):
-        return 'have a segmentation that is neither polygons nor run lengths', 'use [[x1, y1, x2, y2, x3, y3, ...]]'
+        return 'have a segmentation that is no list or object', 'use polygons, or run lengths with their size'
     if None in segmentation:
         return 'have a polygon that is not pairs of numbers', 'use x1, y1, x2, y2, x3, y3, ...'
     # mmdet drops shorter polygons, and ignores the object if none is left.

@@ -12,7 +12,7 @@ from small_models import CHANGES, build_small
 from mogacore.inference.predictor import infer
 
 from .core import case
-from .pictures import check_report, encoded
+from .pictures import black_png, check_report, encoded
 
 WIDTHS = list(TINY_ARCH['embed_dims'])
 NARROW = 'backbone=dict(type="Pyramid")'
@@ -64,10 +64,11 @@ for task in CONFIGS:
 
         def run(root: Path, task: str = task, size: tuple[int, int] = size) -> None:
             config, weights = write_small(root, task)
-            image = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
             if size[0] * size[1] > 10**7:
-                image[:] = 90  # noise takes long to compress
-            (root / 'photo.png').write_bytes(encoded(image, compress_level=1))
+                content = black_png(*size)
+            else:
+                content = encoded(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8))
+            (root / 'photo.png').write_bytes(content)
             (record,) = infer(config, weights, 'photo.png', 'out', device='cpu')
             assert record['image'] == 'photo.png'
             check_report('out', 1)
