@@ -22,19 +22,19 @@ CLASSIFIER = 'classification/moganet-xtiny_digits'
 MASK_RCNN = 'detection/mask-rcnn_moganet-xtiny_fpn_digits'
 UPERNET = 'segmentation/upernet_moganet-xtiny_digits'
 POSE = 'pose/td-hm_moganet-xtiny_digits'
-# Configs of each picture, one below the other, and the scenes that it shows.
+# Config of each picture, and the scenes that it shows.
 PICTURES = {
-    'digits-mask-rcnn': ([MASK_RCNN], '00[01][0-7]'),
-    'digits-upernet': ([UPERNET], '00[01][0-7]'),
-    'digits-pose': ([POSE], '00[01][0-7]'),
-    'heads': (['detection/rtmdet_moganet-xtiny_digits', 'pose/rtmpose_moganet-xtiny_digits'], '000[0-7]'),
+    'digits-mask-rcnn': (MASK_RCNN, '00[01][0-7].png'),
+    'digits-upernet': (UPERNET, '00[01][0-7].png'),
+    'digits-pose': (POSE, '00[01][0-7].png'),
+    'heads-rtmdet': ('detection/rtmdet_moganet-xtiny_digits', '000[0-3].png'),
 }
 WIDTH, HALF_WIDTH = 1200, 380  # of a picture, and of a part of tasks.jpg
 # Parts of other pictures in tasks.jpg: file and x1, y1, x2, y2.
 PARTS = {
     '3D hand pose': ('hands-3d.jpg', (396, 0, 792, 264)),
-    'Predicted frames': ('moving-digits.png', (0, 0, 434, 264)),
-    'Multi-order interactions': ('interactions-digits.png', (0, 0, 605, 440)),
+    'Predicted frames': ('moving-digits.png', (0, 0, 425, 264)),
+    'Multi-order interactions': ('interactions-digits.png', (0, 24, 605, 440)),
     'Activation maps': ('cam-detection.jpg', (0, 280, 480, 560)),
 }
 
@@ -43,13 +43,12 @@ class Missing(Exception):
     """There is no training of a config."""
 
 
-def predict(work_dirs, config, pattern, folder):
-    """Predict the scenes, or digits, whose names match a pattern; returns the folder of the results."""
+def predict(work_dirs, config, source, folder):
+    """Predict images with the best weights of a training; returns the folder of the results."""
     weights = sorted((work_dirs / config.rpartition('/')[2]).glob('best_*.pth'))
     if not weights:
         raise Missing(config)
-    source = 'data/digits/classification/val/[2-7]/0000.png' if config == CLASSIFIER else SCENES / f'val/{pattern}.png'
-    infer(config, str(weights[0]), str(source), folder, **(POSES if config.startswith('pose/') else {}), device='cpu')
+    infer(config, str(weights[0]), source, folder, **(POSES if config.startswith('pose/') else {}), device='cpu')
     return folder
 
 
@@ -59,10 +58,10 @@ def read(path):
 
 
 def write(name, image, width):
-    """Write an image in RGB with at most this width as JPEG."""
+    """Write an image with at most this width as JPEG."""
     scale = min(1, width / image.shape[1])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    cv2.imwrite(str(IMAGES / f'{name}.jpg'), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    cv2.imwrite(str(IMAGES / f'{name}.jpg'), image, [cv2.IMWRITE_JPEG_QUALITY, 85])
     print(f'{name}.jpg')
 
 
@@ -73,28 +72,28 @@ def two_rows(images):
 
 def draw_tasks(work_dirs, folder):
     """The picture of all tasks."""
-    overview = read(predict(work_dirs, CLASSIFIER, None, folder / 'digits') / 'predictions.png')
+    digits = [min(Path(f'data/digits/classification/val/{digit}').iterdir()) for digit in range(2, 8)]
+    overview = read(predict(work_dirs, CLASSIFIER, digits, folder / 'digits') / 'predictions.png')
     parts = {'Classification': np.concatenate(np.split(overview[:, : overview.shape[1] // 6 * 6], 2, 1))}
     for title, config in (('Boxes and masks', MASK_RCNN), ('Class maps', UPERNET), ('Keypoints', POSE)):
-        out = predict(work_dirs, config, '000[0-5]', folder / title)
+        out = predict(work_dirs, config, str(SCENES / 'val/000[0-5].png'), folder / title)
         parts[title] = two_rows([read(path) for path in sorted((out / 'drawn').glob('*.png'))])
     for title, (name, (left, top, right, bottom)) in PARTS.items():
         parts[title] = read(IMAGES / name)[top:bottom, left:right]
     grid = draw_grid([part[..., ::-1] for part in parts.values()], [(title, 'black') for title in parts], HALF_WIDTH, 4)
-    write('tasks', grid, 4 * WIDTH)
+    write('tasks', grid[..., ::-1], 4 * WIDTH)
 
 
 def main():
     work_dirs = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as name:
-        for picture, (configs, pattern) in PICTURES.items():
+        for picture, (config, pattern) in PICTURES.items():
             try:
-                rows = [read(predict(work_dirs, config, pattern, Path(name) / config) / 'predictions.png')
-                        for config in configs]  # fmt: skip
+                out = predict(work_dirs, config, str(SCENES / 'val' / pattern), Path(name) / config)
             except Missing as error:
                 print(f'{picture}.jpg: no training of {error} in {work_dirs}')
                 continue
-            write(picture, np.concatenate(rows)[..., ::-1], WIDTH)
+            write(picture, read(out / 'predictions.png'), WIDTH)
         try:
             draw_tasks(work_dirs, Path(name) / 'tasks')
         except Missing as error:

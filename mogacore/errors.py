@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import NoReturn
 
-from .process import limit_spinning
+from . import machine
+from .process import limit_spinning, open_standard_files
 
 # Required packages: import name -> name for pip.
 NEEDED = {
@@ -35,6 +37,8 @@ def one_line(text: str) -> str:
     shown = (char if char.isprintable() else ' ' if char.isspace() else ascii(char)[1:-1] for char in text)
     return ''.join(shown).strip()
 
+
+EXIT_NO_READER = 141  # as of a program that SIGPIPE ends
 
 # What networks raise for inputs of a shape that they do not accept; there is no common type.
 MISFITS = (AssertionError, IndexError, RuntimeError, ValueError)
@@ -72,25 +76,62 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
 
 
 def run(main: Callable[..., int | None], *args) -> NoReturn:
-    """Run a command and exit: a user error becomes one line on stderr and exit code 2.
+    """Run a command and exit: an error that the user or the machine causes becomes one line on stderr and exit code 2.
+
+    A command whose output is read by a program that has ended, as in ``mogacore config NAME | head -1``, ends silently
+    with ``EXIT_NO_READER`` if it needs to write more.
 
     Args:
         main: The command; its return value is the exit code, and None means 0.
         *args: Its arguments.
     """
+    open_standard_files()
     limit_spinning()  # commands import torch later, inside their functions
     logging.raiseExceptions = False  # on a full disk, every log line would print a traceback
+    code, line = _call(main, *args)
     try:
-        sys.exit(main(*args))
+        sys.stdout.flush()  # at exit, Python would report a failure in its own way
+    except OSError as error:
+        _discard_output()
+        if not isinstance(error, BrokenPipeError):
+            code, line = code or 2, line or f'error: {machine.explain(error) or error}'
+    if line:
+        with suppress(OSError):
+            print(line, file=sys.stderr)
+    sys.exit(code)
+
+
+def _call(main: Callable[..., int | None], *args) -> tuple[int | str | None, str | None]:
+    """Exit code of a command, and a line for stderr; any exception that is a bug passes."""
+    try:
+        return main(*args), None
+    except SystemExit as error:
+        return error.code, None
     except UserError as error:
-        message = str(error)
-    except ModuleNotFoundError as error:
-        line = missing_package(error)
-        if line is None:
-            raise
-        message = line
+        _ignore_unraisable()
+        return 2, f'error: {error}'
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        sys.exit(130)
-    print(f'error: {message}', file=sys.stderr)
-    sys.exit(2)
+        return 130, 'interrupted'
+    except BrokenPipeError:
+        return EXIT_NO_READER, None
+    except ModuleNotFoundError as error:
+        if line := missing_package(error):
+            return 2, f'error: {line}'
+        raise
+    except Exception as error:
+        if failure := machine.explain(error):
+            _ignore_unraisable()
+            return 2, f'error: {one_line(str(failure))}'
+        raise
+
+
+def _ignore_unraisable() -> None:
+    """Print no traceback of an object that is destroyed after an error, such as a data loader without workers."""
+    sys.unraisablehook = lambda unraisable: None
+
+
+def _discard_output() -> None:
+    """Send what stdout still holds, which cannot be written, to the null device."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

@@ -88,11 +88,6 @@ def _partial_name(name: str) -> str:
     return f'{name}{ending[-MAX_NAME + 32 :]}'
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception says that the disk, or the user's share of it, is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
 def _sync_folder(folder: Path) -> None:
     """Flush a new file name to the disk; some network file systems refuse, since they flush it themselves."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -278,8 +273,8 @@ def plain(value: Any) -> Any:
 
 
 def write_text(path: str | Path, text: str, sync: bool = True) -> None:
-    """Write a text file in UTF-8; ``sync`` as in :func:`write_atomic`."""
-    _write(path, text.encode(), sync)
+    """Write a text file in UTF-8, file names in their own bytes; ``sync`` as in :func:`write_atomic`."""
+    _write(path, text.encode(errors='surrogateescape'), sync)
 
 
 def write_json(

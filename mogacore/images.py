@@ -31,6 +31,7 @@ ORIENTATION_TAG = 0x0112
 PNG_METADATA = (b'eXIf', b'Raw profile type', b'adobe.xmp')
 PNG_SIGNATURE = b'\x89PNG'
 PNG_SIZE = 16  # position of width and height in a PNG file
+PNG_END = b'IEND'
 # Signature -> byte order, position and type of the offset of the first directory, type of its length, bytes per entry.
 TIFF_LAYOUTS = {
     b'II*\0': ('<', 4, 'I', 'H', 12),
@@ -159,6 +160,21 @@ def split_orientation(content: bytes, is_limited: bool = False) -> tuple[bytes, 
     return content, 1  # otherwise PIL found the orientation elsewhere, where decoders do not look for it
 
 
+def has_impossible_chunk(content: bytes) -> bool:
+    """Whether a PNG file declares a chunk longer than the whole file; OpenCV would take that much memory for it."""
+    if not content.startswith(PNG_SIGNATURE):
+        return False
+    position = 8  # after the whole signature
+    while position + 8 <= len(content):
+        length, kind = struct.unpack_from('>I4s', content, position)
+        if kind == PNG_END:
+            return False
+        if length > len(content):
+            return True
+        position += 12 + length  # its length, type, data and checksum
+    return False
+
+
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:
     """Rotate and flip an image (H, W) or (H, W, C) from an EXIF orientation, 1 to 8, to upright."""
     if orientation == 1:
@@ -213,7 +229,7 @@ def decode(content: bytes, ignore_orientation: bool = False, gray: bool = False)
     Raises:
         UserError: If it has more than :func:`max_pixels` pixels.
     """
-    if not content:
+    if not content or has_impossible_chunk(content):
         return None
     content, found = split_orientation(content, is_limited=True)
     flag = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
@@ -247,7 +263,10 @@ def _upright(decode: Callable, default_backend: Callable[[], str]) -> Callable:
     @wraps(decode)
     def imfrombytes(content, flag='color', channel_order='bgr', backend=None):
         flag = {cv2.IMREAD_COLOR: 'color', cv2.IMREAD_GRAYSCALE: 'grayscale'}.get(flag, flag)
-        content, found = split_orientation(bytes(content), is_limited=True)
+        content = bytes(content)
+        if has_impossible_chunk(content):
+            return None
+        content, found = split_orientation(content, is_limited=True)
         if flag not in ('color', 'grayscale'):
             return decode(content, flag, channel_order, backend)
         backend = backend or default_backend()

@@ -155,6 +155,8 @@ def find_class(name: str, scope: str) -> list[tuple[type, str]]:
 
     mmdet builds the layers of RoI extractors from mmcv.ops without a registry; these are found as well.
     """
+    if not all(name.split('.')):  # mmengine takes an empty part before a dot for a package, and fails
+        return []
     found = [(registry.get(name), registry.name) for registry in registries(scope)]
     found = [item for item in found if item[0] is not None]
     if not found and scope in TASK_LIBRARIES and hasattr(import_module('mmcv.ops'), name):

@@ -1,6 +1,6 @@
-"""Settings of this process that make torch faster on a CPU: memory that is freed, and threads that wait.
+"""Settings of this process: its standard files, and what makes torch faster on a CPU, freed memory and waiting threads.
 
-The commands apply both. In own code, call them before the work starts:
+The commands apply all. In own code, call the last two before the work starts:
 
     import mogacore
 
@@ -24,6 +24,21 @@ M_MMAP_MAX = -4
 WAIT_VARIABLES = ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY', 'KMP_BLOCKTIME')
 # About 0.2 ms: longer than the gap between two operators of a network, far shorter than a time slice of the scheduler.
 SPIN_COUNT, SPIN_COUNT_SLOW_PAUSE = 10_000, 3_000
+
+
+def open_standard_files() -> None:
+    """Open the null device as stdin, stdout or stderr where the process was started without it.
+
+    Otherwise the next file that is opened, a checkpoint for example, takes the place of stdout and receives what
+    libraries print.
+    """
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, 'w' if number else 'r', encoding='utf-8', closefd=False))
 
 
 def keep_freed_memory() -> bool:

@@ -200,7 +200,8 @@ def main(argv: list[str]) -> None:
     if len(argv) == 1:
         print(copy_name(Path(argv[0]), list_data(Path(argv[0]))))
     else:
-        stage(*argv, progress=lambda line: print(line, flush=True))
+        data, folder, name = argv
+        stage(data, folder, name, lambda line: print(line, flush=True))
 
 
 if __name__ == '__main__':

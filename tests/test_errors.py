@@ -1,10 +1,11 @@
+import os
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
-from mogacore.errors import UserError, missing_package, run
+from mogacore.errors import EXIT_NO_READER, UserError, missing_package, run
 
 
 def fails_with(error):
@@ -86,3 +87,40 @@ def test_unknown_name_of_the_package_is_an_attribute_error():
 def test_a_message_is_one_line_whatever_names_it_contains(text, line):
     assert str(UserError(text)) == line
     assert str(UserError('plain')) == 'plain'
+
+
+PRINT = 'from mogacore.errors import run; import sys, os; run(lambda: {})'
+
+
+def in_shell(shell, code):
+    return subprocess.run(
+        ['bash', '-c', shell, '-', sys.executable, '-c', PRINT.format(code)], capture_output=True, text=True, cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if key != 'PYTHONUNBUFFERED'},
+    )  # fmt: skip
+
+
+def test_output_that_cannot_be_written_is_reported_in_one_line():
+    done = in_shell('exec "$@" > /dev/full', 'print(1)')
+    assert (done.returncode, done.stderr) == (
+        2, 'error: the disk is full ([Errno 28] No space left on device): free some space\n'
+    )  # fmt: skip
+
+
+def test_a_reader_that_has_ended_ends_the_command_silently():
+    wait = '"$@" | true; exit ${PIPESTATUS[0]}'
+    done = in_shell(wait, '[print(i) for i in range(10**6)]')
+    assert (done.returncode, done.stderr) == (EXIT_NO_READER, '')
+    done = in_shell(wait, '__import__("time").sleep(1) or print(1)')  # its work is done
+    assert (done.returncode, done.stderr) == (0, '')
+
+
+def test_an_object_that_cannot_be_destroyed_after_an_error_prints_nothing():
+    code = """(lambda error: setattr(error, "part", type("Part", (), {"__del__": lambda self: 1 / 0})()) or exec(
+        "raise error", {"error": error}))(OSError(28, "No space left on device"))"""
+    done = in_shell('exec "$@"', code)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+def test_closed_standard_files_do_not_catch_the_next_file_that_is_opened():
+    code = 'sys.exit(os.open(os.devnull, os.O_RDONLY)) if not sys.stderr.isatty() and print(1) is None else 9'
+    assert in_shell('exec "$@" <&- >&- 2>&-', code).returncode == 3

@@ -1,6 +1,7 @@
 """The EXIF orientation in every format, decoder and place that reads images, compared with PIL's exif_transpose."""
 
 import io
+import resource
 import struct
 import time
 import zlib
@@ -191,3 +192,15 @@ def test_images_of_too_many_pixels_are_refused_by_every_decoder_and_by_resizing(
 def test_the_size_of_what_is_no_image_is_unknown(content):
     assert images.inspect(content) == (None, 1)
     assert images.inspect(png_header(7, 5)) == ((7, 5), 1)
+
+
+def test_a_chunk_longer_than_the_file_takes_no_memory():
+    """OpenCV would take 2 GiB for the chunk before it finds that the file is too short."""
+    content, _, _ = picture('PNG', 1)
+    start = content.index(b'IDAT') - 4
+    broken = content[:start] + (2**31 - 1).to_bytes(4, 'big') + content[start + 4 :]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for decode in (images.decode, mmcv.imfrombytes):
+        assert decode(broken) is None
+        assert decode(content) is not None and decode(content + b'rest of the file') is not None
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # KiB

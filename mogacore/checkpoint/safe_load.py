@@ -23,6 +23,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from mogacore.errors import UserError
+from mogacore.files import readable
 
 from .schema import check_container, shown
 
@@ -229,9 +230,11 @@ def _read_torch(path: Path, head: bytes, map_location, mmap: bool) -> dict:
             f'{path} is {program}, which contains a program: at its source, save only the tensors, with '
             'torch.save(model.state_dict(), ...)'
         )
+    is_utf_8 = readable(path) == str(path)  # torch opens other paths neither itself nor with mmap
+    mmap = mmap and head[:2] == b'PK' and is_utf_8
     try:
-        with _only_our_globals():
-            container = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and head[:2] == b'PK')
+        with _only_our_globals(), path.open('rb') as file:
+            container = torch.load(path if is_utf_8 else file, map_location, weights_only=True, mmap=mmap)
         container = _revive(container, {})
     # A damaged file may raise any error, in torch's parser or in this module.
     except Exception as error:

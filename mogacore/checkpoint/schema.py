@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
@@ -82,6 +83,11 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable() and len(value) <= NAME_LIMIT
 
 
+def _is_path(value: Any) -> bool:
+    """Whether a value is text, in which bytes of a file name that are no UTF-8 may be escaped."""
+    return isinstance(value, str) and _is_text(re.sub('[\udc80-\udcff]', '?', value))
+
+
 def _is_list(value: Any, accepts: Callable[[Any], bool], length: int | None = None) -> bool:
     if isinstance(value, np.ndarray):
         value = value.tolist()
@@ -106,6 +112,7 @@ POSITIVE: Rule = ('a positive integer', lambda value: _is_integer(value) and 0 <
 SEED: Rule = ('an integer from 0 to 2**32 - 1', lambda value: _is_integer(value) and 0 <= value < 2**32)
 NUMBER: Rule = ('a number', _is_number)
 TEXT: Rule = ('text', _is_text)
+PATH: Rule = ('a path', _is_path)
 FLAG: Rule = ('True or False', lambda value: isinstance(value, (bool, np.bool_)))
 TABLE: Rule = ('a dict with text keys', _is_table)
 NUMBERS = _list_of('numbers', _is_number)
@@ -133,7 +140,7 @@ MESSAGE_HUB = {
     'runtime_info': TABLE,
     'resumed_keys': ('a dict of flags', lambda value: _is_table(value, values=FLAG[1])),
 }
-RUNTIME_INFO = {'keep_ckpt_ids': _list_of('integers', _is_integer), 'last_ckpt': _optional(TEXT)}
+RUNTIME_INFO = {'keep_ckpt_ids': _list_of('integers', _is_integer), 'last_ckpt': _optional(PATH)}
 SLOTS = {'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'momentum_buffer', 'square_avg', 'sum'}  # shaped like the parameter
 PARAM_GROUP = {
     'params': _list_of('parameters', lambda value: _is_integer(value) or _is_text(value)),  # FSDP has names
@@ -295,7 +302,7 @@ class _Check:
         self.entries(hub, 'message_hub', MESSAGE_HUB, required=MESSAGE_HUB)
         info = hub['runtime_info']
         best = {key: NUMBER for key in info if key.startswith('best_score')}
-        best |= {key: _optional(TEXT) for key in info if key.startswith('best_ckpt')}
+        best |= {key: _optional(PATH) for key in info if key.startswith('best_ckpt')}
         self.entries(info, 'message_hub.runtime_info', RUNTIME_INFO | best)
 
     def optimizers(self, value: Any) -> None:

@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         check_format(for_triton)
         writable_folder(args.triton)
     if args.test_images < 0:
-        parser.error(f'--test-images is {args.test_images}: use 0 or more')
+        raise UserError(f'--test-images is {args.test_images}: use 0 or more')
     source = load_source(
         args.network, args.checkpoint, args.cfg_options, args.num_classes, raw=args.raw, features=args.features
     )

@@ -51,8 +51,8 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
         raise UserError(f'config {path} cannot be read: {reason}') from error
     try:
         cfg.merge_from_dict(cfg_options or {})
-    except (AttributeError, KeyError, TypeError) as error:  # the first for an item of a list that is no dict
-        raise UserError(f'--cfg-options {cfg_options} cannot be applied to {path}: {error}') from error
+    except Exception as error:  # mmengine raises errors of many types, such as for an item of a list that is no dict
+        raise UserError(f'--cfg-options {show(cfg_options)} cannot be applied to {path}: {error}') from error
     scope = cfg.get('default_scope', 'mmengine')
     if not isinstance(scope, str) or not scope.isidentifier():
         raise UserError(

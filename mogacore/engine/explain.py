@@ -6,15 +6,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mogacore import opencv
+from mogacore import machine, opencv
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
-from mogacore.files import is_disk_full
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
-    """Convert exceptions about the disk, the data or the config to one-line user errors; others pass."""
+def user_errors(is_training: bool = False) -> Iterator[None]:
+    """Convert exceptions about the machine, the data or the config to one-line user errors; others pass.
+
+    Args:
+        is_training: Whether the run can be resumed.
+    """
     opencv.set_log_level(opencv.ERRORS)  # OpenCV would print its own warnings about a broken image
     try:
         yield
@@ -25,10 +28,11 @@ def user_errors() -> Iterator[None]:
         # From a data loader worker: the text is a traceback, and the actual message its last line.
         raise UserError(re.split(r'\n[\w.]*Error: ', text)[-1].strip()) from error
     except Exception as error:
-        if is_disk_full(error):
-            raise UserError(
-                f'the disk is full ({error}): saved checkpoints are intact; free some space, then resume with --resume'
-            ) from error
+        if failure := machine.explain(error):
+            if is_training:
+                remedy = f'saved checkpoints are intact; {failure.remedy}, then resume with --resume'
+                failure = failure._replace(remedy=remedy)
+            raise UserError(str(failure)) from error
         if line := _explain_config(error) or explain(error):
             raise UserError(line) from error
         raise

@@ -109,7 +109,8 @@ class PeerWatch(threading.Thread):
     """Terminates this process when a peer dies or hangs; NCCL would wait for it forever.
 
     Each process increments a counter in the store and checks the counter of the next rank, in a thread that keeps
-    running while the main thread computes or waits. The timeout counts checks, not wall time, so a job that is
+    running while the main thread computes or waits. A second thread terminates the process when the store does not
+    answer: its host is suspended, or the network is cut. The timeout counts checks, not wall time, so a job that is
     suspended and continued as a whole keeps running.
 
     Args:
@@ -133,9 +134,11 @@ class PeerWatch(threading.Thread):
         self.rank, self.peer = rank, (rank + 1) % world_size
         self.heartbeat_s, self.timeout_s = heartbeat_s, timeout_s
         self.is_closing = False
+        self.num_answers = 0
         self.ended = threading.Event()
 
     def run(self) -> None:
+        threading.Thread(target=self._watch_store, name='store watch', daemon=True).start()
         last_count, num_missed = None, 0
         while not self.ended.wait(self.heartbeat_s):
             try:
@@ -145,10 +148,19 @@ class PeerWatch(threading.Thread):
                 if not self.is_closing:
                     self._abort('the process that hosts the store has died')
                 return
+            self.num_answers += 1
             num_missed = num_missed + 1 if count == last_count else 0
             last_count = count
             if num_missed * self.heartbeat_s > self.timeout_s and not self.is_closing:
                 self._abort(f'rank {self.peer} has sent no heartbeat for {self.timeout_s:.0f} s')
+
+    def _watch_store(self) -> None:
+        last_number, num_missed = None, 0
+        while not self.ended.wait(self.heartbeat_s):
+            num_missed = num_missed + 1 if self.num_answers == last_number else 0
+            last_number = self.num_answers
+            if num_missed * self.heartbeat_s > self.timeout_s and not self.is_closing:
+                self._abort(f'the process that hosts the store has not answered for {self.timeout_s:.0f} s')
 
     def close(self) -> None:
         """Stop monitoring, after a barrier; from then on, the exit of a peer is not an error."""

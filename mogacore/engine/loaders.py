@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Mapping, Sized
+from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
+from mogacore import machine
 from mogacore.errors import UserError
 
 # What numpy reports where mmengine packs the records of a data set without any.
@@ -24,6 +28,7 @@ def build_loader(settings: DataLoader | dict, seed: int | None = None, diff_rank
         UserError: If the data set has no samples, or fewer than there are processes, or fewer per process than a batch
             where an incomplete batch is dropped.
     """
+    Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
     try:
         loader = Runner.build_dataloader(settings, seed, diff_rank_seed)
     except ValueError as error:
@@ -32,6 +37,20 @@ def build_loader(settings: DataLoader | dict, seed: int | None = None, diff_rank
         raise _no_samples(describe_dataset(cast('dict', settings)['dataset'])) from None
     check_loader(loader)
     return loader
+
+
+_report = Queue._on_queue_feeder_error  # type: ignore[attr-defined]
+
+
+def _end_worker(error: Exception, item: Any) -> None:
+    """End a data loader worker that cannot pass on a batch; it would carry on, and torch wait for the batch forever."""
+    if get_worker_info() is None:
+        _report(error, item)
+    elif machine.explain(error):
+        os._exit(machine.EXIT_NOT_SHARED)
+    else:
+        traceback.print_exception(error)
+        os._exit(1)
 
 
 def check_loader(loader: DataLoader) -> None:

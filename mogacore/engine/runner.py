@@ -54,6 +54,7 @@ from .hooks import CheckMapsHook, ReduceLossHook
 from .launch import COLLECTIVE_TIMEOUT_S, close_process_group, init_process_group
 from .length import check_schedules, choose_loop
 from .loaders import build_loader
+from .lock import only_run
 from .numbers import FiniteHook
 from .optim import check_paramwise, named_wrappers
 from .options import RunOptions
@@ -192,7 +193,8 @@ def train(config: str, **flags) -> Runner:
         **flags: Fields of :class:`mogacore.engine.options.RunOptions`.
 
     Raises:
-        UserError: If a file is missing, a setting is invalid, or the disk is full.
+        UserError: If a file is missing, a setting is invalid, another run uses the work dir, or the machine fails,
+            see :mod:`mogacore.machine`.
         Stopped: After a stop signal, once the state is saved; see :mod:`mogacore.engine.stop`.
     """
     options = RunOptions(config, **flags)
@@ -214,19 +216,22 @@ def _train(options: RunOptions) -> Runner:
     make_resumable(cfg, changes)
     add_thread_choice(cfg, options.launcher)
     _init_process_group(cfg, options.launcher)
-    if options.resume is not None:
-        _resume_from(cfg, options.resume)
-    add_trackers(cfg, options.track)
-    try:
-        with user_errors():
-            runner = _build_runner(cfg, options.launcher)
-            runner.train()
-    except Stopped:
-        end_workers(runner)
+    with user_errors(is_training=True), only_run(cfg.work_dir):
+        if options.resume is None:
+            _refuse_checkpoints(cfg.work_dir)  # of a run that has ended meanwhile
+        else:
+            _resume_from(cfg, options.resume)
+        add_trackers(cfg, options.track)
+        runner = _build_runner(cfg, options.launcher)
+        try:
+            try:
+                runner.train()
+            finally:
+                end_workers(runner)
+        except Stopped:
+            close_process_group()
+            raise
         close_process_group()
-        raise
-    end_workers(runner)
-    close_process_group()
     return runner
 
 
@@ -240,10 +245,8 @@ def _training_config(options: RunOptions) -> Config:
         check_source(resume)
         _check_resumable(read(resume, mmap=True), resume)  # before the data
     cfg.work_dir = _work_dir(cfg, options.work_dir)
-    if resume is None and any(Path(cfg.work_dir).glob('*.pth')):
-        raise UserError(
-            f'work dir {cfg.work_dir} already contains checkpoints: resume with --resume, or choose another --work-dir'
-        )
+    if resume is None:
+        _refuse_checkpoints(cfg.work_dir)
     if options.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(
@@ -260,6 +263,13 @@ def _training_config(options: RunOptions) -> Config:
     prepare_loaders(cfg)
     choose_loop(cfg.train_cfg, options.cfg_options or ())
     return cfg
+
+
+def _refuse_checkpoints(work_dir: str) -> None:
+    if any(Path(work_dir).glob('*.pth')):
+        raise UserError(
+            f'work dir {work_dir} already contains checkpoints: resume with --resume, or choose another --work-dir'
+        )
 
 
 def dry_run(config: str, **flags) -> str:

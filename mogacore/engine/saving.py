@@ -34,7 +34,7 @@ class AtomicLocalBackend(LocalBackend):
         write_atomic(target, obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        self.put(obj.encode(encoding), filepath)
+        self.put(obj.encode(encoding, 'surrogateescape'), filepath)
 
 
 def register_atomic_files() -> None:

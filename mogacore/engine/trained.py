@@ -8,9 +8,11 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 
 from mogacore.checkpoint import CheckpointError, check_gate, check_source, load_into, read_any, report_choice
+from mogacore.errors import UserError
 
 from .config import build_model, replace_sync_bn
 from .devices import choose_device
+from .explain import user_errors
 
 BACKBONE_ADVICE = 'pass --cfg-options model.backbone.{setting}'  # of the commands that take a config
 
@@ -27,17 +29,30 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
         The model, and the whole content of the file.
 
     Raises:
-        UserError: If the file does not exist, is malformed, or does not match the model.
+        UserError: If the config's model cannot be built, or the file does not exist, is malformed, or does not match
+            the model.
     """
     device = choose_device(device)
     check_source(checkpoint)
     container = read_any(checkpoint)  # before the model, which takes longer to build
     report_choice(container, checkpoint)
     replace_sync_bn(cfg.model)
-    model = cast(BaseModel, build_model(cfg))  # the models of all task libraries
+    model = _build(cfg)
     check_gate(model, checkpoint, BACKBONE_ADVICE)
     try:
         load_into(model, container, advice='')
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint}: {error}') from None
     return model.to(device).eval(), container
+
+
+def _build(cfg: Config) -> BaseModel:
+    """The model of a config; a setting that a part of it does not have is a user error."""
+    try:
+        with user_errors():
+            return cast(BaseModel, build_model(cfg))  # the models of all task libraries
+    except TypeError as error:
+        text = ' '.join(str(error).split())
+        if 'unexpected keyword argument' not in text:
+            raise
+        raise UserError(f'the model of the config cannot be built ({text}): correct or remove the setting') from error

@@ -23,7 +23,7 @@ from mogacore.packs.shards import BLOCK, SHARD_SUFFIX
 from mogacore.text import shorten
 
 from .plan import padded, sample_key
-from .workers import ProgressLines, run_tasks
+from .workers import ProgressLines, count, run_tasks
 from .write import Rows, index_shards
 
 LABEL_KEYS = ('label', 'cls')  # of a JSON file
@@ -90,11 +90,8 @@ def _scan_shards(
 ) -> Index:
     _check_numbers(folder, names)
     paths = [folder / name for name in names]
-    found: list[Scanned] = []
     lines = ProgressLines(len(paths), progress, 'indexed', 'shards')
-    for scanned in run_tasks(_scan_shard, paths, workers):
-        found.append(scanned)
-        lines.add(1, sum(scanned.sizes))
+    found = list(run_tasks(_scan_shard, paths, workers, lines))
     classes = _name_by_class(folder, found, known)
     index = index_shards(paths, found)
     if not len(index):
@@ -150,6 +147,7 @@ def _scan_shard(path: Path) -> Scanned:
         ) from None
     except OSError as error:
         raise UserError(f'shard {path} cannot be read ({error.strerror}): correct its permissions') from None
+    count(1, sum(scanned.sizes))
     return scanned
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,12 +16,14 @@ from mogacore.errors import UserError
 from mogacore.images import open_header
 
 SECONDS_BETWEEN_LINES = 5
-_stop: Any = threading.Event()  # set when the command is interrupted
+CONTEXT = get_context('fork')
+_stop: Any = CONTEXT.Event()  # of the worker's command, set when it is interrupted
+_counts: Any = CONTEXT.Array('q', 2)  # items and bytes that all workers of the command have finished
 
 
-def _start(stop: Any) -> None:
-    global _stop
-    _stop = stop
+def _start(stop: Any, counts: Any) -> None:
+    global _stop, _counts
+    _stop, _counts = stop, counts
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
 
 
@@ -31,20 +32,57 @@ def is_stopped() -> bool:
     return _stop.is_set()
 
 
-def run_tasks(function: Callable, tasks: Iterable, workers: int) -> Iterator:
+def count(number: int, size: int) -> None:
+    """Report to the first process that a worker has finished a number of items with ``size`` bytes."""
+    with _counts.get_lock():
+        _counts[0] += number
+        _counts[1] += size
+
+
+class ProgressLines:
+    """Reports the progress of the workers every few seconds.
+
+    Args:
+        total: Number of items.
+        progress: Called with a line.
+        what: What is done with them.
+        unit: What they are.
+    """
+
+    def __init__(self, total: int, progress: Callable[[str], None], what: str, unit: str = 'images'):
+        self.total, self.progress, self.what, self.unit = total, progress, what, unit
+        self.counts: Any = CONTEXT.Array('q', 2)
+        self.last = time.monotonic()
+
+    def show(self) -> None:
+        """Report if the last line is old enough."""
+        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
+            self.last = time.monotonic()
+            done, size = self.counts[0], self.counts[1]
+            self.progress(f'{self.what} {done:,} of {self.total:,} {self.unit} ({size / 1e9:.1f} GB)')
+
+
+def run_tasks(function: Callable, tasks: Iterable, workers: int, lines: ProgressLines) -> Iterator:
     """Results of a function for each task, in order, computed in several processes.
+
+    Args:
+        function: Called with a task in a worker; may call :func:`count` and :func:`is_stopped`.
+        tasks: What to compute.
+        workers: Number of processes.
+        lines: Reports the progress meanwhile.
 
     Raises:
         UserError: If a process was killed.
     """
-    if workers == 1:
-        yield from map(function, tasks)
-        return
-    context = get_context('fork')
-    stop = context.Event()
-    executor = ProcessPoolExecutor(workers, context, _start, (stop,))
+    stop = CONTEXT.Event()
+    executor = ProcessPoolExecutor(workers, CONTEXT, _start, (stop, lines.counts))
     try:
-        yield from executor.map(function, tasks)
+        for future in [executor.submit(function, task) for task in tasks]:
+            while not future.done():
+                wait([future], SECONDS_BETWEEN_LINES)
+                lines.show()
+            yield future.result()
+            lines.show()
     except BrokenProcessPool:
         raise UserError('a worker was killed, perhaps for lack of memory: use fewer --workers') from None
     finally:
@@ -62,7 +100,9 @@ def read_image(path: Path) -> tuple[bytes, bool]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f'image {path} cannot be read ({error.strerror}): correct its permissions') from None
-    return content, is_readable(content)
+    is_good = is_readable(content)
+    count(1, len(content))
+    return content, is_good
 
 
 def is_readable(content: bytes) -> bool:
@@ -74,25 +114,3 @@ def is_readable(content: bytes) -> bool:
     except Exception:  # decoders raise exceptions of many types for corrupt files
         return False
     return True
-
-
-class ProgressLines:
-    """Reports the progress every few seconds.
-
-    Args:
-        total: Number of items.
-        progress: Called with a line.
-        what: What is done with them.
-        unit: What they are.
-    """
-
-    def __init__(self, total: int, progress: Callable[[str], None], what: str, unit: str = 'images'):
-        self.total, self.progress, self.what, self.unit = total, progress, what, unit
-        self.done, self.bytes, self.last = 0, 0, time.monotonic()
-
-    def add(self, number: int, size: int) -> None:
-        """Count items, and their bytes."""
-        self.done, self.bytes = self.done + number, self.bytes + size
-        if time.monotonic() - self.last > SECONDS_BETWEEN_LINES:
-            self.last = time.monotonic()
-            self.progress(f'{self.what} {self.done:,} of {self.total:,} {self.unit} ({self.bytes / 1e9:.1f} GB)')

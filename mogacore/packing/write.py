@@ -160,9 +160,10 @@ def _write_shards(
     paths = [folder / f'{prefix}-{number:06}{SHARD_SUFFIX}' for number in range(len(shards))]
     labels = numbers if part.classes else {}
     found = []
-    for rows in run_tasks(partial(_write_shard, part.folder, labels), zip(paths, shards, strict=True), workers):
+    for rows in run_tasks(
+        partial(_write_shard, part.folder, labels), zip(paths, shards, strict=True), workers, progress
+    ):
         found.append(rows)
-        progress.add(len(rows.names) + len(rows.unreadable), sum(rows.sizes))
     return index_shards(paths, found), [name for rows in found for name in rows.unreadable]
 
 
@@ -228,13 +229,12 @@ def _write_lmdb(
     size = _needed(part, 'lmdb') * 5 // 4 + (1 << 24)
     environment = lmdb.open(str(folder), map_size=size, lock=False, sync=False, metasync=False)
     try:
-        for found in run_tasks(partial(_check_chunk, part.folder), chunks, workers):
+        for found in run_tasks(partial(_check_chunk, part.folder), chunks, workers, progress):
             contents = [(name, (part.folder / name).read_bytes()) for name, is_good in found if is_good]
             _put(environment, lmdb, contents)
             for name, content in contents:
                 rows.add(name, len(content))
             rows.unreadable += [name for name, is_good in found if not is_good]
-            progress.add(len(found), sum(len(content) for _, content in contents))
         environment.sync(True)
         state = lmdb_state(environment)
     finally:

@@ -19,7 +19,7 @@ from .lmdb_files import LMDB_FILE, LmdbReader
 from .shards import SHARD_SUFFIX, ShardReader
 
 NO_CLASSES = ('__MACOSX', '__pycache__')
-READERS = {'shards': ShardReader, 'lmdb': LmdbReader}
+READERS: dict[str, type[ShardReader] | type[LmdbReader]] = {'shards': ShardReader, 'lmdb': LmdbReader}
 _packs: dict[str, Pack] = {}  # by their real paths
 _found: dict[str, tuple[Pack, str] | None] = {}  # for each folder asked for, the pack that contains it, and its path
 

@@ -80,7 +80,7 @@ class ShardReader:
                 break
             parts.append(part)
             offset, size = offset + len(part), size - len(part)
-        return b''.join(parts)
+        return parts[0] if len(parts) == 1 else b''.join(parts)
 
     def _refuse_change(self, path: str) -> NoReturn:
         raise UserError(

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from mogacore import machine
 from mogacore.errors import UserError
-from mogacore.files import PARTIAL_SUFFIX, is_disk_full, readable, sha256, writable_folder, write_png
+from mogacore.files import PARTIAL_SUFFIX, readable, sha256, writable_folder, write_png
 
 from .drawing.overview import chosen_images, draw_overview
 from .features import FeatureFile
@@ -136,10 +137,11 @@ def write_predictions(
         team.wait()
         records = _finish(predictor, source, list(names), out_dir, header, journal) if team.rank == 0 else []
         team.wait()
-    except OSError as error:
-        if not is_disk_full(error):
+    except Exception as error:
+        failure = machine.explain(error)
+        if failure is None:
             raise
-        raise UserError(f'the disk is full ({error}): free some space, then continue with --resume') from error
+        raise UserError(f'{failure}, then continue with --resume') from error
     return records
 
 

@@ -73,3 +73,7 @@ def test_options_change_the_config(tmp_path):
     config, weights = write_small(tmp_path, CONFIG)
     with pytest.raises(UserError, match=r'moganet-xtiny_digits\.pth: .*head\.fc'):
         load_source(config, weights, cfg_options={'model.head.num_classes': 5})
+    for name in ('model.nosuch', 'model.backbone.nosuch'):
+        with pytest.raises(UserError, match='nosuch') as raised:
+            load_source(config, weights, cfg_options={name: 1})
+        assert '\n' not in str(raised.value)

@@ -31,115 +31,120 @@ BACKBONE = dict(arch=dict(TINY_ARCH, _delete_=True), drop_path_rate=0.3)
 # When the process is killed: before a step, after it but before its checkpoint, or while the checkpoint is written.
 PHASES = ('before', 'after', 'writing')
 WORKERS = ((0, False), (1, True), (2, False), (2, True), (1, False))
-# Of a training counted in iterations.
-SCHEDULES = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=5),
-    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=5, end=NUM_STEPS),
-]
 
-# Each has random augmentation, drop path, and other state that a run has to restore.
-CONFIGS = {
-    # Epochs of 6 batches; Mixup, averaged weights, 5 batches per optimizer step, with no checkpoint at such a step.
-    'classification': dict(
-        base='moganet-xtiny_digits.py',
-        library='mmpretrain',
-        settings=dict(
-            model=dict(
-                backbone=BACKBONE,
-                head=dict(in_channels=32, loss=dict(type='CrossEntropyLoss', use_soft=True, _delete_=True)),
-                train_cfg=dict(augments=dict(type='Mixup', alpha=0.8)),
-            ),
-            train_dataloader=dict(batch_size=8, dataset=dict(times=1, dataset=dict(indices=47))),
-            val_dataloader=dict(batch_size=8, dataset=dict(indices=8)),
-            optim_wrapper=dict(accumulative_counts=5),
-            custom_hooks=[dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1)],
-            train_cfg=dict(max_epochs=2),
-            default_hooks=dict(checkpoint=dict(by_epoch=False, interval=2)),
-        ),
-    ),
-    # Epochs of 3 batches grouped by aspect ratio; checkpoints after epochs.
-    'detection': dict(
-        base='mask-rcnn_moganet-xtiny_fpn_digits.py',
-        library='mmdet',
-        settings=dict(
-            model=dict(
-                backbone=BACKBONE,
-                neck=dict(in_channels=[8, 16, 24, 32]),
-                train_cfg=dict(rpn_proposal=dict(nms_pre=50, max_per_img=20), rcnn=dict(sampler=dict(num=16))),
-                test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=5), rcnn=dict(max_per_img=5)),
-            ),
-            train_dataloader=dict(
-                batch_size=2,
-                batch_sampler=dict(type='AspectRatioBatchSampler'),
-                dataset=dict(
-                    indices=5,
-                    pipeline=[
-                        dict(type='LoadImageFromFile'),
-                        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-                        dict(type='RandomResize', scale=(72, 72), ratio_range=(0.8, 1.2), keep_ratio=True),
-                        dict(type='RandomFlip', prob=0.5),
-                        dict(type='PackDetInputs'),
-                    ],
+
+def make_configs(num_steps=NUM_STEPS):
+    """For each task: the config to start from, the library, and the settings of a run of 12, 24, ... steps.
+
+    Each has random augmentation, drop path, and other state that a run has to restore.
+    """
+    # Of a training counted in iterations.
+    schedules = [
+        dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=5),
+        dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=5, end=num_steps),
+    ]
+    return {
+        # Epochs of 6 batches; Mixup, averaged weights, 5 batches per optimizer step, with no checkpoint at such a step.
+        'classification': dict(
+            base='moganet-xtiny_digits.py',
+            library='mmpretrain',
+            settings=dict(
+                model=dict(
+                    backbone=BACKBONE,
+                    head=dict(in_channels=32, loss=dict(type='CrossEntropyLoss', use_soft=True, _delete_=True)),
+                    train_cfg=dict(augments=dict(type='Mixup', alpha=0.8)),
                 ),
+                train_dataloader=dict(batch_size=8, dataset=dict(times=1, dataset=dict(indices=47))),
+                val_dataloader=dict(batch_size=8, dataset=dict(indices=8)),
+                optim_wrapper=dict(accumulative_counts=5),
+                custom_hooks=[dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1)],
+                train_cfg=dict(max_epochs=num_steps // 6),
+                default_hooks=dict(checkpoint=dict(by_epoch=False, interval=2)),
             ),
-            val_dataloader=dict(batch_size=2, dataset=dict(indices=2)),
-            train_cfg=dict(max_epochs=4),
-            default_hooks=dict(checkpoint=dict(interval=1)),
         ),
-    ),
-    # Iterations over an endless sampler.
-    'segmentation': dict(
-        base='semantic-fpn_moganet-xtiny_digits.py',
-        library='mmseg',
-        settings=dict(
-            model=dict(
-                backbone=BACKBONE, neck=dict(in_channels=[8, 16, 24, 32]), data_preprocessor=dict(size=(64, 64))
-            ),
-            train_dataloader=dict(
-                batch_size=2,
-                dataset=dict(
-                    pipeline=[
-                        dict(type='LoadImageFromFile'),
-                        dict(type='LoadAnnotations'),
-                        dict(type='RandomCrop', crop_size=(64, 64)),
-                        dict(type='RandomFlip', prob=0.5),
-                        dict(type='PhotoMetricDistortion'),
-                        dict(type='PackSegInputs'),
-                    ]
+        # Epochs of 3 batches grouped by aspect ratio; checkpoints after epochs.
+        'detection': dict(
+            base='mask-rcnn_moganet-xtiny_fpn_digits.py',
+            library='mmdet',
+            settings=dict(
+                model=dict(
+                    backbone=BACKBONE,
+                    neck=dict(in_channels=[8, 16, 24, 32]),
+                    train_cfg=dict(rpn_proposal=dict(nms_pre=50, max_per_img=20), rcnn=dict(sampler=dict(num=16))),
+                    test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=5), rcnn=dict(max_per_img=5)),
                 ),
+                train_dataloader=dict(
+                    batch_size=2,
+                    batch_sampler=dict(type='AspectRatioBatchSampler'),
+                    dataset=dict(
+                        indices=5,
+                        pipeline=[
+                            dict(type='LoadImageFromFile'),
+                            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+                            dict(type='RandomResize', scale=(72, 72), ratio_range=(0.8, 1.2), keep_ratio=True),
+                            dict(type='RandomFlip', prob=0.5),
+                            dict(type='PackDetInputs'),
+                        ],
+                    ),
+                ),
+                val_dataloader=dict(batch_size=2, dataset=dict(indices=2)),
+                train_cfg=dict(max_epochs=num_steps // 3),
+                default_hooks=dict(checkpoint=dict(interval=1)),
             ),
-            val_dataloader=dict(batch_size=1),
-            train_cfg=dict(max_iters=NUM_STEPS, val_interval=6),
-            param_scheduler=SCHEDULES,
-            default_hooks=dict(checkpoint=dict(interval=4)),
         ),
-    ),
-    # Iterations over passes of 5 batches.
-    'pose': dict(
-        base='td-hm_moganet-xtiny_digits.py',
-        library='mmpose',
-        settings=dict(
-            model=dict(backbone=BACKBONE, head=dict(in_channels=32)),
-            train_dataloader=dict(batch_size=4, dataset=dict(indices=18)),
-            val_dataloader=dict(batch_size=4, dataset=dict(indices=4)),
-            train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=NUM_STEPS, val_interval=5),
-            param_scheduler=SCHEDULES,
-            default_hooks=dict(checkpoint=dict(by_epoch=False, interval=3)),
+        # Iterations over an endless sampler.
+        'segmentation': dict(
+            base='semantic-fpn_moganet-xtiny_digits.py',
+            library='mmseg',
+            settings=dict(
+                model=dict(
+                    backbone=BACKBONE, neck=dict(in_channels=[8, 16, 24, 32]), data_preprocessor=dict(size=(64, 64))
+                ),
+                train_dataloader=dict(
+                    batch_size=2,
+                    dataset=dict(
+                        pipeline=[
+                            dict(type='LoadImageFromFile'),
+                            dict(type='LoadAnnotations'),
+                            dict(type='RandomCrop', crop_size=(64, 64)),
+                            dict(type='RandomFlip', prob=0.5),
+                            dict(type='PhotoMetricDistortion'),
+                            dict(type='PackSegInputs'),
+                        ]
+                    ),
+                ),
+                val_dataloader=dict(batch_size=1),
+                train_cfg=dict(max_iters=num_steps, val_interval=6),
+                param_scheduler=schedules,
+                default_hooks=dict(checkpoint=dict(interval=4)),
+            ),
         ),
-    ),
-    # Sequences generated while reading; learning rate and momentum follow a cycle.
-    'video_prediction': dict(
-        base='simvp_moganet_moving-digits.py',
-        library='mmengine',
-        settings=dict(
-            model=dict(spatial_dims=4, temporal_dims=8, temporal_depth=2, drop_path_rate=0.3),
-            train_dataloader=dict(batch_size=2, dataset=dict(num_sequences=8)),
-            val_dataloader=dict(batch_size=2),
-            train_cfg=dict(max_epochs=3),
-            default_hooks=dict(checkpoint=dict(by_epoch=False, interval=3)),
+        # Iterations over passes of 5 batches.
+        'pose': dict(
+            base='td-hm_moganet-xtiny_digits.py',
+            library='mmpose',
+            settings=dict(
+                model=dict(backbone=BACKBONE, head=dict(in_channels=32)),
+                train_dataloader=dict(batch_size=4, dataset=dict(indices=18)),
+                val_dataloader=dict(batch_size=4, dataset=dict(indices=4)),
+                train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=num_steps, val_interval=5),
+                param_scheduler=schedules,
+                default_hooks=dict(checkpoint=dict(by_epoch=False, interval=3)),
+            ),
         ),
-    ),
-}
+        # Sequences generated while reading; learning rate and momentum follow a cycle.
+        'video_prediction': dict(
+            base='simvp_moganet_moving-digits.py',
+            library='mmengine',
+            settings=dict(
+                model=dict(spatial_dims=4, temporal_dims=8, temporal_depth=2, drop_path_rate=0.3),
+                train_dataloader=dict(batch_size=2, dataset=dict(num_sequences=8)),
+                val_dataloader=dict(batch_size=2),
+                train_cfg=dict(max_epochs=num_steps // 4),
+                default_hooks=dict(checkpoint=dict(by_epoch=False, interval=3)),
+            ),
+        ),
+    }
 
 
 @HOOKS.register_module()
@@ -186,7 +191,7 @@ def in_fork(work, log):
 def difference(path, reference):
     """Names of the tensors in two checkpoints that are not bit-identical: weights, averages, optimizer state."""
     found, expected = read(path), read(reference)
-    assert found['meta']['iter'] == expected['meta']['iter'] == NUM_STEPS
+    assert found['meta']['iter'] == expected['meta']['iter']
     parts = [('state_dict', found['state_dict'], expected['state_dict'])]
     if 'ema_state_dict' in expected:
         parts.append(('ema', found['ema_state_dict'], expected['ema_state_dict']))
@@ -202,8 +207,9 @@ def difference(path, reference):
     return differs
 
 
-def main(task, folder):
-    spec = CONFIGS[task]
+def prepare(task, folder, num_steps=NUM_STEPS):
+    """Write the data and ``config.py`` of a task to a folder, the new current one; returns its item of the configs."""
+    spec = make_configs(num_steps)[task]
     os.chdir(folder)
     part = {'classification': 'classification', 'video_prediction': 'moving'}.get(task, 'scenes')
     write_digits(Path('data/digits'), parts=(part,), num_train_scenes=12, num_val_scenes=2, num_sequences=2)
@@ -212,6 +218,16 @@ def main(task, folder):
     Path('config.py').write_text(f"_base_ = '{base}'\n" + '\n'.join(lines) + '\n')
     import_quietly(spec['library'])
     torch.set_num_threads(1)  # a fork of a process with computing threads deadlocks
+    return spec
+
+
+def last_checkpoint(task, num_steps=NUM_STEPS):
+    """Name of the checkpoint at the end of a run."""
+    return f'epoch_{num_steps // 3}.pth' if task == 'detection' else f'iter_{num_steps}.pth'
+
+
+def main(task, folder):
+    spec = prepare(task, folder)
 
     def run(work_dir, workers=(0, False), resume=None, kill=None):
         options = {
@@ -226,8 +242,7 @@ def main(task, folder):
             lambda: train('config.py', work_dir=work_dir, resume=resume, cfg_options=options), f'{work_dir}.log'
         )
 
-    by_epoch = task == 'detection'
-    last = 'epoch_4.pth' if by_epoch else f'iter_{NUM_STEPS}.pth'
+    last = last_checkpoint(task)
     assert run('whole') == 0
     rng = random.Random(task)
     report = []

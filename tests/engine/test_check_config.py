@@ -104,6 +104,7 @@ VIDEO = 'video_prediction/simvp_moganet_moving-digits'
         ({'train_dataloader.batch_size': 0}, ('train_dataloader.batch_size is 0',)),
         ({'model': 3}, ('model is 3: it must be a dict',)),
         ({'model.type': ['SimVP']}, ("model.type is ['SimVP']: it must be the name of a class",)),
+        ({'model.type': '.SimVPP'}, ('model.type', '.SimVPP is not registered: did you mean SimVP?')),
         ({'default_hooks.timer.type': [[1]]}, ('default_hooks.timer.type is [[1]]: it must be the name of a class',)),
         ({'allow_unknown_keys': 'model.*'}, ("allow_unknown_keys is 'model.*': use a list of paths",)),
         ({'allow_unknown_keys': [5]}, ('allow_unknown_keys is [5]: use a list of paths',)),

@@ -61,6 +61,14 @@ def test_broken_config_is_reported_in_one_line(tmp_path, content, message):
     assert '\n' not in str(error.value)
 
 
+def test_deeply_nested_options_are_reported(project):
+    value = 1
+    for _ in range(2000):
+        value = [value]
+    with pytest.raises(UserError, match=r"--cfg-options \{'a': \[+\.\.\.\]+\} cannot be applied to .*recursion"):
+        load(project, a=value)
+
+
 def test_missing_config_is_reported(tmp_path):
     with pytest.raises(UserError, match=r'none\.py not found'):
         load_config(tmp_path / 'none.py')

@@ -7,7 +7,9 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
+from torch.utils.data import Dataset
 
+from mogacore import machine
 from mogacore.engine import loaders
 from mogacore.engine.loaders import build_loader, describe_dataset
 from mogacore.engine.runner import train
@@ -112,3 +114,40 @@ def test_data_sets_are_described_inside_wrappers():
     settings = dict(type='RepeatDataset', dataset=dict(type='CocoDataset', data_root='data/coco', ann_file='a.json'))
     assert describe_dataset(settings) == 'the data set CocoDataset (a.json)'
     assert describe_dataset(dict(type=FilteredList, data_root='')) == 'the data set FilteredList'
+
+
+class Unsendable:
+    """Raises when a worker passes it on, in the thread that does so."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        raise self.error
+
+
+@DATASETS.register_module()
+class UnsendableDataset(Dataset):
+    def __init__(self, text):
+        self.error = RuntimeError(text)
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return Unsendable(self.error)
+
+
+@pytest.mark.parametrize('text, line', [
+    ('unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)',
+     'shared memory, /dev/shm, is full'),
+    ('cannot pickle', 'a data loader worker was killed'),
+])  # fmt: skip
+def test_a_worker_that_cannot_pass_on_a_batch_ends_the_loop(text, line):
+    settings = dict(
+        batch_size=2, num_workers=2, collate_fn=dict(type='pseudo_collate'),
+        sampler=dict(type='DefaultSampler', shuffle=False), dataset=dict(type='UnsendableDataset', text=text),
+    )  # fmt: skip
+    with pytest.raises(RuntimeError) as raised:
+        list(build_loader(settings))
+    assert str(machine.explain(raised.value)).startswith(line)

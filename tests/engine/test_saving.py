@@ -1,6 +1,7 @@
 """Atomic checkpoints."""
 
 import errno
+import os
 import re
 import shutil
 import subprocess
@@ -21,11 +22,12 @@ from mmengine.registry import DefaultScope
 from test_files import full_disk
 from test_tools import tool
 from torch import nn
-from toy_runs import rates, toy_run
+from toy_runs import CONFIG, rates, toy_run
 
 from mogacore import files
 from mogacore.checkpoint import read
 from mogacore.datasets.digits import write_digits
+from mogacore.engine.runner import train
 from mogacore.engine.saving import SafeCheckpointHook, is_intact, newest_intact_checkpoint, pending_gradients
 from mogacore.errors import UserError
 from mogacore.libraries import import_quietly
@@ -292,3 +294,15 @@ def test_full_disk_leaves_intact_checkpoints_and_a_one_line_error(project, small
     subprocess.run(['mount', '-o', 'remount,size=100M', small_disk], check=True)
     tool('train.py', 'small.py', '--work-dir', small_disk / 'run', '--resume', cwd=project)
     assert_same_end(project, small_disk / 'run')
+
+
+def test_a_work_dir_whose_name_is_not_utf_8_trains_and_resumes(tmp_path, monkeypatch):
+    """As in a folder from a system with another encoding, or any name with umlauts where the language is C."""
+    monkeypatch.setattr(Config, 'pretty_text', '')  # formatting takes longer than the training
+    (tmp_path / 'toy.py').write_text(CONFIG)
+    work_dir = os.fsdecode(os.fsencode(tmp_path) + b'/gr\xf6\xdfe')
+    train(str(tmp_path / 'toy.py'), work_dir=work_dir, cfg_options={'train_cfg.max_epochs': 2})
+    assert Path(work_dir, 'last_checkpoint').read_bytes().endswith(b'gr\xf6\xdfe/epoch_2.pth')
+    longer = {'train_cfg.max_epochs': 3, 'experiment_name': 'resumed'}
+    runner = train(str(tmp_path / 'toy.py'), work_dir=work_dir, resume='auto', cfg_options=longer)
+    assert runner.iter == 18 and Path(work_dir, 'epoch_3.pth').exists()

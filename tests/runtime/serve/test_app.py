@@ -148,6 +148,8 @@ def png_header(width, height):
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 50, 3), np.uint8)
+# Its chunk of pixels declares 2 GiB.
+HUGE_CHUNK = encode(NOISE).replace(encode(NOISE).partition(b'IDAT')[0][-4:] + b'IDAT', b'\x7f\xff\xff\xffIDAT', 1)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +160,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (60, 50, 3), np.uint8)
         (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 415, 'not an image'),
         (encode(NOISE)[:2000], 400, 'the PNG image of 2,000 bytes is corrupt'),
         (encode(NOISE, '.jpg')[:-300], 400, 'the JPEG image'),
+        (HUGE_CHUNK, 400, 'bytes is corrupt'),
         (png_header(20_000, 20_000), 413, '20000 x 20000 px has more than 200,000,000 pixels'),
         (bytes(20_001), 413, 'larger than 20,000'),
     ],

@@ -86,7 +86,7 @@ def video(
                 records = predict(next((root / 'in').iterdir()), 'out')
                 assert [record['frame'] for record in records] == list(range(len(numbers)))
                 for record, number in zip(records, numbers, strict=True):
-                    check_box(record, box_at(number), tolerance=3)
+                    check_box(record, box_at(number) if isinstance(number, int) else number, tolerance=3)
                 drawn = Video(next(Path('out').glob('*.mp4')))
                 assert sum(1 for _ in drawn) == len(numbers)
 
@@ -106,9 +106,9 @@ video('of odd size')(lambda path: write(path, size=(81, 47)))
 video('1,000 frames per second')(lambda path: write(path, fps=1000))
 video('a frame in ten seconds')(lambda path: write(path, fps=0.1))
 video('a changing size', quick=True)(
-    lambda path: motion_jpeg(path, [(80, 48), (80, 48), (96, 64), (72, 56), (80, 48)]) and range(5)
+    lambda path: shown_at_first_size(path, [(80, 48), (80, 48), (96, 64), (72, 56), (80, 48)])
 )
-video('larger frames than the first')(lambda path: motion_jpeg(path, [(80, 48), (320, 240)]) and range(2))
+video('larger frames than the first')(lambda path: shown_at_first_size(path, [(80, 48), (320, 240)]))
 video('name of 250 characters')(lambda path: write(path).rename(path.with_name(f'{"n" * 246}.avi')))
 video('name beyond ASCII')(lambda path: write(path).rename(path.with_name('ünï 画.avi')))
 video('name that is not UTF-8')(lambda path: write(path).rename(path.with_name(os.fsdecode(b'caf\xe9.avi'))))
