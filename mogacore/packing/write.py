@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import zlib
@@ -14,7 +15,7 @@ import numpy as np
 
 from mogacore import packs
 from mogacore.errors import UserError
-from mogacore.files import is_disk_full, new_folder
+from mogacore.files import new_folder
 from mogacore.packs.index import Index, pack_names
 from mogacore.packs.lmdb_files import import_lmdb, lmdb_state
 from mogacore.packs.shards import BLOCK, SHARD_SUFFIX
@@ -118,7 +119,7 @@ def pack(
                 (target / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / file, target / file)
     except OSError as error:
-        if is_disk_full(error):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f'the disk of {out} is full: nothing was written, free some space') from None
         raise UserError(f'{out} cannot be written ({error}): nothing was written') from None
     packs.forget()

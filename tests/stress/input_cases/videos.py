@@ -68,6 +68,16 @@ def motion_jpeg(path: Path, sizes: list[tuple[int, int]]) -> Path:
     return path
 
 
+def shown_at_first_size(path: Path, sizes: list[tuple[int, int]]) -> list[list[float]]:
+    """Write a video of frames of these sizes; boxes of the rectangles where all are shown in the size of the first."""
+    motion_jpeg(path, sizes)
+    width, height = sizes[0]
+    return [
+        [value * (height / h if i % 2 else width / w) for i, value in enumerate(box_at(number))]
+        for number, (w, h) in enumerate(sizes)
+    ]
+
+
 def video(
     name: str, refused: str | None = None, quick: bool = False, suffix: str = '.avi', entries=('infer', 'runtime')
 ):
