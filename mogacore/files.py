@@ -6,11 +6,15 @@ A reader sees either the old content or the new one, never a part. The functions
 from __future__ import annotations
 
 import contextlib
+import errno
+import fnmatch
 import hashlib
 import io
 import json
 import os
+import re
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTIAL_SUFFIX = '.partial'
+MAX_NAME = 255  # bytes of the name of a file, of Linux file systems
 # Of matplotlib that need no other program.
 FIGURE_FORMATS = ('eps', 'jpeg', 'jpg', 'pdf', 'png', 'ps', 'raw', 'rgba', 'svg', 'svgz', 'tif', 'tiff', 'webp')
 
@@ -59,7 +64,7 @@ def open_atomic(path: str | Path, sync: bool = True) -> Iterator[IO[bytes]]:
         OSError: If the file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f'{path.name}.{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}')
+    partial = path.with_name(_partial_name(path.name))
     try:
         with partial.open('wb') as file:
             yield file
@@ -74,12 +79,104 @@ def open_atomic(path: str | Path, sync: bool = True) -> Iterator[IO[bytes]]:
         _sync_folder(path.parent)
 
 
+def _partial_name(name: str) -> str:
+    """Name of a temporary file, which differs between processes, and between names that are too long to be kept."""
+    ending = f'.{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}'
+    encoded = os.fsencode(name)
+    if len(encoded) + len(ending) > MAX_NAME:
+        name = hashlib.sha256(encoded).hexdigest()[:32]
+    return f'{name}{ending[-MAX_NAME + 32 :]}'
+
+
 def _sync_folder(folder: Path) -> None:
     """Flush a new file name to the disk; some network file systems refuse, since they flush it themselves."""
     descriptor = os.open(folder, os.O_RDONLY)
     with contextlib.suppress(OSError):
         os.fsync(descriptor)
     os.close(descriptor)
+
+
+def read_file(path: str | Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: If it cannot be read or is not an ordinary file: a FIFO, for example, would be waited for.
+    """
+    # Without O_NONBLOCK, opening a FIFO waits for a process that writes to it.
+    with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, 'not an ordinary file', str(path))
+        return file.read()
+
+
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As :func:`os.walk`, with links to folders followed, unless such a folder contains the link: it would never end.
+
+    Args:
+        folder: Where to start.
+
+    Yields:
+        A folder, and the sorted names of the folders and of all else in it. The body may remove folders that are not to
+        be searched.
+
+    Raises:
+        UserError: If a folder cannot be read.
+    """
+    yield from _walk(os.fspath(folder), (os.path.realpath(folder),))
+
+
+def _walk(at: str, chain: tuple[str, ...]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk ``at``, whose real path is the last of ``chain``, behind those of the folders above it."""
+    places: dict[str, str] = {}
+    names: list[str] = []
+    try:
+        with os.scandir(at) as entries:
+            for entry in entries:
+                if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                    place = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(chain[-1], entry.name)
+                    if not any(_contains(place, known) for known in chain):
+                        places[entry.name] = place
+                else:
+                    names.append(entry.name)
+    except OSError as error:
+        raise UserError(f'folder {at} cannot be read ({error.strerror}): change its rights, or remove it') from error
+    folders = sorted(places)
+    yield at, folders, sorted(names)
+    for name in folders:
+        yield from _walk(os.path.join(at, name), (*chain, places[name]))
+
+
+def expand(pattern: str) -> list[str]:
+    """As :func:`glob.glob` with ``recursive``, sorted, and searching as :func:`walk` does."""
+    path = Path(pattern)
+    start = path.anchor
+    return sorted(set(_expand(start, [*path.parts[1:]] if start else [*path.parts])))
+
+
+def _expand(base: str, parts: list[str]) -> Iterator[str]:
+    """Expand the parts of a pattern below a folder, '' for the current one."""
+    if not parts:
+        yield base
+        return
+    first, *rest = parts
+    if first == '**':
+        for at, folders, names in walk(base or '.'):
+            folders[:] = [name for name in folders if name[0] != '.']
+            here = os.path.relpath(at, base or '.')
+            place = os.path.join(base, '' if here == '.' else here)
+            yield from _expand(place, rest) if rest else (os.path.join(place, name) for name in names)
+    elif re.search(r'[*?[]', first):
+        with contextlib.suppress(OSError):
+            for name in fnmatch.filter(os.listdir(base or '.'), first):
+                if name[0] != '.' or first[0] == '.':
+                    yield from _expand(os.path.join(base, name), rest)
+    elif os.path.lexists(os.path.join(base, first)):
+        yield from _expand(os.path.join(base, first), rest)
+
+
+def _contains(folder: str, path: str) -> bool:
+    """Whether a real path is that of a folder or of something in it."""
+    return path == folder or path.startswith(folder.rstrip('/') + '/')
 
 
 def sha256(path: str | Path) -> str:
@@ -154,7 +251,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f'{path} already exists: remove it, or choose another folder')
     parent = writable_folder(path.absolute().parent)
-    with tempfile.TemporaryDirectory(suffix=PARTIAL_SUFFIX, prefix=f'{path.name}.', dir=parent) as partial:
+    with tempfile.TemporaryDirectory(suffix=PARTIAL_SUFFIX, prefix=f'{path.name[:32]}.', dir=parent) as partial:
         content = Path(partial) / 'content'  # the outer folder is private, the inner one has the usual permissions
         content.mkdir()
         yield content
@@ -272,5 +369,8 @@ def _write(path: str | Path, data: bytes, sync: bool = True) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data, sync)
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
+        is_known = isinstance(error, FileExistsError | IsADirectoryError | NotADirectoryError | PermissionError)
+        if not is_known and error.errno != errno.ENAMETOOLONG:
+            raise
         raise UserError(f'{path} cannot be written ({error.strerror}): choose another file') from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -30,6 +30,7 @@ ORIENTATION_TAG = 0x0112
 # For a PNG file without metadata at its start, PIL decodes the image in search of metadata at its end.
 PNG_METADATA = (b'eXIf', b'Raw profile type', b'adobe.xmp')
 PNG_SIGNATURE = b'\x89PNG'
+PNG_SIZE = 16  # position of width and height in a PNG file
 PNG_END = b'IEND'
 # Signature -> byte order, position and type of the offset of the first directory, type of its length, bytes per entry.
 TIFF_LAYOUTS = {
@@ -87,13 +88,13 @@ def check_pixels(image: str | Path | bytes) -> None:
     Raises:
         UserError: If it has more than :func:`max_pixels` pixels. A file that PIL cannot open passes.
     """
-    name, file = ('image', io.BytesIO(image)) if isinstance(image, bytes) else (f'image {image}', Path(image))
+    name = 'image' if isinstance(image, bytes) else f'image {image}'
     try:
-        with open_header(file) as header:
-            size = header.size
+        size, _ = inspect(image if isinstance(image, bytes) else read_bytes(image))
     except OSError:
         return
-    check_size(*size, name)
+    if size is not None:
+        check_size(*size, name)
 
 
 def check_size(width: int, height: int, name: str = 'image') -> None:
@@ -105,24 +106,42 @@ def check_size(width: int, height: int, name: str = 'image') -> None:
         )
 
 
-def orientation(content: bytes) -> int:
-    """EXIF orientation of an encoded image, 1 to 8; 1, which leaves it as it is, if it has none."""
+def inspect(content: bytes) -> tuple[tuple[int, int] | None, int]:
+    """Size of an encoded image as it is stored, and its EXIF orientation, from its header.
+
+    Returns:
+        (width, height), or None if PIL cannot open it; and the orientation, 1 to 8, which is 1 if it has none.
+    """
     if content.startswith(PNG_SIGNATURE) and not any(mark in content for mark in PNG_METADATA):
-        return 1
+        if len(content) < PNG_SIZE + 8 or content[PNG_SIZE - 4 : PNG_SIZE] != b'IHDR':
+            return None, 1
+        width, height = struct.unpack_from('>II', content, PNG_SIZE)
+        return (width, height), 1
+    size = None
     try:
         with open_header(io.BytesIO(content)) as image:
+            size = image.size
             found = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # PIL raises errors of many types for corrupt files and metadata
-        return 1
-    return found if found in range(1, 9) else 1
+        return size, 1
+    return size, found if found in range(1, 9) else 1
 
 
-def split_orientation(content: bytes) -> tuple[bytes, int]:
+def split_orientation(content: bytes, is_limited: bool = False) -> tuple[bytes, int]:
     """The encoded image in a form that decoders can be made not to rotate, and its EXIF orientation.
 
     OpenCV and PIL always rotate TIFF images, so that the orientation of these is set to 1.
+
+    Args:
+        content: Of an image file.
+        is_limited: Check the size of the image.
+
+    Raises:
+        UserError: If ``is_limited`` and it has more than :func:`max_pixels` pixels.
     """
-    found = orientation(content)
+    size, found = inspect(content)
+    if is_limited and size is not None:
+        check_size(*size)
     if found == 1 or content[:4] not in TIFF_LAYOUTS:
         return content, found
     order, start, offset, count, entry_size = TIFF_LAYOUTS[content[:4]]
@@ -189,26 +208,37 @@ def read_size(path: str | Path, ignore_orientation: bool = False) -> tuple[tuple
 
 
 def read(path: str | Path, ignore_orientation: bool = False) -> np.ndarray | None:
-    """Read an image with OpenCV as (H, W, 3) BGR uint8; None if it is missing or corrupt."""
+    """Read an image with OpenCV as (H, W, 3) BGR uint8; None if it is missing or corrupt.
+
+    Raises:
+        UserError: If it has more than :func:`max_pixels` pixels.
+    """
     try:
         content = read_bytes(path)
     except OSError:
         return None
-    return decode(content, ignore_orientation)
+    try:
+        return decode(content, ignore_orientation)
+    except UserError as error:
+        raise UserError(str(error).replace('image', f'image {path}', 1)) from None
 
 
 def decode(content: bytes, ignore_orientation: bool = False, gray: bool = False) -> np.ndarray | None:
-    """Decode an image with OpenCV as (H, W, 3) BGR uint8, or as (H, W) if ``gray``; None if it is corrupt."""
+    """Decode an image with OpenCV as (H, W, 3) BGR uint8, or as (H, W) if ``gray``; None if it is corrupt.
+
+    Raises:
+        UserError: If it has more than :func:`max_pixels` pixels.
+    """
     if not content or has_impossible_chunk(content):
         return None
-    content, found = split_orientation(content)
+    content, found = split_orientation(content, is_limited=True)
     flag = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
     image = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     return image if image is None or ignore_orientation else turn(image, found)
 
 
 def register() -> None:
-    """Make mmcv, with which every task library reads images, follow the rule of this module with each of its backends.
+    """Make mmcv, with which every task library reads images, follow the rules of this module with each of its backends.
 
     The color types 'color' and 'grayscale' rotate; 'color_ignore_orientation', 'grayscale_ignore_orientation' and
     'unchanged' do not.
@@ -222,6 +252,9 @@ def register() -> None:
         decode = _upright(mmcv_io.imfrombytes, lambda: mmcv_io.imread_backend)
         for module in (mmcv, mmcv.image, mmcv_io):
             module.imfrombytes = decode
+        resize = _limited(mmcv.image.geometric.imresize)
+        for module in (mmcv, mmcv.image, mmcv.image.geometric):
+            module.imresize = resize
 
 
 def _upright(decode: Callable, default_backend: Callable[[], str]) -> Callable:
@@ -233,7 +266,7 @@ def _upright(decode: Callable, default_backend: Callable[[], str]) -> Callable:
         content = bytes(content)
         if has_impossible_chunk(content):
             return None
-        content, found = split_orientation(content)
+        content, found = split_orientation(content, is_limited=True)
         if flag not in ('color', 'grayscale'):
             return decode(content, flag, channel_order, backend)
         backend = backend or default_backend()
@@ -249,3 +282,24 @@ def _upright(decode: Callable, default_backend: Callable[[], str]) -> Callable:
 
     imfrombytes.follows_exif = True  # type: ignore[attr-defined]
     return imfrombytes
+
+
+def _limited(resize: Callable) -> Callable:
+    """Wrap mmcv's ``imresize``, since an elongated image may become much larger, such as 1 x 5000 px 256 times."""
+
+    @wraps(resize)
+    def imresize(img, size, *args, **kwargs):
+        check_resized(img.shape[1::-1], size)
+        return resize(img, size, *args, **kwargs)
+
+    return imresize
+
+
+def check_resized(before: Sequence[int], after: Sequence[int]) -> None:
+    """Raise UserError if resizing gives an image of more than :func:`max_pixels` pixels; sizes are (width, height)."""
+    if after[0] * after[1] > max_pixels():
+        (width, height), (new_width, new_height) = before, after
+        raise UserError(
+            f'an image of {width} x {height} px cannot be resized to {new_width} x {new_height} px, more than '
+            f'{max_pixels():,} pixels: pad or cut it to a less elongated shape'
+        )

@@ -3,6 +3,7 @@
 import copy
 import gzip
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -338,3 +339,18 @@ def test_detection_classes_reject_what_needs_pycocotools():
     coco.createIndex()
     with pytest.raises(IndexError):
         coco.loadRes([])
+
+
+def test_no_value_of_iscrowd_means_a_single_object(tmp_path):
+    boxes = [dict(id=n, image_id=1, category_id=1, bbox=[0, 0, 9, 9], area=81, **more)
+             for n, more in ((1, {}), (2, {'iscrowd': None}), (3, {'iscrowd': 1}))]  # fmt: skip
+    content = dict(images=[dict(id=1)], categories=[dict(id=1, name='a')], annotations=boxes)
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    truth = COCO(tmp_path / 'a.json')
+    assert truth.getAnnIds(iscrowd=False) == [1, 2] and truth.getAnnIds(iscrowd=True) == [3]
+
+
+def test_a_fifo_is_refused(tmp_path):
+    os.mkfifo(tmp_path / 'a.json')
+    with pytest.raises(UserError, match=r'a\.json is not an ordinary file'):
+        COCO(str(tmp_path / 'a.json'))

@@ -19,6 +19,7 @@ def fails_with(error):
     'error, code, line',
     [
         (UserError('size is 3: use 4'), 2, 'error: size is 3: use 4\n'),
+        (UserError('a\nb\x1b[31m\ud800 ü 画 is missing'), 2, 'error: a b\\x1b[31m\\ud800 ü 画 is missing\n'),
         (KeyboardInterrupt(), 130, 'interrupted\n'),
         (ModuleNotFoundError(name='cv2'), 2, 'error: mogacore needs cv2: pip install opencv-python-headless\n'),
         (

@@ -11,7 +11,18 @@ import torch
 
 from mogacore import files
 from mogacore.errors import UserError
-from mogacore.files import check_outputs, new_folder, plain, writable_folder, write_atomic, write_figure, write_json
+from mogacore.files import (
+    check_outputs,
+    expand,
+    new_folder,
+    plain,
+    read_file,
+    walk,
+    writable_folder,
+    write_atomic,
+    write_figure,
+    write_json,
+)
 
 
 def full_disk(descriptor):
@@ -123,3 +134,66 @@ def test_outputs_are_checked_before_long_work(tmp_path):
         check_outputs(tmp_path / 'file' / 'b.json')
     with pytest.raises(UserError, match='unknown format'):
         check_outputs(figure=tmp_path / 'c.doc')
+
+
+@pytest.mark.parametrize('name', ['n' * 255, 'n' * 230, '画' * 85])
+def test_the_longest_names_of_files_are_written(name, tmp_path):
+    write_atomic(tmp_path / name, b'content')
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b'content')]
+    with pytest.raises(UserError, match=r'cannot be written .*too long'):
+        write_json(tmp_path / f'{name}{"n" * 255}', [])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize('make, reason', [
+    (os.mkfifo, 'not an ordinary file'), (os.mkdir, 'Is a directory|not an ordinary'),
+    (lambda path: path.symlink_to(path.name), 'symbolic links'),
+    (lambda path: path.symlink_to('/dev/zero'), 'not an ordinary file'),
+])  # fmt: skip
+def test_only_ordinary_files_are_read(make, reason, tmp_path):
+    make(tmp_path / 'x')
+    with pytest.raises(OSError, match=reason):
+        read_file(tmp_path / 'x')
+    (tmp_path / 'file').write_bytes(b'content')
+    (tmp_path / 'link').symlink_to('file')
+    assert read_file(tmp_path / 'link') == b'content'
+
+
+@pytest.fixture
+def linked(tmp_path, monkeypatch):
+    """Folders a and b, each with a file and links to itself, to the other, and to what is above."""
+    monkeypatch.chdir(tmp_path)
+    for name, other in (('a', 'b'), ('b', 'a')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f'{name}.png').touch()
+        os.mkfifo(tmp_path / name / 'pipe.png')
+        for link, target in (('self', '.'), ('up', '..'), ('top', '/'), ('other', f'../{other}'), ('gone', 'none')):
+            (tmp_path / name / link).symlink_to(target)
+    return tmp_path
+
+
+def test_a_folder_that_contains_itself_by_links_is_walked_once(linked):
+    found = [os.path.join(at, name) for at, _, names in walk('a') for name in names]
+    assert found == [f'{at}/{name}' for at, file in (('a', 'a.png'), ('a/other', 'b.png'))
+                     for name in (file, 'gone', 'pipe.png')]  # fmt: skip
+    for name in ('x', 'y', 'z'):
+        (linked / 'a' / name).symlink_to('.')
+    assert [at for at, _, _ in walk('a')] == ['a', 'a/other']
+
+
+def test_patterns_expand_as_those_of_glob(linked):
+    from glob import glob
+
+    (linked / 'deep/er').mkdir(parents=True)
+    for name in ('deep/1.png', 'deep/er/2.png', 'deep/.hidden.png', 'deep/er/[x].png'):
+        (linked / name).touch()
+    for pattern in ('deep/*', 'deep/**/*.png', '*/1.png', 'deep/er/[[]x].png', 'de*/e?/*', 'deep/.*.png', 'none/*',
+                    str(linked / 'deep/**/*.png'), '../*/deep/1.png'):  # fmt: skip
+        assert expand(pattern) == sorted(glob(pattern, recursive=True)), pattern
+    assert [path for path in expand('a/**/*.png') if os.path.isfile(path)] == ['a/a.png', 'a/other/b.png']
+
+
+def test_a_folder_that_cannot_be_read_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, 'scandir', full_disk)
+    with pytest.raises(UserError, match=r'folder .* cannot be read'):
+        list(walk(tmp_path))

@@ -87,15 +87,15 @@ def test_every_place_that_reads_images_rotates_them(kind, tmp_path):
 def test_files_without_or_with_broken_metadata_are_read_as_they_are():
     plain = np.arange(96, dtype=np.uint8).reshape(4, 8, 3)
     content = cv2.imencode('.png', plain)[1].tobytes()
-    assert images.orientation(content) == 1
+    assert images.inspect(content)[1] == 1
     np.testing.assert_array_equal(mmcv.imfrombytes(content), plain)
     jpeg, stored, _ = picture('JPEG', 6)
     broken = jpeg.replace(b'Exif\0\0', b'Exif\0\0??', 1)
     for text in (b'', b'no image', content[:20], broken):
-        assert images.orientation(text) == 1
+        assert images.inspect(text)[1] == 1
     for orientation in (0, 9, 65535):
         content, stored, _ = picture('TIFF', orientation)
-        assert images.orientation(content) == 1
+        assert images.inspect(content)[1] == 1
         assert_same(mmcv.imfrombytes(content)[..., ::-1], stored)
 
 
@@ -170,7 +170,28 @@ def test_any_error_of_pil_is_that_of_a_file_that_is_no_image(monkeypatch, tmp_pa
     with pytest.raises(OSError, match='cannot identify'), images.open_header(io.BytesIO(b'GIF89a')):
         pass
     assert limit == Image.MAX_IMAGE_PIXELS
-    assert images.orientation(b'GIF89a') == 1
+    assert images.inspect(b'GIF89a') == (None, 1)
+
+
+def test_images_of_too_many_pixels_are_refused_by_every_decoder_and_by_resizing(monkeypatch):
+    content = cv2.imencode('.png', np.zeros((30, 40, 3), np.uint8))[1].tobytes()
+    monkeypatch.setenv(images.LIMIT_VARIABLE, '1199')
+    for decode in (images.decode, mmcv.imfrombytes, lambda data: mmcv.imfrombytes(data, backend='pillow')):
+        with pytest.raises(UserError, match='40 x 30 px has more than 1,199 pixels'):
+            decode(content)
+    monkeypatch.setenv(images.LIMIT_VARIABLE, '1200')
+    assert images.decode(content).shape == mmcv.imfrombytes(content).shape == (30, 40, 3)
+    thin = np.zeros((2, 40, 3), np.uint8)
+    assert mmcv.imrescale(thin, (120, 10)).shape == (6, 120, 3)
+    for resize in (lambda: mmcv.imresize(thin, (1201, 1)), lambda: mmcv.imrescale(thin, 8.0)):
+        with pytest.raises(UserError, match=r'40 x 2 px cannot be resized to .* less elongated shape'):
+            resize()
+
+
+@pytest.mark.parametrize('content', [b'', b'\x89PNG', b'\x89PNG' + bytes(100), png_header(7, 5)[:20]])
+def test_the_size_of_what_is_no_image_is_unknown(content):
+    assert images.inspect(content) == (None, 1)
+    assert images.inspect(png_header(7, 5)) == ((7, 5), 1)
 
 
 def test_a_chunk_longer_than_the_file_takes_no_memory():

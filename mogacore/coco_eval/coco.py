@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from os import PathLike
 
 import numpy as np
 from faster_coco_eval.core.coco import COCO as FasterCOCO
+
+from ..errors import UserError
 
 __all__ = ['COCO']
 
@@ -23,6 +26,9 @@ class COCO(FasterCOCO):
         annotation_file: JSON file in COCO format.
         test_index: Indices of the keypoints to keep in each annotation, in this order; None keeps all.
         ann_data: Content of the file, if it has already been read.
+
+    Raises:
+        UserError: If the file is not an ordinary one, such as a FIFO, which would be waited for.
     """
 
     anno_file: list
@@ -33,11 +39,15 @@ class COCO(FasterCOCO):
         test_index: Sequence[int] | None = None,
         ann_data: dict | None = None,
     ) -> None:
-        super().__init__(annotation_file if ann_data is None else ann_data)
+        source = annotation_file if ann_data is None else ann_data
+        if isinstance(source, str | PathLike) and os.path.exists(source) and not os.path.isfile(source):
+            raise UserError(f'annotation file {source} is not an ordinary file: use a JSON file')
+        super().__init__(source)
         self.anno_file = [annotation_file]
         self.test_index = test_index
         for ann in self.dataset.get('annotations', ()):
-            ann.setdefault('iscrowd', False)
+            if ann.get('iscrowd') is None:
+                ann['iscrowd'] = False
             points = ann.get('keypoints')
             if points and isinstance(points[0], list):
                 ann['keypoints'] = [value for point in points for value in point]

@@ -9,6 +9,8 @@ from mmengine.registry import TRANSFORMS
 
 from mogacore.errors import UserError
 
+NUMBERS = 'buif'  # kinds of dtypes
+
 
 def open_array(path: str | Path, remedy: str) -> np.ndarray:
     """Memory-map the array of a ``.npy`` file; pickled objects are refused.
@@ -39,7 +41,7 @@ def open_image(path: str | Path) -> np.ndarray:
         UserError: If the file cannot be read, or its array is no image.
     """
     array = open_array(path, 'write it with numpy.save')
-    if array.ndim not in (2, 3) or array.dtype.kind not in 'buif' or not array.size:
+    if array.ndim not in (2, 3) or array.dtype.kind not in NUMBERS or not array.size:
         raise UserError(
             f'array {path} has {array.dtype} of shape {array.shape}: store numbers of shape (height, width) or '
             '(height, width, channels)'

@@ -31,6 +31,8 @@ class LoadAnnotations(Base):
         path, size = results['seg_map_path'], results.get('ori_shape')
         try:
             super()._load_seg_map(results)
+        except UserError as error:  # of a map with too many pixels
+            raise UserError(f'map {path}: {error}') from error
         except Exception as error:  # PIL raises errors of many types for corrupt files, which it does not name
             if isinstance(error, OSError) and error.errno is not None:  # a missing file, a failing disk
                 raise
@@ -56,5 +58,5 @@ def _find_bad_value(file: str | Path) -> float | None:
         if image.mode.split(';')[0] not in WIDE_MODES:
             return None
         values = np.asarray(image)
-    bad = values[~((values >= 0) & (values <= 255))]  # includes values that are not finite
+    bad = values[~((values >= 0) & (values <= 255) & (np.floor(values) == values))]  # NaN, too
     return bad[0].item() if len(bad) else None

@@ -15,6 +15,7 @@ from mogacore import images
 from mogacore.errors import UserError
 from mogacore.runtime.videos import frame_number
 
+from .checks.common import read_lines
 from .sequences import DATA_HELP, SequenceDataset, check_split, starts_from_end
 
 INTERPOLATIONS = {
@@ -105,7 +106,7 @@ class FrameFolders(SequenceDataset):
         if not path.is_file():
             raise UserError(f'list of sequences {path} not found: {DATA_HELP}')
         records = []
-        for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+        for number, line in enumerate(read_lines(path), 1):
             if not line.strip():
                 continue
             prefix, first = (part.strip() for part in [*line.split(','), ''][:2])

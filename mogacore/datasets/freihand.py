@@ -14,9 +14,11 @@ from mmengine.registry import DATASETS
 
 from mogacore import images
 from mogacore.errors import UserError
+from mogacore.files import read_file
 
 from .hands import FINGERS, NUM_JOINTS, PARENTS
 
+FARTHEST = 1e6  # meters, or pixels, that are taken for an error; float32, in which poses are computed, ends at 3e38
 SUBSETS = ('train', 'val', 'trainval', 'test')
 
 
@@ -149,9 +151,9 @@ def read_annotations(data_root: str | Path, split: str) -> tuple[np.ndarray, np.
         counts = f'{cameras_file} has {len(cameras)} entries, but {joints_file} has {len(joints)}'
         raise UserError(f'{counts}: the entries must match one to one, download both files again')
     for i, (camera, hand) in enumerate(zip(cameras, joints, strict=True)):
-        if not np.isfinite(hand).all() or (hand[:, 2] <= 0).any():
+        if not (np.abs(hand) < FARTHEST).all() or (hand[:, 2] <= 0).any():
             raise UserError(f'{joints_file}: entry {i} has a joint that is not in front of the camera: correct it')
-        if not np.isfinite(camera).all() or (camera[[0, 1], [0, 1]] <= 0).any():
+        if not (np.abs(camera) < FARTHEST).all() or (camera[[0, 1], [0, 1]] <= 0).any():
             raise UserError(f'{cameras_file}: entry {i} lacks a positive focal length: correct it')
     return cameras.astype(np.float32), joints
 
@@ -173,7 +175,7 @@ def read_mano(data_root: str | Path, split: str, num_samples: int) -> np.ndarray
 
 def _read_array(path: Path, shape: tuple[int, ...], form: str) -> np.ndarray:
     try:
-        entries = json.loads(path.read_text(encoding='utf-8'))
+        entries = json.loads(read_file(path).decode())
     except OSError as error:
         raise UserError(f'annotation file {path} cannot be read ({error.strerror}): see docs/pose3d.md') from None
     except (ValueError, RecursionError) as error:  # the latter for thousands of nested lists

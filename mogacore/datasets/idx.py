@@ -27,6 +27,7 @@ FASHION_MNIST_CLASSES = (
     'Ankle boot',
 )
 IMAGE_SHAPE = (28, 28)
+MAX_BYTES = 4 << 30  # of the values of a file
 MAX_DIMS = 8  # above all IDX files; numpy has a limit, too
 
 
@@ -50,23 +51,29 @@ def read_idx(path: str | Path) -> np.ndarray:
         path = path.with_name(path.name + '.gz')
     if not path.is_file():
         raise UserError(f'IDX file {path.with_suffix("")} (or the same with .gz) not found: see docs/data.md')
-    content = path.read_bytes()
-    try:
-        if content[:2] == b'\x1f\x8b':
-            content = gzip.decompress(content)
-    except (EOFError, OSError, zlib.error):
-        raise UserError(f'{path} is a corrupt or truncated gzip file: copy it again') from None
-    if len(content) < 4 or content[:3] != b'\x00\x00\x08':
-        raise UserError(f'{path} is not an IDX file of unsigned bytes: use one of the four original files')
-    num_dims = content[3]
-    if num_dims > MAX_DIMS:
-        raise UserError(f'{path} has {num_dims} dimensions, more than {MAX_DIMS}: use one of the four original files')
-    start = 4 + 4 * num_dims
-    sizes = content[4:start]
-    shape = tuple(int.from_bytes(sizes[i : i + 4], 'big') for i in range(0, len(sizes), 4))
-    if len(sizes) != 4 * num_dims or len(content) - start != math.prod(shape):
+    with path.open('rb') as file:
+        is_zipped = file.read(2) == b'\x1f\x8b'
+    with gzip.open(path) if is_zipped else path.open('rb') as file:
+        try:
+            start = file.read(4)
+            if len(start) < 4 or start[:3] != b'\x00\x00\x08':
+                raise UserError(f'{path} is not an IDX file of unsigned bytes: use one of the four original files')
+            if start[3] > MAX_DIMS:
+                raise UserError(f'{path} has {start[3]} dimensions, more than {MAX_DIMS}: use an original file')
+            header = file.read(4 * start[3])
+            shape = tuple(np.frombuffer(header[: len(header) // 4 * 4], '>u4').tolist())
+            length = math.prod(shape)
+            if length > MAX_BYTES:
+                raise UserError(
+                    f'{path} is truncated or too long for the shape {shape} in its header, which is larger than '
+                    f'{MAX_BYTES:,} bytes: copy it again'
+                )
+            content = file.read(length + 1)  # not all of it, since a small gzip file may expand to any size
+        except (EOFError, OSError, zlib.error):
+            raise UserError(f'{path} is a corrupt or truncated gzip file: copy it again') from None
+    if len(shape) != start[3] or len(content) != length:
         raise UserError(f'{path} is truncated or too long for the shape {shape} in its header: copy it again')
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 @DATASETS.register_module()
@@ -101,6 +108,8 @@ class FashionMNISTFiles(BaseDataset):
                 f'{self.data_root} has {self.split} images of shape {images.shape} and labels of {labels.shape}, not '
                 f'(N, {IMAGE_SHAPE[0]}, {IMAGE_SHAPE[1]}) and (N,): use the original files'
             )
+        if not len(images):
+            raise UserError(f'{self.data_root} has no {self.split} images: copy the files again')
         if len(images) != len(labels):
             raise UserError(
                 f'{self.data_root} has {len(images)} {self.split} images but {len(labels)} labels: copy the files again'

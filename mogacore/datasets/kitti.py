@@ -44,7 +44,7 @@ class KittiCaltech(SequenceDataset):
         else:
             path = root / f'{self.split}_data.npy'
             self.frames = load_array(path, num_dims=4)
-            starts = np.array(load_array(root / f'{self.split}_idx.npy', num_dims=1)).tolist()
+            starts = np.array(load_array(root / f'{self.split}_idx.npy', num_dims=1, kinds='iu')).tolist()
             if starts and not 0 <= min(starts) <= max(starts) <= len(self.frames) - self.num_frames:
                 raise UserError(
                     f'{path} has {len(self.frames)} frames, too few for sequences of {self.num_frames} that start at '

@@ -73,6 +73,8 @@ class MovingMNIST(SequenceDataset):
                 f'{path} contains an array of shape {images.shape}, not square images of at most {self.canvas} px: '
                 'use the image file'
             )
+        if not len(images):
+            raise UserError(f'{path} has no images: use the image file')
         return images
 
     def load_data_list(self) -> list[dict]:

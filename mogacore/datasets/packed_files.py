@@ -15,6 +15,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.fileio.io import backend_instances
 
 from mogacore import packs
+from mogacore.files import walk
 
 
 class PackedLocalBackend(LocalBackend):
@@ -62,13 +63,23 @@ class PackedLocalBackend(LocalBackend):
         suffix: str | tuple[str, ...] | None = None,
         recursive: bool = False,
     ) -> Iterator[str]:
-        """Paths relative to a folder, as in mmengine; those of a packed folder are sorted."""
+        """Paths relative to a folder, as in mmengine; those of a packed folder are sorted.
+
+        A folder that contains itself by links is searched once, where mmengine would follow them without end.
+        """
         located = packs.locate(dir_path)
+        if located is None and recursive and list_file and not list_dir:
+            return self._walk(dir_path, suffix or '')
         if located is None:
             return super().list_dir_or_file(dir_path, list_dir, list_file, suffix, recursive)
         if list_dir and suffix is not None:
             raise TypeError('`suffix` should be None when `list_dir` is True')
         return self._list_packed(*located, list_dir, list_file, suffix or '', recursive)
+
+    def _walk(self, dir_path: str | Path, suffix: str | tuple[str, ...]) -> Iterator[str]:
+        for at, _, names in walk(dir_path):
+            paths = (os.path.relpath(os.path.join(at, name), dir_path) for name in names if name[0] != '.')
+            yield from (path for path in paths if path.endswith(suffix))
 
     def _list_packed(self, pack, folder, list_dir, list_file, suffix, recursive) -> Iterator[str]:
         folders, files = pack.children(folder)

@@ -20,7 +20,7 @@ from mmengine.structures import BaseDataElement
 
 from mogacore.errors import UserError
 
-from .arrays import open_array
+from .arrays import NUMBERS, open_array
 
 DATA_HELP = 'see docs/video_prediction.md for how to download and place the data'
 NOISES = ('missing', 'perceptual')
@@ -28,20 +28,25 @@ BLACK_SQUARE = 24  # pixels
 MISSING_PROBABILITY = 0.2
 
 
-def load_array(path: str | Path, num_dims: int | None = None) -> np.ndarray:
+def load_array(path: str | Path, num_dims: int | None = None, kinds: str = NUMBERS) -> np.ndarray:
     """Memory-map the array of a ``.npy`` file; pickled objects are refused.
 
     Args:
         path: The file.
         num_dims: Required number of dimensions; None for any.
+        kinds: Kinds of the dtypes that are allowed.
 
     Raises:
-        UserError: If the file is missing, truncated or not a ``.npy`` file, or the number of dimensions differs.
+        UserError: If the file is missing, truncated or not a ``.npy`` file, or has another number of dimensions or kind
+            of values.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path} not found: {DATA_HELP}')
     array = open_array(path, 'download it again')
+    if array.dtype.kind not in kinds:
+        wanted = 'whole numbers' if kinds == 'iu' else 'numbers'
+        raise UserError(f'{path} contains {array.dtype} of shape {array.shape}, not {wanted}: use the original file')
     if num_dims is not None and array.ndim != num_dims:
         raise UserError(
             f'{path} contains an array of shape {array.shape}, not an array of {num_dims} dimensions: use the original '

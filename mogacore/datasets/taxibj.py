@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
 
 from mogacore.errors import UserError
 
+from .arrays import NUMBERS
 from .sequences import DATA_HELP, SequenceDataset, check_split
+
+MAX_BYTES = 4 << 30  # of an array; the original ones have 0.6 GB
 
 
 @DATASETS.register_module()
@@ -37,7 +41,9 @@ class TaxiBJ(SequenceDataset):
         names = f'X_{self.split}', f'Y_{self.split}'
         try:
             with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name].astype(np.float32) for name in names if name in archive}
+                arrays = {name: self._read(archive, name) for name in names if name in archive}
+        except UserError as error:
+            raise UserError(f'{path}: {error}') from None
         # numpy and zlib raise errors of many types for a damaged file.
         except Exception as error:
             reason = ' '.join(str(error).split())[:100] or type(error).__name__
@@ -45,7 +51,8 @@ class TaxiBJ(SequenceDataset):
         if missing := [name for name in names if name not in arrays]:
             raise UserError(f'{path} has no array {missing[0]}: use the original file')
         inputs, targets = arrays.values()
-        if inputs.ndim != 5 or inputs.shape[0] != targets.shape[0] or inputs.shape[2:] != targets.shape[2:]:
+        shapes = [array.shape[:1] + array.shape[2:] for array in (inputs, targets)]
+        if inputs.ndim != 5 or targets.ndim != 5 or shapes[0] != shapes[1]:
             raise UserError(
                 f'{path}: the shapes of {names[0]} {inputs.shape} and {names[1]} {targets.shape} do not match: use '
                 'the original file'
@@ -57,6 +64,15 @@ class TaxiBJ(SequenceDataset):
             )
         self.frames = np.concatenate([inputs[:, -self.num_inputs :], targets[:, : self.num_targets]], axis=1)
         return [dict(index=index) for index in range(len(self.frames))]
+
+    def _read(self, archive: Any, name: str) -> np.ndarray:
+        size = {member.filename: member.file_size for member in archive.zip.infolist()}.get(f'{name}.npy', 0)
+        if size > MAX_BYTES:  # a few megabytes may expand to any size
+            raise UserError(f'array {name} has {size:,} bytes, more than {MAX_BYTES:,}: use the original file')
+        array = archive[name]
+        if array.dtype.kind not in NUMBERS:
+            raise UserError(f'array {name} contains {array.dtype}, not numbers: use the original file')
+        return array.astype(np.float32)
 
     def read_frames(self, record):
         return (self.frames[record['index']].transpose(0, 2, 3, 1) + 1) / 2

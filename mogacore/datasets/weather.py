@@ -92,6 +92,11 @@ class WeatherBench(SequenceDataset):
             mean, std = channel_statistics(parts)
         else:
             mean, std = statistics_of_years(self.data_root, self.variables, self.levels, self.train_years, self.step)
+        if not (np.isfinite(mean) & np.isfinite(std)).all():
+            raise UserError(
+                f'{self.data_root}: a channel of {", ".join(self.variables)} has values that are not finite in '
+                f'{self.train_years or self.years}: download the files again'
+            )
         if not (std > 0).all():
             raise UserError(
                 f'{self.data_root}: a channel of {", ".join(self.variables)} is constant in '
@@ -189,7 +194,7 @@ def find_year(data_root: str, variable: str, year: int) -> Path:
         UserError: If there is none, or several.
     """
     folder = Path(data_root) / variable
-    files = sorted(folder.glob(f'*_{year}_*.nc'))
+    files = sorted(path for path in folder.glob(f'*_{year}_*.nc') if path.is_file())
     if len(files) == 1:
         return files[0]
     pattern = f'{folder}/{variable}_{year}_*.nc'
@@ -218,6 +223,8 @@ def read_field(path: Path, levels: Sequence[int] | None) -> np.ndarray:
             f'{path} has {len(names)} time-dependent fields ({", ".join(names)}), not one: use the original file'
         )
     field = np.asarray(variables[names[0]], np.float32)
+    if not field.size:
+        raise UserError(f'{path} has no values, its shape is {field.shape}: download it again')
     if field.ndim == 3:
         return field[..., None]
     if levels is None:

@@ -22,10 +22,11 @@ def user_errors(is_training: bool = False) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if 'Original Traceback' not in str(error):
+        text = str(error.args[0]) if error.args else ''
+        if 'Original Traceback' not in text:
             raise
         # From a data loader worker: the text is a traceback, and the actual message its last line.
-        raise UserError(re.split(r'\n[\w.]*Error: ', str(error.args[0]))[-1].strip()) from error
+        raise UserError(re.split(r'\n[\w.]*Error: ', text)[-1].strip()) from error
     except Exception as error:
         if failure := machine.explain(error):
             if is_training:

@@ -104,6 +104,8 @@ class ImageLoader:
             item = dict(item, img=cv2.cvtColor(item['img'], cv2.COLOR_BGR2RGB))
         try:
             return self.pipeline(item)
+        except UserError as error:
+            raise UnreadableError(f'image {item["img_path"] or "frame"}: {error}') from error
         except cv2.error as error:
             raise UnreadableError(
                 f'image {item["img_path"] or "frame"} of {width} x {height} px cannot be resized as the test pipeline '

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from mogacore import images
 from mogacore.coco_eval import mask as run_lengths
 from mogacore.datasets.checks.coco_files import is_number
 from mogacore.errors import UserError
@@ -111,7 +111,12 @@ def _checked(shapes: Any, path: Any) -> Iterator[tuple[int, str, dict, str]]:
         points = shape.get('points')
         if not isinstance(points, list) or not all(_is_point(point) for point in points):
             raise UserError(f'{what} ({label}) has points that are not pairs of numbers: correct it')
-        yield number, shape.get('shape_type') or 'polygon', shape, f'{what} ({label})'
+        kind, group = shape.get('shape_type') or 'polygon', shape.get('group_id')
+        if not isinstance(kind, str) or not isinstance(group, int | str | None):
+            raise UserError(
+                f'{what} ({label}) has a shape_type that is no text or a group_id that is no number: correct it'
+            )
+        yield number, kind, shape, f'{what} ({label})'
 
 
 def _join(groups: dict, key: Any, kind: str, shape: dict, what: str, size: tuple[int, int] | None) -> None:
@@ -200,7 +205,9 @@ def _decode_mask(points: list, shape: dict, what: str, size: tuple[int, int] | N
     if size is None:
         raise UserError(f'{what} is a mask, but the file has no imageWidth and imageHeight: recreate it')
     try:
-        with Image.open(io.BytesIO(base64.b64decode(shape.get('mask') or ''))) as image:
+        images.check_size(*size)
+        with images.open_header(io.BytesIO(base64.b64decode(shape.get('mask') or ''))) as image:
+            images.check_size(*image.size)
             inner = np.asarray(image) > 0
         (left, top), _ = ([round(value) for value in point] for point in points)
         whole = np.zeros(size[::-1], np.uint8, order='F')

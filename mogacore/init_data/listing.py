@@ -13,6 +13,7 @@ from mogacore.datasets.checks.coco_files import read_json
 from mogacore.datasets.checks.common import IMAGE_SUFFIXES
 from mogacore.datasets.class_folders import EXTENSIONS
 from mogacore.errors import UserError
+from mogacore.files import read_file
 from mogacore.packs import list_files
 
 OUTPUT = 'mogacore'  # folder that init-data writes below that of the data
@@ -101,6 +102,14 @@ class Listing:
             if isinstance(found[name], dict):
                 found[name].pop('imageData', None)
         return found
+
+
+def read_start(path: Path, number: int) -> bytes:
+    """The first bytes of a file; none if it cannot be read, which whoever reads all of it reports."""
+    try:
+        return read_file(path)[:number]
+    except OSError:
+        return b''
 
 
 def is_other_image(name: str) -> bool:

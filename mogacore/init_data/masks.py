@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mogacore.datasets.checks.common import read_image, read_lines, unreadable
+from mogacore.datasets.checks.common import read_image, read_lines
 from mogacore.errors import UserError
 from mogacore.text import shorten
 
@@ -172,15 +172,13 @@ def read_map(path: Path, table: dict[tuple[int, int, int], str]) -> np.ndarray:
     if path.suffix.lower() in ('.jpg', '.jpeg'):
         raise UserError(f'map {path} is a JPEG file, which changes values at edges: store maps as PNG')
     array = read_image(path, _to_array)
-    if array is None:
-        raise UserError(unreadable(path))
     if array.ndim == 3 and array.shape[2] in (2, 4):  # alpha
         array = array[..., 0] if array.shape[2] == 2 else array[..., :3]
     if array.ndim == 3 and (array == array[..., :1]).all() and not table:
         array = array[..., 0]  # gray values in three channels
     if array.ndim == 2 and not table:
         array = array.astype(np.uint8) if array.dtype == bool else array
-        bad = array[(array < 0) | (array > IGNORED)]
+        bad = array[~((array >= 0) & (array <= IGNORED) & (np.floor(array) == array))]  # NaN, too
         if len(bad):
             raise UserError(f'map {path} has the value {bad[0]}, but 0 to 255 are allowed: store class indices')
         return array.astype(np.uint8)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from mogacore.datasets.checks.common import read_lines
 from mogacore.errors import UserError
+from mogacore.files import read_file
 
 from .found import Found, LabelledImage
-from .listing import SPLIT_NAMES, Listing, split_of, stem
+from .listing import SPLIT_NAMES, Listing, read_start, split_of, stem
 
 NAME = 'Pascal VOC XML'
 MAP_FOLDERS = ('SegmentationClass', 'SegmentationObject')
@@ -26,7 +28,7 @@ class _WithoutDoctype(ET.TreeBuilder):
 def recognizes(listing: Listing, task: str) -> bool:
     """Whether the folder has XML files of annotations."""
     files = listing.with_suffix('.xml')
-    return any(b'<annotation' in (listing.folder / name).read_bytes()[:1000] for name in files)
+    return any(b'<annotation' in read_start(listing.folder / name, 1000) for name in files)
 
 
 def read(listing: Listing, task: str) -> Found:
@@ -77,11 +79,11 @@ def read(listing: Listing, task: str) -> Found:
 
 def _parse(path: Path) -> ET.Element:
     try:
-        return ET.fromstring(path.read_bytes(), ET.XMLParser(target=_WithoutDoctype()))
-    except ET.ParseError as error:
-        raise UserError(f'{path} cannot be read as XML ({error}): recreate it') from error
+        return ET.fromstring(read_file(path), ET.XMLParser(target=_WithoutDoctype()))
     except UserError as error:
         raise UserError(f'{path} {error}') from None
+    except (ET.ParseError, OSError, ValueError) as error:  # ValueError for an encoding that Python does not know
+        raise UserError(f'{path} cannot be read as XML ({error}): recreate it') from error
 
 
 def _find_image(listing: Listing, name: str, file_name: str | None) -> str:
@@ -116,7 +118,7 @@ def _read_objects(root: ET.Element, path: Path) -> list[dict]:
             raise UserError(
                 f'{path}: object {number} ({name}) has no bndbox of numbers {", ".join(CORNERS)}: correct it'
             ) from None
-        if not (corners[0] <= corners[2] and corners[1] <= corners[3]):  # false for nan, too
+        if not (all(map(math.isfinite, corners)) and corners[0] <= corners[2] and corners[1] <= corners[3]):
             raise UserError(
                 f'{path}: object {number} ({name}) has the corners {corners}, not xmin <= xmax and ymin <= ymax: '
                 'correct it'

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from mogacore.datasets.checks.common import read_lines
 from mogacore.errors import UserError
+from mogacore.files import read_file
 
 from .found import Found, LabelledImage
-from .listing import Listing, split_of, stem
+from .listing import Listing, read_start, split_of, stem
 
 NAME = 'YOLO text files'
 TOLERANCE = 0.01  # by which a fraction may leave 0 to 1
 MIN_POLYGON = 6  # numbers
+MAX_VALUES = 1_000_000  # of a YAML file
+MAX_SETTINGS = 1 << 20  # bytes of a YAML file in which names are looked for
 NAME_FILES = ('classes.txt', 'obj.names', 'labels.txt', 'names.txt')
 NO_LABELS = ('requirements.txt',)
 
@@ -26,11 +31,13 @@ def recognizes(listing: Listing, task: str) -> bool:
     """Whether an image has a text file of the same name that starts with a number."""
     texts = set(listing.with_suffix('.txt'))
     labels = filter(None, (_find_label(name, texts) for name in listing.images))
-    return any((listing.folder / name).read_bytes()[:1].isdigit() for name in labels)
+    starts = (read_start(listing.folder / name, 4).removeprefix(codecs.BOM_UTF8) for name in labels)
+    return any(start[:1].isdigit() for start in starts)
 
 
 def _is_settings(path: Path) -> bool:
-    return re.search(r'^names\s*:', path.read_text(encoding='utf-8', errors='replace'), re.MULTILINE) is not None
+    text = read_start(path, MAX_SETTINGS).replace(b'\0', b'').decode(errors='ignore')  # in UTF-16, too
+    return re.search(r'^names\s*:', text, re.MULTILINE) is not None
 
 
 def read(listing: Listing, task: str) -> Found:
@@ -103,12 +110,28 @@ def _read_settings(listing: Listing) -> dict:
         return {}
     path = listing.folder / files[0]
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(read_file(path).decode())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f'{path} cannot be read as YAML ({" ".join(str(error).split())}): correct it') from error
+    if _has_many_values(content):
+        raise UserError(
+            f'{path} has more than {MAX_VALUES:,} values, by aliases that repeat others: write it without them'
+        )
     if not isinstance(content, dict) or not isinstance(content.get('names'), list | dict) or not content['names']:
         raise UserError(f'{path} has no list of names: add names, such as names: [cat, dog]')
     return content | {'folder': path.parent, 'file': path}
+
+
+def _has_many_values(content: Any) -> bool:
+    """Whether the values of a YAML file, of which few aliases may make billions, are too many to be read."""
+    rest = [content]
+    for _ in range(MAX_VALUES):
+        if not rest:
+            return False
+        value = rest.pop()
+        if isinstance(value, dict | list):
+            rest += value.values() if isinstance(value, dict) else value
+    return True
 
 
 def _names(listing: Listing, settings: Mapping) -> dict[int, str] | None:

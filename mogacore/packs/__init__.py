@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from mogacore.errors import UserError
+from mogacore.files import read_file, walk
 
 from .index import INDEX_NAME, Index, index_command
 from .lmdb_files import LMDB_FILE, LmdbReader
@@ -128,7 +129,7 @@ def read_bytes(path: str | Path) -> bytes:
     """
     located = locate_file(path)
     if located is None or (located[1] not in located[0] and os.path.isfile(path)):
-        return Path(path).read_bytes()
+        return read_file(path)
     return located[0].read(located[1])
 
 
@@ -156,6 +157,16 @@ def list_names(folder: str | Path) -> set[str]:
     return names.union(*located[0].children(located[1])) if located else names
 
 
+def file_names(folder: str | Path) -> set[str]:
+    """Names of the ordinary files in a folder, packed or not, and of links to some; none if it does not exist."""
+    names: set[str] = set()
+    if os.path.isdir(folder):
+        with os.scandir(folder) as entries:
+            names = {e.name for e in entries if (os.path.isfile(e.path) if e.is_symlink() else e.is_file())}
+    located = locate(folder)
+    return names.union(located[0].children(located[1])[1]) if located else names
+
+
 def list_classes(folder: str | Path) -> list[str]:
     """Sorted names of the class folders in a folder, without hidden ones such as ``.ipynb_checkpoints``."""
     if located := locate(folder):
@@ -171,7 +182,7 @@ def list_files(folder: str | Path) -> list[str]:
     if located := locate(folder):
         return located[0].files(located[1])
     found = []
-    for at, folders, names in os.walk(folder, followlinks=True):
+    for at, folders, names in walk(folder):
         folders[:] = [name for name in folders if name[0] != '.' and name not in NO_CLASSES]
         below = os.path.relpath(at, folder)
         found += [name if below == '.' else f'{below}/{name}' for name in names if name[0] != '.']

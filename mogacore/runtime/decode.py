@@ -9,13 +9,12 @@ import numpy as np
 
 from mogacore.errors import UserError
 
-from .inputs import UnreadableError
+from .inputs import LARGEST_COORDINATE, UnreadableError
 from .masks import paste_masks
 from .preprocess import pad, prepare, resize, to_image, warp
 from .tasks import Result, no_objects
 
 GRAY = 114  # close to the mean of photos
-LARGEST_COORDINATE = 1e6  # of a box, in pixels; float32 has fractions of a pixel up to here
 
 
 @dataclass

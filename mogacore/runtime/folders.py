@@ -248,11 +248,11 @@ def write_video(
             files = writer.write(result, out_dir, f'{name}/{index:06}')
             yield {'video': str(path), 'frame': index, **writer.describe(result), **files}, features
             drawn = writer.draw(image, result)
-            height = frame.shape[0]
-            width = round(drawn.shape[1] * height / drawn.shape[0])  # wider than the frame if views are added to it
-            if output is None:
-                output = create_video(partial, video.fps, (width, height))
-            drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
+            if output is None:  # other frames may have another size, which OpenCV would leave out
+                height = frame.shape[0]
+                size = round(drawn.shape[1] * height / drawn.shape[0]), height  # wider if views are added to the frame
+                output = create_video(partial, video.fps, size)
+            drawn = cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)
             output.write(drawn[..., ::-1])
         if output is not None:
             output.release()

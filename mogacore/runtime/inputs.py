@@ -7,13 +7,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from glob import glob
 from pathlib import Path
 
 import numpy as np
 
 from mogacore.errors import UserError
+from mogacore.files import expand, read_file, walk
 
+LARGEST_COORDINATE = 1e6  # of a box, in pixels; float32 has fractions of a pixel up to here
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEO_SUFFIXES = ('.avi', '.mkv', '.mov', '.mp4', '.webm')
 
@@ -45,28 +46,29 @@ def _find(source: str, out_dir: str | Path | None, in_list: str = '') -> list[Pa
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     kinds = f'with suffix {", ".join(suffixes)}'
     path = Path(source)
-    if path.is_file() and path.suffix.lower() in suffixes:
+    is_file = os.path.isfile(path)  # in contrast to Path.is_file, False for a name that is too long
+    if is_file and path.suffix.lower() in suffixes:
         return [path]
-    if path.is_file() and path.suffix.lower() == '.txt' and not in_list:
+    if is_file and path.suffix.lower() == '.txt' and not in_list:
         try:
-            lines = path.read_text(encoding='utf-8').splitlines()
+            lines = read_file(path).decode('utf-8-sig').splitlines()
         except (OSError, UnicodeDecodeError):
             raise UserError(f'{where} cannot be read as text: give a list of files, one on each line') from None
         listed = [line.strip() for line in lines if line.strip()]
         if not listed:
             raise UserError(f'{where} is empty: list one file, folder or pattern on each line')
         return [found for line in listed for found in _find(line, out_dir, f' of {source}')]
-    if path.is_file():
+    if is_file:
         raise UserError(f'{where} is no image or video: give a file {kinds}, or a .txt file that lists such files')
-    if path.is_dir():
+    if os.path.isdir(path):
         if out_dir and Path(out_dir).resolve() == path.resolve():
             raise UserError(f'--out-dir {out_dir} is the input folder: choose another')
-        candidates, problem = sorted(path.rglob('*')), 'contains no image or video'
+        candidates, problem = _files_below(path), 'contains no image or video'
     elif re.match(r'[a-zA-Z][a-zA-Z0-9+.-]+://', source):
         raise UserError(f'{where} is a web address: download the file, then give its path')
     elif re.search(r'[*?[]', source):
-        matches = [Path(match) for match in sorted(glob(source, recursive=True))]
-        candidates = [file for match in matches for file in (sorted(match.rglob('*')) if match.is_dir() else [match])]
+        matches = [Path(match) for match in expand(source)]
+        candidates = [file for match in matches for file in (_files_below(match) if match.is_dir() else [match])]
         problem = 'matches no image or video' if candidates else 'matches no file'
     else:
         raise UserError(f'{where} does not exist: give a file, a folder, or a pattern such as photos/*.jpg')
@@ -76,6 +78,10 @@ def _find(source: str, out_dir: str | Path | None, in_list: str = '') -> list[Pa
     if not found:
         raise UserError(f'{where} {problem}: give a file or folder {kinds}')
     return found
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(Path(at, name) for at, _, names in walk(folder) for name in names)
 
 
 def _fixed_part(path: Path) -> Path:
@@ -127,7 +133,7 @@ class Boxes:
         self.path = path
         self.class_name = class_name
         try:
-            content = json.loads(Path(path).read_text())
+            content = json.loads(read_file(path).decode('utf-8-sig'))
             if check is not None and 'predictions' not in content:
                 check(content, content['annotations'], Path(path))
             rows = self._predicted(content) if 'predictions' in content else self._annotated(content)
@@ -141,6 +147,13 @@ class Boxes:
                 f'boxes file {path} has an unknown format ({type(error).__name__}: {error}): use the predictions.json '
                 'of a detector, or COCO annotations with images and annotations'
             ) from None
+        for (file, _), boxes in all_boxes.items():
+            bad = boxes[~(abs(boxes[:, :4]) < LARGEST_COORDINATE).all(1)]  # NaN, too
+            if len(bad):
+                raise UserError(
+                    f'boxes file {path} has a box that is {bad[0, :4].tolist()} in {file.name}: use x1, y1, x2, y2 in '
+                    'pixels of the image'
+                )
         self.boxes: dict[tuple[Path, int | None], np.ndarray] = {
             key: boxes[(boxes[:, 2:4] > boxes[:, :2]).all(1)] for key, boxes in all_boxes.items()
         }

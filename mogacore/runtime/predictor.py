@@ -17,7 +17,7 @@ from PIL import ImageOps
 
 from mogacore import images as image_files
 from mogacore.errors import UserError
-from mogacore.files import sha256
+from mogacore.files import read_file, sha256
 
 from .backends import open_backend
 from .batches import BATCH_SIZE, run_batches
@@ -335,7 +335,7 @@ class Predictor:
             raise UserError(f'the image is of type {type(image).__name__}: give {IMAGES}')
         path = Path(image)
         try:
-            content = path.read_bytes()
+            content = read_file(path)
         except FileNotFoundError:
             raise UnreadableError(f'image {path} not found: check the path') from None
         except (OSError, ValueError) as error:  # the latter for a path with a zero byte
@@ -345,10 +345,9 @@ class Predictor:
 
     def _decode(self, content: bytes, name: str, path: Path | None = None) -> LoadedImage:
         try:
-            image_files.check_pixels(content)
+            decoded = image_files.decode(content, self.ignore_orientation, self.is_gray)
         except UserError as error:
             raise UnreadableError(str(error).replace('image', name, 1)) from None
-        decoded = image_files.decode(content, self.ignore_orientation, self.is_gray)
         if decoded is None:
             raise UnreadableError(f'{name} cannot be read: replace it or use another')
         shown = to_rgb(decoded)

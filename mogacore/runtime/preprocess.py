@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mogacore.errors import UserError
+from mogacore.images import check_resized
 
 from .inputs import UnreadableError
 
@@ -47,6 +48,10 @@ def resize(image: np.ndarray, step: dict) -> np.ndarray:
             f'an image of {width} x {height} px cannot be resized to {new_width} x {new_height}: pad or cut it to a '
             'less elongated shape'
         )
+    try:
+        check_resized((width, height), (new_width, new_height))
+    except UserError as error:
+        raise UnreadableError(str(error)) from None
     interpolation = step.get('interpolation', 'bilinear')
     if step.get('backend') == 'pillow':
         picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)

@@ -96,7 +96,6 @@ class FrameFolder:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for file in self.files:
-            images.check_pixels(file)
             frame = images.read(file)
             if frame is None:
                 raise UserError(f'frame {file} cannot be read: replace it')

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from mogacore.datasets.class_folders import ClassFolders, order_classes
+from mogacore.datasets.class_folders import ClassFolders, list_files, order_classes
 from mogacore.errors import UserError
 
 
@@ -59,3 +59,14 @@ def test_order_of_classes(found, folders, classes, expected):
             order_classes(found, folders, classes, 'val')
     else:
         assert order_classes(found, folders, classes, 'val') == list(expected)
+
+
+def test_files_of_a_folder_that_contains_itself_are_listed_once(tmp_path):
+    for name in ('a/0.png', 'a/deep/1.png', 'a/.hidden/2.png'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ('x', 'y', 'deep/z'):
+        (tmp_path / 'a' / name).symlink_to(tmp_path / 'a')
+    (tmp_path / 'b').symlink_to('a')
+    assert list_files(tmp_path / 'a') == ['0.png', 'deep/1.png']
+    assert list_files(tmp_path / 'b') == ['0.png', 'deep/1.png']

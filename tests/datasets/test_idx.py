@@ -1,3 +1,6 @@
+import gzip
+import tracemalloc
+
 import numpy as np
 import pytest
 from conftest import write_idx
@@ -106,3 +109,29 @@ def test_unknown_labels_are_reported(fashion_folder):
     write_idx(fashion_folder / 'train-labels-idx1-ubyte', np.array([0, 1, 2, 10, 4, 5]))
     with pytest.raises(UserError, match='has the label 10, but Fashion-MNIST has the classes 0 to 9'):
         FashionMNISTFiles(fashion_folder, 'train')
+
+
+@pytest.mark.parametrize('shape', [(1 << 31, 1 << 31, 4), (0,) * 9, (0xFFFFFFFF,)])
+def test_sizes_that_do_not_fit_an_array_are_reported(shape, tmp_path):
+    """The product of the first overflows 64 bits to 0, the length of the values."""
+    (tmp_path / 'a').write_bytes(bytes([0, 0, 8, len(shape)]) + np.array(shape, '>u4').tobytes())
+    with pytest.raises(UserError, match=r'too long for the shape|more than 8'):
+        read_idx(tmp_path / 'a')
+
+
+def test_a_gzip_file_is_not_expanded_beyond_its_header(tmp_path):
+    write_idx(tmp_path / 'a.gz', np.zeros((2, 2)))
+    content = (tmp_path / 'a.gz').read_bytes() + gzip.compress(bytes(64 << 20))
+    (tmp_path / 'a.gz').write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(UserError, match='too long for the shape'):
+        read_idx(tmp_path / 'a')
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+def test_files_without_images_are_reported(tmp_path):
+    write_idx(tmp_path / 'train-images-idx3-ubyte', np.zeros((0, 28, 28)))
+    write_idx(tmp_path / 'train-labels-idx1-ubyte', np.zeros(0))
+    with pytest.raises(UserError, match='has no train images'):
+        FashionMNISTFiles(tmp_path)

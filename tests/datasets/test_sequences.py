@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mogacore.datasets import SequenceFile
-from mogacore.datasets.sequences import add_frame_noise, starts_from_end
+from mogacore.datasets.arrays import open_image
+from mogacore.datasets.sequences import add_frame_noise, load_array, starts_from_end
 from mogacore.errors import UserError
 
 
@@ -111,3 +112,31 @@ def test_corrupt_and_missing_files_are_reported_in_one_line(tmp_path):
         with pytest.raises(UserError, match=message) as raised:
             read()
         assert '\n' not in str(raised.value), name
+
+
+@pytest.mark.parametrize('content', [
+    b'PK\x03\x04' + bytes(50),  # the start of an archive
+    "(True, 3)", f"({'9' * 30},)", '(1000000000000000000, 1000000000000000000)', '(-5, 3)',
+])  # fmt: skip
+def test_damaged_headers_of_arrays_are_reported_in_one_line(content, tmp_path):
+    path = tmp_path / 'a.npy'
+    if isinstance(content, str):
+        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {content}, }}\n".encode()
+        content = b'\x93NUMPY\x01\x00' + len(header).to_bytes(2, 'little') + header + bytes(50)
+    path.write_bytes(content)
+    for read, message in (
+        (load_array, r'a\.npy is truncated or not a \.npy file'),
+        (open_image, 'write it with numpy.save'),
+    ):
+        with pytest.raises(UserError, match=message):
+            read(path)
+
+
+@pytest.mark.parametrize('array, message', [
+    (np.array([['a']]), 'contains <U1 of shape .* not whole numbers'), (np.zeros(3, complex), 'contains complex128'),
+    (np.zeros(3), 'contains float64 of shape .* not whole numbers'),
+])  # fmt: skip
+def test_values_of_another_kind_are_reported(array, message, tmp_path):
+    np.save(tmp_path / 'a.npy', array)
+    with pytest.raises(UserError, match=message):
+        load_array(tmp_path / 'a.npy', kinds='iu')

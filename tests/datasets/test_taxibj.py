@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mogacore.datasets import TaxiBJ
+from mogacore.datasets.checks import check_dataset
 from mogacore.errors import UserError
 
 
@@ -59,3 +60,28 @@ def test_corrupt_and_missing_files_are_reported_in_one_line(tmp_path, rng):
         with pytest.raises(UserError, match=message) as raised:
             TaxiBJ(tmp_path / folder, **settings)
         assert '\n' not in str(raised.value), message
+
+
+def test_arrays_that_are_no_numbers_or_too_large_are_reported(tmp_path, rng, monkeypatch):
+    write_taxi(tmp_path / 'dataset.npz', rng, X_train=np.full((3, 4, 2, 8, 8), 1j))
+    with pytest.raises(UserError, match=r'dataset\.npz: array X_train contains complex128, not numbers'):
+        TaxiBJ(tmp_path)
+    monkeypatch.setattr('mogacore.datasets.taxibj.MAX_BYTES', 1000)
+    write_taxi(tmp_path / 'dataset.npz', rng)
+    with pytest.raises(UserError, match=r'dataset\.npz: array X_train has [\d,]+ bytes, more than 1,000'):
+        TaxiBJ(tmp_path)
+
+
+def test_a_single_number_in_place_of_an_array_is_reported(tmp_path, rng):
+    write_taxi(tmp_path / 'dataset.npz', rng, Y_train=np.float32(1))
+    with pytest.raises(UserError, match=r'Y_train \(\) do not match'):
+        TaxiBJ(tmp_path)
+
+
+def test_frames_without_pixels_are_refused_by_the_check(tmp_path, rng):
+    import mogacore.registry  # noqa: F401, registers the data set
+
+    empty = np.zeros((3, 4, 2, 0, 8), np.float32)
+    write_taxi(tmp_path / 'dataset.npz', rng, X_train=empty, Y_train=empty)
+    with pytest.raises(UserError, match=r'are 0 x 8 px'):
+        check_dataset(dict(type='TaxiBJ', data_root=str(tmp_path)))

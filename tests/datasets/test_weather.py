@@ -1,3 +1,4 @@
+import os
 import sys
 from types import ModuleType
 
@@ -201,3 +202,15 @@ def test_corrupt_files_are_reported(folder):
     write_netcdf(path, 't2m', np.zeros((30, 4, 6), np.float32))
     with pytest.raises(UserError, match='is constant'):
         build(root, train_years=(2016, 2016))
+    for values, message in (
+        (np.full((30, 4, 6), np.nan), 'has values that are not finite'),
+        (np.zeros((0, 4, 6)), r'2016_5\.625deg\.nc has no values'),
+    ):
+        write_netcdf(path, 't2m', values.astype(np.float32))
+        statistics_of_years.cache_clear()
+        with pytest.raises(UserError, match=message):
+            build(root, train_years=(2016, 2016))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match='not found'):
+        build(root)

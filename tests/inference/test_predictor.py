@@ -368,6 +368,16 @@ def test_corrupt_files_in_a_folder_are_skipped_and_listed(model, folder, tmp_pat
         infer(config, checkpoint, source, source / 'out', device='cpu')
 
 
+def test_frames_of_another_size_are_drawn_at_that_of_the_first(model, folder, tmp_path, monkeypatch):
+    first, other, last = (np.full((height, width, 3), 90, np.uint8) for width, height in ((64, 48), (96, 80), (64, 48)))
+    frames = iter([first, other, last])
+    monkeypatch.setattr(Video, '__iter__', lambda self: frames)
+    records = infer(*model('classification'), folder / 'clip.avi', tmp_path / 'out', device='cpu')
+    monkeypatch.undo()
+    assert len(records) == 3
+    assert [frame.shape for frame in Video(tmp_path / 'out/clip.mp4')] == [(48, 64, 3)] * 3
+
+
 @pytest.mark.parametrize(
     'content, message',
     [
@@ -383,6 +393,15 @@ def test_corrupt_files_in_a_folder_are_skipped_and_listed(model, folder, tmp_pat
         ('{"predictions": [{"image": "0000.png", "top": []}]}', 'has an unknown format .*instances'),
         ('{"predictions": [{"image": "0000.png", "instances": [{"bbox": [1], "score": 1}]}]}', 'has an unknown format'),
         ('{"predictions": [{"image": "0000.png", "instances": []}]}', 'has no box for .*0.png or the 2 other inputs'),
+        (
+            '{"predictions": [{"image": "0000.png", "instances": [{"bbox": [0, 0, 1e9, 5], "score": 1}]}]}',
+            r'has a box that is \[0.0, 0.0, 1000000000.0, 5.0\] in 0000.png: use x1, y1, x2, y2',
+        ),
+        (
+            f'{{"predictions": [{{"image": "a.png", "instances": [{{"bbox": [0, 0, {10**400}, 5], "score": 1}}]}}]}}',
+            'has an unknown format',
+        ),
+        ('[' * 100_000, 'has an unknown format'),
         ('{"predictions": [{"image": "9.png", "instances": [{"bbox": [1, 2, 3, 4], "score": 1}]}]}', 'has no box for'),
         (
             '{"images": [{"id": 1, "file_name": "a/0000.png"}, {"id": 2, "file_name": "b/0000.png"}],'

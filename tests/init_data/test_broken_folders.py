@@ -1,6 +1,7 @@
 """Faulty folders: one line for each problem, exit code 2, and nothing is written."""
 
 import json
+import os
 from pathlib import Path
 
 import folder_makers as makers
@@ -10,6 +11,8 @@ from folder_makers import Drawn, scenes
 from PIL import Image
 
 from mogacore.cli.main import main
+from mogacore.errors import UserError
+from mogacore.init_data.masks import read_map
 
 for library in ('mmpretrain', 'mmdet', 'mmseg', 'mmpose'):
     pytest.importorskip(library)
@@ -249,6 +252,34 @@ def _(folder):
     replace_text(folder / 'data.yaml', 'nc: 2', 'nc: [2')
 
 
+@case('YOLO: YAML in UTF-16', makers.yolo, 'detection', 'data.yaml cannot be read as YAML')
+def _(folder):
+    (folder / 'data.yaml').write_text((folder / 'data.yaml').read_text(encoding='utf-8'), encoding='utf-16')
+
+
+@case('YOLO: YAML that expands to billions of values', makers.yolo, 'detection', 'has more than 1,000,000 values, by')
+def _(folder):
+    lists = [f'{new}: &{new} [{",".join([f"*{old}"] * 9)}]' for old, new in zip('abcdefghi', 'bcdefghij', strict=True)]
+    (folder / 'data.yaml').write_text('\n'.join(['a: &a [x]', *lists, 'names: *j']))
+
+
+@case('YOLO: a FIFO for labels', makers.yolo, 'detection', 'labels/one.txt cannot be read as text')
+def _(folder):
+    (folder / 'labels/one.txt').unlink()
+    os.mkfifo(folder / 'labels/one.txt')
+
+
+@case('VOC: a FIFO', makers.voc, 'detection', 'Annotations/one.xml cannot be read as XML')
+def _(folder):
+    (folder / 'Annotations/one.xml').unlink()
+    os.mkfifo(folder / 'Annotations/one.xml')
+
+
+@case('COCO: a line break in a name', makers.coco, 'detection', r'image a\nb.jpg is not below data')
+def _(folder):
+    edit_json(folder / 'annotations.json', lambda content: content['images'][0].update(file_name='a\nb.jpg'))
+
+
 @case('YOLO: YAML that runs code', makers.yolo, 'detection', 'data.yaml cannot be read as YAML')
 def _(folder):
     replace_text(folder / 'data.yaml', 'nc: 2', "nc: !!python/object/apply:os.system ['touch hacked']")
@@ -307,6 +338,11 @@ def _(folder):
     replace_text(folder / 'Annotations/one.xml', '<xmin>3<', '<xmin>40<')
 
 
+@case('VOC: infinity', makers.voc, 'detection', 'one.xml: object 1 (blå) has the corners', 'inf')
+def _(folder):
+    replace_text(folder / 'Annotations/one.xml', '<xmax>22<', '<xmax>inf<')
+
+
 @case('VOC: no number', makers.voc, 'detection', 'one.xml: object 1 (blå) has no bndbox of numbers')
 def _(folder):
     replace_text(folder / 'Annotations/one.xml', '<xmin>3<', '<xmin><')
@@ -363,6 +399,23 @@ def _(folder):
 )
 def _(folder):
     edit_json(folder / 'alpha.json', lambda content: content['shapes'][1].update(mask='aGVsbG8='))
+
+
+@case(
+    'LabelMe: a group that is a list', makers.labelme, 'instance', 'shape 1 (blå) has a shape_type that is no text or'
+)
+def _(folder):
+    edit_json(folder / 'one.json', lambda content: content['shapes'][0].update(group_id=[1]))
+
+
+@case('LabelMe: a mask that is a number', makers.labelme, 'instance', 'has a mask that cannot be read or leaves')
+def _(folder):
+    edit_json(folder / 'alpha.json', lambda content: content['shapes'][1].update(mask=5))
+
+
+@case('LabelMe: an image of billions of pixels', makers.labelme, 'instance', 'has a mask that cannot be read or leaves')
+def _(folder):
+    edit_json(folder / 'alpha.json', lambda content: content.update(imageWidth=65_000, imageHeight=65_000))
 
 
 @case('LabelMe: size of the stored image', makers.labelme, 'instance', WRONG_SIZE)
@@ -478,6 +531,13 @@ def _(folder):
 @case('wide map', makers.masks, 'segmentation', 'masks/one.png has the value 300, but 0 to 255 are allowed')
 def _(folder):
     Image.fromarray(np.full((48, 64), 300, np.uint16)).save(folder / 'masks/one.png')
+
+
+@pytest.mark.parametrize('value', [0.5, np.nan])
+def test_a_map_with_a_value_that_is_no_class_is_refused(value, tmp_path):
+    Image.fromarray(np.full((4, 6), value, np.float32)).save(tmp_path / 'a.tif')
+    with pytest.raises(UserError, match=rf'a\.tif has the value {value}, but 0 to 255 are allowed'):
+        read_map(tmp_path / 'a.tif', {})
 
 
 @case(

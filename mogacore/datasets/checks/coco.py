@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from mogacore.errors import UserError
-from mogacore.text import shorten
+from mogacore.text import shorten, type_name
 
 from .coco_files import (
     check_annotations,
     check_encoded_masks,
+    check_ids,
     check_image_prefix,
     check_images,
     check_keys,
@@ -25,6 +26,8 @@ def check_coco(dataset, expected, sample, problems):
     check_image_prefix(dataset.get('data_prefix'))
     content = read_coco(ann_file, may_be_empty=expected.may_be_empty)
     annotations = content['annotations']
+    if type_name(dataset['type']) == 'CocoDataset':
+        check_ids(content, ann_file)
     with problems.collect():
         _check_classes(content['categories'], ann_file, metainfo.get('classes'), expected)
     with problems.collect():

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from mogacore.errors import UserError
+from mogacore.files import read_file
 from mogacore.text import show
 
 from .common import check_files, explain_swap, ignores_orientation, read_size, times
@@ -18,11 +19,16 @@ ENTRIES = {
     'annotations': ('id', 'image_id', 'category_id'),
     'categories': ('id', 'name'),
 }
+OPTIONAL = {'annotations': ('iscrowd', 'ignore', 'num_keypoints')}
 # Field -> whether a value is valid, and what to use otherwise.
 TYPES = {
     **dict.fromkeys(
-        ('id', 'image_id', 'category_id'), (lambda value: isinstance(value, int | float | str), 'use a number or text')
+        ('id', 'image_id', 'category_id'),
+        # NaN differs from itself.
+        (lambda value: isinstance(value, int | float | str) and value == value, 'use a number or text'),
     ),
+    'num_keypoints': (lambda value: value is None or is_number(value), 'use a number, or remove the field'),
+    **dict.fromkeys(('iscrowd', 'ignore'), (lambda value: value in (0, 1, None), 'use 0 for single objects')),
     'file_name': (lambda value: isinstance(value, str) and bool(value), 'use the path of the image as text'),
     'name': (lambda value: isinstance(value, str), 'use text'),
     **dict.fromkeys(('width', 'height'), (lambda value: _is_positive(value), 'use the number of pixels')),
@@ -38,7 +44,7 @@ def read_json(ann_file, object_hook=None):
     is_enabled = gc.isenabled()
     gc.disable()  # it would search the growing content for cycles, which takes a third of the time
     try:
-        return json.loads(ann_file.read_text(encoding='utf-8'), object_hook=object_hook)
+        return json.loads(read_file(ann_file).decode(), object_hook=object_hook)
     except (OSError, ValueError) as error:
         raise UserError(f'annotation file {ann_file} cannot be read as JSON ({error}): recreate it') from error
     except RecursionError:
@@ -63,9 +69,9 @@ def read_coco(ann_file, kinds=ENTRIES, may_be_empty=False):
         if not entries:
             raise UserError(f'{ann_file}: list {key!r} is empty: use a file with {key}')
         check_keys(entries, key, required, ann_file)
-        for field in (field for field in required if field in TYPES):
+        for field in (field for field in (*required, *OPTIONAL.get(key, ())) if field in TYPES):
             is_valid, remedy = TYPES[field]
-            bad = [entry for entry in entries if not is_valid(entry[field])]
+            bad = [entry for entry in entries if field in entry and not is_valid(entry[field])]
             if bad:
                 problem = f'have the {field} {show(bad[0][field])}'
                 refuse(bad, entries, ann_file, key, problem, remedy)
@@ -81,13 +87,17 @@ def _shorten_masks(entry):
     if isinstance(mask, list):
         entry['segmentation'] = [_shorten_polygon(part) if isinstance(part, list) else part for part in mask]
     if isinstance(entry.get('counts'), list):  # of a run-length encoded mask
-        entry['counts'] = _sum(entry['counts'])
+        entry['counts'] = _sum(entry['counts']) if all(map(_is_length, entry['counts'])) else math.nan
     return entry
 
 
 def _shorten_polygon(part):
     """The first numbers of a polygon; None if it is not pairs of finite numbers."""
     return part[:MIN_POLYGON] if len(part) % 2 == 0 and is_number(_sum(part)) else None
+
+
+def _is_length(value):
+    return (isinstance(value, int) or (isinstance(value, float) and value.is_integer())) and value >= 0
 
 
 def _sum(values):
@@ -229,6 +239,17 @@ def check_scored_images(ann_files, scored):
         bad = [image for image in images if image['id'] not in known]
         problem = f'are absent from {scored}, the ann_file of the evaluator'
         refuse(bad, images, ann_file, 'images', problem, 'set both to the same file, or omit that of the evaluator')
+
+
+def check_ids(content, ann_file):
+    """COCO's classes need whole numbers: they convert ids of images, but not those in annotations."""
+    for kind in ('images', 'annotations'):
+        bad = [entry for entry in content[kind] if entry['id'] != _whole(entry['id'])]
+        refuse(bad, content[kind], ann_file, kind, 'have an id that is no whole number', f'number the {kind}')
+
+
+def _whole(value):
+    return int(value) if isinstance(value, int | float) and is_number(value) else None
 
 
 def check_image_prefix(prefix):

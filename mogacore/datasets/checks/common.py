@@ -1,5 +1,6 @@
 """What the checks of several kinds of data share: files, images, class names, sampling."""
 
+import codecs
 import io
 import os
 from collections import Counter
@@ -8,12 +9,12 @@ from pathlib import Path
 
 from mogacore import images as image_files
 from mogacore.errors import UserError
+from mogacore.files import MAX_NAME, read_file
 from mogacore.images import ALL_EXTENSIONS
-from mogacore.packs import check_indexed, is_folder, list_names, read_bytes
+from mogacore.packs import check_indexed, file_names, is_folder, read_bytes
 from mogacore.text import type_name
 
 IMAGE_SUFFIXES = (*ALL_EXTENSIONS, '.npy')  # what a user may consider an image, readable or not
-MAX_NAME = 255  # bytes of the name of a file, of Linux file systems
 COCO_CLASSES = 80  # number of classes of mmdet's CocoDataset without metainfo
 
 
@@ -21,7 +22,7 @@ def check_files(names, folder, kind, setting):
     check_indexed(folder)
     if not is_folder(folder):
         raise UserError(f'folder {folder} with the {kind} not found: set data_root and {setting}')
-    listed = {parent: list_names(parent) for parent in {os.path.dirname(folder / name) for name in names}}
+    listed = {parent: file_names(parent) for parent in {os.path.dirname(folder / name) for name in names}}
     missing = [name for name in names if os.path.basename(name) not in listed[os.path.dirname(folder / name)]]
     if missing:
         count = f'{len(missing)} of {len(names)} {kind} are not in {folder}, the first is {missing[0]}'
@@ -29,11 +30,18 @@ def check_files(names, folder, kind, setting):
 
 
 def read_lines(path):
-    """The lines of a text file."""
+    """The lines of a text file, without the byte order mark that it may start with."""
     try:
-        return Path(path).read_text(encoding='utf-8').splitlines()
+        return read_file(path).decode('utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path} cannot be read as text in UTF-8 ({error}): recreate it') from error
+
+
+def _check_mark(path):
+    """Refuse a byte order mark, which the task libraries take for a part of the first line."""
+    with open(path, 'rb') as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            raise UserError(f'{path} starts with a byte order mark: save it as UTF-8 without one')
 
 
 def read_list(path, contents):
@@ -47,6 +55,7 @@ def read_list(path, contents):
         UserError: If it is a JSON file, a line is too long for a name of a file, or there are none.
     """
     lines = read_lines(path)
+    _check_mark(path)
     if not any(line.strip() for line in lines):
         raise UserError(f'{path} is empty: list {contents}')
     if Path(path).suffix.lower() == '.json':
@@ -73,7 +82,9 @@ def read_classes(classes):
         raise UserError(
             f'metainfo.classes is the string {classes!r}, but no such file exists: for one class, use ({classes!r},)'
         )
-    return read_lines(classes)
+    lines = read_lines(classes)
+    _check_mark(classes)
+    return lines
 
 
 def repeated_names(names):
@@ -126,14 +137,15 @@ def check_num_classes(
 
 
 def read_image(path, read):
-    """``read(image)`` of an image that PIL opens; None if PIL refuses it as too large."""
-    from PIL import Image
+    """``read(image)`` of an image that PIL opens.
 
+    Raises:
+        UserError: If it is corrupt or has too many pixels.
+    """
     try:
-        with Image.open(io.BytesIO(read_bytes(path))) as image:
+        with image_files.open_header(io.BytesIO(read_bytes(path))) as image:
+            image_files.check_size(*image.size, f'image {path}')
             return read(image)
-    except Image.DecompressionBombError:
-        return None
     except UserError:
         raise
     except Exception as error:  # PIL raises errors of many types for corrupt files
@@ -141,11 +153,17 @@ def read_image(path, read):
 
 
 def read_size(path, ignore_orientation):
-    """(width, height) of an image as it is loaded, and its EXIF orientation."""
+    """(width, height) of an image as it is loaded, and its EXIF orientation.
+
+    Raises:
+        UserError: If it is corrupt or has too many pixels.
+    """
     try:
-        return image_files.read_size(path, ignore_orientation)
+        size, orientation = image_files.read_size(path, ignore_orientation)
     except OSError as error:
         raise UserError(unreadable(path)) from error
+    image_files.check_size(*size, f'image {path}')
+    return size, orientation
 
 
 def ignores_orientation(dataset):

@@ -5,7 +5,11 @@ import re
 from .common import unreadable
 
 MISSING = r"(?i)No such file or directory: '(.+\.(?:jpe?g|png|bmp|tiff?|webp))'"
-NAMED = (r'occurs when loading `([^`]+)`', r'failed to load image: (.+)')  # messages of mmpose and mmcv
+NAMED = (  # messages of ours, of mmpose and of mmcv
+    r"not an ordinary file: '([^']+)'",
+    r'occurs when loading `([^`]+)`',
+    r'failed to load image: (.+)',
+)
 RESIZED = r"error: .*in function 'resize'"
 INVALID_MASK = r'Invalid RLE mask representation|RLE counts exceed|RLE string is malformed'
 SINGLE_VALUE = r'Expected more than 1 value per channel when training'

@@ -7,7 +7,16 @@ from mogacore.datasets.keypoint_info import read_metainfo
 from mogacore.errors import UserError
 from mogacore.text import shorten, show
 
-from .coco_files import check_annotations, check_image_prefix, check_images, check_masks, is_number, read_coco, refuse
+from .coco_files import (
+    check_annotations,
+    check_ids,
+    check_image_prefix,
+    check_images,
+    check_masks,
+    is_number,
+    read_coco,
+    refuse,
+)
 from .common import repeated_names
 
 # Keypoints of mmpose's CocoDataset without metainfo.
@@ -16,6 +25,7 @@ COCO_KEYPOINTS = (
     'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle',
     'right_ankle',
 )  # fmt: skip
+NO_NUMBERS, REMEDY = 'have keypoints that are not numbers', 'use x, y, visibility for each, with 0, 0, 0 where unknown'
 
 
 def check_keypoints(dataset, expected, sample, problems):
@@ -26,6 +36,7 @@ def check_keypoints(dataset, expected, sample, problems):
     if 'data_prefix' in dataset:
         check_image_prefix(dataset['data_prefix'])
     content = read_coco(ann_file, may_be_empty=expected.may_be_empty)
+    check_ids(content, ann_file)
     names = _read_names(metainfo)
     with problems.collect():
         _check_head(names, expected.num_keypoints, 'keypoint_info' in metainfo)
@@ -122,8 +133,13 @@ def _check_counts(annotations, ann_file, num_keypoints):
 
 def _check_values(annotations, ann_file):
     bad = [entry for entry in annotations if not all(map(is_number, _flatten(entry['keypoints'])))]
-    problem, remedy = 'have keypoints that are not numbers', 'use x, y, visibility for each, with 0, 0, 0 where unknown'
-    refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
+    refuse(bad, annotations, ann_file, 'annotations', NO_NUMBERS, REMEDY)
+    wrong = {id(entry): [value for value in _flatten(entry['keypoints'])[2::3] if not 0 <= value <= 2]
+             for entry in annotations}  # fmt: skip
+    if bad := [entry for entry in annotations if wrong[id(entry)]]:
+        problem = f'have a visibility of {wrong[id(bad[0])][0]}'
+        remedy = 'use 0 for unknown, 1 for hidden and 2 for visible keypoints'
+        refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
 
 
 def _flatten(points):

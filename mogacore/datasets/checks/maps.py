@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mogacore.errors import UserError
+from mogacore.files import walk
 from mogacore.packs import is_file, is_folder, list_files, locate
 from mogacore.text import shorten, type_name
 
@@ -103,11 +104,12 @@ def _list_stems(dataset, folder, suffix, maps, problems):
     if not is_folder(folder):
         raise UserError(f'folder {folder} with the images not found: set data_root and data_prefix.img_path')
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    if dataset.get('ann_file') and not ann_file.is_dir() and not ann_file.is_file():
+        raise UserError(f'list {ann_file} is not a file: set ann_file of the data set, or omit it for all images')
     if ann_file.is_file():
         contents = f'one image per line{f", without {suffix}" if suffix else ""}'
         return [line.strip() for line in read_list(ann_file, contents)]
-    walked = os.walk(folder, followlinks=True)
-    paths = (os.path.join(at, name) for at, _, names in walked for name in names if name[0] != '.')
+    paths = (os.path.join(at, name) for at, _, names in walk(folder) for name in names if name[0] != '.')
     names = list_files(folder) if locate(folder) else sorted(os.path.relpath(path, folder) for path in paths)
     stems = [name[: -len(suffix)] for name in names if name.endswith(suffix)]
     if not stems:
@@ -131,7 +133,7 @@ def _check_pair(image, label_map, index, ignores, values, faults):
     try:
         size, orientation = read_size(image, ignores)
         map_size, _ = read_size(label_map, ignore_orientation=True)  # maps are loaded as they are stored
-        found = read_image(label_map, np.asarray)
+        found, kind = read_image(label_map, lambda image: (np.asarray(image), image.format))
     except UserError as error:
         faults.add('unreadable', index, str(error))
         return
@@ -139,10 +141,12 @@ def _check_pair(image, label_map, index, ignores, values, faults):
         problem = f'map {label_map} is {times(map_size)} px (width x height), but its image {times(size)}'
         swap = explain_swap(size, map_size, orientation, ignores)
         faults.add('size', index, f'{problem}: {swap}make each map the size of its image')
-    if found is not None and found.ndim != 2:
+    if kind == 'JPEG':
+        faults.add('jpeg', index, f'map {label_map} is a JPEG file, which changes values: store maps as PNG')
+    elif found.ndim != 2:
         remedy = 'store the class index of each pixel in a single channel'
         faults.add('color', index, f'map {label_map} is a color image: {remedy}')
-    elif found is not None and (line := values.check(label_map, found)):
+    elif line := values.check(label_map, found):
         faults.add('values', index, line)
 
 
@@ -165,7 +169,7 @@ class _Values:
             counts = counts[found]
         else:
             found, counts = np.unique(values, return_counts=True)
-        bad = found[~((found >= 0) & (found < limit)) & (found != IGNORED)]  # includes values that are not finite
+        bad = found[~((found >= 0) & (found < limit) & (np.floor(found) == found)) & (found != IGNORED)]  # NaN, too
         if len(bad):
             zero = ' with reduce_zero_label' if self.zero else ''
             problem = f'map {path} has the value {bad[0]} ({len(bad)} of its {len(found)} values are out of range)'

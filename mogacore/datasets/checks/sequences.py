@@ -94,12 +94,14 @@ class _Frames:
             faults.add(
                 'channels', index, f'{name} has {channels} channels, but model.in_channels={self.channels}: {remedy}'
             )
-        elif height % self.divisor or width % self.divisor:
+        elif not frames.size or height % self.divisor or width % self.divisor:
             problem = f'frames of {name} are {size} px (height x width), but the network needs multiples of'
             faults.add('divisor', index, f'{problem} {self.divisor}: resize or crop them')
         elif (height, width) != self.first[1]:
             problem = f'frames of {name} are {size} px (height x width), but those of {self.first[0]}'
             faults.add('size', index, f'{problem} {times(self.first[1])}: resize all to one size')
+        if not frames.size:
+            return
         if frames.dtype == np.uint8:
             self.highest = max(self.highest or 0, int(frames.max(initial=0)))
             return

@@ -2,11 +2,14 @@
 
 import itertools
 import json
+import os
 
 import pytest
+from mmengine.fileio import get, list_dir_or_file
 from PIL import Image
 
-from mogacore.datasets.checks import check_dataset
+from mogacore.datasets.checks import Problems, check_dataset, explain
+from mogacore.datasets.checks.coco_files import read_json
 from mogacore.errors import UserError
 
 CLASSES = ('a', 'b', 'c')
@@ -167,3 +170,76 @@ def test_deeply_nested_files_are_refused(folder, where):
 def test_names_with_line_breaks_are_reported_in_one_line(folder):
     message = message_for(folder, content(('a', 'b', 'c\n\x1b[31m')))
     assert r'has the categories a, b, c \x1b[31m: use' in message
+
+
+@pytest.mark.parametrize('fields, message', [
+    (dict(bbox=[5, 5, HUGE, 20]), 'have a bbox that is not 4 numbers'), (dict(area=HUGE), 'have the area 1000'),
+    (dict(iscrowd='0'), "have the iscrowd '0', the first has id 1: use 0 for single objects"),
+    (dict(ignore='false'), "have the ignore 'false'"), (dict(id=float('nan')), 'have the id nan'),
+])  # fmt: skip
+def test_values_that_no_library_reads_as_meant_are_refused(fields, message, folder):
+    given = content()
+    given['annotations'][0].update(fields)
+    assert f'1 of 4 annotations {message}' in message_for(folder, given)
+
+
+@pytest.mark.parametrize('mask, message', [
+    ('1 2 3', 'have a segmentation that is no list or object'),
+    (5, 'have a segmentation that is no list or object'),
+    ([[1, 2, 10, 2, 10, HUGE]], 'have a polygon that is not pairs of numbers'),
+    (dict(counts=[-8, 8008], size=[80, 100]), 'have a mask whose counts do not add up'),
+    (dict(counts=[0.5, 7999.5], size=[80, 100]), 'have a mask whose counts do not add up'),
+    (dict(counts='\ud800', size=[80, 100]), 'have a mask that is no valid run-length encoding'),
+])  # fmt: skip
+def test_masks_of_other_kinds_are_refused(mask, message, folder):
+    given = content()
+    for entry in given['annotations']:
+        entry['segmentation'] = [[5, 5, 20, 5, 20, 20]]
+    check(folder, given, with_mask=True)
+    given['annotations'][0]['segmentation'] = mask
+    assert f'1 of 4 annotations {message}' in message_for(folder, given, with_mask=True)
+
+
+@pytest.mark.parametrize('make', [
+    os.mkfifo, lambda path: path.write_bytes(b'\xff\xfe[')
+])  # fmt: skip
+def test_files_that_are_no_json_are_refused(make, folder):
+    make(folder / 'x.json')
+    with pytest.raises(UserError, match=r'annotation file .* cannot be read as JSON'):
+        read_json(folder / 'x.json')
+
+
+def test_the_libraries_do_not_wait_for_a_fifo(folder):
+    import mogacore.registry  # noqa: F401, makes mmengine read files as ours
+
+    os.mkfifo(folder / 'x.png')
+    with pytest.raises(OSError, match='not an ordinary file') as raised:
+        get(folder / 'x.png')
+    assert explain(raised.value) == (
+        f'image {folder}/x.png is empty, truncated or not an image: replace it, or remove it from the data set'
+    )
+    for name in 'xyz':
+        (folder / name).symlink_to('.')
+    found = list_dir_or_file(folder, list_dir=False, suffix='.png', recursive=True)
+    assert sorted(found) == ['1.png', '2.png', 'x.png']
+
+
+def test_a_fifo_for_an_image_is_refused(folder):
+    (folder / '2.png').unlink()
+    os.mkfifo(folder / '2.png')
+    assert '1 of 2 images of' in message_for(folder, content())
+
+
+@pytest.mark.parametrize('change', [str, lambda value: f'i{value}', lambda value: value + 0.5])
+def test_ids_of_images_that_coco_changes_are_refused(change, folder):
+    given = content()
+    for kind, key in (('images', 'id'), ('annotations', 'image_id')):
+        for entry in given[kind]:
+            entry[key] = change(entry[key])
+    assert '2 of 2 images have an id that is no whole number' in message_for(folder, given)
+
+
+def test_problems_are_lines():
+    problems = Problems()
+    problems.add('image a\nb\x1b.png is missing')
+    assert problems == ['image a b\\x1b.png is missing']

@@ -161,3 +161,27 @@ def test_keypoints_of_other_types_are_refused(folder, change, message):
 @pytest.mark.parametrize('names', [5, True, 'top', {'top': 1}])
 def test_names_that_are_no_list_are_refused(folder, names):
     assert f"category 'bird' has the keypoints {names!r}: use a list of names" in message_for(folder, content(names))
+
+
+@pytest.mark.parametrize('points, message', [
+    ([20, 10, 7, 10, 40, 2, 30, 40, 1, 20, 60, 2], 'have a visibility of 7'),
+    ([20, 10, 2, 10, 40, -1, 30, 40, 1, 20, 60, 2], 'have a visibility of -1'),
+    ([{}] * 12, 'have keypoints that are not numbers'),
+])  # fmt: skip
+def test_keypoints_of_other_values_are_refused(points, message, folder):
+    given = content()
+    given['annotations'][1]['keypoints'] = points
+    assert f'1 of 2 annotations {message}, the first has id 2' in message_for(folder, given)
+
+
+def test_ids_of_images_that_mmpose_cannot_use_are_refused(folder):
+    given = content()
+    given['images'][0]['id'] = 'i1'
+    for entry in given['annotations']:
+        entry['image_id'] = 'i1'
+    assert '1 of 1 images have an id that is no whole number' in message_for(folder, given)
+
+
+def test_numbers_of_keypoints_that_are_text_are_refused(folder):
+    message = message_for(folder, changed(lambda entry: entry.update(num_keypoints='0')))
+    assert "2 of 2 annotations have the num_keypoints '0', the first has id 1: use a number" in message

@@ -1,5 +1,7 @@
 """Outcome of each mismatch of class maps: None, or parts of the one line."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -127,3 +129,21 @@ def test_faults_of_several_kinds_are_all_reported(tmp_path):
     texts = ('has 3 classes', '1 of 5 maps', '1.png is a color image', '2.png is 7 x 5 px', '3.png has the value 5')
     assert len(found) == len(texts)
     assert all(any(text in line for line in found) for text in texts)
+
+
+def test_fractions_are_refused(tmp_path):
+    write(tmp_path, [[0, 1], [1, 0]])
+    for name in ('0', '1'):
+        Image.fromarray(np.full(SIZE, 0.5, np.float32)).save(tmp_path / f'maps/{name}.tif')
+    (line,) = problems(tmp_path, **TWO, seg_map_suffix='.tif')
+    assert 'maps/0.tif has the value 0.5' in line
+
+
+def test_maps_that_lose_values_or_lists_that_are_no_files_are_refused(tmp_path):
+    write(tmp_path, [[0, 1], [1, 0]])
+    Image.open(tmp_path / 'maps/1.png').save(tmp_path / 'maps/1.png', 'JPEG')
+    (line,) = problems(tmp_path, **TWO)
+    assert line.endswith('maps/1.png is a JPEG file, which changes values: store maps as PNG')
+    os.mkfifo(tmp_path / 'list.txt')
+    (line,) = problems(tmp_path, **TWO, ann_file='list.txt')
+    assert 'list.txt is not a file: set ann_file' in line

@@ -1,0 +1,46 @@
+"""A part of the broken and odd inputs of ``tests/stress/inputs.py``: each works, or is refused in one line."""
+
+import gc
+
+import pytest
+
+pytest.importorskip('mmpretrain')
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+pytest.importorskip('mmpose')
+pytest.importorskip('fastapi')
+pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+from mmengine.config import Config
+from mmengine.runner import Runner
+from stress.input_cases import CASES
+from stress.input_cases.core import attempt
+
+QUICK = [key for key, one in CASES.items() if one.is_quick]
+
+
+@pytest.fixture(autouse=True, scope='module')
+def frozen_objects():
+    """mmengine calls gc.collect() for every data set, which takes half a second with all libraries imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def fast_runs(monkeypatch):
+    """Leave out what takes most of the time: the description of the machine, and formatting the config."""
+    monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
+    monkeypatch.setattr(Config, 'pretty_text', property(str))
+
+
+def test_there_are_enough_inputs():
+    assert len(CASES) >= 200 and len({(group.partition(':')[0], name) for group, name in CASES}) >= 200
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('group, name', QUICK, ids=[': '.join(key) for key in QUICK])
+def test_an_odd_input_works_or_is_refused_in_one_line(group, name):
+    outcome = attempt(CASES[group, name])
+    assert outcome.result != 'failed', outcome.text
