@@ -82,10 +82,13 @@ def open_atomic(path: str | Path, sync: bool = True) -> Iterator[IO[bytes]]:
 def _partial_name(name: str) -> str:
     """Name of a temporary file, which differs between processes, and between names that are too long to be kept."""
     ending = f'.{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}'
+    return f'{short_name(name, ending)}{ending[-MAX_NAME + 32 :]}'
+
+
+def short_name(name: str, ending: str) -> str:
+    """A name to which an ending can be appended: the name itself, or 32 digits of its hash where both are too long."""
     encoded = os.fsencode(name)
-    if len(encoded) + len(ending) > MAX_NAME:
-        name = hashlib.sha256(encoded).hexdigest()[:32]
-    return f'{name}{ending[-MAX_NAME + 32 :]}'
+    return name if len(encoded) + len(ending) <= MAX_NAME else hashlib.sha256(encoded).hexdigest()[:32]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mogacore import machine
 from mogacore.errors import UserError
-from mogacore.files import PARTIAL_SUFFIX, readable, sha256, writable_folder, write_png
+from mogacore.files import PARTIAL_SUFFIX, readable, sha256, short_name, writable_folder, write_png
 
 from .drawing.overview import chosen_images, draw_overview
 from .features import FeatureFile
@@ -240,7 +240,8 @@ def write_video(
         raise UserError(f'the output video would overwrite {path}: choose another --out-dir')
     video = Video(path)
     writer, output = predictor.writer, None
-    partial = target.with_name(f'{target.stem}{PARTIAL_SUFFIX}{target.suffix}')  # the suffix decides the format
+    ending = f'{PARTIAL_SUFFIX}{target.suffix}'
+    partial = target.with_name(f'{short_name(target.stem, ending)}{ending}')  # the suffix decides the format
     try:
         for index, frame in enumerate(progress.track(video, total=video.num_frames, description=readable(path.name))):
             image, result = predictor.predict_one(frame, boxes.of(path, index) if boxes else None)
