@@ -27,6 +27,12 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch):
+    """A command may set this variable for its process; other tests must not see that."""
+    monkeypatch.setenv('MOGACORE_MAX_PIXELS', '')
+
+
 @pytest.fixture(scope='session')
 def digit_data(tmp_path_factory):
     """A folder with the bundled digits in data/digits, few of them; do not change it."""

@@ -40,7 +40,7 @@ EVERYWHERE = (
     '*.in_channels', '*.c1_in_channels', 'optim_wrapper.constructor', 'optim_wrapper.optimizer.betas',
     'optim_wrapper.optimizer.eps', 'optim_wrapper.paramwise_cfg.no_decay_*', 'auto_scale_lr.*', 'test.pipeline*',
     'train.batch_size', 'model.test_cfg.crop_size', 'model.test_cfg.stride', 'param_scheduler.PolyLR.end',
-    'param_scheduler.LinearLR.end', '*.LoadAnnotations.reduce_zero_label',
+    'param_scheduler.LinearLR.end', '*.LoadAnnotations.reduce_zero_label', 'train_cfg.by_epoch', 'train_cfg.type',
 )  # fmt: skip
 ADAMW = ('optim_wrapper.optimizer.*', 'optim_wrapper.paramwise_cfg.bias_*')
 VECTORS = tuple(f'optim_wrapper.paramwise_cfg.{key}' for key in ('bias_decay_mult', 'norm_decay_mult', 'bypass_*'))

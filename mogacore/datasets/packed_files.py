@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 from mmengine.fileio.io import backend_instances
 
 from mogacore import packs
@@ -96,8 +96,9 @@ class PackedLocalBackend(LocalBackend):
 
 
 def register_packed_files() -> None:
-    """Make mmengine use :class:`PackedLocalBackend` for paths."""
-    register_backend('local', PackedLocalBackend, force=True, prefixes='')
+    """Make mmengine use :class:`PackedLocalBackend` for paths, unless it uses a kind of it already."""
+    if not isinstance(get_file_backend(backend_args=dict(backend='local')), PackedLocalBackend):
+        register_backend('local', PackedLocalBackend, force=True, prefixes='')
     for key, backend in list(backend_instances.items()):  # created before
         if type(backend) is LocalBackend:
             del backend_instances[key]

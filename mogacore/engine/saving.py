@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from mmengine.dist import all_reduce, is_main_process
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import register_backend
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -19,14 +19,15 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from mogacore.checkpoint import check_resume_parts, read
+from mogacore.datasets.packed_files import PackedLocalBackend
 from mogacore.errors import UserError
 from mogacore.files import PARTIAL_SUFFIX, write_atomic
 
 INTERRUPTED = 'interrupted.pth'
 
 
-class AtomicLocalBackend(LocalBackend):
-    """mmengine's backend for local files, which writes each file with :func:`mogacore.files.write_atomic`."""
+class AtomicLocalBackend(PackedLocalBackend):
+    """The backend for local and packed files, which writes each file with :func:`mogacore.files.write_atomic`."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         target = Path(filepath)

@@ -275,7 +275,7 @@ def _(folder):
     os.mkfifo(folder / 'Annotations/one.xml')
 
 
-@case('COCO: a line break in a name', makers.coco, 'detection', r'image a\nb.jpg is not below data')
+@case('COCO: a line break in a name', makers.coco, 'detection', 'image a b.jpg is not below data')
 def _(folder):
     edit_json(folder / 'annotations.json', lambda content: content['images'][0].update(file_name='a\nb.jpg'))
 

@@ -1,6 +1,9 @@
 """The small comparison: equal search, no choice by the test set, no run repeated."""
 
 import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,12 +34,24 @@ def project(tmp_path_factory):
     return folder
 
 
+def compare_alone(folder, *arguments, **settings):
+    """Rows and progress of a comparison in a new process: one cannot fork after backward passes of other tests."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+        return pool.submit(_compare, folder, *arguments, **settings).result()
+
+
+def _compare(folder, *arguments, **settings):
+    os.chdir(folder)
+    seen = []
+    rows = compare.compare(*arguments, progress=lambda done, total, name: seen.append((done, total)), **settings)
+    return rows, seen
+
+
 def test_every_run_is_done_once_and_the_best_rate_of_the_search_is_used(project, monkeypatch):
     monkeypatch.chdir(project)
     configs = sorted(project.glob('*_digits.py'))
-    seen = []
     settings = dict(epochs=2, rates=(1e-6, 3e-3), seeds=(0, 1), jobs=2)
-    rows = compare.compare(configs, 'work', progress=lambda done, total, name: seen.append((done, total)), **settings)
+    rows, seen = compare_alone(project, configs, 'work', **settings)
     assert seen == [(number, 8) for number in range(1, 9)]
     assert [row.name for row in rows] == ['narrow', 'wide']
     results = {path: json.loads(path.read_text()) for path in Path('work').rglob('result.json')}
@@ -51,7 +66,7 @@ def test_every_run_is_done_once_and_the_best_rate_of_the_search_is_used(project,
     again = compare.compare(configs, 'work', **settings)
     assert again == rows and {path: json.loads(path.read_text()) for path in results} == results
     # A rerun in another work dir gives the same row.
-    (repeated,) = compare.compare(configs[:1], 'again', **settings)
+    ((repeated,), _) = compare_alone(project, configs[:1], 'again', **settings)
     assert abs(repeated.mean - rows[0].mean) <= max(rows[0].spread, 1.0)
 
 
