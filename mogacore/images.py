@@ -265,6 +265,8 @@ def _upright(decode: Callable, default_backend: Callable[[], str]) -> Callable:
         flag = {cv2.IMREAD_COLOR: 'color', cv2.IMREAD_GRAYSCALE: 'grayscale'}.get(flag, flag)
         content = bytes(content)
         if has_impossible_chunk(content):
+            if (backend or default_backend()) == 'pillow':
+                raise OSError('image file is truncated')  # as PIL says it
             return None
         content, found = split_orientation(content, is_limited=True)
         if flag not in ('color', 'grayscale'):
