@@ -7,7 +7,6 @@ with our tools and with those of each library.
 # Imported because they register classes in mmengine's registries.
 from . import datasets, evaluation  # noqa: F401
 from .checkpoint import register_safe_loader
-from .datasets.packed_files import register_packed_files
 from .engine import (  # noqa: F401
     amp,
     ema,
@@ -36,4 +35,3 @@ register_backbone(AblatedMogaNet)
 register_codec(RootRelativeHeatmap)
 register_replacements()
 register_safe_loader()
-register_packed_files()

@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import gc
 import gzip
 import socket
 from pathlib import Path
@@ -31,6 +32,25 @@ def fixed_seed():
 def own_environment(monkeypatch):
     """A command may set this variable for its process; other tests must not see that."""
     monkeypatch.setenv('MOGACORE_MAX_PIXELS', '')
+
+
+@pytest.fixture(scope='module')
+def frozen_objects():
+    """mmengine calls gc.collect() for every data set, which takes half a second with all libraries imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def fast_runs(monkeypatch):
+    """Leave out what takes most of the time: the description of the machine, and formatting the config."""
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
+    monkeypatch.setattr(Config, 'pretty_text', property(str))
 
 
 @pytest.fixture(scope='session')

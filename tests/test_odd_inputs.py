@@ -1,7 +1,5 @@
 """A part of the broken and odd inputs of ``tests/stress/inputs.py``: each works, or is refused in one line."""
 
-import gc
-
 import pytest
 
 pytest.importorskip('mmpretrain')
@@ -11,28 +9,11 @@ pytest.importorskip('mmpose')
 pytest.importorskip('fastapi')
 pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
-from mmengine.config import Config
-from mmengine.runner import Runner
 from stress.input_cases import CASES
 from stress.input_cases.core import attempt
 
+pytestmark = pytest.mark.usefixtures('frozen_objects', 'fast_runs')
 QUICK = [key for key, one in CASES.items() if one.is_quick]
-
-
-@pytest.fixture(autouse=True, scope='module')
-def frozen_objects():
-    """mmengine calls gc.collect() for every data set, which takes half a second with all libraries imported."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def fast_runs(monkeypatch):
-    """Leave out what takes most of the time: the description of the machine, and formatting the config."""
-    monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
-    monkeypatch.setattr(Config, 'pretty_text', property(str))
 
 
 def test_there_are_enough_inputs():

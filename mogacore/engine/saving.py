@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import cast
 
 from mmengine.dist import all_reduce, is_main_process
-from mmengine.fileio import register_backend
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -19,28 +18,11 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from mogacore.checkpoint import check_resume_parts, read
-from mogacore.datasets.packed_files import PackedLocalBackend
+from mogacore.datasets.local_files import LocalFiles, register_local_files
 from mogacore.errors import UserError
-from mogacore.files import PARTIAL_SUFFIX, write_atomic
+from mogacore.files import PARTIAL_SUFFIX
 
 INTERRUPTED = 'interrupted.pth'
-
-
-class AtomicLocalBackend(PackedLocalBackend):
-    """The backend for local and packed files, which writes each file with :func:`mogacore.files.write_atomic`."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        target = Path(filepath)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, obj)
-
-    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        self.put(obj.encode(encoding, 'surrogateescape'), filepath)
-
-
-def register_atomic_files() -> None:
-    """Make mmengine write every local file, such as checkpoints and JSON, with :class:`AtomicLocalBackend`."""
-    register_backend('local', AtomicLocalBackend, force=True, prefixes='')
 
 
 def newest_intact_checkpoint(work_dir: str | Path) -> str | None:
@@ -177,7 +159,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _point_to(self, runner, path: str) -> None:
         if is_main_process():
-            AtomicLocalBackend().put_text(path, Path(runner.work_dir) / 'last_checkpoint')
+            LocalFiles().put_text(path, Path(runner.work_dir) / 'last_checkpoint')
 
     def _remove(self, *paths: str | None) -> None:
         for path in paths:
@@ -253,4 +235,4 @@ def _refuse_score(runner, choice: str, metrics: dict, setting: str) -> None:
     )
 
 
-register_atomic_files()
+register_local_files()

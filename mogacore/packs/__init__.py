@@ -3,7 +3,7 @@
 A packed folder holds shards or a database, and an index of the files in it. ``FOLDER/n01440764/1.JPEG`` names a file in
 the packed folder ``FOLDER``, whether or not it exists outside of it. The functions of this module accept both kinds of
 paths, so that whatever finds and reads images through them, or through mmengine (see
-:mod:`mogacore.datasets.packed_files`), works for both. :mod:`mogacore.packing` writes packed folders.
+:mod:`mogacore.datasets.local_files`), works for both. :mod:`mogacore.packing` writes packed folders.
 """
 
 from __future__ import annotations
@@ -128,9 +128,13 @@ def read_bytes(path: str | Path) -> bytes:
         UserError: If it is below a packed folder, and neither packed nor a file.
     """
     located = locate_file(path)
-    if located is None or (located[1] not in located[0] and os.path.isfile(path)):
+    if located is None:
         return read_file(path)
-    return located[0].read(located[1])
+    pack, name = located
+    row = pack.index.find(name)
+    if row is not None:
+        return pack.reader.read(row)
+    return read_file(path) if os.path.isfile(path) else pack.read(name)  # which says what is missing
 
 
 def is_file(path: str | Path) -> bool:

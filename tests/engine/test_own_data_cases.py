@@ -5,7 +5,6 @@ perfectly, or parts of the line with which training, test and dry run refuse. Th
 in ``tests/datasets/checks``; here whole commands are.
 """
 
-import gc
 import json
 import os
 import re
@@ -17,8 +16,6 @@ import numpy as np
 import own_data_makers as own_data
 import pytest
 from conftest import ROOT
-from mmengine.config import Config
-from mmengine.runner import Runner
 from own_data_makers import BOXES, CLASSES, POINTS, SIZE, corners, gray, keypoint_info, stripes, write_maps
 from PIL import Image
 
@@ -31,6 +28,7 @@ from mogacore.runtime.inputs import Boxes
 for library in ('mmpretrain', 'mmdet', 'mmseg', 'mmpose'):
     pytest.importorskip(library)
 
+pytestmark = pytest.mark.usefixtures('frozen_objects', 'fast_runs')
 ALL = ('train', 'test', 'dry-run')
 TRAINING = ('train', 'dry-run')
 FOLDERS, LISTS, COCO, MASKS, KEYPOINTS, MAPS, SEQUENCES = (
@@ -918,22 +916,6 @@ def remove(*paths):
             path.rmdir()
         else:
             path.unlink()
-
-
-@pytest.fixture(autouse=True, scope='module')
-def frozen_objects():
-    """mmengine calls gc.collect() for every data set, which takes half a second with all libraries imported."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def fast_runs(monkeypatch):
-    """Leave out what takes most of the time: the description of the machine, and formatting the config."""
-    monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
-    monkeypatch.setattr(Config, 'pretty_text', property(str))
 
 
 @pytest.mark.filterwarnings('ignore')

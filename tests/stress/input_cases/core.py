@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mogacore import errors
+from mogacore.analysis.stats import statistics
 from mogacore.errors import UserError
 from mogacore.files import PARTIAL_SUFFIX
 
@@ -57,6 +58,22 @@ class Outcome:
 
 
 CASES: dict[tuple[str, str], Case] = {}
+
+
+def train_and_test(project) -> dict:
+    """Scores of the test of a project after its training; what training refuses, ``stats`` reports as a problem, too.
+
+    Args:
+        project: A ``Project`` of tests/engine/own_data_makers.py.
+    """
+    config, _, _ = project.write_config()
+    try:
+        project.call('train')
+    except UserError as error:
+        problems = statistics(config, ['train'])['splits']['train']['problems']
+        assert problems, f'stats reports no problem, but training: {error}'
+        raise
+    return project.call('test')
 
 
 def case(group: str, name: str, refused: str | None = None, quick: bool = False) -> Callable:

@@ -10,13 +10,12 @@ import numpy as np
 import own_data_makers as own_data
 from own_data_makers import BODY, POINTS
 
-from mogacore.analysis.stats import statistics
 from mogacore.datasets.checks.coco_files import check_annotations
 from mogacore.errors import UserError
 from mogacore.runtime.inputs import Boxes
 
 from .annotations import HUGE, INF, NAN, each, first, text, whole
-from .core import case
+from .core import case, train_and_test
 
 # If two of three objects are found: of COCO's 101 thresholds of the recall, those from 0 to 0.66 are reached.
 TWO_OF_THREE = {'coco/AP': 67 / 101, 'coco/AR': 2 / 3}
@@ -33,14 +32,7 @@ def pose(name: str, outcome: str | dict | None = None, quick: bool = False):
         def run(root):
             project = own_data.keypoints(root)
             change(project)
-            config, _, _ = project.write_config()
-            try:
-                project.call('train')
-            except UserError as error:
-                problems = statistics(config, ['train'])['splits']['train']['problems']
-                assert problems, f'stats reports no problem, but training: {error}'
-                raise
-            found = project.call('test')
+            found = train_and_test(project)
             assert {key: round(found[key], 3) for key in scores} == {k: round(v, 3) for k, v in scores.items()}
 
         case('keypoints', name, refused, quick)(run)

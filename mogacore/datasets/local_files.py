@@ -1,6 +1,6 @@
-"""mmengine's access to local files, extended to packed folders.
+"""mmengine's access to local files: packed ones are found by their paths, and files are written atomically.
 
-Every step and data set of the task libraries reads files through mmengine, and thereby packed ones by their paths.
+Every step and data set of the task libraries reads files through mmengine, which also writes checkpoints.
 """
 
 from __future__ import annotations
@@ -11,18 +11,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.fileio import LocalBackend, get_file_backend, register_backend
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.fileio.io import backend_instances
 
 from mogacore import packs
-from mogacore.files import walk
+from mogacore.files import walk, write_atomic
 
 
-class PackedLocalBackend(LocalBackend):
+class LocalFiles(LocalBackend):
     """mmengine's LocalBackend, which also finds the files of packed folders, see :mod:`mogacore.packs`.
 
-    Reading raises UserError where a packed file cannot be read.
+    Reading raises UserError where a packed file cannot be read. Each file is written with
+    :func:`mogacore.files.write_atomic`.
     """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write a file."""
+        target = Path(filepath)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, obj)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Write a text file."""
+        self.put(obj.encode(encoding, 'surrogateescape'), filepath)
 
     def get(self, filepath: str | Path) -> bytes:
         """Content of a file."""
@@ -95,10 +106,9 @@ class PackedLocalBackend(LocalBackend):
                 )
 
 
-def register_packed_files() -> None:
-    """Make mmengine use :class:`PackedLocalBackend` for paths, unless it uses a kind of it already."""
-    if not isinstance(get_file_backend(backend_args=dict(backend='local')), PackedLocalBackend):
-        register_backend('local', PackedLocalBackend, force=True, prefixes='')
+def register_local_files() -> None:
+    """Make mmengine read and write every local file, such as images, checkpoints and JSON, with :class:`LocalFiles`."""
+    register_backend('local', LocalFiles, force=True, prefixes='')
     for key, backend in list(backend_instances.items()):  # created before
         if type(backend) is LocalBackend:
             del backend_instances[key]
