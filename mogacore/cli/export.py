@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 
-from mogacore.errors import UserError
+from mogacore.errors import UserError, refuse_unused
 from mogacore.locations import is_config_name
 
 from .arguments import add_cfg_options, make_parser
+
+TEST_IMAGES = 1000  # default
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--input',
         choices=('uint8', 'float32'),
-        default='uint8',
         dest='dtype',
-        help='type of the images, 0 to 255 in both; default uint8; videos are always float32',
+        help='type of the images, 0 to 255 in both; default uint8; not for videos, which are always float32',
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument('--raw', action='store_true', help='outputs of the network, without post-processing')
@@ -72,7 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     smaller.add_argument(
         '--test-images',
         type=int,
-        default=1000,
         metavar='N',
         help="evenly spaced images of the config's test set for the accuracy; 0 for none; default 1000",
     )
@@ -80,6 +80,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, export, and print the inputs, the outputs and the difference from PyTorch."""
+    from mogacore.process import exiting_on_sigterm
+
+    parser = make_parser(__doc__, prog)
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    with exiting_on_sigterm():
+        _export(args)
+
+
+def _export(args: argparse.Namespace) -> None:
     from mogacore.deploy.export import export
     from mogacore.deploy.formats import format_of
     from mogacore.deploy.quantize import check_precision
@@ -88,29 +98,29 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     from mogacore.deploy.triton import check_format, write_triton_repository
     from mogacore.files import check_outputs, plain, writable_folder, write_json
 
-    parser = make_parser(__doc__, prog)
-    add_arguments(parser)
-    args = parser.parse_args(argv)
     for path in args.out:
         check_precision(path, args.precision)
-    _check_unused(args)
+    _check_unused(args, {format_of(path) for path in args.out})
     check_outputs(*args.out, args.report)
     for_triton = next((path for path in args.out if format_of(path) == 'onnx'), args.out[0])
     if args.triton:
         check_format(for_triton)
         writable_folder(args.triton)
-    if args.test_images < 0:
-        raise UserError(f'--test-images is {args.test_images}: use 0 or more')
+    num_images = TEST_IMAGES if args.test_images is None else args.test_images
+    if num_images < 0:
+        raise UserError(f'--test-images is {num_images}: use 0 or more')
     source = load_source(
         args.network, args.checkpoint, args.cfg_options, args.num_classes, raw=args.raw, features=args.features
     )
-    settings = (tuple(args.shape) if args.shape else None, args.dtype, args.tolerance)
+    if len(source.shape) == 4:
+        refuse_unused({'--input': args.dtype}, 'on videos, which are always float32')
+    settings = (tuple(args.shape) if args.shape else None, args.dtype or 'uint8', args.tolerance)
     reports: list[dict] = []
     if args.precision == 'fp32':
         files = export(source, args.out, *settings)
     else:
-        test_set = args.network if is_config_name(args.network) and args.test_images else None
-        test_settings = dict(config=test_set, cfg_options=args.cfg_options, num_images=args.test_images)
+        test_set = args.network if is_config_name(args.network) and num_images else None
+        test_settings = dict(config=test_set, cfg_options=args.cfg_options, num_images=num_images)
         quantization = dict(calibration=args.calibration, reduce_range=args.reduce_range)
         files, reports = export_smaller(source, args.out, settings, args.precision, **quantization, **test_settings)
     for done in files:
@@ -126,10 +136,15 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         print(f'{write_triton_repository(for_triton, args.triton)}: model for Triton')
 
 
-def _check_unused(args: argparse.Namespace) -> None:
-    """Refuse options that the precision does not use."""
+def _check_unused(args: argparse.Namespace, formats: set[str]) -> None:
+    """Refuse options that the precision, the formats or the network do not use."""
     for_int8 = {'--calibration': args.calibration, '--reduce-range': args.reduce_range}
-    for_smaller = {**for_int8, '--report': args.report}
+    for_smaller = {**for_int8, '--report': args.report, '--test-images': args.test_images}
     unused = {'fp32': for_smaller, 'fp16': for_int8}.get(args.precision, {})
-    if given := [name for name, value in unused.items() if value]:
-        raise UserError(f'{given[0]} has no effect with --precision {args.precision}: omit it, or choose another')
+    refuse_unused(unused, f'with --precision {args.precision}')
+    if 'onnx' not in formats:
+        refuse_unused({'--reduce-range': args.reduce_range}, 'on files other than .onnx')
+    if not is_config_name(args.network):
+        refuse_unused({'--test-images': args.test_images}, 'on networks by name, which have no test set')
+        if args.features:
+            refuse_unused({'--num-classes': args.num_classes}, 'with --features')

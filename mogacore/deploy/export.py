@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from mogacore.engine.dataset_meta import ignores_orientation
 from mogacore.errors import UserError, accepting
-from mogacore.files import writable_folder
+from mogacore.files import copy_atomic, make_folder, writable_folder
 
 from .folding import fuse
 from .formats import AXES, SUFFIXES, format_of, read, require, set_constants, to_onnx, trace, write
@@ -105,22 +104,18 @@ def export(
         for one in (graph, fused):
             one.name_outputs(*one.example((1, *example_shape[1:]), DTYPES[dtype]))
     done: dict[Path, Exported] = {}
-    with ExitStack() as stack:
-        folders = {
-            path: Path(
-                stack.enter_context(tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-'))
-            )
-            for path in kinds
-        }
+    for path in kinds:
+        writable_folder(path.parent)
+    with tempfile.TemporaryDirectory(prefix='mogacore-export-') as drafts:
+        folders = {path: make_folder(Path(drafts) / str(number)) for number, path in enumerate(kinds)}
         # A program for .pt2 does not accept some small sizes, which the other formats do.
         for group in ([path for path in kinds if (kinds[path] == 'pt2') == is_pt2] for is_pt2 in (False, True)):
             if group:
                 targets = {path: (kinds[path], folders[path]) for path in group}
                 write_files = partial(_write_files, source, graph, fused, targets, example_shape, dtype, tolerance)
                 done |= _write_for_any_size(write_files, dynamic, reason_for_one_size(source.model))
-        for path, folder in folders.items():
-            for file in folder.iterdir():
-                file.replace(path.parent / file.name)
+        written = [(file, path) for path, folder in folders.items() for file in sorted(folder.iterdir(), reverse=True)]
+        copy_atomic({file: path.parent / file.name for file, path in written})
     return [done[path] for path in kinds]
 
 

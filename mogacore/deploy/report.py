@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import tempfile
 import time
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mogacore.errors import UserError
-from mogacore.files import writable_folder
+from mogacore.files import copy_atomic, writable_folder
 from mogacore.runtime.backends import Backend, open_backend
 
 from .accuracy import evaluate_files
@@ -65,7 +64,7 @@ def export_smaller(
         check_precision(target, precision)
         writable_folder(target.parent)
     reports = []
-    with tempfile.TemporaryDirectory(dir=targets[0].parent, prefix='.export-') as name:
+    with tempfile.TemporaryDirectory(prefix='mogacore-export-') as name:
         folder = Path(name)
         full = [folder / f'fp32-{number}{target.suffix}' for number, target in enumerate(targets)]
         files = export(source, full, *settings)
@@ -78,10 +77,11 @@ def export_smaller(
                 **compare(before, after, feeds[0] if feeds else _example(before)),
             }
             reports.append(report | _accuracy(before, after, config, cfg_options, num_images))
+        written = dict(zip(drafts, targets, strict=True))
         for after, target in zip(drafts, targets, strict=True):
             if target.suffix == '.xml':
-                shutil.move(after.with_suffix('.bin'), target.with_suffix('.bin'))
-            shutil.move(after, target)
+                written[after.with_suffix('.bin')] = target.with_suffix('.bin')
+        copy_atomic(written)
     for done, target in zip(files, targets, strict=True):
         done.path = target
     return files, reports

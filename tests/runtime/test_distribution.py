@@ -24,7 +24,7 @@ pytest.importorskip('onnxscript')
 for library in ('mmdet', 'mmpose', 'mmpretrain', 'mmseg'):
     pytest.importorskip(library)
 
-from onnx_files import write_classifier  # noqa: E402
+from onnx_files import write_classifier, write_video_predictor  # noqa: E402
 from runtime.serve.serving import ServerProcess, encode, filled  # noqa: E402
 from small_models import write_small  # noqa: E402
 
@@ -36,7 +36,7 @@ from mogacore.runtime.demo.command import PACKAGES as DEMO_PACKAGES  # noqa: E40
 from mogacore.runtime.serve.command import PACKAGES as SERVE_PACKAGES  # noqa: E402
 
 ABSENT = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'mmpose', 'matplotlib', 'rich')
-SCORE_THR = 0.15
+SCORE_THR, WITH_THRESHOLD = 0.15, ('detection', 'pose')
 CONFIGS = [
     ('classification', 'classification/moganet-xtiny_digits'),
     ('detection', 'detection/retinanet_moganet-xtiny_fpn_digits'),
@@ -206,7 +206,8 @@ def exported(request, tmp_path_factory):
         coarse = generator.integers(0, 256, (6, 6, 3), np.uint8)
         image = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / 'images' / f'{number:02}.png'), image)
-    infer(config, checkpoint, folder / 'images', folder / 'infer', score_thr=SCORE_THR, device='cpu')
+    settings = {'score_thr': SCORE_THR} if task in WITH_THRESHOLD else {}
+    infer(config, checkpoint, folder / 'images', folder / 'infer', device='cpu', **settings)
     return task, folder
 
 
@@ -263,7 +264,8 @@ def decode_rle(segmentation):
 
 def test_predictions_of_exported_files_equal_those_of_mogacore_infer(exported, python):
     task, folder = exported
-    arguments = ['net.onnx', 'images', '--out-dir', 'runtime', '--score-thr', SCORE_THR, '--threads', 1]
+    arguments = ['net.onnx', 'images', '--out-dir', 'runtime', '--threads', 1]
+    arguments += ['--score-thr', SCORE_THR] if task in WITH_THRESHOLD else []
     done = run(python.parent / 'mogacore-runtime', 'infer', *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert 'predictions in runtime: predictions.json and drawings' in done.stdout
@@ -282,6 +284,21 @@ def test_predictions_of_exported_files_equal_those_of_mogacore_infer(exported, p
         (['infer', 'c.onnx', '.', '--boxes', 'b.json'], 'error: --boxes b.json is only for pose estimation'),
         (['infer', 'c.onnx', '.', '--box-class', 'x'], 'error: --box-class x chooses from boxes: add --boxes'),
         (['infer', 'c.onnx', '.', '--tile', '64'], 'error: tile is 64, but the model is for classification'),
+        (
+            ['infer', 'c.onnx', '.', '--num-sequences', '0'],
+            'error: --num-sequences 0 has no effect on a model for classification: omit it',
+        ),
+        (
+            ['infer', 'c.onnx', '.', '--score-thr', '0.3'],
+            'error: --score-thr 0.3 has no effect on a model for classification: omit it',
+        ),
+        (['infer', 'c.onnx', '.', '--tile-overlap', '0'], 'error: --tile-overlap 0.0 has no effect without --tile'),
+        (
+            ['infer', 'c.onnx', '.', '--detector', 'c.onnx', '--num-sequences', '2'],
+            'error: --num-sequences 2 has no effect with --detector: omit it',
+        ),
+        (['infer', 'v.onnx', '.', '--score-thr', '0.3'], 'error: --score-thr 0.3 has no effect on a model for video'),
+        (['infer', 'v.onnx', '.', '--num-sequences', '0'], 'error: --num-sequences is 0: use 1 or more'),
     ],
 )
 def test_user_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
@@ -289,6 +306,7 @@ def test_user_errors_are_one_line(arguments, message, tmp_path, monkeypatch, cap
 
     monkeypatch.chdir(tmp_path)
     write_classifier('c.onnx')
+    write_video_predictor('v.onnx')
     cv2.imwrite('a.png', np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(SystemExit) as raised:
         main([*arguments, '--out-dir', 'out'])
