@@ -9,11 +9,18 @@ model allows.
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from mogacore.errors import UserError, refuse_unused
 from mogacore.locations import is_config_name
 
 from .arguments import add_cfg_options, make_parser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mogacore.deploy.export import Exported
+    from mogacore.deploy.source import Source
 
 TEST_IMAGES = 1000  # default
 
@@ -90,10 +97,12 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from mogacore.deploy.export import export
+    from rich.console import Console
+    from rich.markup import escape
+
     from mogacore.deploy.formats import format_of
     from mogacore.deploy.quantize import check_precision
-    from mogacore.deploy.report import describe, export_smaller
+    from mogacore.deploy.report import describe
     from mogacore.deploy.source import load_source
     from mogacore.deploy.triton import check_format, write_triton_repository
     from mogacore.files import check_outputs, plain, writable_folder, write_json
@@ -115,17 +124,12 @@ def _export(args: argparse.Namespace) -> None:
     if len(source.shape) == 4:
         refuse_unused({'--input': args.dtype}, 'on videos, which are always float32')
     settings = (tuple(args.shape) if args.shape else None, args.dtype or 'uint8', args.tolerance)
-    reports: list[dict] = []
-    if args.precision == 'fp32':
-        files = export(source, args.out, *settings)
-    else:
-        test_set = args.network if is_config_name(args.network) and num_images else None
-        test_settings = dict(config=test_set, cfg_options=args.cfg_options, num_images=num_images)
-        quantization = dict(calibration=args.calibration, reduce_range=args.reduce_range)
-        files, reports = export_smaller(source, args.out, settings, args.precision, **quantization, **test_settings)
+    with Console(stderr=True).status('exporting') as status:
+        files, reports = _write(args, source, settings, num_images, lambda text: status.update(escape(text)))
     for done in files:
         inputs = ', '.join(f'{name} ({", ".join(map(str, sizes))})' for name, sizes in done.inputs.items())
-        print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
+        outputs, differs = ', '.join(done.outputs), 'differs' if args.precision == 'fp32' else 'in fp32, it differs'
+        print(f'{done.path}: {inputs} -> {outputs}; {differs} from PyTorch by {done.error:.1e}')
         if done.fixed:
             print(f'height and width of {done.path} are fixed, since the model does not allow others: {done.fixed}')
     for report in reports:
@@ -136,6 +140,22 @@ def _export(args: argparse.Namespace) -> None:
         print(f'{write_triton_repository(for_triton, args.triton)}: model for Triton')
 
 
+def _write(
+    args: argparse.Namespace, source: Source, settings: tuple, num_images: int, progress: Callable[[str], None]
+) -> tuple[list[Exported], list[dict]]:
+    """Write the files; what was written, and the reports of smaller files."""
+    from mogacore.deploy.export import export
+    from mogacore.deploy.report import export_smaller
+
+    if args.precision == 'fp32':
+        return export(source, args.out, *settings, progress=progress), []
+    test_set = args.network if is_config_name(args.network) and num_images else None
+    return export_smaller(
+        source, args.out, settings, args.precision, args.calibration, args.reduce_range, test_set, args.cfg_options,
+        num_images, progress=progress,
+    )  # fmt: skip
+
+
 def _check_unused(args: argparse.Namespace, formats: set[str]) -> None:
     """Refuse options that the precision, the formats or the network do not use."""
     for_int8 = {'--calibration': args.calibration, '--reduce-range': args.reduce_range}
@@ -144,6 +164,8 @@ def _check_unused(args: argparse.Namespace, formats: set[str]) -> None:
     refuse_unused(unused, f'with --precision {args.precision}')
     if 'onnx' not in formats:
         refuse_unused({'--reduce-range': args.reduce_range}, 'on files other than .onnx')
+    if args.raw or args.features:
+        refuse_unused({'--test-images': args.test_images}, 'with --raw and --features, which have no accuracy')
     if not is_config_name(args.network):
         refuse_unused({'--test-images': args.test_images}, 'on networks by name, which have no test set')
         if args.features:

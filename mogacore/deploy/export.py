@@ -70,6 +70,7 @@ def export(
     shape: tuple[int, ...] | None = None,
     dtype: str = 'uint8',
     tolerance: float = 1e-4,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> list[Exported]:
     """Fuse a network and write it with its pre- and post-processing.
 
@@ -85,6 +86,7 @@ def export(
             None for the source's shape, of which batch, height and width may vary where the model allows.
         dtype: Type of the first input, 'uint8' or 'float32'; its values are 0..255 in both. Videos are float32 always.
         tolerance: Largest difference of floats, relative to the largest absolute value of the output.
+        progress: Called with a description of each step.
 
     Raises:
         UserError: If a suffix is unknown, a package is missing, the network does not accept the shape or cannot be
@@ -112,7 +114,9 @@ def export(
         for group in ([path for path in kinds if (kinds[path] == 'pt2') == is_pt2] for is_pt2 in (False, True)):
             if group:
                 targets = {path: (kinds[path], folders[path]) for path in group}
-                write_files = partial(_write_files, source, graph, fused, targets, example_shape, dtype, tolerance)
+                write_files = partial(
+                    _write_files, source, graph, fused, targets, example_shape, dtype, tolerance, progress
+                )
                 done |= _write_for_any_size(write_files, dynamic, reason_for_one_size(source.model))
         written = [(file, path) for path, folder in folders.items() for file in sorted(folder.iterdir(), reverse=True)]
         copy_atomic({file: path.parent / file.name for file, path in written})
@@ -142,15 +146,18 @@ def _write_files(
     example_shape: tuple[int, ...],
     dtype: str,
     tolerance: float,
+    progress: Callable[[str], None],
     dynamic: tuple[str, ...],
 ) -> dict[Path, Exported]:
     """Trace the fused graph, write files to their folders and compare them with the graph that is not fused.
 
     Args:
-        source, graph, fused, example_shape, dtype, tolerance, dynamic: What :func:`export` makes of its arguments.
+        source, graph, fused, example_shape, dtype, tolerance, progress, dynamic: What :func:`export` makes of its
+            arguments.
         targets: File to its format and the folder where it is written.
     """
     kinds = {kind for kind, _ in targets.values()}
+    progress(f'tracing the network for {", ".join(map(str, targets))}')
     program = _trace(fused, example_shape, DTYPES[dtype], dynamic, 'pt2' in kinds)
     text = to_text(_metadata(source, fused, example_shape, dtype, dynamic))
     onnx_model = to_onnx(program, fused, dynamic) if kinds != {'pt2'} else None
@@ -165,6 +172,7 @@ def _write_files(
             checks.append((constants, [graph(*inputs) for inputs in examples]))
     done = {}
     for path, (kind, folder) in targets.items():
+        progress(f'writing and checking {path}')
         error = 0.0
         for constants, expected in checks:
             set_constants(graph, program, onnx_model, constants)
