@@ -143,7 +143,7 @@ def test_images_are_fitted_into_a_file_of_one_size(scenes, tmp_path):
     assert metrics['coco/bbox_mAP'] == 1
     classes = np.zeros((1, SIDE, SIDE * 160 // 64), np.int64)
     classes[:, 10:50, 20:60] = 3
-    inputs = 'uint8[batch, 3, 64, 160] images, int64[2] output_size'
+    inputs = 'uint8[1, 3, 64, 160] images, int64[2] output_size'
     path = write_constant(tmp_path / 'map.onnx', dict(class_map=classes), inputs, task='segmentation')
     ((metrics,), _) = evaluate_files([path], 'segmentation/semantic-fpn_moganet-xtiny_digits', options)
     assert metrics['aAcc'] == 100
