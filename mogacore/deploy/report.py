@@ -70,7 +70,13 @@ def export_smaller(
         folder = Path(name)
         full = [folder / f'fp32-{number}{target.suffix}' for number, target in enumerate(targets)]
         progress('exporting in fp32')
-        files = export(source, full, *settings)
+        try:
+            files = export(source, full, *settings)
+        except UserError as error:  # that names a file which the user has not given
+            text = str(error)
+            for draft, target in zip(full, targets, strict=True):
+                text = text.replace(str(draft), str(target))
+            raise UserError(text) from error
         feeds = read_feeds(full[0], images, log) if images else []
         drafts = [folder / f'smaller-{number}{target.suffix}' for number, target in enumerate(targets)]
         for before, after, target in zip(full, drafts, targets, strict=True):
