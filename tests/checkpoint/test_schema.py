@@ -203,6 +203,8 @@ def test_what_writers_store_is_accepted(path, value):
         ('optimizer/state', ..., 'optimizer has no state'),
         ('optimizer', {}, 'optimizer has no state'),
         ('optimizer', {'a': {'state': {}}}, 'optimizer.a has no param_groups'),
+        ('optimizer', {'state': {}}, 'optimizer has no param_groups'),
+        ('optimizer', {'param_groups': []}, 'optimizer has no state'),
         ('optimizer', {'a': 5}, 'optimizer.a is 5, not a dict'),
         ('optimizer/param_groups', 5, 'optimizer.param_groups is 5, not a list of dicts'),
         ('optimizer/param_groups', [5], 'optimizer.param_groups is a list with other content, not a list of dicts'),

@@ -31,12 +31,13 @@ from conftest import ROOT, write_idx, write_netcdf  # noqa: E402
 from faults import TASKS, Failed, Lab, Report  # noqa: E402
 from forked_commands import group  # noqa: E402
 from mmengine.config import ConfigDict  # noqa: E402
-from mmengine.registry import DefaultScope  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
+from mmengine.registry import DATA_SAMPLERS, DefaultScope  # noqa: E402
 from PIL import Image  # noqa: E402
+from torch.utils.data import Sampler  # noqa: E402
 
 from mogacore.datasets.hands import write_hands  # noqa: E402
 from mogacore.engine.config import load_config  # noqa: E402
+from mogacore.engine.loaders import build_loader  # noqa: E402
 from mogacore.libraries import import_quietly  # noqa: E402
 from mogacore.published.corruptions import ALEXNET_ERRORS, SEVERITIES  # noqa: E402
 
@@ -213,33 +214,42 @@ def measure():
     )
 
 
+@DATA_SAMPLERS.register_module()
+class RandomIndices(Sampler):
+    """``NUM_SAMPLES`` random indices per epoch, for data sets of any size."""
+
+    def __init__(self, dataset, seed):
+        self.size, self.rng = len(dataset), random.Random(seed)
+
+    def __len__(self):
+        return NUM_SAMPLES
+
+    def __iter__(self):
+        return iter(self.rng.choices(range(self.size), k=NUM_SAMPLES))
+
+    def set_epoch(self, epoch):
+        pass
+
+
 def epochs(dataset, scope, is_persistent):
     """Measurements after each of the epochs over a data set, repeated to ``NUM_SAMPLES``."""
     with DefaultScope.overwrite_default_scope(scope):
-        loader = Runner.build_dataloader(
+        loader = build_loader(
             ConfigDict(
                 batch_size=4,
                 num_workers=NUM_WORKERS,
                 persistent_workers=is_persistent,
-                worker_init_fn=dict(type='live_with_parent'),
                 collate_fn=dict(type='pseudo_collate'),
-                sampler=dict(type='ResumableSampler', sampler=dict(type='InfiniteSampler', shuffle=True)),
+                sampler=dict(type='ResumableSampler', sampler=dict(type='RandomIndices')),
                 dataset=dict(type='SeededDataset', dataset=dataset),
             ),
             seed=0,
         )
     found = []
-    if is_persistent:
-        batches = iter(loader)  # endless: the workers stay
     for _ in range(NUM_EPOCHS + 1):
-        if not is_persistent:
-            batches = iter(loader)
-        for _ in range(NUM_SAMPLES // 4):
-            batch = next(batches)
-        del batch
-        if not is_persistent:
-            batches._shutdown_workers()
-            del batches
+        for _batch in loader:
+            pass
+        del _batch
         found.append(measure())
     return found[1:]  # the first epoch fills caches
 
