@@ -9,7 +9,6 @@ import torch
 from broken_containers import attributed, replaced
 from torch import nn
 
-from mogacore.checkpoint import schema
 from mogacore.checkpoint.schema import (
     MalformedError,
     check_container,
