@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +43,8 @@ from mogacore.libraries import import_quietly  # noqa: E402
 from mogacore.published.corruptions import ALEXNET_ERRORS, SEVERITIES  # noqa: E402
 
 NUM_EPOCHS, NUM_SAMPLES, NUM_WORKERS = 5, 400, 4
-# Between the first epoch and the last one; what a page or two per sample would be is 1.6 MB per epoch.
+NUM_FIRST = 2  # epochs before, which fill caches of workers that stay
+# Between the first of the five epochs and the last one; what a page or two per sample would be is 1.6 MB per epoch.
 LARGEST_GROWTH_MB = 2.0
 SHM = Path('/dev/shm')
 
@@ -246,12 +248,12 @@ def epochs(dataset, scope, is_persistent):
             seed=0,
         )
     found = []
-    for _ in range(NUM_EPOCHS + 1):
+    for _ in range(NUM_FIRST + NUM_EPOCHS):
         for _batch in loader:
             pass
         del _batch
         found.append(measure())
-    return found[1:]  # the first epoch fills caches
+    return found[NUM_FIRST:]
 
 
 def check_flat(found):
@@ -295,6 +297,7 @@ def in_fork(work):
 
 def run_datasets(report, folder, names):
     torch.set_num_threads(1)
+    warnings.filterwarnings('ignore', message='.*worker processes in total')
     import_quietly('mmpretrain')
     for name in names:
         root = folder / name
