@@ -2,7 +2,7 @@
 
 Iterates over five epochs of every data set class with four workers, for tiny stand-in data, and compares memory, file
 handles, threads, child processes and /dev/shm after each epoch. Memory is the proportional set size of the process and
-its workers. Then kills a worker, or the main process, of a training of five tasks and looks for what is left.
+its workers, without mapped files. Then kills a worker, or the main process, of a training of five tasks and looks for what is left.
 
 Prints a line for each case, and exits with 1 if one grows or leaves something.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -183,14 +184,15 @@ def task_dataset(task, root):
 
 
 def memory_mb():
-    """Proportional set size of this process and of its children."""
+    """Memory of this process and its children, without mapped files, whose share depends on other programs."""
     total = 0
     for pid in [os.getpid(), *children()]:
         try:
             rollup = Path(f'/proc/{pid}/smaps_rollup').read_text()
         except OSError:
             continue  # has ended
-        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith('Pss:'))
+        shares = (line.split()[:2] for line in rollup.splitlines() if line.startswith(('Pss_Anon:', 'Pss_Shmem:')))
+        total += sum(int(kilobytes) for _, kilobytes in shares)
     return total / 1024
 
 
@@ -202,8 +204,12 @@ def children():
     return pids
 
 
-def measure():
+def measure(is_idle):
+    """Measurements of this moment; ``is_idle``: after the workers have ended."""
     gc.collect()
+    end = time.monotonic() + 10
+    while is_idle and multiprocessing.active_children() and time.monotonic() < end:
+        time.sleep(0.05)
     handles = [os.readlink(f'/proc/self/fd/{name}') for name in os.listdir('/proc/self/fd')
                if os.path.lexists(f'/proc/self/fd/{name}')]  # fmt: skip
     return dict(
@@ -252,7 +258,7 @@ def epochs(dataset, scope, is_persistent):
         for _batch in loader:
             pass
         del _batch
-        found.append(measure())
+        found.append(measure(not is_persistent))
     return found[NUM_FIRST:]
 
 
