@@ -2,7 +2,8 @@
 
 Iterates over five epochs of every data set class with four workers, for tiny stand-in data, and compares memory, file
 handles, threads, child processes and /dev/shm after each epoch. Memory is the proportional set size of the process and
-its workers, without mapped files. Then kills a worker, or the main process, of a training of five tasks and looks for what is left.
+its workers, without mapped files. Then kills a worker, or the main process, of a training of five tasks and looks for
+what is left.
 
 Prints a line for each case, and exits with 1 if one grows or leaves something.
 """
