@@ -148,7 +148,8 @@ def _write(
     from mogacore.deploy.report import export_smaller
 
     if args.precision == 'fp32':
-        return export(source, args.out, *settings, progress), []
+        shape, dtype, tolerance = settings
+        return export(source, args.out, shape, dtype, tolerance, progress), []
     test_set = args.network if is_config_name(args.network) and num_images else None
     return export_smaller(
         source, args.out, settings, args.precision, args.calibration, args.reduce_range, test_set, args.cfg_options,
