@@ -216,7 +216,7 @@ def test_what_writers_store_is_accepted(path, value):
         ('optimizer/loss_scaler', {'scale': 'x'}, "optimizer.loss_scaler.scale is the text 'x', not a number"),
         (f'{GROUP}/lr', 'x', "optimizer.param_groups[0].lr is the text 'x', not a number"),
         (f'{GROUP}/lr', True, 'optimizer.param_groups[0].lr is True, not a number'),
-        (f'{GROUP}/lr', np.bool_(True), 'optimizer.param_groups[0].lr is a bool, not a number'),
+        (f'{GROUP}/lr', np.bool_(True), f'optimizer.param_groups[0].lr is a {np.bool_.__name__}, not a number'),
         (f'{GROUP}/lr', SPARSE, 'optimizer.param_groups[0].lr is a sparse tensor, not a number'),
         (f'{GROUP}/lr', torch.ones(2), 'optimizer.param_groups[0].lr is a tensor of shape (2,), not a number'),
         (f'{GROUP}/lr', torch.ones((), dtype=torch.complex64), 'optimizer.param_groups[0].lr is a tensor of shape ()'),
