@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from mogacore import machine, opencv
 from mogacore.datasets.checks import explain
@@ -33,7 +34,7 @@ def user_errors(is_training: bool = False) -> Iterator[None]:
                 remedy = f'saved checkpoints are intact; {failure.remedy}, then resume with --resume'
                 failure = failure._replace(remedy=remedy)
             raise UserError(str(failure)) from error
-        if line := _explain_config(error) or explain(error):
+        if line := _explain_config(error) or explain(error) or _explain_removed(error):
             raise UserError(line) from error
         raise
 
@@ -46,3 +47,10 @@ def _explain_config(error: Exception) -> str | None:
     if isinstance(error, ImportError):
         return f'the config needs a package that is not installed: {text}'
     return None
+
+
+def _explain_removed(error: Exception) -> str | None:
+    """Explain an exception about a file whose folder has been removed; None for any other."""
+    if not isinstance(error, FileNotFoundError) or not error.filename or Path(error.filename).parent.exists():
+        return None
+    return f'folder {Path(error.filename).parent} was removed while it was in use: restore it, and start again'
