@@ -175,7 +175,7 @@ def run(
         check_layer(name, traced)
         field, center = receptive_field(classifier, module, images, traced)
         label = classifier.spec.label
-        fields[label] = field
+        fields[label] = field, center
         model = {'name': classifier.spec.name, 'layer': name, 'size': list(images.shape[2:]), 'images': len(images)}
         model['side'] = {f'{share:g}': side_holding(field, center, share) for share in SHARES}
         if any(isinstance(module, MultiOrderDWConv) for module in classifier.network.modules()):
@@ -189,17 +189,27 @@ def run(
     return report
 
 
-def draw_fields(fields: dict[str, np.ndarray], report: dict, path: str | Path) -> None:
-    """Draw the fields on a logarithmic scale of four decades, one panel per model."""
+def draw_fields(fields: dict[str, tuple[np.ndarray, tuple[float, float]]], report: dict, path: str | Path) -> None:
+    """Draw the fields on a logarithmic scale of four decades, one panel per model, with the squares of ``SHARES``.
+
+    Args:
+        fields: Results of :func:`receptive_field` by label.
+        report: Result of :func:`run`.
+        path: Image file to write.
+    """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     figure = Figure(figsize=(3 * len(fields) + 1, 3.6), layout='constrained')
     axes = figure.subplots(1, len(fields), squeeze=False)[0]
-    for axis, (label, field) in zip(axes, fields.items(), strict=True):
+    for axis, (label, (field, (row, column))) in zip(axes, fields.items(), strict=True):
         model = report['models'][label]
         image = axis.imshow(field / field.max() + 1e-12, norm=LogNorm(1e-4, 1), cmap='magma')
         sides = ', '.join(f'{float(share):.0%}: {side:g} px' for share, side in model['side'].items())
+        for side, style in zip(model['side'].values(), ('-', '--', ':'), strict=True):
+            corner = column - side / 2, row - side / 2
+            axis.add_patch(Rectangle(corner, side, side, fill=False, color='cyan', linestyle=style, linewidth=1.2))
         axis.set_title(f'{label}, {model["layer"]}\n{sides}', fontsize=8)
         axis.axis('off')
     figure.colorbar(image, ax=list(axes), label='gradient relative to its maximum', shrink=0.8)

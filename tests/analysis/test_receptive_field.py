@@ -39,6 +39,21 @@ def test_side_of_the_square_that_contains_a_share():
     assert side_holding(field, (2.5, 2.5), 3.9 / 49) == 2  # the four pixels around a corner
 
 
+def test_the_squares_in_the_figure_are_centered_on_the_cell_and_have_the_reported_sides(monkeypatch):
+    figures = []
+    monkeypatch.setattr(module, 'write_figure', lambda path, figure, **settings: figures.append(figure))
+    sides = {'0.2': 3.0, '0.5': 5.0, '0.95': 7.0}
+    field = np.full((9, 8), 1 / 72)
+    module.draw_fields(
+        {'a': (field, (4.0, 3.5))}, {'models': {'a': {'layer': 'norm4', 'side': sides}}}, 'unused.png'
+    )  # fmt: skip
+    axis = figures[0].axes[0]
+    boxes = [patch.get_bbox() for patch in axis.patches]
+    assert [(box.width, box.height) for box in boxes] == [(side, side) for side in sides.values()]
+    assert {((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in boxes} == {(3.5, 4.0)}
+    assert axis.get_xlim() == (-0.5, 7.5) and axis.get_ylim() == (8.5, -0.5)  # the image, not the squares
+
+
 def test_a_layer_that_ignores_the_image_is_reported():
     class Apart(nn.Module):
         def __init__(self):
