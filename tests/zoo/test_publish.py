@@ -15,7 +15,8 @@ from small_models import CHANGES
 from mogacore.checkpoint import load, read
 from mogacore.cli.publish import main
 from mogacore.datasets.digits import write_digits
-from mogacore.engine.config import load_config
+from mogacore.engine import plain_config
+from mogacore.engine.config import leaves, load_config
 from mogacore.engine.runner import test as run_test
 from mogacore.engine.runner import train
 from mogacore.engine.trained import load_trained
@@ -136,6 +137,19 @@ def test_the_config_is_that_of_the_user(here, published):
     assert (ours.train_cfg.type, ours.train_cfg.max_epochs) == ('EpochBasedTrainLoop', 3)
     text = (published / 'tiny_digits.py').read_text()
     assert str(here) not in text and 'work_dir' not in text
+
+
+def test_paths_of_data_in_the_checkout_are_those_of_the_recipe(here, tmp_path, monkeypatch):
+    """A run in another folder finds them there."""
+    users = load_config('tiny_digits.py')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plain_config, 'checkout', lambda: here)
+    publish(here / 'run', 'out')
+    ours = load_config('out/tiny_digits.py')
+    for stage in ('train', 'val', 'test'):
+        roots = [{leaf.data_root for leaf in leaves(cfg[f'{stage}_dataloader'])} for cfg in (ours, users)]
+        assert roots[0] == roots[1]
+    assert str(here) not in Path('out/README.md').read_text() + Path('out/tiny_digits.py').read_text()
 
 
 def test_the_card_has_what_the_hub_reads(here, published):
