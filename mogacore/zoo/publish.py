@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from copy import deepcopy
@@ -160,7 +161,7 @@ def _write_weights(item: Publication, folder: Path, file_format: str) -> str:
         'checkpoints': [path.name for path in item.sources],
         item.counter: item.position,
     }
-    if file_format == 'pth' and 'dataset_meta' in item.meta:  # the class names, which predictions need
+    if 'dataset_meta' in item.meta:  # the class names, which predictions need
         facts['dataset_meta'] = item.meta['dataset_meta']
     path = folder / f'weights.{file_format}'
     write(item.state_dict, path, {key: value for key, value in facts.items() if value is not None})
@@ -171,12 +172,21 @@ def _write_weights(item: Publication, folder: Path, file_format: str) -> str:
 
 
 def _validations(run: Path) -> dict[int, dict[str, float]]:
+    """Scores by epoch or iteration; without those that have no value, which COCO gives as -1."""
     try:
-        return read_validations(run)
+        found = read_validations(run)
     except UserError:
         if any(run.glob('*/vis_data/scalars.json')):
             raise
         return {}
+    return {
+        step: {
+            name: value
+            for name, value in scores.items()
+            if math.isfinite(value) and not (name.startswith('coco/') and value == -1)
+        }
+        for step, scores in found.items()
+    }
 
 
 def find_config(run: Path) -> tuple[str, Config]:

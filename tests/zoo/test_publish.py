@@ -291,33 +291,34 @@ def test_a_pose_model_has_the_scores_of_its_task(tmp_path, monkeypatch):
     assert {entry['name']: entry['value'] for entry in result['metrics']} == pytest.approx(item.scores)
     assert re.search(r'^\| coco/AP \| \S+ \| \S+ \(epoch [12]\) \|$', text, re.MULTILINE)
     measured = run_test('out/poses.py', f'out/{item.file}', work_dir='test')
-    assert measured == pytest.approx(item.scores, abs=1e-6)
+    assert -1 in measured.values()  # what COCO reports of sizes that do not occur
+    assert {name: value for name, value in measured.items() if value != -1} == pytest.approx(item.scores, abs=1e-6)
     average = publish('run', 'averaged', averaged=2, file_format='safetensors')
     assert not average.scores and 'have not been measured' in (tmp_path / 'averaged/README.md').read_text()
     assert run_test('averaged/poses_average.py', f'averaged/{average.file}', work_dir='test').keys() == measured.keys()
 
 
-# Config of each dense task: options of a run of two epochs or iterations, and a score.
+# Config of each dense task: options of a run of two epochs or iterations, and the format of the weights.
 DENSE = {
     'detection/retinanet_moganet-xtiny_fpn_digits': (
         {'train_cfg.max_epochs': 2, 'default_hooks.checkpoint.max_keep_ckpts': 2,
          # Recipes for COCO have a batch sampler, for which torch knows no batch size.
          'train_dataloader.batch_sampler': dict(type='AspectRatioBatchSampler')},
-        None,  # such a detector finds nothing
+        'safetensors',
     ),
     'segmentation/semantic-fpn_moganet-xtiny_digits': (
         {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 1, 'default_hooks.checkpoint.interval': 1,
          'default_hooks.checkpoint.max_keep_ckpts': 2},
-        'mIoU',
+        'pth',
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize('name', DENSE)
-def test_an_average_of_a_dense_model_is_published_tested_and_predicts(name, tmp_path, monkeypatch, capsys):
+def test_an_average_of_a_dense_model_is_published_and_predicts(name, tmp_path, monkeypatch, capsys):
     for library in ('mmdet', 'mmseg'):
         pytest.importorskip(library)
-    settings, score = DENSE[name]
+    settings, file_format = DENSE[name]
     monkeypatch.chdir(tmp_path)
     write_digits(tmp_path / 'data' / 'digits', ('scenes',), num_train_scenes=4, num_val_scenes=2)
     backbone = f'backbone=dict(arch={dict(TINY_ARCH, _delete_=True)})'
@@ -326,7 +327,7 @@ def test_an_average_of_a_dense_model_is_published_tested_and_predicts(name, tmp_
     loaders |= {f'{stage}_dataloader.persistent_workers': False for stage in ('train', 'val', 'test')}
     train('dense.py', work_dir='run', cfg_options={**loaders, **settings, 'param_scheduler': None})
     capsys.readouterr()
-    main(['run', 'out', '--average', '2', '--device', 'cpu'])
+    main(['run', 'out', '--average', '2', '--device', 'cpu', '--format', file_format])
     path = weight_file(tmp_path / 'out')
     shown = capsys.readouterr().out.splitlines()[-1]
     assert shown == f'out: {path.name}, dense_average.py, metrics.json, README.md; scores: not measured'
@@ -334,14 +335,14 @@ def test_an_average_of_a_dense_model_is_published_tested_and_predicts(name, tmp_
     found, (first, second) = load(path), map(load, paths)
     statistics = ('running_mean', 'running_var', 'num_batches_tracked')
     averaged = [key for key in found if not key.endswith(statistics)]
+    saved = read(path)['meta']['dataset_meta']['classes']
+    assert [name for name in saved if name != 'background'] == list('0123456789')
     assert any(not torch.equal(first[key], second[key]) for key in averaged)
     for key in averaged:
         torch.testing.assert_close(found[key], (first[key] + second[key]) / 2)
     variances = [key for key in found if key.endswith('running_var')]
     assert variances and not any(torch.equal(found[key], second[key]) for key in variances)
     assert json.loads(Path('out/metrics.json').read_text())['checkpoints'] == [path.name for path in paths]
-    if score:
-        assert score in run_test('out/dense_average.py', str(path), work_dir='test', cfg_options=loaders)
     image = min(Path('data/digits/scenes/val').iterdir())
     (record,) = infer('out/dense_average.py', str(path), image, 'predictions', device='cpu')
     assert record['image'] == str(image) and Path('predictions/predictions.png').is_file()
