@@ -52,7 +52,7 @@ def read_curves(work_dir: str | Path) -> dict[str, Curve]:
         num_epochs = max(num_epochs, scalars.get('epoch', 0))
         is_validation = _is_validation(scalars)
         for name, value in scalars.items():
-            if name in COUNTERS or (is_validation and name in TIMES) or not isinstance(value, (int, float)):
+            if name in COUNTERS or (is_validation and name in TIMES) or not _has_value(name, value):
                 continue
             found[is_validation].setdefault(name, {})[step] = value
     training, validation = found[False], found[True]
@@ -81,7 +81,7 @@ def read_validations(work_dir: str | Path) -> dict[int, dict[str, float]]:
             found[step] = {
                 name: value
                 for name, value in scalars.items()
-                if name not in (*COUNTERS, *TIMES) and isinstance(value, (int, float))
+                if name not in (*COUNTERS, *TIMES) and _has_value(name, value)
             }
     return dict(sorted(found.items()))
 
@@ -98,6 +98,11 @@ def _lines(work_dir: str | Path) -> Iterator[tuple[int, dict]]:
                 yield scalars['step'], scalars
             except (ValueError, KeyError, RecursionError, TypeError):
                 raise UserError(f'line {number} of {path} is not a log line of mmengine: remove it') from None
+
+
+def _has_value(name: str, value: object) -> bool:
+    """Whether an entry of a log is a number; COCO's metrics give -1 for sizes of objects that do not occur."""
+    return isinstance(value, (int, float)) and not (name.startswith('coco/') and value == -1)
 
 
 def _is_validation(scalars: dict) -> bool:

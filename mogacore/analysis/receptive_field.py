@@ -210,7 +210,7 @@ def draw_fields(fields: dict[str, tuple[np.ndarray, tuple[float, float]]], repor
         for side, style in zip(model['side'].values(), ('-', '--', ':'), strict=True):
             corner = column - side / 2, row - side / 2
             axis.add_patch(Rectangle(corner, side, side, fill=False, color='cyan', linestyle=style, linewidth=1.2))
-        axis.set_title(f'{label}, {model["layer"]}\n{sides}', fontsize=8)
+        axis.set_title(f'{label}, {model["layer"]}\n{sides}', fontsize=8, parse_math=False)
         axis.axis('off')
     figure.colorbar(image, ax=list(axes), label='gradient relative to its maximum', shrink=0.8)
     write_figure(path, figure, dpi=100)

@@ -172,7 +172,7 @@ def _write_weights(item: Publication, folder: Path, file_format: str) -> str:
 
 
 def _validations(run: Path) -> dict[int, dict[str, float]]:
-    """Scores by epoch or iteration; without those that have no value, which COCO gives as -1."""
+    """Scores by epoch or iteration, without those that are not finite."""
     try:
         found = read_validations(run)
     except UserError:
@@ -180,12 +180,7 @@ def _validations(run: Path) -> dict[int, dict[str, float]]:
             raise
         return {}
     return {
-        step: {
-            name: value
-            for name, value in scores.items()
-            if math.isfinite(value) and not (name.startswith('coco/') and value == -1)
-        }
-        for step, scores in found.items()
+        step: {name: value for name, value in scores.items() if math.isfinite(value)} for step, scores in found.items()
     }
 
 

@@ -67,6 +67,13 @@ def test_validations_are_read_by_step_also_where_training_steps_have_the_same_nu
     assert found == {1: {'accuracy/top1': 50.0}, 2: {'accuracy/top1': 70.0}, 3: {'accuracy/top1': 65.0}}
 
 
+def test_scores_of_coco_without_objects_are_left_out(tmp_path):
+    lines = [dict(loss=-1.0, epoch=1, iter=1, step=1), {'coco/AP': 0.5, 'coco/AP (L)': -1, 'other': -1, 'step': 1}]
+    write_log(tmp_path / 'run', '20240102_000000', lines)
+    assert read_validations(tmp_path / 'run') == {1: {'coco/AP': 0.5, 'other': -1}}
+    assert set(read_curves(tmp_path / 'run')) == {'loss', 'coco/AP', 'other'}
+
+
 def test_smoothing_keeps_a_constant_and_starts_at_the_first_value():
     np.testing.assert_allclose(smooth(np.full(5, 3.0), 0.9), 3)
     np.testing.assert_allclose(smooth(np.array([1.0, 2.0]), 0.5), [1, (0.25 * 1 + 0.5 * 2) / 0.75])
