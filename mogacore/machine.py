@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 from typing import NamedTuple
 
 
@@ -74,6 +75,9 @@ MESSAGES = (
     ),
 )
 
+# The text of oneDNN, which runs convolutions on CPUs, where it gets no memory, and where an operator is not supported.
+ONEDNN = 'could not (?:create|execute) a primitive'
+
 
 def explain(error: BaseException) -> Failure | None:
     """Explain an exception that the machine causes, not the code; None for any other."""
@@ -85,6 +89,8 @@ def explain(error: BaseException) -> Failure | None:
         return Failure(known[0], _last_line(error), known[1])
     if isinstance(error, UNRELATED):
         return None
+    if re.search(ONEDNN, str(error)) and resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return Failure(MEMORY[0], _last_line(error, ONEDNN), f'{MEMORY[1]}, or raise the limit with ulimit -v')
     for pattern, (what, remedy) in MESSAGES:
         if re.search(pattern, _text(error)):
             return Failure(what, _last_line(error, pattern), remedy)

@@ -33,6 +33,16 @@ def test_other_exceptions_are_not_explained(error):
     assert explain(error) is None
 
 
+def test_an_operator_that_cannot_start_lacks_memory_where_memory_is_limited(monkeypatch):
+    error = RuntimeError('could not create a primitive')
+    limits = [resource.RLIM_INFINITY, resource.RLIM_INFINITY]
+    monkeypatch.setattr(resource, 'getrlimit', lambda kind: tuple(limits) if kind == resource.RLIMIT_AS else None)
+    assert explain(error) is None
+    limits[0] = 2**32
+    line = str(explain(error))
+    assert line.startswith('there is not enough memory (could not create a primitive): ') and 'ulimit -v' in line
+
+
 class FailingDataset(Dataset):
     def __init__(self, fail):
         self.fail = fail

@@ -127,16 +127,16 @@ def _samples(cfg: Config, number: int, folder: Path) -> tuple[list[dict], str]:
 def _pipelines(cfg: Config) -> dict[str, list[Step]]:
     steps = next(leaves(cfg.train_dataloader)).pipeline
     found = {'config': _build(steps)}
-    if cfg.get('default_scope') == 'mmpretrain':
-        fast = Config(dict(train_dataloader=deepcopy(cfg.train_dataloader.to_dict()), fast_data=True))
-        try:
-            use_fast_data(fast)
-        except UserError:
-            return found
-        found['fast_data=True'] = _build(next(leaves(fast.train_dataloader)).pipeline)
-        options = {type_name(step['type']): step for step in steps}
-        if {'RandomResizedCrop', 'RandAugment'} <= options.keys():
-            found |= _others(options['RandomResizedCrop']['scale'], options['RandAugment'])
+    scope, loader = cfg.get('default_scope'), deepcopy(cfg.train_dataloader.to_dict())
+    fast = Config(dict(train_dataloader=loader, default_scope=scope, fast_data=True))
+    try:
+        use_fast_data(fast)
+    except UserError:
+        return found
+    found['fast_data=True'] = _build(next(leaves(fast.train_dataloader)).pipeline)
+    options = {type_name(step['type']): step for step in steps}
+    if scope == 'mmpretrain' and {'RandomResizedCrop', 'RandAugment'} <= options.keys():
+        found |= _others(options['RandomResizedCrop']['scale'], options['RandAugment'])
     return found
 
 

@@ -307,7 +307,7 @@ class _Check:
 
     def optimizers(self, value: Any) -> None:
         self.table(value, 'optimizer')
-        if 'param_groups' in value or not value:
+        if not value or value.keys() & {'state', 'param_groups'}:
             self.optimizer(value, 'optimizer')
         else:
             for key, item in value.items():

@@ -4,6 +4,7 @@ from .arrays import LoadArray
 from .class_folders import ClassFolders
 from .coco_labels import CocoLabels
 from .erasing import NormalizedRandomErasing
+from .fast_dense import FastRandomCrop, LoadPolygons, RasterizePolygons
 from .fast_transforms import FastRandAugment, FastRandomResizedCrop
 from .frame_folders import KTH, FrameFolders
 from .freihand import FreiHAND
@@ -21,6 +22,7 @@ __all__ = [
     'CocoLabels',
     'FashionMNISTFiles',
     'FastRandAugment',
+    'FastRandomCrop',
     'FastRandomResizedCrop',
     'FrameFolders',
     'FreiHAND',
@@ -29,9 +31,11 @@ __all__ = [
     'ImageNetV2',
     'KittiCaltech',
     'LoadArray',
+    'LoadPolygons',
     'MovingDigits',
     'MovingMNIST',
     'NormalizedRandomErasing',
+    'RasterizePolygons',
     'SequenceFile',
     'TaxiBJ',
     'WeatherBench',

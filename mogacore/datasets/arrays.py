@@ -56,12 +56,17 @@ class LoadArray:
     8-bit values stay as they are, others become float32. Channels keep their order.
 
     Raises:
-        UserError: If the file cannot be read, or its array is no image.
+        UserError: If the file cannot be read, its array is no image, or a value is beyond float32.
     """
 
     def __call__(self, results: dict) -> dict:
-        array = open_image(results['img_path'])
-        image = np.array(array if array.dtype == np.uint8 else array.astype(np.float32))
+        path = results['img_path']
+        array = open_image(path)
+        try:
+            with np.errstate(over='raise'):
+                image = np.array(array if array.dtype == np.uint8 else array.astype(np.float32))
+        except FloatingPointError:
+            raise UserError(f'array {path} has values beyond the range of float32: scale them') from None
         results['img'] = image if image.ndim == 3 else image[..., None]
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results

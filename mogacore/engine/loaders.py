@@ -17,6 +17,8 @@ from torch.utils.data import BatchSampler, DataLoader, get_worker_info
 from mogacore import machine
 from mogacore.errors import UserError
 
+from .stop import live_with_parent
+
 # What numpy reports where mmengine packs the records of a data set without any.
 NO_RECORDS = 'need at least one array to concatenate'
 
@@ -24,11 +26,15 @@ NO_RECORDS = 'need at least one array to concatenate'
 def build_loader(settings: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
     """Build a data loader with mmengine, and check that it yields a batch.
 
+    Its workers run :func:`mogacore.engine.stop.live_with_parent`, unless the settings name a ``worker_init_fn``.
+
     Raises:
         UserError: If the data set has no samples, or fewer than there are processes, or fewer per process than a batch
             where an incomplete batch is dropped.
     """
     Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+    if isinstance(settings, Mapping):
+        settings = {'worker_init_fn': {'type': live_with_parent}, **settings}
     try:
         loader = Runner.build_dataloader(settings, seed, diff_rank_seed)
     except ValueError as error:

@@ -42,9 +42,6 @@ def plain_config(cfg: Config) -> Config:
     hooks = [hook for hook in content.pop('custom_hooks', []) if type_name(hook['type']) not in RUN_HOOKS]
     if hooks:
         content['custom_hooks'] = hooks
-    for name in ('train_dataloader', 'val_dataloader'):
-        if content.get(name) and content[name].get('worker_init_fn') == dict(type='live_with_parent'):
-            del content[name]['worker_init_fn']
     backends = (content.get('visualizer') or {}).get('vis_backends')
     if backends:
         content['visualizer']['vis_backends'] = [b for b in backends if not type_name(b['type']).endswith('Tracker')]

@@ -411,9 +411,6 @@ def make_resumable(cfg: Config, changes: Iterable[str] = ()) -> None:
     checkpoint = cfg.get('default_hooks', {}).get('checkpoint')
     if checkpoint is not None and checkpoint.type == 'CheckpointHook':
         checkpoint.type = 'SafeCheckpointHook'
-    for name in ('train_dataloader', 'val_dataloader'):
-        if cfg.get(name):
-            cfg[name].setdefault('worker_init_fn', dict(type='live_with_parent'))
     # The first one changes the position that the second one relies on.
     hooks: list[dict] = [dict(type='ExactResumeHook'), dict(type='RestoreSchedulesHook'), dict(type='StopOnSignalHook')]
     if loop.type in ours.values():

@@ -106,15 +106,15 @@ class TestContents:
             np.testing.assert_array_equal(ours, theirs)
 
     def test_module_names_of_numpy_1_and_2_are_supported(self, tmp_path):
-        torch.save(
-            {'state_dict': weights(1), 'x': np.float64(2)}, tmp_path / 'a.pth', _use_new_zipfile_serialization=False
-        )
+        content = {'state_dict': weights(1), 'x': np.float64(2), 'y': np.arange(3.0)}
+        torch.save(content, tmp_path / 'a.pth', _use_new_zipfile_serialization=False)
         data = (tmp_path / 'a.pth').read_bytes()
         assert b'cnumpy.core.multiarray\n' in data or b'cnumpy._core.multiarray\n' in data
         for module in (b'cnumpy.core.multiarray\n', b'cnumpy._core.multiarray\n'):
             path = tmp_path / 'b.pth'
             path.write_bytes(data.replace(b'cnumpy._core', b'cnumpy.core').replace(b'cnumpy.core.multiarray\n', module))
-            assert read(path)['x'] == 2
+            found = read(path)
+            assert found['x'] == 2 and found['y'].tolist() == [0, 1, 2]
 
     def test_histories_of_logged_values_are_restored(self, tmp_path):
         history = HistoryBuffer([0.5, 0.25, 4], [1, 2, 1], 100)
@@ -150,11 +150,17 @@ class TestDamage:
             assert '\n' not in str(caught.value)
 
     @pytest.mark.parametrize(
-        'data', [b'', b'some text', b'<!DOCTYPE html><html>404</html>', b'\x89PNG\r\n\x1a\n' + bytes(50)]
+        'data, found',
+        [
+            (b'', 'it is empty'),
+            (b'some text', "it starts with b'some text'"),
+            (b'<!DOCTYPE html><html>404</html>', "it starts with b'<!DOCTYPE html><'"),
+            (b'\x89PNG\r\n\x1a\n' + bytes(50), "it starts with b'.x89PNG"),
+        ],
     )
-    def test_another_kind_of_file_is_reported(self, tmp_path, data):
+    def test_another_kind_of_file_is_reported(self, tmp_path, data, found):
         (tmp_path / 'w.pth').write_bytes(data)
-        with pytest.raises(UserError, match='not a checkpoint'):
+        with pytest.raises(UserError, match=f'is not a checkpoint, {found}'):
             read(tmp_path / 'w.pth')
 
     @pytest.mark.parametrize('save', [torch.jit.save, torch.export.save], ids=['TorchScript', 'export'])

@@ -66,3 +66,11 @@ def test_images_keep_bytes_and_convert_other_numbers(tmp_path):
         results = LoadArray()({'img_path': str(tmp_path / 'a.npy')})
         assert results['img'].dtype == loaded and results['img_shape'] == (3, 4)
         np.testing.assert_array_equal(results['img'][..., 0], array)
+
+
+def test_values_beyond_float32_are_refused(tmp_path):
+    np.save(tmp_path / 'image.npy', np.array([[0.0, 1e39]]))
+    with pytest.raises(UserError, match='beyond the range of float32'):
+        LoadArray()(dict(img_path=str(tmp_path / 'image.npy')))
+    np.save(tmp_path / 'image.npy', np.array([[np.inf, 1e38]]))
+    assert LoadArray()(dict(img_path=str(tmp_path / 'image.npy')))['img'].dtype == np.float32

@@ -86,7 +86,6 @@ def make_loader(config, workers=4, **options):
     assert not data_problems(cfg, 'train', 'full')
     make_resumable(cfg)
     cfg.train_dataloader.num_workers = workers
-    cfg.train_dataloader.pop('worker_init_fn', None)
     prepare_loaders(cfg)
     return build_loader(cfg.train_dataloader, seed=3)
 

@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader, Dataset
 
+from mogacore.engine.loaders import build_loader
 from mogacore.engine.saving import SafeCheckpointHook
 from mogacore.engine.stop import EXIT_STOPPED, StopOnSignalHook, Stopped, live_with_parent, stop_signals
 
@@ -111,8 +112,8 @@ class BigDataset(Dataset):
 
 
 def load_and_die(queue):
-    loader = DataLoader(BigDataset(), num_workers=1, worker_init_fn=live_with_parent, collate_fn=list)
-    batches = iter(loader)
+    settings = dict(dataset=BigDataset(), sampler=dict(type='DefaultSampler'), collate_fn=dict(type=list))
+    batches = iter(build_loader(dict(settings, batch_size=1, num_workers=1)))
     queue.put(next(batches)[0][0])
     queue.close()
     queue.join_thread()

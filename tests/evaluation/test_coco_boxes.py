@@ -186,6 +186,22 @@ def test_masks_are_required_for_mask_scores_only(tmp_path):
         evaluate(path, PERFECT, metric=['bbox', 'segm'])
 
 
+@pytest.mark.parametrize('metric, share', [('bbox', 1.0), ('segm', 0.5)])
+def test_missing_areas_are_those_of_boxes_or_masks(tmp_path, metric, share):
+    content = coco()
+    for annotation, area in zip(content['annotations'], (None, 0, 7), strict=True):
+        x, y, width, height = annotation['bbox']
+        annotation['segmentation'] = [outline([x, y, width, height // 2])]
+        del annotation['area']
+        if area is not None:
+            annotation['area'] = area
+    registry = import_module('mmdet.registry').METRICS
+    built = registry.build(dict(type='CocoMetric', ann_file=write(tmp_path, content), metric=metric))
+    found = [annotation['area'] for annotation in built.annotations.anns.values()]
+    boxes = [BOXES[name][2] * BOXES[name][3] for name in CLASSES]
+    assert found == [boxes[0] * share, boxes[1] * share, 7]
+
+
 def test_crowds_are_ignored_and_iscrowd_is_optional(tmp_path):
     """Without its prediction, a crowd costs nothing, an object does."""
     content = coco()

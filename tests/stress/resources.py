@@ -2,7 +2,8 @@
 
 Iterates over five epochs of every data set class with four workers, for tiny stand-in data, and compares memory, file
 handles, threads, child processes and /dev/shm after each epoch. Memory is the proportional set size of the process and
-its workers. Then kills a worker, or the main process, of a training of five tasks and looks for what is left.
+its workers, without mapped files. Then kills a worker, or the main process, of a training of five tasks and looks for
+what is left.
 
 Prints a line for each case, and exits with 1 if one grows or leaves something.
 """
@@ -12,12 +13,14 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import multiprocessing
 import os
 import random
 import signal
 import sys
 import tempfile
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -31,17 +34,19 @@ from conftest import ROOT, write_idx, write_netcdf  # noqa: E402
 from faults import TASKS, Failed, Lab, Report  # noqa: E402
 from forked_commands import group  # noqa: E402
 from mmengine.config import ConfigDict  # noqa: E402
-from mmengine.registry import DefaultScope  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
+from mmengine.registry import DATA_SAMPLERS, DefaultScope  # noqa: E402
 from PIL import Image  # noqa: E402
+from torch.utils.data import Sampler  # noqa: E402
 
 from mogacore.datasets.hands import write_hands  # noqa: E402
 from mogacore.engine.config import load_config  # noqa: E402
+from mogacore.engine.loaders import build_loader  # noqa: E402
 from mogacore.libraries import import_quietly  # noqa: E402
 from mogacore.published.corruptions import ALEXNET_ERRORS, SEVERITIES  # noqa: E402
 
 NUM_EPOCHS, NUM_SAMPLES, NUM_WORKERS = 5, 400, 4
-# Between the first epoch and the last one; what a page or two per sample would be is 1.6 MB per epoch.
+NUM_FIRST = 2  # epochs before, which fill caches of workers that stay
+# Between the first of the five epochs and the last one; what a page or two per sample would be is 1.6 MB per epoch.
 LARGEST_GROWTH_MB = 2.0
 SHM = Path('/dev/shm')
 
@@ -180,14 +185,15 @@ def task_dataset(task, root):
 
 
 def memory_mb():
-    """Proportional set size of this process and of its children."""
+    """Memory of this process and its children, without mapped files, whose share depends on other programs."""
     total = 0
     for pid in [os.getpid(), *children()]:
         try:
             rollup = Path(f'/proc/{pid}/smaps_rollup').read_text()
         except OSError:
             continue  # has ended
-        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith('Pss:'))
+        shares = (line.split()[:2] for line in rollup.splitlines() if line.startswith(('Pss_Anon:', 'Pss_Shmem:')))
+        total += sum(int(kilobytes) for _, kilobytes in shares)
     return total / 1024
 
 
@@ -199,8 +205,12 @@ def children():
     return pids
 
 
-def measure():
+def measure(is_idle):
+    """Measurements of this moment; ``is_idle``: after the workers have ended."""
     gc.collect()
+    end = time.monotonic() + 10
+    while is_idle and multiprocessing.active_children() and time.monotonic() < end:
+        time.sleep(0.05)
     handles = [os.readlink(f'/proc/self/fd/{name}') for name in os.listdir('/proc/self/fd')
                if os.path.lexists(f'/proc/self/fd/{name}')]  # fmt: skip
     return dict(
@@ -213,35 +223,44 @@ def measure():
     )
 
 
+@DATA_SAMPLERS.register_module()
+class RandomIndices(Sampler):
+    """``NUM_SAMPLES`` random indices per epoch, for data sets of any size."""
+
+    def __init__(self, dataset, seed):
+        self.size, self.rng = len(dataset), random.Random(seed)
+
+    def __len__(self):
+        return NUM_SAMPLES
+
+    def __iter__(self):
+        return iter(self.rng.choices(range(self.size), k=NUM_SAMPLES))
+
+    def set_epoch(self, epoch):
+        pass
+
+
 def epochs(dataset, scope, is_persistent):
     """Measurements after each of the epochs over a data set, repeated to ``NUM_SAMPLES``."""
     with DefaultScope.overwrite_default_scope(scope):
-        loader = Runner.build_dataloader(
+        loader = build_loader(
             ConfigDict(
                 batch_size=4,
                 num_workers=NUM_WORKERS,
                 persistent_workers=is_persistent,
-                worker_init_fn=dict(type='live_with_parent'),
                 collate_fn=dict(type='pseudo_collate'),
-                sampler=dict(type='ResumableSampler', sampler=dict(type='InfiniteSampler', shuffle=True)),
+                sampler=dict(type='ResumableSampler', sampler=dict(type='RandomIndices')),
                 dataset=dict(type='SeededDataset', dataset=dataset),
             ),
             seed=0,
         )
     found = []
-    if is_persistent:
-        batches = iter(loader)  # endless: the workers stay
-    for _ in range(NUM_EPOCHS + 1):
-        if not is_persistent:
-            batches = iter(loader)
-        for _ in range(NUM_SAMPLES // 4):
-            batch = next(batches)
-        del batch
-        if not is_persistent:
-            batches._shutdown_workers()
-            del batches
-        found.append(measure())
-    return found[1:]  # the first epoch fills caches
+    for _ in range(NUM_FIRST + NUM_EPOCHS):
+        for _batch in loader:
+            pass
+        del _batch
+        found.append(measure(not is_persistent))
+    return found[NUM_FIRST:]
 
 
 def check_flat(found):
@@ -285,6 +304,7 @@ def in_fork(work):
 
 def run_datasets(report, folder, names):
     torch.set_num_threads(1)
+    warnings.filterwarnings('ignore', message='.*worker processes in total')
     import_quietly('mmpretrain')
     for name in names:
         root = folder / name

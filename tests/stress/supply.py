@@ -22,7 +22,7 @@ FAMILIES = {
     'proprietary': 'proprietary|nvidia',
     'weak copyleft': r'\bMPL\b|Mozilla|\bLGPL|Lesser General',
     'strong copyleft': r'\bA?GPL|General Public',
-    'permissive': r'\bMIT\b|BSD|Apache|ISC\b|PSF|Python Software|Unlicense|HPND|CMU|zlib|0BSD',
+    'permissive': r'\bMIT\b|BSD|Apache|ISC\b|PSF|Python Software|Unlicense|HPND|CMU|zlib|0BSD|OLDAP',
 }
 
 
