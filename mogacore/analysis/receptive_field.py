@@ -37,7 +37,8 @@ def receptive_field(
             maps, or with tokens of the image only.
 
     Returns:
-        The field (H, W), normalized to sum 1, and the center of the cell (row, column), in pixels.
+        The field (H, W), normalized to sum 1, and the center of the cell (row, column), in pixels: of the two
+        alignments of cells and pixels, the one with half of the field in the smaller square around it.
 
     Raises:
         UserError: If the layer does not depend on the images.
@@ -59,8 +60,11 @@ def receptive_field(
     found = gradient.abs().sum(1).double().mean(0)
     if found.sum() == 0:
         raise UserError('the central cell of the layer does not depend on the image: choose another layer')
-    center = (row + 0.5) * images.shape[2] / height - 0.5, (column + 0.5) * images.shape[3] / width - 0.5
-    return (found / found.sum()).cpu().numpy(), center
+    field = (found / found.sum()).cpu().numpy()
+    step = images.shape[2] / height, images.shape[3] / width
+    # Cells of patches lie side by side; those of strided convolutions with odd kernels start at the first pixel.
+    patch = (row + 0.5) * step[0] - 0.5, (column + 0.5) * step[1] - 0.5
+    return field, min(patch, (row * step[0], column * step[1]), key=lambda center: side_holding(field, center, 0.5))
 
 
 def side_holding(field: np.ndarray, center: tuple[float, float], share: float) -> float:

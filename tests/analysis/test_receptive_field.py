@@ -32,6 +32,17 @@ def test_center_of_a_cell_over_several_pixels():
     assert np.count_nonzero(field) == 16 and field[4:8, 4:8].sum() == pytest.approx(1)
 
 
+def test_center_of_a_cell_of_strided_convolutions():
+    """With kernels of 3 and a padding of 1, cell i sees the pixels around i times the stride."""
+    layers = nn.Sequential(*(nn.Conv2d(1, 1, 3, 2, 1, bias=False) for _ in range(3)))
+    for layer in layers:
+        nn.init.ones_(layer.weight)
+    field, center = receptive_field(layers, layers, torch.randn(1, 1, 64, 48))
+    assert center == (32, 24)  # row 4 of 8, column 3 of 6
+    rows, columns = np.nonzero(field)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (32 - 7, 32 + 7, 24 - 7, 24 + 7)
+
+
 def test_side_of_the_square_that_contains_a_share():
     field = np.full((7, 7), 1 / 49)
     for share, side in ((1 / 49, 1), (9 / 49, 3), (10 / 49, 5), (1.0, 7)):
