@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import NoReturn
@@ -36,6 +36,23 @@ def one_line(text: str) -> str:
         return text
     shown = (char if char.isprintable() else ' ' if char.isspace() else ascii(char)[1:-1] for char in text)
     return ''.join(shown).strip()
+
+
+def refuse_unused(options: Mapping[str, object], where: str) -> None:
+    """Refuse options that would have no effect.
+
+    Args:
+        options: Flag to its value; None, False and an empty list mean that the flag was not given.
+        where: Why there is no effect, such as 'for video prediction'.
+
+    Raises:
+        UserError: That names the first flag that was given.
+    """
+    for flag, value in options.items():
+        if value is None or value is False or value == []:
+            continue
+        values = value if isinstance(value, list | tuple) else [] if value is True else [value]
+        raise UserError(f'{" ".join(map(str, [flag, *values]))} has no effect {where}: omit it')
 
 
 EXIT_NO_READER = 141  # as of a program that SIGPIPE ends

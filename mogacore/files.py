@@ -13,10 +13,11 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -77,6 +78,24 @@ def open_atomic(path: str | Path, sync: bool = True) -> Iterator[IO[bytes]]:
         raise
     if sync:
         _sync_folder(path.parent)
+
+
+def copy_atomic(targets: Mapping[Path, Path]) -> None:
+    """Copy files that belong together: none gets its name before all are copied.
+
+    Args:
+        targets: File to its copy, in an existing folder; the last one gets its name first.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        for source, target in targets.items():
+            output = stack.enter_context(open_atomic(target))
+            with open(source, 'rb') as content:
+                shutil.copyfileobj(content, output)
+            output.flush()
+            os.fsync(output.fileno())
 
 
 def _partial_name(name: str) -> str:

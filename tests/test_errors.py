@@ -5,7 +5,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from mogacore.errors import EXIT_NO_READER, UserError, missing_package, run
+from mogacore.errors import EXIT_NO_READER, UserError, missing_package, refuse_unused, run
 
 
 def fails_with(error):
@@ -34,6 +34,15 @@ def test_user_error_is_one_line(error, code, line, capsys):
         run(fails_with(error))
     assert leave.value.code == code
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    'value, text', [(0, '--flag 0'), (0.0, '--flag 0.0'), ('a', '--flag a'), (True, '--flag'), ([0, 1], '--flag 0 1')]
+)
+def test_an_option_that_is_given_is_refused_where_it_has_no_effect(value, text):
+    with pytest.raises(UserError, match=f'^{text} has no effect here: omit it$'):
+        refuse_unused({'--other': None, '--flag': value, '--last': 1}, 'here')
+    refuse_unused({'--flag': None, '--switch': False, '--list': []}, 'here')
 
 
 @pytest.mark.parametrize('error', [KeyError('bug'), ModuleNotFoundError(name='imgaug')])

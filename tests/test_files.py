@@ -13,6 +13,7 @@ from mogacore import files
 from mogacore.errors import UserError
 from mogacore.files import (
     check_outputs,
+    copy_atomic,
     expand,
     new_folder,
     plain,
@@ -37,6 +38,25 @@ def test_failed_write_leaves_only_the_old_file(tmp_path, monkeypatch):
         write_atomic(path, b'new')
     assert path.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_that_belong_together_are_copied_together_or_not_at_all(tmp_path, monkeypatch):
+    ours, theirs = [tmp_path / 'a.xml', tmp_path / 'a.bin'], [tmp_path / 'b.xml', tmp_path / 'b.bin']
+    for number, path in enumerate([*ours, *theirs]):
+        path.write_bytes(b'%d' % number)
+    sync, synced = os.fsync, []
+
+    def full_at_the_second(descriptor):
+        synced.append(descriptor)
+        (full_disk if len(synced) == 2 else sync)(descriptor)
+
+    monkeypatch.setattr(files.os, 'fsync', full_at_the_second)
+    with pytest.raises(OSError, match='No space left'):
+        copy_atomic(dict(zip(ours, theirs, strict=True)))
+    assert [path.read_bytes() for path in theirs] == [b'2', b'3']
+    copy_atomic(dict(zip(ours, theirs, strict=True)))
+    assert [path.read_bytes() for path in theirs] == [b'0', b'1']
+    assert sorted(tmp_path.iterdir()) == sorted([*ours, *theirs])
 
 
 def test_concurrent_writes_of_the_same_file_do_not_interfere(tmp_path, monkeypatch):

@@ -137,6 +137,9 @@ def test_user_errors_are_reported(project, trained, tmp_path):
         (dict(source=tmp_path / 'image.png'), r'image\.png is not a video'),
         (dict(source=None, num_sequences=0), '--num-sequences is 0'),
         (dict(source=None, boxes='boxes.json'), '--boxes is not for video prediction: omit it'),
+        (dict(source=None, box_class='1'), '--box-class 1 has no effect for video prediction: omit it'),
+        (dict(source=None, score_thr=0.3), '--score-thr 0.3 has no effect for video prediction: omit it'),
+        (dict(source=None, tile_overlap=0.5), '--tile-overlap 0.5 has no effect without --tile: omit it'),
         (dict(source=None, cfg_options={'test_dataloader.dataset.data_root': 'none'}), 'data folder none is missing'),
         (
             dict(source=tmp_path / 'short.avi', cfg_options={'test_dataloader.dataset.type': 'TaxiBJ'}),

@@ -26,6 +26,7 @@ from mogacore.models import accelerated
 from mogacore.models.factory import create_model, list_models
 
 BACKENDS = ('eager', 'compiled', 'fused', 'fused+compiled', 'onnx', 'openvino')
+RUNTIMES = ('onnx', 'openvino')
 MODES = ('infer', 'train')
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -239,6 +240,8 @@ def _autocast(images: Tensor, dtype: torch.dtype):
 def _inference(
     model: nn.Module, backend: str, images: Tensor, dtype: torch.dtype
 ) -> tuple[Callable[[], Tensor], float | None]:
+    if backend in RUNTIMES and dtype != torch.float32:
+        raise UserError(f'backend {backend} computes in fp32: omit --dtype, or choose another backend')
     network = prepare(model, backend, images)
 
     def run() -> Tensor:
@@ -264,7 +267,9 @@ def prepare(model: nn.Module, backend: str, images: Tensor) -> Callable[[Tensor]
         raise UserError(f'backend {backend!r} is unknown: choose from {", ".join(BACKENDS)}')
     if isinstance(model, Plain) and backend not in ('eager', 'compiled'):
         raise UserError(f'a plain network has no {backend} form: write plain:NAME@eager or plain:NAME@compiled')
-    if backend in ('onnx', 'openvino'):
+    if backend in RUNTIMES:
+        if images.device.type != 'cpu':
+            raise UserError(f'backend {backend} is timed on a CPU: add --device cpu, or choose another backend')
         from mogacore.deploy.export import load_runtime
 
         return load_runtime(model, backend, images)

@@ -9,11 +9,20 @@ model allows.
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from mogacore.errors import UserError
+from mogacore.errors import UserError, refuse_unused
 from mogacore.locations import is_config_name
 
 from .arguments import add_cfg_options, make_parser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mogacore.deploy.export import Exported
+    from mogacore.deploy.source import Source
+
+TEST_IMAGES = 1000  # default
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--input',
         choices=('uint8', 'float32'),
-        default='uint8',
         dest='dtype',
-        help='type of the images, 0 to 255 in both; default uint8; videos are always float32',
+        help='type of the images, 0 to 255 in both; default uint8; not for videos, which are always float32',
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument('--raw', action='store_true', help='outputs of the network, without post-processing')
@@ -72,7 +80,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     smaller.add_argument(
         '--test-images',
         type=int,
-        default=1000,
         metavar='N',
         help="evenly spaced images of the config's test set for the accuracy; 0 for none; default 1000",
     )
@@ -80,42 +87,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, export, and print the inputs, the outputs and the difference from PyTorch."""
-    from mogacore.deploy.export import export
-    from mogacore.deploy.formats import format_of
-    from mogacore.deploy.quantize import check_precision
-    from mogacore.deploy.report import describe, export_smaller
-    from mogacore.deploy.source import load_source
-    from mogacore.deploy.triton import check_format, write_triton_repository
-    from mogacore.files import check_outputs, plain, writable_folder, write_json
+    from mogacore.process import exiting_on_sigterm
 
     parser = make_parser(__doc__, prog)
     add_arguments(parser)
     args = parser.parse_args(argv)
+    with exiting_on_sigterm():
+        _export(args)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    from mogacore.deploy.formats import format_of
+    from mogacore.deploy.quantize import check_precision
+    from mogacore.deploy.report import describe
+    from mogacore.deploy.source import load_source
+    from mogacore.deploy.triton import check_format, write_triton_repository
+    from mogacore.files import check_outputs, plain, writable_folder, write_json
+
     for path in args.out:
         check_precision(path, args.precision)
-    _check_unused(args)
+    _check_unused(args, {format_of(path) for path in args.out})
     check_outputs(*args.out, args.report)
     for_triton = next((path for path in args.out if format_of(path) == 'onnx'), args.out[0])
     if args.triton:
         check_format(for_triton)
         writable_folder(args.triton)
-    if args.test_images < 0:
-        raise UserError(f'--test-images is {args.test_images}: use 0 or more')
+    num_images = TEST_IMAGES if args.test_images is None else args.test_images
+    if num_images < 0:
+        raise UserError(f'--test-images is {num_images}: use 0 or more')
     source = load_source(
         args.network, args.checkpoint, args.cfg_options, args.num_classes, raw=args.raw, features=args.features
     )
-    settings = (tuple(args.shape) if args.shape else None, args.dtype, args.tolerance)
-    reports: list[dict] = []
-    if args.precision == 'fp32':
-        files = export(source, args.out, *settings)
-    else:
-        test_set = args.network if is_config_name(args.network) and args.test_images else None
-        test_settings = dict(config=test_set, cfg_options=args.cfg_options, num_images=args.test_images)
-        quantization = dict(calibration=args.calibration, reduce_range=args.reduce_range)
-        files, reports = export_smaller(source, args.out, settings, args.precision, **quantization, **test_settings)
+    if len(source.shape) == 4:
+        refuse_unused({'--input': args.dtype}, 'on videos, which are always float32')
+    settings = (tuple(args.shape) if args.shape else None, args.dtype or 'uint8', args.tolerance)
+    with Console(stderr=True).status('exporting') as status:
+        files, reports = _write(args, source, settings, num_images, lambda text: status.update(escape(text)))
     for done in files:
         inputs = ', '.join(f'{name} ({", ".join(map(str, sizes))})' for name, sizes in done.inputs.items())
-        print(f'{done.path}: {inputs} -> {", ".join(done.outputs)}; differs from PyTorch by {done.error:.1e}')
+        outputs, differs = ', '.join(done.outputs), 'differs' if args.precision == 'fp32' else 'in fp32, it differs'
+        print(f'{done.path}: {inputs} -> {outputs}; {differs} from PyTorch by {done.error:.1e}')
         if done.fixed:
             print(f'height and width of {done.path} are fixed, since the model does not allow others: {done.fixed}')
     for report in reports:
@@ -126,10 +140,34 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         print(f'{write_triton_repository(for_triton, args.triton)}: model for Triton')
 
 
-def _check_unused(args: argparse.Namespace) -> None:
-    """Refuse options that the precision does not use."""
+def _write(
+    args: argparse.Namespace, source: Source, settings: tuple, num_images: int, progress: Callable[[str], None]
+) -> tuple[list[Exported], list[dict]]:
+    """Write the files; what was written, and the reports of smaller files."""
+    from mogacore.deploy.export import export
+    from mogacore.deploy.report import export_smaller
+
+    if args.precision == 'fp32':
+        shape, dtype, tolerance = settings
+        return export(source, args.out, shape, dtype, tolerance, progress), []
+    test_set = args.network if is_config_name(args.network) and num_images else None
+    return export_smaller(
+        source, args.out, settings, args.precision, args.calibration, args.reduce_range, test_set, args.cfg_options,
+        num_images, progress=progress,
+    )  # fmt: skip
+
+
+def _check_unused(args: argparse.Namespace, formats: set[str]) -> None:
+    """Refuse options that the precision, the formats or the network do not use."""
     for_int8 = {'--calibration': args.calibration, '--reduce-range': args.reduce_range}
-    for_smaller = {**for_int8, '--report': args.report}
+    for_smaller = {**for_int8, '--report': args.report, '--test-images': args.test_images}
     unused = {'fp32': for_smaller, 'fp16': for_int8}.get(args.precision, {})
-    if given := [name for name, value in unused.items() if value]:
-        raise UserError(f'{given[0]} has no effect with --precision {args.precision}: omit it, or choose another')
+    refuse_unused(unused, f'with --precision {args.precision}')
+    if 'onnx' not in formats:
+        refuse_unused({'--reduce-range': args.reduce_range}, 'on files other than .onnx')
+    if args.raw or args.features:
+        refuse_unused({'--test-images': args.test_images}, 'with --raw and --features, which have no accuracy')
+    if not is_config_name(args.network):
+        refuse_unused({'--test-images': args.test_images}, 'on networks by name, which have no test set')
+        if args.features:
+            refuse_unused({'--num-classes': args.num_classes}, 'with --features')

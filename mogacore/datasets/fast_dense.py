@@ -5,6 +5,8 @@ Which ones a config uses is the choice of ``fast_data``, see :mod:`mogacore.engi
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import cv2
 import numpy as np
 from mmengine.registry import TRANSFORMS
@@ -80,15 +82,13 @@ class RasterizePolygons:
     """Turns the polygons of :class:`LoadPolygons` into bitmaps of the size of the image."""
 
     def __call__(self, results: dict) -> dict:
-        from mmdet.structures.mask import BitmapMasks, PolygonMasks
-
-        masks = results['gt_masks']
-        if isinstance(masks, PolygonMasks):
+        structures, masks = import_module('mmdet.structures.mask'), results['gt_masks']
+        if isinstance(masks, structures.PolygonMasks):
             size = masks.height, masks.width
             bitmaps = np.zeros((len(masks), *size), np.uint8)
             for bitmap, polygons in zip(bitmaps, masks.masks, strict=True):
                 _rasterize(polygons, bitmap)
-            results['gt_masks'] = BitmapMasks(bitmaps, *size)
+            results['gt_masks'] = structures.BitmapMasks(bitmaps, *size)
         return results
 
 

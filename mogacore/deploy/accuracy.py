@@ -18,7 +18,7 @@ from mogacore.engine.loaders import build_loader
 from mogacore.errors import UserError
 from mogacore.runtime.backends import Backend, open_backend
 from mogacore.runtime.batches import run_batches
-from mogacore.runtime.decode import DECODERS, Crop
+from mogacore.runtime.decode import DECODERS, Crop, Decoder, letter_box
 from mogacore.runtime.tasks import Result
 
 from .calibration import spread
@@ -46,8 +46,14 @@ def evaluate_files(
         The metrics of each file, and the number of test images.
 
     Raises:
-        UserError: If the test set is missing, or the task has no evaluation here.
+        UserError: If the test set is missing, or the task has no evaluation here, or the files are those of --raw.
     """
+    backends = [open_backend(path, threads=threads) for path in paths]
+    task = backends[0].metadata['task']
+    if backends[0].metadata.get('raw'):
+        raise UserError('a file of --raw has no predictions to evaluate')
+    if task not in FILL:
+        raise UserError(f'{task} has no evaluation of exported files: compare their predictions')
     cfg = load_config(config, cfg_options)
     use_library(cfg)
     training = cfg.get('train_dataloader')
@@ -57,10 +63,6 @@ def evaluate_files(
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     loader = build_loader(cfg.test_dataloader)
     dataset: Any = loader.dataset
-    backends = [open_backend(path, threads=threads) for path in paths]
-    task = backends[0].metadata['task']
-    if task not in FILL:
-        raise UserError(f'{task} has no evaluation of exported files: compare their predictions')
     evaluators = [Evaluator(cfg.test_evaluator) for _ in paths]
     if num_images is not None and num_images < len(dataset) and task != 'pose':  # its evaluator expects every image
         dataset.get_subset_(spread(len(dataset), num_images))
@@ -71,7 +73,7 @@ def evaluate_files(
             if hasattr(metric, 'img_ids'):  # of COCO boxes, which expect every image of their file by default
                 metric.img_ids = [dataset.get_data_info(index)['img_id'] for index in range(len(dataset))]
     for number, batch in enumerate(loader):
-        log(f'batch {number + 1} of {len(loader)}')
+        log(f'testing: batch {number + 1} of {len(loader)}')
         for backend, evaluator in zip(backends, evaluators, strict=True):
             evaluator.process(_predict(backend, batch, channel_order(cfg) == 'bgr'), batch)
     return [evaluator.evaluate(len(dataset)) for evaluator in evaluators], len(dataset)
@@ -83,7 +85,7 @@ def _predict(backend: Backend, batch: Mapping[str, Any], is_bgr: bool) -> list:
     decoder = DECODERS[metadata['task']](metadata, backend.inputs)
     samples = [sample.clone() for sample in batch['data_samples']]
     crops = [
-        _crop(inputs, sample, is_bgr, backend, metadata['task'])
+        _crop(inputs, sample, is_bgr, decoder, metadata['task'])
         for inputs, sample in zip(batch['inputs'], samples, strict=True)
     ]
     for crop, output, sample in zip(crops, run_batches(backend, decoder, metadata, crops, 8), samples, strict=True):
@@ -91,10 +93,17 @@ def _predict(backend: Backend, batch: Mapping[str, Any], is_bgr: bool) -> list:
     return samples
 
 
-def _crop(inputs: torch.Tensor, sample: Any, is_bgr: bool, backend: Backend, task: str) -> Crop:
+def _crop(inputs: torch.Tensor, sample: Any, is_bgr: bool, decoder: Decoder, task: str) -> Crop:
+    """The input for a sample of a test set, fitted into the size that the file requires, as the predictor does."""
     pixels = inputs.permute(1, 2, 0).numpy()
     if is_bgr and pixels.shape[2] == 3:
         pixels = pixels[..., ::-1]
+    prepared, (shown_height, shown_width) = pixels, pixels.shape[:2]
+    if task in ('detection', 'segmentation'):
+        prepared, (shown_height, shown_width) = letter_box(pixels, decoder.fixed)
+    if decoder.fixed and prepared.shape[:2] != decoder.fixed:
+        sizes = [f'{size[1]} x {size[0]}' for size in (decoder.fixed, prepared.shape)]
+        raise UserError(f'the file takes images of {sizes[0]} px, but the test pipeline gives {sizes[1]}: omit --shape')
     if task == 'classification':
         return Crop(pixels)
     if task == 'pose':
@@ -102,9 +111,12 @@ def _crop(inputs: torch.Tensor, sample: Any, is_bgr: bool, backend: Backend, tas
         return Crop(pixels, context=(box, sample.input_center, sample.input_scale))
     height, width = sample.ori_shape
     if task == 'detection':
-        return Crop(pixels, context=(height, width, *sample.scale_factor))
-    extras = {'output_size': np.array([height, width], np.int64)} if 'output_size' in backend.inputs else {}
-    return Crop(pixels, extras, context=(height, width))
+        scale_x, scale_y = sample.scale_factor
+        scales = scale_x * shown_width / pixels.shape[1], scale_y * shown_height / pixels.shape[0]
+        return Crop(prepared, context=(height, width, *scales))
+    whole = round(height * prepared.shape[0] / shown_height), round(width * prepared.shape[1] / shown_width)
+    extras = {'output_size': np.array(whole, np.int64)} if 'output_size' in decoder.inputs else {}
+    return Crop(prepared, extras, context=(height, width))
 
 
 def _fill_classification(sample: Any, found: Result) -> None:

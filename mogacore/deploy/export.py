@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from mogacore.engine.dataset_meta import ignores_orientation
 from mogacore.errors import UserError, accepting
-from mogacore.files import writable_folder
+from mogacore.files import copy_atomic, make_folder, writable_folder
 
 from .folding import fuse
 from .formats import AXES, SUFFIXES, format_of, read, require, set_constants, to_onnx, trace, write
@@ -71,6 +70,7 @@ def export(
     shape: tuple[int, ...] | None = None,
     dtype: str = 'uint8',
     tolerance: float = 1e-4,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> list[Exported]:
     """Fuse a network and write it with its pre- and post-processing.
 
@@ -86,6 +86,7 @@ def export(
             None for the source's shape, of which batch, height and width may vary where the model allows.
         dtype: Type of the first input, 'uint8' or 'float32'; its values are 0..255 in both. Videos are float32 always.
         tolerance: Largest difference of floats, relative to the largest absolute value of the output.
+        progress: Called with a description of each step.
 
     Raises:
         UserError: If a suffix is unknown, a package is missing, the network does not accept the shape or cannot be
@@ -105,22 +106,20 @@ def export(
         for one in (graph, fused):
             one.name_outputs(*one.example((1, *example_shape[1:]), DTYPES[dtype]))
     done: dict[Path, Exported] = {}
-    with ExitStack() as stack:
-        folders = {
-            path: Path(
-                stack.enter_context(tempfile.TemporaryDirectory(dir=writable_folder(path.parent), prefix='.export-'))
-            )
-            for path in kinds
-        }
+    for path in kinds:
+        writable_folder(path.parent)
+    with tempfile.TemporaryDirectory(prefix='mogacore-export-') as drafts:
+        folders = {path: make_folder(Path(drafts) / str(number)) for number, path in enumerate(kinds)}
         # A program for .pt2 does not accept some small sizes, which the other formats do.
         for group in ([path for path in kinds if (kinds[path] == 'pt2') == is_pt2] for is_pt2 in (False, True)):
             if group:
                 targets = {path: (kinds[path], folders[path]) for path in group}
-                write_files = partial(_write_files, source, graph, fused, targets, example_shape, dtype, tolerance)
+                write_files = partial(
+                    _write_files, source, graph, fused, targets, example_shape, dtype, tolerance, progress
+                )
                 done |= _write_for_any_size(write_files, dynamic, reason_for_one_size(source.model))
-        for path, folder in folders.items():
-            for file in folder.iterdir():
-                file.replace(path.parent / file.name)
+        written = [(file, path) for path, folder in folders.items() for file in sorted(folder.iterdir(), reverse=True)]
+        copy_atomic({file: path.parent / file.name for file, path in written})
     return [done[path] for path in kinds]
 
 
@@ -147,15 +146,18 @@ def _write_files(
     example_shape: tuple[int, ...],
     dtype: str,
     tolerance: float,
+    progress: Callable[[str], None],
     dynamic: tuple[str, ...],
 ) -> dict[Path, Exported]:
     """Trace the fused graph, write files to their folders and compare them with the graph that is not fused.
 
     Args:
-        source, graph, fused, example_shape, dtype, tolerance, dynamic: What :func:`export` makes of its arguments.
+        source, graph, fused, example_shape, dtype, tolerance, progress, dynamic: What :func:`export` makes of its
+            arguments.
         targets: File to its format and the folder where it is written.
     """
     kinds = {kind for kind, _ in targets.values()}
+    progress(f'tracing the network for {", ".join(map(str, targets))}')
     program = _trace(fused, example_shape, DTYPES[dtype], dynamic, 'pt2' in kinds)
     text = to_text(_metadata(source, fused, example_shape, dtype, dynamic))
     onnx_model = to_onnx(program, fused, dynamic) if kinds != {'pt2'} else None
@@ -170,6 +172,7 @@ def _write_files(
             checks.append((constants, [graph(*inputs) for inputs in examples]))
     done = {}
     for path, (kind, folder) in targets.items():
+        progress(f'writing and checking {path}')
         error = 0.0
         for constants, expected in checks:
             set_constants(graph, program, onnx_model, constants)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mogacore.errors import UserError
+from mogacore.files import copy_atomic
 from mogacore.runtime.backends import openvino_core
 
 from .metadata import KEY
@@ -109,7 +110,7 @@ def convert(
 def _convert_onnx(source: Path, path: Path, examples: list[dict], facts: dict) -> None:
     import onnx
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.quantize-') as folder:
+    with tempfile.TemporaryDirectory(prefix='mogacore-quantize-') as folder:
         folded = Path(folder) / 'folded.onnx'
         _fold_constants(source, folded)
         if facts['precision'] == 'int8':
@@ -126,7 +127,7 @@ def _convert_onnx(source: Path, path: Path, examples: list[dict], facts: dict) -
         model.opset_import.extend(original.opset_import)
         onnx.checker.check_model(model)
         onnx.save(model, Path(folder) / path.name)
-        (Path(folder) / path.name).replace(path)
+        copy_atomic({Path(folder) / path.name: path})
 
 
 def _updated(text: str, facts: dict) -> str:
@@ -252,10 +253,9 @@ def _convert_openvino(source: Path, path: Path, examples: list[dict], facts: dic
         _halve_openvino(model)
     if text is not None:
         model.set_rt_info(_updated(text, facts), [KEY])
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.quantize-') as folder:
+    with tempfile.TemporaryDirectory(prefix='mogacore-quantize-') as folder:
         openvino.save_model(model, Path(folder) / path.name, compress_to_fp16=False)
-        for file in Path(folder).iterdir():
-            file.replace(path.parent / file.name)
+        copy_atomic({file: path.parent / file.name for file in sorted(Path(folder).iterdir(), reverse=True)})
 
 
 def _halve_openvino(model: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import tempfile
 import time
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mogacore.errors import UserError
-from mogacore.files import writable_folder
+from mogacore.files import copy_atomic, writable_folder
 from mogacore.runtime.backends import Backend, open_backend
 
 from .accuracy import evaluate_files
@@ -38,6 +37,7 @@ def export_smaller(
     cfg_options: dict | None = None,
     num_images: int | None = None,
     log: Callable[[str], None] = print,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[Exported], list[dict]]:
     """Export a network in fp16 or int8, and compare the files with those in fp32, which are not kept.
 
@@ -51,6 +51,7 @@ def export_smaller(
         cfg_options: Settings that override the config's.
         num_images: Number of test images for the accuracy; None for all.
         log: Called with lines about what is skipped.
+        progress: Called with a description of each step.
 
     Returns:
         What was written, and a report per file: that of :func:`compare` with ``path``; ``accuracy``, metric to
@@ -65,23 +66,33 @@ def export_smaller(
         check_precision(target, precision)
         writable_folder(target.parent)
     reports = []
-    with tempfile.TemporaryDirectory(dir=targets[0].parent, prefix='.export-') as name:
+    with tempfile.TemporaryDirectory(prefix='mogacore-export-') as name:
         folder = Path(name)
         full = [folder / f'fp32-{number}{target.suffix}' for number, target in enumerate(targets)]
-        files = export(source, full, *settings)
+        progress('exporting in fp32')
+        try:
+            files = export(source, full, *settings)
+        except UserError as error:  # that names a file which the user has not given
+            text = str(error)
+            for draft, target in zip(full, targets, strict=True):
+                text = text.replace(str(draft), str(target))
+            raise UserError(text) from error
         feeds = read_feeds(full[0], images, log) if images else []
         drafts = [folder / f'smaller-{number}{target.suffix}' for number, target in enumerate(targets)]
         for before, after, target in zip(full, drafts, targets, strict=True):
+            progress(f'converting {target} to {precision}' + (f' with {len(feeds)} images' if feeds else ''))
             convert(before, after, precision, feeds, reduce_range)
+            progress(f'timing {target}')
             report: dict[str, Any] = {
                 'path': str(target),
                 **compare(before, after, feeds[0] if feeds else _example(before)),
             }
-            reports.append(report | _accuracy(before, after, config, cfg_options, num_images))
+            reports.append(report | _accuracy(before, after, config, cfg_options, num_images, progress))
+        written = dict(zip(drafts, targets, strict=True))
         for after, target in zip(drafts, targets, strict=True):
             if target.suffix == '.xml':
-                shutil.move(after.with_suffix('.bin'), target.with_suffix('.bin'))
-            shutil.move(after, target)
+                written[after.with_suffix('.bin')] = target.with_suffix('.bin')
+        copy_atomic(written)
     for done, target in zip(files, targets, strict=True):
         done.path = target
     return files, reports
@@ -99,12 +110,17 @@ def _calibration_images(source: Source, folder: str | Path | None) -> list[Path]
 
 
 def _accuracy(
-    before: Path, after: Path, config: str | None, cfg_options: dict | None, num_images: int | None
+    before: Path,
+    after: Path,
+    config: str | None,
+    cfg_options: dict | None,
+    num_images: int | None,
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
     if config is None:
         return {'no_accuracy': 'accuracy: not measured'}
     try:
-        found, count = evaluate_files([before, after], config, cfg_options, num_images)
+        found, count = evaluate_files([before, after], config, cfg_options, num_images, log=progress)
     except UserError as error:
         return {'no_accuracy': f'accuracy: not measured, since {error}'}
     return {'accuracy': {key: [float(one[key]) for one in found] for key in found[0]}, 'num_images': count}

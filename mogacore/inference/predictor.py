@@ -27,7 +27,7 @@ from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_m
 from mogacore.engine.launch import close_process_group, init_process_group
 from mogacore.engine.numbers import check_batch
 from mogacore.engine.trained import load_trained
-from mogacore.errors import UserError
+from mogacore.errors import UserError, refuse_unused
 from mogacore.files import writable_folder
 from mogacore.runtime.drawing.canvas import to_rgb
 from mogacore.runtime.drawing.filmstrips import sequence_rows
@@ -35,8 +35,8 @@ from mogacore.runtime.folders import boxes_settings, check_resume, find_boxes, w
 from mogacore.runtime.inputs import UnreadableError, find_inputs
 from mogacore.runtime.journal import Run, Team
 from mogacore.runtime.report import write_report
-from mogacore.runtime.sequences import draw_overview, draw_sequence
-from mogacore.runtime.tasks import TASKS, Result
+from mogacore.runtime.sequences import check_num_sequences, draw_overview, draw_sequence
+from mogacore.runtime.tasks import SCORE_THR, TASKS, Result
 from mogacore.runtime.tiles import OVERLAP, Tile, check_tile, make_tiles, merge
 from mogacore.runtime.topdown import TopDown
 from mogacore.runtime.videos import find_videos, warn_if_truncated
@@ -120,7 +120,7 @@ class Predictor(ImageLoader):
         config: Config file or loaded config; its test pipeline prepares the images.
         checkpoint: Weight file; it must match the model exactly.
         device: torch device; None for a GPU if available.
-        score_thr: Minimum score of reported instances and of drawn keypoints.
+        score_thr: Minimum score of reported instances and of drawn keypoints, for tasks that have such a threshold.
         tile: For detection and segmentation of large images: side in pixels of the overlapping tiles that are
             predicted separately; None predicts whole images.
         tile_overlap: Smallest overlap of neighboring tiles, as a fraction of a tile.
@@ -140,7 +140,7 @@ class Predictor(ImageLoader):
         config: str | Config,
         checkpoint: str,
         device: str | None = None,
-        score_thr: float = 0.3,
+        score_thr: float = SCORE_THR,
         tile: int | None = None,
         tile_overlap: float = OVERLAP,
         with_features: bool = False,
@@ -228,13 +228,13 @@ def infer(
     out_dir: str | Path,
     boxes: str | Path | None = None,
     box_class: str | None = None,
-    score_thr: float = 0.3,
+    score_thr: float | None = None,
     cfg_options: dict | None = None,
     device: str | None = None,
-    num_sequences: int = 8,
+    num_sequences: int | None = None,
     detector: Sequence[str] | None = None,
     tile: int | None = None,
-    tile_overlap: float = OVERLAP,
+    tile_overlap: float | None = None,
     save_features: bool = False,
     resume: bool = False,
     launcher: str = 'none',
@@ -251,13 +251,13 @@ def infer(
         boxes: File for :class:`mogacore.runtime.inputs.Boxes`, for pose estimation; None to treat each whole image
             as one object.
         box_class: Only use boxes of this class, of ``boxes`` or ``detector``.
-        score_thr: Minimum score of reported instances and of drawn keypoints.
+        score_thr: Minimum score of reported instances and of drawn keypoints; None for ``SCORE_THR``.
         cfg_options: Settings that override the config.
         device: torch device; None for a GPU if available.
-        num_sequences: Maximum number of predicted sequences, for a video predictor.
+        num_sequences: Maximum number of predicted sequences, for a video predictor; None for ``NUM_SEQUENCES``.
         detector: Config and weight file of a detector that finds the objects, for pose estimation.
         tile: For detection, ``detector`` and segmentation: see :class:`Predictor`.
-        tile_overlap: See :class:`Predictor`.
+        tile_overlap: See :class:`Predictor`; None for ``OVERLAP``.
         save_features: Write the pooled features of each image, see
             :func:`mogacore.runtime.folders.write_predictions`.
         resume: Continue a run in ``out_dir`` that was stopped; without one, start.
@@ -268,35 +268,42 @@ def infer(
         the file when they are used; in another process than the first, there are none.
 
     Raises:
-        UserError: If an input is missing, invalid, or does not match the config, settings exclude each other, the
-            folder has a run that was stopped and is not to be resumed, or the disk is full.
+        UserError: If an input is missing, invalid, or does not match the config, settings exclude each other or have no
+            effect, the folder has a run that was stopped and is not to be resumed, or the disk is full.
     """
-    if not 0 <= score_thr <= 1:
+    if score_thr is not None and not 0 <= score_thr <= 1:
         raise UserError(f'--score-thr {score_thr} is out of range: use 0 to 1')
     cfg = load_config(config, cfg_options)
     takes_boxes = cfg.get('default_scope') == 'mmpose'
     _check_settings(cfg, takes_boxes, boxes, detector, tile, save_features, launcher)
+    if tile is None:
+        refuse_unused({'--tile-overlap': tile_overlap}, 'without --tile')
     if cfg.model.type == 'SimVP':
+        refuse_unused({'--box-class': box_class, '--score-thr': score_thr}, 'for video prediction')
         check_resume(resume)
         videos = [] if source is None else find_videos(source, out_dir)
         sequences, cut = infer_sequences(cfg, checkpoint, videos, writable_folder(out_dir), num_sequences, device)
         report = {'config': str(config), 'checkpoint': str(checkpoint), 'predictions': sequences}
         write_report(out_dir, report | ({'truncated': cut} if cut else {}))
         return sequences
+    refuse_unused({'--num-sequences': num_sequences}, 'except for video prediction')
     if source is None:
         raise UserError('the input is missing: give images, videos, or folders of them')
     inputs = find_inputs(source, out_dir)
     object_boxes = None if detector else find_boxes(boxes, box_class, inputs, takes_boxes, check_annotations)
     init_process_group(launcher, timeout_s=LONGEST_WAIT_S)
     header: dict[str, Any] = {'config': str(config), 'checkpoint': str(checkpoint)}
-    tiles: dict[str, Any] = dict(tile=tile, tile_overlap=tile_overlap)
+    tiles: dict[str, Any] = dict(tile=tile, tile_overlap=OVERLAP if tile_overlap is None else tile_overlap)
+    threshold = SCORE_THR if score_thr is None else score_thr
     model: Predictor | TopDown
     if detector:
         header['detector'] = {'config': str(detector[0]), 'checkpoint': str(detector[1])}
-        finder = Predictor(detector[0], detector[1], device, score_thr, **tiles)
-        model = TopDown(finder, Predictor(cfg, checkpoint, device, score_thr), box_class)
+        finder = Predictor(detector[0], detector[1], device, threshold, **tiles)
+        model = TopDown(finder, Predictor(cfg, checkpoint, device, threshold), box_class)
     else:
-        model = Predictor(cfg, checkpoint, device, score_thr, **tiles, with_features=save_features)
+        model = Predictor(cfg, checkpoint, device, threshold, **tiles, with_features=save_features)
+        if not model.writer.has_threshold:
+            refuse_unused({'--score-thr': score_thr}, f'on a model for {model.task}')
     run = Run(
         {**model.settings(), **({} if detector else boxes_settings(boxes, box_class))},
         resume,
@@ -334,7 +341,7 @@ def _check_settings(
 
 
 def infer_sequences(
-    cfg: Config, checkpoint: str, videos: list[Path], out_dir: Path, num_sequences: int, device: str | None
+    cfg: Config, checkpoint: str, videos: list[Path], out_dir: Path, num_sequences: int | None, device: str | None
 ) -> tuple[list[dict], list[dict]]:
     """Predict future frames; draw each sequence to ``drawn/NNNNN.png`` and ``.gif``, the first to ``predictions.png``.
 
@@ -343,7 +350,7 @@ def infer_sequences(
         checkpoint: Weight file.
         videos: Video files and folders of frames; if empty, evenly spaced sequences of the config's test set.
         out_dir: Output folder.
-        num_sequences: Maximum number of predicted sequences.
+        num_sequences: Maximum number of predicted sequences; None for ``NUM_SEQUENCES``.
         device: torch device; None for a GPU if available.
 
     Returns:
@@ -351,8 +358,7 @@ def infer_sequences(
         repeating the last frame, or None if the video ends before the last predicted frame. And the records of
         truncated videos, see :meth:`mogacore.runtime.videos.Video.truncation`.
     """
-    if num_sequences < 1:
-        raise UserError(f'--num-sequences is {num_sequences}: use 1 or more')
+    num_sequences = check_num_sequences(num_sequences)
     model, _ = load_trained(cfg, checkpoint, device)
     evaluator = dict(cfg.test_evaluator, copy_last=True)
     items: Iterable[dict]

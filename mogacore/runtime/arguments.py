@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 
 def add_source_arguments(parser: argparse.ArgumentParser, nargs: str, default: str = '') -> None:
@@ -35,7 +36,6 @@ def add_source_arguments(parser: argparse.ArgumentParser, nargs: str, default: s
     parser.add_argument(
         '--tile-overlap',
         type=float,
-        default=0.25,
         metavar='FRACTION',
         help='smallest overlap of neighboring tiles as a fraction of a tile; default 0.25',
     )
@@ -43,7 +43,7 @@ def add_source_arguments(parser: argparse.ArgumentParser, nargs: str, default: s
         '--resume', action='store_true', help='continue the run in --out-dir that was stopped; without one, start'
     )
     parser.add_argument(
-        '--num-sequences', type=int, default=8, metavar='N',
+        '--num-sequences', type=int, metavar='N',
         help='for video predictors: maximum number of sequences; default 8',
     )  # fmt: skip
 
@@ -53,7 +53,6 @@ def add_score_threshold(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--score-thr',
         type=float,
-        default=0.3,
         help='minimum score of reported objects and drawn keypoints; default 0.3',
     )
 
@@ -68,3 +67,9 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--threads', type=int, help='CPU threads per model; default: as the backend decides')
     add_score_threshold(parser)
+
+
+def backend_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of :class:`mogacore.runtime.predictor.Predictor` from the flags of :func:`add_backend_arguments`."""
+    settings = {'backend': args.backend, 'device': args.device, 'threads': args.threads}
+    return settings if args.score_thr is None else {**settings, 'score_thr': args.score_thr}

@@ -6,10 +6,10 @@ import argparse
 import sys
 from typing import NoReturn
 
-from mogacore.errors import UserError, run
+from mogacore.errors import UserError, refuse_unused, run
 from mogacore.version import __version__
 
-from .arguments import add_backend_arguments, add_source_arguments
+from .arguments import add_backend_arguments, add_source_arguments, backend_settings
 
 
 def add_infer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,15 +25,22 @@ def infer(args: argparse.Namespace) -> None:
     from .predictor import Predictor
     from .topdown import TopDown
 
-    settings = dict(backend=args.backend, device=args.device, threads=args.threads, score_thr=args.score_thr)
+    settings = backend_settings(args)
     source = args.source if len(args.source) > 1 else args.source[0]
-    tiles = dict(tile=args.tile, tile_overlap=args.tile_overlap)
+    tiles = {'tile': args.tile}
+    if args.tile is None:
+        refuse_unused({'--tile-overlap': args.tile_overlap}, 'without --tile')
+    elif args.tile_overlap is not None:
+        tiles['tile_overlap'] = args.tile_overlap
     if args.detector is None:
         model = Predictor(args.model, **tiles, **settings)
+        if not model.has_threshold:
+            refuse_unused({'--score-thr': args.score_thr}, f'on a model for {model.task}')
         records = model.infer(source, args.out_dir, args.boxes, args.box_class, args.num_sequences, resume=args.resume)
     elif args.boxes is not None:
         raise UserError('--detector and --boxes exclude each other: omit one')
     else:
+        refuse_unused({'--num-sequences': args.num_sequences}, 'with --detector')
         detector = Predictor(args.detector, **tiles, **settings)
         top_down = TopDown(detector, args.model, args.box_class, **settings)
         records = top_down.infer(source, args.out_dir, resume=args.resume)

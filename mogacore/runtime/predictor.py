@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from mogacore import images as image_files
-from mogacore.errors import UserError
+from mogacore.errors import UserError, refuse_unused
 from mogacore.files import read_file, sha256
 
 from .backends import open_backend
@@ -27,7 +27,7 @@ from .folders import Source, boxes_settings, check_resume, find_boxes, write_pre
 from .inputs import UnreadableError, find_inputs
 from .journal import Run
 from .sequences import write_sequences
-from .tasks import TASKS, Result, Task
+from .tasks import SCORE_THR, TASKS, Result, Task
 from .tiles import OVERLAP, check_tile, make_tiles, merge
 
 VIDEO = 'video_prediction'
@@ -101,7 +101,7 @@ class Predictor:
         backend: 'onnxruntime' or 'openvino'; 'auto' takes the first that is installed and reads the file.
         device: 'cpu', or with onnxruntime 'cuda', 'tensorrt' or 'coreml'.
         threads: Number of CPU threads; None for the default of the backend.
-        score_thr: Minimum score of reported instances and of drawn keypoints.
+        score_thr: Minimum score of reported instances and of drawn keypoints, for models that have such a threshold.
         tile: See :meth:`predict`, for :meth:`infer`.
         tile_overlap: Smallest overlap of neighboring tiles, as a fraction of a tile.
         precision: 'fp32', or with openvino 'bf16', see :func:`mogacore.runtime.backends.open_backend`.
@@ -123,7 +123,7 @@ class Predictor:
         backend: str = 'auto',
         device: str = 'cpu',
         threads: int | None = None,
-        score_thr: float = 0.3,
+        score_thr: float = SCORE_THR,
         tile: int | None = None,
         precision: str = 'fp32',
         tile_overlap: float = OVERLAP,
@@ -146,6 +146,16 @@ class Predictor:
             self._decoder = DECODERS[self.task](self.metadata, self.backend.inputs)
         self.is_gray: bool = self.metadata['input']['channels'] == 'gray'
         self.ignore_orientation: bool = self.metadata['input'].get('ignore_orientation', False)
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether ``score_thr`` has an effect."""
+        return self.task != VIDEO and self.writer.has_threshold
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the file takes any number of images at a time."""
+        return self.backend.inputs[self.metadata['input']['name']][0] is None
 
     def __call__(self, image: Image | Sequence[Image], boxes=None) -> Any:
         """Record of an image, or list of the records of several.
@@ -238,7 +248,7 @@ class Predictor:
         out_dir: str | Path,
         boxes: str | Path | None = None,
         box_class: str | None = None,
-        num_sequences: int = 8,
+        num_sequences: int | None = None,
         progress: Any = None,
         resume: bool = False,
     ) -> Sequence[dict]:
@@ -252,7 +262,7 @@ class Predictor:
             boxes: File for :class:`mogacore.runtime.inputs.Boxes`, for pose estimation; None to treat each whole image
                 as one object.
             box_class: Only use boxes of this class.
-            num_sequences: Maximum number of predicted sequences, for a video predictor.
+            num_sequences: Maximum number of predicted sequences, for a video predictor; None for ``NUM_SEQUENCES``.
             progress: An object with the method ``track`` of :class:`rich.progress.Progress`; None for no display.
             resume: Continue a run in the folder that was stopped; without one, start.
 
@@ -260,10 +270,12 @@ class Predictor:
             One record per image, frame or sequence, as written to the JSON file.
 
         Raises:
-            UserError: If an input is missing, invalid, or does not match the model, or the folder has a run that was
-                stopped and is not to be resumed.
+            UserError: If an input is missing, invalid, or does not match the model, a setting has no effect on it, or
+                the folder has a run that was stopped and is not to be resumed.
         """
         header = {'model': str(self.path), 'config': self.metadata.get('config')}
+        if self.task != VIDEO:
+            refuse_unused({'--num-sequences': num_sequences}, f'on a model for {self.task}')
         inputs = [] if self.task == VIDEO else find_inputs(source, out_dir)
         found = find_boxes(boxes, box_class, inputs, self.task in ('pose', 'hands'))
         if self.task == VIDEO:

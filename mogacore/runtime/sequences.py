@@ -19,6 +19,7 @@ from .report import write_report
 from .videos import cut_sequences, find_videos, warn_if_truncated
 
 OVERVIEW_SEQUENCES = 4
+NUM_SEQUENCES = 8  # default
 
 
 def draw_sequence(out_dir: Path, number: int, rows: dict[str, np.ndarray]) -> tuple[dict, np.ndarray]:
@@ -38,6 +39,19 @@ def draw_overview(out_dir: Path, strips: list[np.ndarray]) -> None:
     write_png(out_dir / 'predictions.png', stack_images(strips[:OVERVIEW_SEQUENCES]))
 
 
+def check_num_sequences(number: int | None) -> int:
+    """The number of sequences to predict; None for ``NUM_SEQUENCES``.
+
+    Raises:
+        UserError: If it is below 1.
+    """
+    if number is None:
+        return NUM_SEQUENCES
+    if number < 1:
+        raise UserError(f'--num-sequences is {number}: use 1 or more')
+    return number
+
+
 def write_sequences(
     predict: Callable[[np.ndarray], np.ndarray],
     settings: dict[str, Any],
@@ -46,7 +60,7 @@ def write_sequences(
     source: Source,
     out_dir: str | Path,
     header: dict[str, Any],
-    num_sequences: int,
+    num_sequences: int | None = None,
 ) -> list[dict]:
     """Predict future frames of videos; write ``predictions.json``, strips of frames and animations.
 
@@ -58,7 +72,7 @@ def write_sequences(
         source: Videos, folders of the numbered frames of one, patterns or lists of them.
         out_dir: Output folder.
         header: First fields of the JSON file.
-        num_sequences: Maximum number of predicted sequences.
+        num_sequences: Maximum number of predicted sequences; None for ``NUM_SEQUENCES``.
 
     Returns:
         One record per sequence.
@@ -66,8 +80,7 @@ def write_sequences(
     Raises:
         UserError: If an input is missing or invalid, or the model does not predict images.
     """
-    if num_sequences < 1:
-        raise UserError(f'--num-sequences is {num_sequences}: use 1 or more')
+    num_sequences = check_num_sequences(num_sequences)
     num_inputs, channels, height, width = shape
     if channels not in (1, 3) or not settings.get('is_image', True):
         raise UserError('this network does not predict images: use predict_frames')

@@ -86,8 +86,16 @@ def test_data_of_the_config_are_used(tmp_path, monkeypatch):
     assert [step['name'] for step in row['steps']] == ['LoadImageFromFile', 'LoadAnnotations', 'PackDetInputs']
 
 
-@pytest.mark.parametrize('more', [['moganet_xtiny'], ['--checkpoint', 'x.pth'], ['--plot', 'x.png']])
+@pytest.mark.parametrize(
+    'more',
+    [
+        ['--checkpoint', 'x.pth'], ['--plot', 'x.png'], ['--image', 'x.png'], ['--backends', 'fused'],
+        ['--shape', '3', '64', '64'], ['--batch-size', '8'], ['--sizes', '64'], ['--batch-sizes', '1', '2'],
+        ['--dtype', 'fp32'], ['--device', 'cpu'], ['moganet_xtiny'],
+    ],
+)  # fmt: skip
 def test_options_of_the_other_modes_are_refused(more, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match='--mode data times one config'):
+    message = f'{" ".join(more)} has no effect with --mode data' if more[1:] else '--mode data times one config'
+    with pytest.raises(UserError, match=message):
         benchmark.main(['--mode', 'data', 'classification/moganet-small_8xb128_in1k-224', *more])

@@ -62,7 +62,7 @@ def test_networks_are_timed_in_turn(exported, monkeypatch):
 @pytest.mark.parametrize('args, message', [
     (['CONFIG', 'red.onnx'], 'is a config, so its predictions need weights: give --checkpoint'),
     (['red.onnx', 'moganet_tiny'], "'moganet_tiny' is no config"),
-    (['red.onnx', '--mode', 'train'], 'predict one image at a time'),
+    (['red.onnx', '--mode', 'train'], 'only predict: omit --mode train'),
     (['red.onnx', '--image', 'none.png'], 'image none.png does not exist'),
     (['red.onnx', '--rounds', '0'], '0 rounds are invalid'),
     (['missing.onnx'], 'model missing.onnx does not exist'),
@@ -70,4 +70,21 @@ def test_networks_are_timed_in_turn(exported, monkeypatch):
 def test_wrong_networks_are_one_line(args, message, detector, exported, monkeypatch):
     monkeypatch.chdir(exported.rpartition('/')[0])
     with pytest.raises(UserError, match=message):
-        main([detector[0] if arg == 'CONFIG' else arg for arg in args] + ['--device', 'cpu'])
+        main([detector[0] if arg == 'CONFIG' else arg for arg in args])
+
+
+@pytest.mark.parametrize('args, message', [
+    (['--dtype', 'bf16'], '--dtype bf16 has no effect on whole models and exported files'),
+    (['--backends', 'onnx', 'openvino'], '--backends onnx openvino has no effect on whole models'),
+    (['--batch-size', '4'], '--batch-size 4 has no effect'),
+    (['--sizes', '32', '64'], '--sizes 32 64 has no effect'),
+    (['--batch-sizes', '1'], '--batch-sizes 1 has no effect'),
+    (['--plot', 'x.png'], '--plot x.png has no effect'),
+    (['--image', 'photo.png', '--shape', '3', '32', '32'], '--shape 3 32 32 has no effect with --image'),
+    (['--device', 'cuda'], '--device cuda has no effect on exported files'),
+    (['--checkpoint', 'x.pth'], '--checkpoint x.pth has no effect on exported files'),
+])  # fmt: skip
+def test_an_option_without_effect_on_exported_files_is_refused(args, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        main(['red.onnx', *args])

@@ -143,6 +143,28 @@ def test_freed_memory_is_kept_on_request(flags, calls, monkeypatch, capsys):
         main(['moganet_xtiny', '--keep-freed-memory'])
 
 
+@pytest.mark.parametrize('args, message', [
+    (['moganet_xtiny@fused', '--backends', 'eager'], '--backends eager has no effect on networks that all name'),
+    (['moganet_xtiny', '--image', 'x.png'], '--image x.png has no effect without --checkpoint'),
+    (['moganet_xtiny', '--sizes', '32', '--shape', '3', '64', '64'], '--shape 3 64 64 has no effect with --sizes'),
+    (['moganet_xtiny', '--batch-sizes', '1', '--batch-size', '2'], '--batch-size 2 has no effect with --batch-sizes'),
+    (['moganet_xtiny', '--batch-sizes', '1', '--shape', '3', '64', '32'], '--shape 3 64 32 is not that of a square'),
+    (['moganet_xtiny', '--batch-sizes', '1', '--shape', '1', '64', '64'], '--shape 1 64 64 is not that of a square'),
+    (['moganet_xtiny', 'moganet_tiny', '--sizes', '32'], 'give one instead of 2'),
+    (['moganet_xtiny', '--backends', 'eager', 'fused', '--sizes', '32'], 'give one instead of 2'),
+])  # fmt: skip
+def test_an_option_without_effect_is_refused(args, message):
+    with pytest.raises(UserError, match=message):
+        main(args)
+
+
+@pytest.mark.parametrize('backend', ['onnx', 'openvino'])
+def test_a_runtime_is_not_timed_in_a_type_that_it_does_not_use(backend):
+    settings = dict(batch_size=1, rounds=1, dtype=torch.bfloat16)
+    with pytest.raises(UserError, match=f'backend {backend} computes in fp32: omit --dtype'):
+        measure([('moganet_xtiny', backend)], (3, 32, 32), **settings)
+
+
 def test_training_follows_the_plain_network():
     """Fifty steps on seeded images: the losses agree to a thousandth."""
     fast = MogaNetClassifier(num_classes=5, arch=TINY_ARCH, layer_scale_init=0.1)

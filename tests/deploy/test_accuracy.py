@@ -88,6 +88,12 @@ def test_top_1_counts_the_images_whose_class_is_right(tmp_path):
     assert count == 4
 
 
+def test_outputs_of_the_network_itself_have_no_accuracy(tmp_path):
+    path = write_constant(tmp_path / 'raw.onnx', dict(logits=np.zeros((1, 10))), task='classification', raw=True)
+    with pytest.raises(UserError, match='a file of --raw has no predictions to evaluate'):
+        evaluate_files([path], 'classification/moganet-xtiny_digits')
+
+
 def test_boxes_are_compared_in_pixels_of_the_image(scenes, tmp_path):
     # The test pipeline enlarges the images from 96 to 128 px.
     right = np.array([[20, 10, 60, 50]], np.float32) * 128 / SIDE
@@ -124,6 +130,34 @@ def test_class_maps_are_compared_at_the_size_of_the_image(scenes, tmp_path):
     ((metrics,), count) = evaluate_files([path], 'segmentation/semantic-fpn_moganet-xtiny_digits', options)
     pixels = SIDE**2
     assert count == 3 and metrics['aAcc'] == pytest.approx(100 * (pixels - 800) / pixels, abs=0.01)
+
+
+def test_images_are_fitted_into_a_file_of_one_size(scenes, tmp_path):
+    """The test pipeline gives 128 x 128 px, of which the files take 160 x 64: half of it, and gray to the right."""
+    right = np.array([[20, 10, 60, 50]], np.float32) * 64 / SIDE
+    outputs = dict(boxes=right, scores=np.array([0.9], np.float32), labels=np.array([2]))
+    path = write_constant(tmp_path / 'boxes.onnx', outputs, 'uint8[1, 3, 64, 160] images', task='detection')
+    options = {'test_dataloader.dataset.data_root': str(scenes)}
+    boxes = options | {'test_evaluator.ann_file': str(scenes / 'annotations/instances_val.json')}
+    ((metrics,), _) = evaluate_files([path], 'detection/retinanet_moganet-xtiny_fpn_digits', boxes)
+    assert metrics['coco/bbox_mAP'] == 1
+    classes = np.zeros((1, SIDE, SIDE * 160 // 64), np.int64)
+    classes[:, 10:50, 20:60] = 3
+    inputs = 'uint8[1, 3, 64, 160] images, int64[2] output_size'
+    path = write_constant(tmp_path / 'map.onnx', dict(class_map=classes), inputs, task='segmentation')
+    ((metrics,), _) = evaluate_files([path], 'segmentation/semantic-fpn_moganet-xtiny_digits', options)
+    assert metrics['aAcc'] == 100
+
+
+def test_a_classifier_of_another_size_than_the_test_images_is_refused(tmp_path):
+    (tmp_path / 'val' / '0').mkdir(parents=True)
+    assert cv2.imwrite(str(tmp_path / 'val/0/0.png'), np.zeros((32, 32), np.uint8))
+    outputs = dict(probabilities=np.ones((1, 10), np.float32))
+    path = write_constant(tmp_path / 'a.onnx', outputs, 'uint8[batch, 1, 40, 48] images', task='classification')
+    message = 'the file takes images of 48 x 40 px, but the test pipeline gives 32 x 32: omit --shape'
+    options = {'test_dataloader.dataset.data_root': str(tmp_path)}
+    with pytest.raises(UserError, match=message):
+        evaluate_files([path], 'classification/moganet-xtiny_digits', options)
 
 
 def test_keypoints_are_compared_in_pixels_of_the_image(scenes, tmp_path):

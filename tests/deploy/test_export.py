@@ -1,7 +1,9 @@
 """The export driver: what it writes, checks and refuses. For the outputs of every task see test_tasks.py."""
 
 import json
+import os
 import runpy
+import signal
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -10,13 +12,14 @@ import torch
 from conftest import ROOT, TINY_ARCH, fill_by_name
 from small_models import Pyramid, write_small
 
+from mogacore.cli.export import main
 from mogacore.deploy import export as driver
 from mogacore.deploy import formats
 from mogacore.deploy.export import export, load_runtime
 from mogacore.deploy.formats import PACKAGES
 from mogacore.deploy.graphs.raw import Raw
 from mogacore.deploy.source import Source, load_source
-from mogacore.errors import UserError
+from mogacore.errors import UserError, run
 from mogacore.models import MogaNet, SimVP
 
 CONFIG = 'classification/moganet-xtiny_digits'
@@ -173,6 +176,31 @@ def test_a_file_that_fails_leaves_no_file_and_those_of_an_earlier_export(pyramid
     assert (tmp_path / 'net.pt2').read_bytes() == b'earlier'
 
 
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize('name', ['write', 'copy_atomic'])
+def test_a_signal_leaves_no_file(name, number, code, pyramid, tmp_path, monkeypatch):
+    """Until the files are complete, the output folder is empty, so that SIGKILL leaves nothing there either."""
+    drafts, out = tmp_path / 'drafts', tmp_path / 'out'
+    drafts.mkdir()
+    monkeypatch.setattr('tempfile.tempdir', str(drafts))
+    monkeypatch.setattr('mogacore.deploy.source.load_source', lambda *args, **kwargs: pyramid)
+    original = getattr(driver, name)
+
+    def interrupted(*args):
+        assert list(drafts.iterdir()) and not list(out.iterdir())
+        if name == 'write':
+            original(*args)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(driver, name, interrupted)
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        run(main, [CONFIG, 'none.pth', str(out / 'net.pt2')])
+    assert stopped.value.code == code
+    assert not list(drafts.iterdir()) and not list(out.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
 def test_unknown_suffixes_tolerances_and_missing_packages_are_reported(pyramid, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r'net\.pt has an unknown suffix: use \.onnx, \.xml, \.pt2'):
         export(pyramid, [tmp_path / 'net.onnx', tmp_path / 'net.pt'])
@@ -234,8 +262,6 @@ def test_the_tool_writes_files_and_prints_what_they_take(tmp_path, monkeypatch, 
     ],
 )
 def test_shapes_that_do_not_fit_are_refused_in_one_line(shape, tmp_path):
-    from mogacore.cli.export import main
-
     with pytest.raises(UserError, match=r'does not accept inputs of|shape .* is invalid') as caught:
         main([*write_small(tmp_path, CONFIG), str(tmp_path / 'net.pt2'), '--shape', *shape])
     assert '\n' not in str(caught.value)
@@ -255,6 +281,12 @@ def test_maps_of_the_backbone(tmp_path):
         expected = backbone((images.float() - preprocessor.mean) / preprocessor.std)
         for ours, theirs in zip(graph(images), expected, strict=True):
             torch.testing.assert_close(ours, theirs)
+
+
+def test_the_type_of_the_images_is_refused_for_videos(tmp_path):
+    files = write_small(tmp_path, 'video_prediction/simvp_moganet_moving-digits')
+    with pytest.raises(UserError, match='--input uint8 has no effect on videos, which are always float32: omit it'):
+        main([*files, str(tmp_path / 'net.pt2'), '--input', 'uint8'])
 
 
 def test_raw_outputs_of_a_video_predictor_have_the_range_of_the_data():

@@ -93,3 +93,14 @@ def test_what_has_no_int8_form_is_refused_before_the_network_is_exported(tmp_pat
     with pytest.raises(UserError, match=message):
         export_smaller(Source(nn.Identity(), **change), [tmp_path / 'net.onnx'], (), 'int8', tmp_path)
     assert not exported and sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
+
+
+def test_a_failed_export_names_the_file_of_the_user(tmp_path, monkeypatch):
+    def fail(source, paths, *settings):
+        raise UserError(f'{paths[1]} was not written')
+
+    monkeypatch.setattr('mogacore.deploy.report.export', fail)
+    targets = [tmp_path / 'a.onnx', tmp_path / 'b.onnx']
+    with pytest.raises(UserError, match=rf'^{targets[1]} was not written$'):
+        export_smaller(Source(nn.Identity()), targets, (), 'fp16')
+    assert not list(tmp_path.iterdir())

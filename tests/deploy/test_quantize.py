@@ -201,12 +201,33 @@ def test_the_command_refuses_before_it_loads_anything(capsys):
         ('fp16', ['--calibration', 'photos']),
         ('fp16', ['--reduce-range']),
         ('fp32', ['--report', 'report.json']),
+        ('fp32', ['--test-images', '0']),
     ],
 )
 def test_an_option_without_effect_is_refused(precision, option, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(['export', 'no_such_network', 'no.pth', 'net.onnx', '--precision', precision, *option])
-    message = f'{option[0]} has no effect with --precision {precision}: omit it'
+    message = f'{" ".join(option)} has no effect with --precision {precision}: omit it'
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (
+            ['net.xml', '--precision', 'int8', '--calibration', 'photos', '--reduce-range'],
+            '--reduce-range has no effect on files other than .onnx: omit it',
+        ),
+        (
+            ['net.onnx', '--precision', 'fp16', '--test-images', '5'],
+            '--test-images 5 has no effect on networks by name, which have no test set: omit it',
+        ),
+        (['net.onnx', '--features', '--num-classes', '5'], '--num-classes 5 has no effect with --features: omit it'),
+    ],
+)
+def test_an_option_without_effect_on_the_file_or_network_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(['export', 'moganet_tiny', 'no.pth', *arguments])
     assert stopped.value.code == 2 and message in capsys.readouterr().err
 
 

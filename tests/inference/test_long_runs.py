@@ -147,7 +147,10 @@ def test_an_image_that_changed_is_predicted_again(whole, folder, tmp_path, monke
         (dict(resume=False), 'has a run that was stopped: resume it with --resume, choose'),
         (dict(checkpoint=True), 'with another checkpoint: resume it with the same'),
         (dict(cfg_options={'model.head.topk': (1, 2)}), 'with another config:'),
-        (dict(score_thr=0.5, save_features=False), 'with another --score-thr, --save-features:'),
+        (
+            dict(cfg_options={'model.head.topk': (1, 2)}, save_features=False),
+            'with another config, --save-features:',
+        ),
     ],
 )
 def test_a_run_with_other_settings_is_refused_in_one_line(changes, name, whole, folder, tmp_path, monkeypatch):

@@ -425,6 +425,8 @@ def test_invalid_boxes_files_are_reported(content, message, folder, tmp_path):
     [
         (dict(boxes='boxes.json'), '--boxes boxes.json is only for pose estimation'),
         (dict(score_thr=30.0), '--score-thr 30.0 is out of range'),
+        (dict(num_sequences=0), '--num-sequences 0 has no effect except for video prediction: omit it'),
+        (dict(tile_overlap=0.0), '--tile-overlap 0.0 has no effect without --tile: omit it'),
         (dict(out_dir='images'), 'is the input folder'),
         (dict(source='none.mp4'), 'input none.mp4 does not exist'),
     ],

@@ -101,7 +101,8 @@ def test_a_folder_trains_tests_and_predicts(name, projects, tmp_path, monkeypatc
     metrics = run_test(str(config), str(best), work_dir='test', cfg_options=settings)
     assert metric in metrics
     images = sorted(path for path in (config.parent / name).rglob('*.*') if path.name in ('turned.jpg', 'ß 2.jpg'))
-    records = infer(str(config), str(best), images[:1], 'predictions', cfg_options=settings, score_thr=0.0)
+    threshold = None if task in ('classification', 'segmentation') else 0.0
+    records = infer(str(config), str(best), images[:1], 'predictions', cfg_options=settings, score_thr=threshold)
     assert len(records) == 1
     if task in ('detection', 'instance'):
         assert {instance['class'] for instance in records[0]['instances']} <= set(CLASSES)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import ExifTags, Image
 
 for needed in ('pip', 'setuptools', 'onnx', 'onnxruntime', 'openvino'):
     if find_spec(needed) is None:
@@ -24,7 +25,7 @@ pytest.importorskip('onnxscript')
 for library in ('mmdet', 'mmpose', 'mmpretrain', 'mmseg'):
     pytest.importorskip(library)
 
-from onnx_files import write_classifier  # noqa: E402
+from onnx_files import write_classifier, write_video_predictor  # noqa: E402
 from runtime.serve.serving import ServerProcess, encode, filled  # noqa: E402
 from small_models import write_small  # noqa: E402
 
@@ -36,7 +37,7 @@ from mogacore.runtime.demo.command import PACKAGES as DEMO_PACKAGES  # noqa: E40
 from mogacore.runtime.serve.command import PACKAGES as SERVE_PACKAGES  # noqa: E402
 
 ABSENT = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'mmpose', 'matplotlib', 'rich')
-SCORE_THR = 0.15
+SCORE_THR, WITH_THRESHOLD = 0.15, ('detection', 'pose')
 CONFIGS = [
     ('classification', 'classification/moganet-xtiny_digits'),
     ('detection', 'detection/retinanet_moganet-xtiny_fpn_digits'),
@@ -192,6 +193,16 @@ def test_the_wheel_contains_only_what_needs_no_torch(python):
     assert [path.name for path in (site / 'mogacore' / 'deploy').glob('*.py')] == ['__init__.py']
 
 
+def write_odd_images(folder, image):
+    """A gray image, one with transparency, and one that is stored lying and shown upright."""
+    cv2.imwrite(str(folder / 'gray.png'), image[..., 0])
+    alpha = np.full((*image.shape[:2], 1), 100, np.uint8)
+    cv2.imwrite(str(folder / 'transparent.png'), np.concatenate([image, alpha], 2))
+    orientation = Image.Exif()
+    orientation[ExifTags.Base.Orientation] = 6
+    Image.fromarray(image).save(folder / 'turned.jpg', quality=95, exif=orientation)
+
+
 @pytest.fixture(scope='module', params=CONFIGS, ids=lambda param: param[1].rpartition('/')[2])
 def exported(request, tmp_path_factory):
     """A folder with images, an exported model of a task, and the output of ``mogacore infer`` with the model."""
@@ -201,12 +212,15 @@ def exported(request, tmp_path_factory):
     export(load_source(config, checkpoint), [folder / 'net.onnx'])
     (folder / 'images').mkdir()
     generator = np.random.default_rng(0)
-    # Landscape, portrait and, as frames of a video, eight more.
+    # Landscape, portrait and, as frames of a video, 22 more.
     for number, size in enumerate([(96, 128), (131, 90)] + [(64, 64)] * (22 if 'video' in task else 0)):
         coarse = generator.integers(0, 256, (6, 6, 3), np.uint8)
         image = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / 'images' / f'{number:02}.png'), image)
-    infer(config, checkpoint, folder / 'images', folder / 'infer', score_thr=SCORE_THR, device='cpu')
+    if task != 'video_prediction':
+        write_odd_images(folder / 'images', image)
+    settings = {'score_thr': SCORE_THR} if task in WITH_THRESHOLD else {}
+    infer(config, checkpoint, folder / 'images', folder / 'infer', device='cpu', **settings)
     return task, folder
 
 
@@ -219,7 +233,7 @@ def assert_equal(task, ours, theirs):
     records, expected = read_records(ours), read_records(theirs)
     assert len(records) == len(expected) > 1
     for record, other in zip(records, expected, strict=True):
-        assert record.keys() == other.keys() - {'metrics'}
+        assert list(record) == [name for name in other if name != 'metrics']
         if task == 'classification':
             assert record['pred_label'] == other['pred_label']
             scores = [[entry['score'] for entry in one['top']] for one in (record, other)]
@@ -244,6 +258,7 @@ def assert_equal_instances(instances, expected):
         theirs = min(of_class, key=lambda one: np.abs(np.subtract(one['bbox'], ours['bbox'])).max())
         is_same = np.abs(np.subtract(theirs['bbox'], ours['bbox'])).max() <= 0.05
         is_same &= abs(theirs['score'] - ours['score']) <= 1e-3
+        assert list(ours) == list(theirs)
         differing += not is_same
         if is_same and 'segmentation' in ours:
             masks = [decode_rle(one['segmentation']) for one in (ours, theirs)]
@@ -263,7 +278,8 @@ def decode_rle(segmentation):
 
 def test_predictions_of_exported_files_equal_those_of_mogacore_infer(exported, python):
     task, folder = exported
-    arguments = ['net.onnx', 'images', '--out-dir', 'runtime', '--score-thr', SCORE_THR, '--threads', 1]
+    arguments = ['net.onnx', 'images', '--out-dir', 'runtime', '--threads', 1]
+    arguments += ['--score-thr', SCORE_THR] if task in WITH_THRESHOLD else []
     done = run(python.parent / 'mogacore-runtime', 'infer', *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert 'predictions in runtime: predictions.json and drawings' in done.stdout
@@ -282,6 +298,21 @@ def test_predictions_of_exported_files_equal_those_of_mogacore_infer(exported, p
         (['infer', 'c.onnx', '.', '--boxes', 'b.json'], 'error: --boxes b.json is only for pose estimation'),
         (['infer', 'c.onnx', '.', '--box-class', 'x'], 'error: --box-class x chooses from boxes: add --boxes'),
         (['infer', 'c.onnx', '.', '--tile', '64'], 'error: tile is 64, but the model is for classification'),
+        (
+            ['infer', 'c.onnx', '.', '--num-sequences', '0'],
+            'error: --num-sequences 0 has no effect on a model for classification: omit it',
+        ),
+        (
+            ['infer', 'c.onnx', '.', '--score-thr', '0.3'],
+            'error: --score-thr 0.3 has no effect on a model for classification: omit it',
+        ),
+        (['infer', 'c.onnx', '.', '--tile-overlap', '0'], 'error: --tile-overlap 0.0 has no effect without --tile'),
+        (
+            ['infer', 'c.onnx', '.', '--detector', 'c.onnx', '--num-sequences', '2'],
+            'error: --num-sequences 2 has no effect with --detector: omit it',
+        ),
+        (['infer', 'v.onnx', '.', '--score-thr', '0.3'], 'error: --score-thr 0.3 has no effect on a model for video'),
+        (['infer', 'v.onnx', '.', '--num-sequences', '0'], 'error: --num-sequences is 0: use 1 or more'),
     ],
 )
 def test_user_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
@@ -289,6 +320,7 @@ def test_user_errors_are_one_line(arguments, message, tmp_path, monkeypatch, cap
 
     monkeypatch.chdir(tmp_path)
     write_classifier('c.onnx')
+    write_video_predictor('v.onnx')
     cv2.imwrite('a.png', np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(SystemExit) as raised:
         main([*arguments, '--out-dir', 'out'])

@@ -97,7 +97,8 @@ def run(maker, task, recipe, root):
         cfg_options=options,
     )
     images = sorted(path for path in folder.rglob('*.jpg'))[:2]
-    infer(str(config), str(best), images, root / 'predictions', cfg_options=options, score_thr=0.0)
+    threshold = None if task in ('classification', 'segmentation') else 0.0
+    infer(str(config), str(best), images, root / 'predictions', cfg_options=options, score_thr=threshold)
     assert list((root / 'shown').rglob('*.png'))
     return metrics
 

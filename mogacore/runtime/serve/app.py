@@ -159,7 +159,10 @@ def create_app(
     async def report_model_ready(name: str) -> dict:
         return {'name': find(name).name, 'ready': True}
 
-    @app.post('/v2/models/{name}/infer', summary='Predict images', responses=ERRORS, openapi_extra=INFER)
+    @app.post(
+        '/v2/models/{name}/infer', summary='Predict images', responses=ERRORS, openapi_extra=INFER,
+        response_model_exclude_none=True,
+    )  # fmt: skip
     async def infer(name: str, request: Request) -> InferResponse:
         model = find(name)
         parsed = await in_thread(parse_request, await request.body())

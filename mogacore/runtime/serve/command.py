@@ -8,9 +8,9 @@ from dataclasses import fields
 from importlib.util import find_spec
 
 from mogacore import opencv
-from mogacore.errors import UserError
+from mogacore.errors import UserError, refuse_unused
 from mogacore.images import LIMIT_VARIABLE
-from mogacore.runtime.arguments import add_backend_arguments
+from mogacore.runtime.arguments import add_backend_arguments, backend_settings
 from mogacore.runtime.predictor import Predictor
 
 from .loading import load_predictors
@@ -76,9 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser, port=8000, max_bytes=Settings.max_bytes)
     for name, meaning in LIMITS.items():
         default = getattr(Settings, name)
-        parser.add_argument(
-            f'--{name.replace("_", "-")}', type=type(default), default=default, help=f'{meaning}; default {default:g}'
-        )
+        parser.add_argument(f'--{name.replace("_", "-")}', type=type(default), help=f'{meaning}; default {default:g}')
     parser.add_argument('--access-log', action='store_true', help='log each request')
 
 
@@ -86,11 +84,16 @@ def load_models(args: argparse.Namespace) -> dict[str, Predictor]:
     """Load the models that the flags of :func:`add_model_arguments` name.
 
     Raises:
-        UserError: If a setting or a file cannot be used.
+        UserError: If a setting or a file cannot be used, or no model has a threshold.
     """
-    return load_predictors(
-        args.models, backend=args.backend, device=args.device, threads=args.threads, score_thr=args.score_thr
-    )
+    predictors = load_predictors(args.models, **backend_settings(args))
+    if not any(one.has_threshold for one in predictors.values()):
+        refuse_unused({'--score-thr': args.score_thr}, f'on models for {_tasks(predictors)}')
+    return predictors
+
+
+def _tasks(predictors: dict[str, Predictor]) -> str:
+    return ', '.join(sorted({one.task for one in predictors.values()}))
 
 
 def limit_pixels(max_pixels: int | None) -> None:
@@ -120,10 +123,14 @@ def serve(args: argparse.Namespace) -> None:
     from .metrics import Metrics
     from .server import address, bind, run_app
 
-    settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
+    given = {one.name: getattr(args, one.name) for one in fields(Settings)}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
     limit_pixels(args.max_pixels)
     with bind(args.host, args.port) as sock:
         predictors = load_models(args)
+        if not any(one.takes_batches for one in predictors.values()):
+            for_batches = {'--max-batch': args.max_batch, '--max-delay-ms': args.max_delay_ms}
+            refuse_unused(for_batches, 'on files that take a fixed number of images at a time')
         shown = ', '.join(f'{name} ({one.task})' for name, one in predictors.items())
         greeting = f'serving {shown} on {address(sock)}, documentation at {address(sock)}/docs'
         metrics = Metrics()

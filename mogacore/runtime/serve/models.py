@@ -32,9 +32,8 @@ class ServedModel:
         self.name = name
         self.predictor = predictor
         # Images of a file that takes one at a time would only wait for each other.
-        takes_batches = 'batch' in predictor.metadata['input']['dynamic']
         self.batcher = Batcher(
-            self.predict, settings.max_batch if takes_batches else 1, settings.max_delay_ms / 1000,
+            self.predict, settings.max_batch if predictor.takes_batches else 1, settings.max_delay_ms / 1000,
             settings.max_queue, name, partial(metrics.observe_batch, name),
         )  # fmt: skip
         metrics.waiting.labels(name).set_function(self.batcher.__len__)

@@ -1,6 +1,6 @@
 """Tasks: how the predictions of each are described and drawn."""
 
-from .base import Result, Task
+from .base import SCORE_THR, Result, Task
 from .classification import Classification
 from .detection import Detection
 from .hands import HandPose
@@ -19,6 +19,7 @@ TASKS: dict[str, type[Task]] = {
 }
 
 __all__ = [
+    'SCORE_THR',
     'TASKS',
     'Classification',
     'Detection',

@@ -13,6 +13,7 @@ from mogacore.files import readable
 from mogacore.runtime.drawing.canvas import enlarged, enlargement, make_palette
 
 Result = dict[str, np.ndarray]  # the arrays of a prediction for one image, in pixels of the image
+SCORE_THR = 0.3  # default
 
 
 class Task:
@@ -26,6 +27,7 @@ class Task:
     """
 
     draws_images = True
+    has_threshold = True  # whether ``score_thr`` has an effect
     cell_width = 320  # pixels of an image in the overview
 
     def __init__(self, meta: dict[str, Any], score_thr: float):

@@ -16,6 +16,7 @@ class Classification(Task):
     """Classes of whole images: ``probabilities`` (classes,)."""
 
     draws_images = False  # the overview is sufficient
+    has_threshold = False
     cell_width = 160
 
     def describe(self, result, num_top: int = 5):

@@ -27,6 +27,7 @@ class HandPose(Pose):
     """
 
     cell_width = 480
+    has_threshold = False
 
     def describe(self, result):
         records = super().describe(result)['instances']

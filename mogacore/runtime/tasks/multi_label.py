@@ -8,6 +8,8 @@ from .classification import Classification
 class MultiLabel(Classification):
     """The classes of whole images, any number of them: ``probabilities`` (classes,), each in 0..1 on its own."""
 
+    has_threshold = True
+
     def describe(self, result, num_top: int = 5):
         """Labels and scores of the classes with at least ``score_thr``, best first, and the best classes."""
         probabilities = result['probabilities']

@@ -21,6 +21,8 @@ class Segmentation(Task):
     are 0 in the map.
     """
 
+    has_threshold = False
+
     def describe(self, result):
         """The fraction of the image that each class covers, largest first."""
         labels, counts = np.unique(result['class_map'], return_counts=True)

@@ -86,6 +86,8 @@ def test_inference_takes_files_and_pixels(client, predictor):
         assert [json.loads(text) for text in output['data']] == expected
     output = infer(client, name='images', datatype='UINT8', shape=[4, 5, 3], data=stacked[0].tolist()).json()
     assert json.loads(output['outputs'][0]['data'][0]) == expected[0]
+    body = client.post('/v2/models/colors/infer', json={'inputs': [PIXELS]}).json()
+    assert list(body) == ['model_name', 'model_version', 'outputs']  # null is no valid id
 
 
 PIXELS = dict(name='images', datatype='UINT8', shape=[1, 1, 1, 3], data=[1, 2, 3])

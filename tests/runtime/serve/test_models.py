@@ -67,10 +67,9 @@ def test_pose_model_takes_the_boxes_of_objects(tmp_path):
         assert 'are invalid: use [[x1, y1, x2, y2], ...]' in predict(predictor, f'?boxes={quote(wrong)}')['error']
 
 
-@pytest.mark.parametrize('dynamic, expected', [(['batch', 'height'], 8), (['height', 'width'], 1)])
-def test_only_models_with_an_open_batch_get_batches(tmp_path, dynamic, expected):
-    described = {'name': 'images', 'dtype': 'uint8', 'channels': 'rgb', 'size': [8, 8], 'dynamic': dynamic}
-    path = write_classifier(tmp_path / 'model.onnx', input=described)
+@pytest.mark.parametrize('batch, expected', [('batch', 8), (2, 1)])
+def test_only_models_with_an_open_batch_get_batches(tmp_path, batch, expected):
+    path = write_classifier(tmp_path / 'model.onnx', batch)
     model = ServedModel('model', Predictor(path, threads=1), Settings(), Metrics())
     assert model.batcher.max_batch == expected
     model.batcher.stop()

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip('fastapi')
 pytest.importorskip('onnx')
-from onnx_files import write_classifier
+from onnx_files import write_classifier, write_detector
 from runtime.serve.serving import ServerProcess, encode, filled
 from stress.server_load import MAX_BYTES, is_passed, run_load, stop_during_load
 
@@ -111,3 +111,18 @@ def test_address_in_use_and_missing_file_are_user_errors(model, tmp_path, monkey
             main([str(model), *arguments])
     with pytest.raises(UserError, match=r'none\.onnx'):
         main([str(tmp_path / 'none.onnx'), '--port', '0'])
+
+
+@pytest.mark.parametrize(
+    ('write', 'arguments', 'message'),
+    [
+        (write_classifier, ['--score-thr', '0.5'], '--score-thr 0.5 has no effect on models for classification'),
+        (write_detector, ['--max-batch', '4'], '--max-batch 4 has no effect on files that take a fixed number'),
+        (write_detector, ['--max-delay-ms', '0'], '--max-delay-ms 0.0 has no effect on files that take a fixed'),
+    ],
+)
+def test_an_option_without_effect_on_all_models_is_refused(write, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.setenv(LIMIT_VARIABLE, '1000')
+    path = write(tmp_path / 'model.onnx')
+    with pytest.raises(UserError, match=message):
+        main([str(path), '--port', '0', '--threads', '1', *arguments])
