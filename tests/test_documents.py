@@ -1,9 +1,13 @@
-"""Documents name files and headings that exist."""
+"""Documents name files, headings, subcommands and flags that exist."""
 
+import argparse
 import re
+from functools import cache
 
 import pytest
 from conftest import ROOT
+
+from mogacore.cli.main import SUBCOMMANDS, load
 
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
@@ -27,3 +31,34 @@ def test_links_into_a_document_find_their_heading(document):
         headings = re.findall(r'^#+ (.*)$', target.read_text(), re.MULTILINE)
         anchors = [re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-') for heading in headings]
         assert anchor in anchors, f'{document.name} links to {link}#{anchor}'
+
+
+@cache
+def flags(subcommand):
+    """Flags of a subcommand; None of one that passes its arguments on."""
+    parser = argparse.ArgumentParser(prog=subcommand)
+    load(subcommand).add_arguments(parser)
+    passes_on = any(action.nargs == argparse.REMAINDER for action in parser._actions)
+    return None if passes_on else parser._option_string_actions
+
+
+def commands(text):
+    """Subcommand and flags of each command in the text; a backslash continues a line."""
+    text = re.sub(r'\\\n\s*', '', text)
+    for name, rest in re.findall(r'(?:\bmogacore |tools/)([a-z][\w-]*)(?:\.py)?((?: [^\n`#|;]*)?)', text):
+        name = name.replace('_', '-')
+        if name in SUBCOMMANDS:
+            yield name, re.findall(r'(?<![\w-])(--?[a-z][\w-]*)', rest)
+
+
+@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
+def test_flags_of_commands_in_a_document_exist(document):
+    for name, given in commands(document.read_text()):
+        for flag in given:
+            assert flags(name) is None or flag in flags(name), f'{document.name}: mogacore {name} has no {flag}'
+
+
+def test_the_installation_page_lists_every_subcommand():
+    table = (ROOT / 'docs' / 'install.md').read_text().partition('| subcommands | purpose |')[2].partition('\n\n')[0]
+    listed = [name for row in table.splitlines()[2:] for name in re.findall(r'`([\w-]+)`', row.split('|')[1])]
+    assert sorted(listed) == sorted(SUBCOMMANDS)

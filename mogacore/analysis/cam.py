@@ -292,7 +292,7 @@ def draw(rows: list[list[Panel]], path: str | Path) -> None:
         axes[0].set_title('image', fontsize=9)
         for axis, panel in zip(axes[1:], row, strict=True):
             axis.imshow(overlay(panel.image, panel.activation))
-            axis.set_title(panel.title, fontsize=9)
+            axis.set_title(panel.title, fontsize=9, parse_math=False)
             if panel.box is not None:
                 factor = _factor(panel.image)
                 x1, y1, x2, y2 = panel.box * factor

@@ -20,14 +20,16 @@ class Curve(NamedTuple):
     """A scalar over a training.
 
     Args:
-        steps: (N,), ascending: iterations, for a validation epochs or iterations, depending on the training loop.
+        steps: (N,), ascending.
         values: (N,).
         is_validation: Whether it comes from validation.
+        unit: Of the steps: 'iteration', or 'epoch' for validations of a training that counts epochs.
     """
 
     steps: np.ndarray
     values: np.ndarray
     is_validation: bool
+    unit: str
 
 
 def read_curves(work_dir: str | Path) -> dict[str, Curve]:
@@ -45,16 +47,19 @@ def read_curves(work_dir: str | Path) -> dict[str, Curve]:
         UserError: If there are no scalars, or they cannot be read.
     """
     found: dict[bool, dict[str, dict[int, float]]] = {False: {}, True: {}}
+    num_epochs = 0
     for step, scalars in _lines(work_dir):
+        num_epochs = max(num_epochs, scalars.get('epoch', 0))
         is_validation = _is_validation(scalars)
         for name, value in scalars.items():
-            if name in COUNTERS or (is_validation and name in TIMES) or not isinstance(value, (int, float)):
+            if name in COUNTERS or (is_validation and name in TIMES) or not _has_value(name, value):
                 continue
             found[is_validation].setdefault(name, {})[step] = value
     training, validation = found[False], found[True]
-    curves = {name: _curve(points, False) for name, points in training.items()}
+    curves = {name: _curve(points, False, 'iteration') for name, points in training.items()}
+    unit = 'epoch' if num_epochs >= max((max(points) for points in validation.values()), default=0) else 'iteration'
     return curves | {
-        f'val/{name}' if name in training else name: _curve(points, True) for name, points in validation.items()
+        f'val/{name}' if name in training else name: _curve(points, True, unit) for name, points in validation.items()
     }
 
 
@@ -76,7 +81,7 @@ def read_validations(work_dir: str | Path) -> dict[int, dict[str, float]]:
             found[step] = {
                 name: value
                 for name, value in scalars.items()
-                if name not in (*COUNTERS, *TIMES) and isinstance(value, (int, float))
+                if name not in (*COUNTERS, *TIMES) and _has_value(name, value)
             }
     return dict(sorted(found.items()))
 
@@ -95,14 +100,19 @@ def _lines(work_dir: str | Path) -> Iterator[tuple[int, dict]]:
                 raise UserError(f'line {number} of {path} is not a log line of mmengine: remove it') from None
 
 
+def _has_value(name: str, value: object) -> bool:
+    """Whether an entry of a log is a number; COCO's metrics give -1 for sizes of objects that do not occur."""
+    return isinstance(value, (int, float)) and not (name.startswith('coco/') and value == -1)
+
+
 def _is_validation(scalars: dict) -> bool:
     """Whether a line of a log is one of a validation: mmengine writes ``iter`` in those of training steps alone."""
     return 'iter' not in scalars
 
 
-def _curve(points: dict[int, float], is_validation: bool) -> Curve:
+def _curve(points: dict[int, float], is_validation: bool, unit: str) -> Curve:
     steps = sorted(points)
-    return Curve(np.array(steps), np.array([points[step] for step in steps], float), is_validation)
+    return Curve(np.array(steps), np.array([points[step] for step in steps], float), is_validation, unit)
 
 
 def smooth(values: np.ndarray, factor: float) -> np.ndarray:
@@ -144,6 +154,7 @@ def plot(
         UserError: If a log or scalar is missing, or an argument is invalid.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     if not 0 <= smoothing < 1:
         raise UserError(f'smoothing {smoothing} is invalid: choose at least 0 and less than 1')
@@ -171,16 +182,19 @@ def plot(
     axes = figure.subplots(num_rows, num_cols, squeeze=False).ravel()
     colors = {label: f'C{number}' for number, label in enumerate(found)}
     for axis, key in zip(axes, keys, strict=False):
+        units = set()
         for label, curves in found.items():
             if key not in curves:
                 continue
-            steps, values, from_validation = curves[key]
+            steps, values, from_validation, unit = curves[key]
+            units.add(unit)
             if smoothing and not from_validation:
                 axis.plot(steps, values, color=colors[label], alpha=0.25, linewidth=0.8)
                 values = smooth(values, smoothing)
             marker = '.' if from_validation or len(steps) == 1 else None
             axis.plot(steps, values, color=colors[label], marker=marker, label=label)
-        axis.set(title=key, xlabel='epoch or iteration' if from_validation else 'iteration')
+        axis.set(title=key, xlabel=' or '.join(sorted(units)))
+        axis.xaxis.set_major_locator(MaxNLocator('auto', integer=True))
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     for axis in axes[len(keys) :]:

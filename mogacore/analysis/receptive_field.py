@@ -37,7 +37,8 @@ def receptive_field(
             maps, or with tokens of the image only.
 
     Returns:
-        The field (H, W), normalized to sum 1, and the center of the cell (row, column), in pixels.
+        The field (H, W), normalized to sum 1, and the center of the cell (row, column), in pixels: of the two
+        alignments of cells and pixels, the one with half of the field in the smaller square around it.
 
     Raises:
         UserError: If the layer does not depend on the images.
@@ -59,8 +60,11 @@ def receptive_field(
     found = gradient.abs().sum(1).double().mean(0)
     if found.sum() == 0:
         raise UserError('the central cell of the layer does not depend on the image: choose another layer')
-    center = (row + 0.5) * images.shape[2] / height - 0.5, (column + 0.5) * images.shape[3] / width - 0.5
-    return (found / found.sum()).cpu().numpy(), center
+    field = (found / found.sum()).cpu().numpy()
+    step = images.shape[2] / height, images.shape[3] / width
+    # Cells of patches lie side by side; those of strided convolutions with odd kernels start at the first pixel.
+    patch = (row + 0.5) * step[0] - 0.5, (column + 0.5) * step[1] - 0.5
+    return field, min(patch, (row * step[0], column * step[1]), key=lambda center: side_holding(field, center, 0.5))
 
 
 def side_holding(field: np.ndarray, center: tuple[float, float], share: float) -> float:
@@ -175,7 +179,7 @@ def run(
         check_layer(name, traced)
         field, center = receptive_field(classifier, module, images, traced)
         label = classifier.spec.label
-        fields[label] = field
+        fields[label] = field, center
         model = {'name': classifier.spec.name, 'layer': name, 'size': list(images.shape[2:]), 'images': len(images)}
         model['side'] = {f'{share:g}': side_holding(field, center, share) for share in SHARES}
         if any(isinstance(module, MultiOrderDWConv) for module in classifier.network.modules()):
@@ -189,18 +193,28 @@ def run(
     return report
 
 
-def draw_fields(fields: dict[str, np.ndarray], report: dict, path: str | Path) -> None:
-    """Draw the fields on a logarithmic scale of four decades, one panel per model."""
+def draw_fields(fields: dict[str, tuple[np.ndarray, tuple[float, float]]], report: dict, path: str | Path) -> None:
+    """Draw the fields on a logarithmic scale of four decades, one panel per model, with the squares of ``SHARES``.
+
+    Args:
+        fields: Results of :func:`receptive_field` by label.
+        report: Result of :func:`run`.
+        path: Image file to write.
+    """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     figure = Figure(figsize=(3 * len(fields) + 1, 3.6), layout='constrained')
     axes = figure.subplots(1, len(fields), squeeze=False)[0]
-    for axis, (label, field) in zip(axes, fields.items(), strict=True):
+    for axis, (label, (field, (row, column))) in zip(axes, fields.items(), strict=True):
         model = report['models'][label]
         image = axis.imshow(field / field.max() + 1e-12, norm=LogNorm(1e-4, 1), cmap='magma')
         sides = ', '.join(f'{float(share):.0%}: {side:g} px' for share, side in model['side'].items())
-        axis.set_title(f'{label}, {model["layer"]}\n{sides}', fontsize=8)
+        for side, style in zip(model['side'].values(), ('-', '--', ':'), strict=True):
+            corner = column - side / 2, row - side / 2
+            axis.add_patch(Rectangle(corner, side, side, fill=False, color='cyan', linestyle=style, linewidth=1.2))
+        axis.set_title(f'{label}, {model["layer"]}\n{sides}', fontsize=8, parse_math=False)
         axis.axis('off')
     figure.colorbar(image, ax=list(axes), label='gradient relative to its maximum', shrink=0.8)
     write_figure(path, figure, dpi=100)

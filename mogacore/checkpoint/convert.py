@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +56,9 @@ def convert(
         'left_out': join_names(sets.strays) or 'none',
     }
     metadata, extra = facts, {}
+    meta = container.get('meta')
+    if isinstance(meta, dict) and 'dataset_meta' in meta:  # the class names, which predictions need
+        metadata = facts | {'dataset_meta': meta['dataset_meta']}
     if target.suffix != '.safetensors':
         if sets.other is not None and sets.is_ema:
             facts['kept'] = 'raw'
@@ -61,9 +66,6 @@ def convert(
         elif sets.other is not None:
             facts['kept'] = 'ema'
             extra['state_dict_ema'] = rename(sets.other)
-        meta = container.get('meta')
-        if isinstance(meta, dict) and 'dataset_meta' in meta:  # the class names, which predictions need
-            metadata = facts | {'dataset_meta': meta['dataset_meta']}
     write(rename(sets.state_dict), target, metadata, extra)
     return facts
 
@@ -76,7 +78,8 @@ def write(
     Args:
         state_dict: Weights; copied to the CPU.
         path: ``.safetensors``, or ``.pth`` / ``.pt`` for a dict with ``meta`` and ``state_dict``.
-        metadata: Facts about the weights; converted to text for ``.safetensors``.
+        metadata: Facts about the weights; converted to text for ``.safetensors``. There, ``dataset_meta`` is left out
+            if JSON cannot express it: mmpose's, which contains arrays.
         extra: Further sets of weights for the dict of a ``.pth`` file.
 
     Raises:
@@ -88,7 +91,7 @@ def write(
     if path.suffix == '.safetensors':
         if extra:
             raise UserError(f'{path} can contain only one set of weights: choose .pth to keep more')
-        texts = {key: str(value) for key, value in (metadata or {}).items()}
+        texts = {key: text for key, value in (metadata or {}).items() if (text := _as_text(key, value)) is not None}
         data = import_safetensors(path).torch.save(_copied(state_dict), texts)
     else:
         buffer = io.BytesIO()
@@ -99,6 +102,23 @@ def write(
         write_atomic(path, data)
     except OSError as error:
         raise UserError(f'{path} cannot be written ({error.strerror}): choose another path') from None
+
+
+def _as_text(key: str, value: Any) -> str | None:
+    """Text of an entry of the metadata of a ``.safetensors`` file; None if it cannot be kept."""
+    if key != 'dataset_meta':
+        return str(value)
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        return None
+    return text if json.loads(text) == _with_lists(value) else None  # JSON turns keys into text
+
+
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_lists(item) for key, item in value.items()}
+    return [_with_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _copied(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -72,11 +72,11 @@ def _download(source: str, file: str) -> Path | None:
     import huggingface_hub
     from huggingface_hub.utils import EntryNotFoundError
 
-    reason: Exception
     try:
         return Path(huggingface_hub.hf_hub_download(repo, file, revision=revision))
-    # Both types: without a connection, for a file that is not in the cache.
-    except (OSError, ValueError, EntryNotFoundError) as error:
+    # The errors of the hub, its HTTP client and the disk have no common base. An EntryNotFoundError that is also a
+    # FileNotFoundError means that there is no connection, for a file that is not in the cache.
+    except Exception as error:
         if isinstance(error, EntryNotFoundError) and not isinstance(error, FileNotFoundError):
             return None
         reason = error

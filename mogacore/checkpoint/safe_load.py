@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import json
 import re
 import stat
 import zipfile
@@ -277,12 +278,21 @@ def _read_safetensors(path: Path, map_location) -> dict:
     try:
         with safetensors.safe_open(path, 'pt', device=str(map_location or 'cpu')) as file:
             state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is not a dict
-            return {'state_dict': state_dict, 'meta': file.metadata() or {}}
+            return {'state_dict': state_dict, 'meta': _from_texts(file.metadata() or {})}
     # Besides its own error, the reader raises those of torch for types that torch does not have.
     except Exception as error:
         raise UserError(
             f'{path} is truncated, damaged or not a safetensors file ({_first_line(error)}): download it again'
         ) from error
+
+
+def _from_texts(meta: dict[str, str]) -> dict[str, Any]:
+    """Metadata of a ``.safetensors`` file, where that of the data set is JSON."""
+    try:
+        found = json.loads(meta.get('dataset_meta', ''))
+    except (ValueError, RecursionError):
+        return dict(meta)
+    return {**meta, 'dataset_meta': found} if isinstance(found, dict) else dict(meta)
 
 
 def import_safetensors(path: Path) -> ModuleType:

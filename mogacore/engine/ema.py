@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
+from .loaders import batch_size
+
 
 @MODELS.register_module()
 class LinearWarmupEMA(ExponentialMovingAverage):
@@ -86,7 +88,7 @@ def estimate_statistics(
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch then computes the plain mean over batches
-    per_step = loader.batch_size * get_world_size()
+    per_step = batch_size(loader) * get_world_size()
     count = min(max(num_samples // per_step, 1), math.ceil(len(cast(Sized, loader.dataset)) / per_step))
     batches: Iterable = islice(loader, count)
     if description and sys.stderr.isatty():

@@ -12,7 +12,7 @@ from typing import Any, cast
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import BatchSampler, DataLoader, get_worker_info
 
 from mogacore import machine
 from mogacore.errors import UserError
@@ -80,6 +80,11 @@ def check_loader(loader: DataLoader) -> None:
             f'{name} has {size} samples for {_processes(world_size)}, not a batch of {batch} for each, and drop_last '
             'drops the rest: lower batch_size, or set drop_last=False of the data loader'
         )
+
+
+def batch_size(loader: DataLoader) -> int:
+    """Samples in a full batch of a loader; torch has None for one whose config names a batch sampler."""
+    return loader.batch_size or cast('BatchSampler', loader.batch_sampler).batch_size
 
 
 def _processes(number: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mogacore.locations import checkout
 from mogacore.text import type_name
 
 # Added by make_resumable and by the Runner.
@@ -31,7 +32,7 @@ def plain_config(cfg: Config) -> Config:
 
     Returns:
         A config without the hooks, loops, samplers and data sets that make a run resumable, without trackers and
-        without the folders of the run. Paths inside the current folder are relative.
+        without the folders of the run.
     """
     content = _plain(cfg.to_dict())
     if content.get('resume') or content.get('load_from') is None:  # a resumed run names its checkpoint there
@@ -58,8 +59,22 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item) for item in value)
-    if isinstance(value, str) and value.startswith('/') and Path(value).is_relative_to(Path.cwd()):
-        return str(Path(value).relative_to(Path.cwd()))
+    return value
+
+
+def relative_paths(cfg: Config) -> Config:
+    """A config whose absolute paths inside the current folder, or inside the checkout of mogacore, are relative."""
+    folders = [folder for folder in (Path.cwd(), checkout()) if folder]
+    return Config(_relative(cfg.to_dict(), folders), filename=cfg.filename)
+
+
+def _relative(value: Any, folders: list[Path]) -> Any:
+    if isinstance(value, dict):
+        return {key: _relative(item, folders) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_relative(item, folders) for item in value)
+    if isinstance(value, str) and value.startswith('/'):
+        return next((str(Path(value).relative_to(f)) for f in folders if Path(value).is_relative_to(f)), value)
     return value
 
 

@@ -32,6 +32,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from mogacore.errors import UserError
 
 from .length import check_schedules, choose_loop
+from .loaders import batch_size
 
 
 def derive_seed(*numbers: int) -> int:
@@ -344,7 +345,7 @@ class ExactResumeHook(Hook):
     def _position(runner) -> dict[str, int]:
         return dict(
             batch_in_epoch=getattr(runner.train_loop, 'batch_in_epoch', 0),
-            batch_size=_batch_size(runner.train_dataloader),
+            batch_size=batch_size(runner.train_dataloader),
             world_size=get_world_size(),
             num_images=len(runner.train_dataloader.dataset),
             num_batches=len(runner.train_dataloader),
@@ -376,10 +377,6 @@ class MissedValidationHook(Hook):
         is_resumed = runner._resume and runner.iter > 0 and not is_validated
         if is_resumed and runner.val_loop is not None and runner.train_loop.validation_is_due():
             runner.val_loop.run()
-
-
-def _batch_size(loader: DataLoader) -> int:
-    return loader.batch_size or _batch_sampler(loader).batch_size
 
 
 def _count_iterations(cfg: Config) -> None:

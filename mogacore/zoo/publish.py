@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from copy import deepcopy
@@ -18,7 +19,7 @@ from mogacore.analysis.curves import read_validations
 from mogacore.checkpoint import check_source, load, not_finite, read, weight_sets, write
 from mogacore.engine.averaging import average, estimate
 from mogacore.engine.config import load_config
-from mogacore.engine.plain_config import plain_config
+from mogacore.engine.plain_config import plain_config, relative_paths
 from mogacore.engine.saving import newest_intact_checkpoint
 from mogacore.errors import UserError
 from mogacore.files import new_folder, plain, sha256, write_json, write_text
@@ -37,7 +38,8 @@ class Publication:
 
     Args:
         name: Name of the model: that of the config.
-        cfg: Config without what belongs to the run, see :func:`mogacore.engine.plain_config.plain_config`.
+        cfg: Config without what belongs to the run, see :func:`mogacore.engine.plain_config.plain_config`, with paths
+            as :func:`mogacore.engine.plain_config.relative_paths` gives them.
         sources: Checkpoints of the weights.
         meta: ``meta`` of the last of them.
         counter: What validations are counted by, 'epoch' or 'iter'.
@@ -143,9 +145,9 @@ def publish(
         saved = container.get('meta')
         meta = saved if isinstance(saved, dict) else {}
         counter = 'iter' if cfg.get('train_cfg', {}).get('type') == 'IterBasedTrainLoop' else 'epoch'
-        item = Publication(name, cfg, sources, meta, counter, _validations(run), state_dict)
+        item = Publication(name, relative_paths(cfg), sources, meta, counter, _validations(run), state_dict)
         item.file = _write_weights(item, folder, file_format)
-        write_text(folder / f'{name}.py', cfg.pretty_text)
+        write_text(folder / f'{name}.py', item.cfg.pretty_text)
         write_json(folder / 'metrics.json', item.metrics(), default=plain)
         write_text(folder / 'README.md', model_card(item, license_id))
     return item
@@ -159,7 +161,7 @@ def _write_weights(item: Publication, folder: Path, file_format: str) -> str:
         'checkpoints': [path.name for path in item.sources],
         item.counter: item.position,
     }
-    if file_format == 'pth' and 'dataset_meta' in item.meta:  # the class names, which predictions need
+    if 'dataset_meta' in item.meta:  # the class names, which predictions need
         facts['dataset_meta'] = item.meta['dataset_meta']
     path = folder / f'weights.{file_format}'
     write(item.state_dict, path, {key: value for key, value in facts.items() if value is not None})
@@ -170,12 +172,16 @@ def _write_weights(item: Publication, folder: Path, file_format: str) -> str:
 
 
 def _validations(run: Path) -> dict[int, dict[str, float]]:
+    """Scores by epoch or iteration, without those that are not finite."""
     try:
-        return read_validations(run)
+        found = read_validations(run)
     except UserError:
         if any(run.glob('*/vis_data/scalars.json')):
             raise
         return {}
+    return {
+        step: {name: value for name, value in scores.items() if math.isfinite(value)} for step, scores in found.items()
+    }
 
 
 def find_config(run: Path) -> tuple[str, Config]:

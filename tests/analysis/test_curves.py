@@ -28,7 +28,8 @@ def work_dir(tmp_path):
 
 def test_runs_of_a_training_are_joined_and_the_last_run_counts(work_dir):
     curves = read_curves(work_dir)
-    steps, losses, _ = curves['loss']
+    steps, losses, _, unit = curves['loss']
+    assert unit == 'iteration'
     assert steps.tolist() == [10, 20, 30]
     np.testing.assert_allclose(losses, [0.9, 7.0, 0.3])
     assert curves['accuracy/top1'][1].tolist() == [50, 60]
@@ -47,12 +48,30 @@ def test_validations_are_recognized_where_every_iteration_is_logged(tmp_path):
     assert shown['a'] == pytest.approx({'loss': 1 / 3, 'mIoU': 50, 'val/loss': 7})
 
 
+@pytest.mark.parametrize('epochs, unit', [((1, 2), 'epoch'), ((None, None), 'iteration'), ((1, 1), 'iteration')])
+def test_validations_are_counted_by_epoch_or_by_iteration(epochs, unit, tmp_path):
+    """mmengine logs the epoch of training steps where it counts epochs; validations may count iterations anyway."""
+    train = [
+        dict(loss=1.0, iter=step, step=step) | (dict(epoch=epoch) if epoch else {})
+        for step, epoch in zip((10, 20), epochs, strict=True)
+    ]
+    write_log(tmp_path / 'run', '20240101_000000', [*train, dict(mIoU=50.0, step=2 if unit == 'epoch' else 20)])
+    assert read_curves(tmp_path / 'run')['mIoU'].unit == unit
+
+
 def test_validations_are_read_by_step_also_where_training_steps_have_the_same_numbers(work_dir):
     train = [dict(lr=0.1, loss=1.0, epoch=1, iter=step, step=step) for step in (1, 2)]
     lines = [*train, {'accuracy/top1': 70.0, 'time': 0.1, 'step': 2}, {'accuracy/top1': 65.0, 'step': 3}]
     write_log(work_dir, '20240102_000000', lines)
     found = read_validations(work_dir)
     assert found == {1: {'accuracy/top1': 50.0}, 2: {'accuracy/top1': 70.0}, 3: {'accuracy/top1': 65.0}}
+
+
+def test_scores_of_coco_without_objects_are_left_out(tmp_path):
+    lines = [dict(loss=-1.0, epoch=1, iter=1, step=1), {'coco/AP': 0.5, 'coco/AP (L)': -1, 'other': -1, 'step': 1}]
+    write_log(tmp_path / 'run', '20240102_000000', lines)
+    assert read_validations(tmp_path / 'run') == {1: {'coco/AP': 0.5, 'other': -1}}
+    assert set(read_curves(tmp_path / 'run')) == {'loss', 'coco/AP', 'other'}
 
 
 def test_smoothing_keeps_a_constant_and_starts_at_the_first_value():

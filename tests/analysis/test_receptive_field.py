@@ -32,11 +32,37 @@ def test_center_of_a_cell_over_several_pixels():
     assert np.count_nonzero(field) == 16 and field[4:8, 4:8].sum() == pytest.approx(1)
 
 
+def test_center_of_a_cell_of_strided_convolutions():
+    """With kernels of 3 and a padding of 1, cell i sees the pixels around i times the stride."""
+    layers = nn.Sequential(*(nn.Conv2d(1, 1, 3, 2, 1, bias=False) for _ in range(3)))
+    for layer in layers:
+        nn.init.ones_(layer.weight)
+    field, center = receptive_field(layers, layers, torch.randn(1, 1, 64, 48))
+    assert center == (32, 24)  # row 4 of 8, column 3 of 6
+    rows, columns = np.nonzero(field)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (32 - 7, 32 + 7, 24 - 7, 24 + 7)
+
+
 def test_side_of_the_square_that_contains_a_share():
     field = np.full((7, 7), 1 / 49)
     for share, side in ((1 / 49, 1), (9 / 49, 3), (10 / 49, 5), (1.0, 7)):
         assert side_holding(field, (3, 3), share - 1e-9) == side
     assert side_holding(field, (2.5, 2.5), 3.9 / 49) == 2  # the four pixels around a corner
+
+
+def test_the_squares_in_the_figure_are_centered_on_the_cell_and_have_the_reported_sides(monkeypatch):
+    figures = []
+    monkeypatch.setattr(module, 'write_figure', lambda path, figure, **settings: figures.append(figure))
+    sides = {'0.2': 3.0, '0.5': 5.0, '0.95': 7.0}
+    field = np.full((9, 8), 1 / 72)
+    module.draw_fields(
+        {'a': (field, (4.0, 3.5))}, {'models': {'a': {'layer': 'norm4', 'side': sides}}}, 'unused.png'
+    )  # fmt: skip
+    axis = figures[0].axes[0]
+    boxes = [patch.get_bbox() for patch in axis.patches]
+    assert [(box.width, box.height) for box in boxes] == [(side, side) for side in sides.values()]
+    assert {((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in boxes} == {(3.5, 4.0)}
+    assert axis.get_xlim() == (-0.5, 7.5) and axis.get_ylim() == (8.5, -0.5)  # the image, not the squares
 
 
 def test_a_layer_that_ignores_the_image_is_reported():

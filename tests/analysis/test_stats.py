@@ -1,5 +1,6 @@
 """Statistics equal counts of the files by other means, and what is wrong with data is reported."""
 
+import io
 import json
 import shutil
 from collections import Counter
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mogacore.analysis.stats import statistics
+from mogacore.analysis.stats import pictures, statistics
 from mogacore.analysis.stats.collect import distribution
 from mogacore.analysis.stats.table import format_report
 from mogacore.cli.main import main
@@ -76,8 +77,8 @@ def test_objects_are_those_of_the_json_file(at_data, tmp_path):
         assert report['image_sizes']['common'] == [dict(width=128, height=128, images=len(content['images']))]
         assert not report['problems'] and result['duplicates']['complete']
     assert json.loads((tmp_path / 'out' / 'stats.json').read_text()) == result
-    pictures = {path.name for path in (tmp_path / 'out').glob('*.png')}
-    assert pictures == {f'{split}_{kind}.png' for split in ('train', 'val-test') for kind in ('classes', 'sizes')}
+    written = {path.name for path in (tmp_path / 'out').glob('*.png')}
+    assert written == {f'{split}_{kind}.png' for split in ('train', 'val-test') for kind in ('classes', 'sizes')}
 
 
 def test_images_of_class_folders_are_counted(at_data):
@@ -287,5 +288,21 @@ def test_missing_splits_and_data_are_user_errors(at_data, tmp_path, monkeypatch)
     with pytest.raises(UserError, match='has no val_dataloader: choose from train, test'):
         statistics(DETECTION, ['val'], cfg_options={'val_dataloader': None})
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match='data folder data/digits/scenes is missing'):
-        statistics(DETECTION, cfg_options={'train_dataloader.dataset.data_root': 'data/digits/scenes'})
+    with pytest.raises(UserError, match='data folder data/nowhere is missing'):
+        statistics(DETECTION, cfg_options={'train_dataloader.dataset.data_root': 'data/nowhere'})
+
+
+def test_names_are_drawn_as_they_are_and_counts_have_whole_numbers(tmp_path, monkeypatch):
+    """Text between dollar signs is a formula for matplotlib, and an error if it is none."""
+    figures = {}
+    monkeypatch.setattr(pictures, 'write_figure', lambda path, figure, **settings: figures.update({path.stem: figure}))
+    rows = [dict(name=name, objects=number) for name, number in (('$x_$', 3), ('b', 2), ('b', 1))]
+    sizes = {'width': np.array([8, 9, 9]), 'height': np.array([8, 8, 9])}
+    pictures.draw(tmp_path, 'train', {'classes': rows, 'objects_per_image': {'1': 2, '2': 1}}, sizes)
+    for figure in figures.values():
+        figure.savefig(io.BytesIO(), format='png')
+    (axis,) = figures['train_classes'].axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ['$x_$', 'b', 'b'] and len(axis.patches) == 3
+    per_image = figures['train_sizes'].axes[-1]
+    for counts in (axis.xaxis, per_image.xaxis, per_image.yaxis, figures['train_sizes'].axes[0].yaxis):
+        assert all(tick == round(tick) for tick in counts.get_ticklocs())

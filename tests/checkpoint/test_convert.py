@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import os
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -34,6 +35,20 @@ class TestWrite:
             ckpt.write(weights(2), path)
         assert value(load(path)) == 1
         assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+    def test_class_names_are_kept(self, tmp_path, suffix):
+        meta = {'classes': ('a', 'ß'), 'palette': [(1, 2, 3), [4, 5, 6]], 'label_map': None, 'reduce_zero_label': False}
+        ckpt.write(weights(1), tmp_path / f'w{suffix}', {'epoch': 3, 'dataset_meta': meta})
+        found = read(tmp_path / f'w{suffix}')['meta']['dataset_meta']
+        assert list(found) == list(meta) and list(found['classes']) == ['a', 'ß']
+        assert [list(color) for color in found['palette']] == [[1, 2, 3], [4, 5, 6]]
+        assert found['label_map'] is None and found['reduce_zero_label'] is False
+
+    @pytest.mark.parametrize('meta', [{'sigmas': np.ones(2)}, {'keypoint_id2name': {0: 'top'}}])
+    def test_what_json_changes_is_left_out_of_safetensors(self, tmp_path, meta):
+        ckpt.write(weights(1), tmp_path / 'w.safetensors', {'epoch': 3, 'dataset_meta': meta})
+        assert read(tmp_path / 'w.safetensors')['meta'] == {'epoch': '3'}
 
     def test_a_missing_folder_is_an_error(self, tmp_path):
         with pytest.raises(UserError, match='cannot be written'):
@@ -88,11 +103,12 @@ class TestConvertTool:
             main(tmp_path / 'a.pth', tmp_path / 'b.pth', '--to', 'published')
         assert not (tmp_path / 'b.pth').exists()
 
-    def test_class_names_are_kept(self, tmp_path, main):
+    @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+    def test_class_names_are_kept(self, tmp_path, main, suffix):
         meta = {'mmengine_version': '0.10.7', 'dataset_meta': {'classes': ('a', 'b')}}
         torch.save({'meta': meta, 'state_dict': weights(1)}, tmp_path / 'a.pth')
-        main(tmp_path / 'a.pth', tmp_path / 'b.pth')
-        assert read(tmp_path / 'b.pth')['meta']['dataset_meta'] == {'classes': ('a', 'b')}
+        main(tmp_path / 'a.pth', tmp_path / f'b{suffix}')
+        assert tuple(read(tmp_path / f'b{suffix}')['meta']['dataset_meta']['classes']) == ('a', 'b')
 
     def test_an_existing_file_is_replaced_only_with_force(self, tmp_path, main):
         torch.save(weights(1), tmp_path / 'a.pth')

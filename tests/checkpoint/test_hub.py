@@ -162,6 +162,20 @@ def test_errors_are_one_line(hub, monkeypatch):
         load('hf-hub:me/net')
 
 
+def test_a_cut_network_is_one_line(monkeypatch):
+    """Its errors are those of the HTTP client, and of a client that is closed after the first try."""
+    connect_error = type('ConnectError', (Exception,), {})  # no OSError, as in httpx
+    for error in (connect_error('unreachable'), RuntimeError('the client has been closed')):
+
+        def fail(*args, error=error, **kwargs):
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fail)
+        with pytest.raises(UserError, match=r'cannot be downloaded \((unreachable|the client .*)\): check') as raised:
+            mogacore.create_model('hf-hub:me/net')
+        assert '\n' not in str(raised.value)
+
+
 def test_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
     for run in (mogacore.create_model, load, check_source):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS
-from torch.utils.data import Dataset
+from mmengine.registry import DATA_SAMPLERS, DATASETS, MODELS
+from torch.utils.data import BatchSampler, Dataset
 
 from mogacore.engine.averaging import average, estimate
 from mogacore.errors import UserError
@@ -103,15 +103,22 @@ class TwoNorms(BaseModel):
         return dict(loss=self.frozen(self.bn(self.layer(torch.stack(inputs)))).sum())
 
 
-@pytest.mark.parametrize('batch_size', [24, 8])
-def test_statistics_are_those_of_the_data_under_the_averaged_weights(batch_size, tmp_path):
+@DATA_SAMPLERS.register_module()
+class NamedBatches(BatchSampler):
+    """A batch sampler of a config, as the one that groups images by aspect ratio."""
+
+
+@pytest.mark.parametrize('batch_size, more', [
+    (24, {}), (8, {}), (8, dict(batch_sampler=dict(type='NamedBatches', drop_last=False))),
+])  # fmt: skip
+def test_statistics_are_those_of_the_data_under_the_averaged_weights(batch_size, more, tmp_path):
     (tmp_path / 'config.py').touch()
     cfg = Config(
         dict(
             model=dict(type='TwoNorms'),
             train_dataloader=dict(
                 batch_size=batch_size, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dict(type='TwoNumbers'),
+                dataset=dict(type='TwoNumbers'), **more,
             ),
         ),
         filename=tmp_path / 'config.py',

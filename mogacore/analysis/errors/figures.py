@@ -91,7 +91,7 @@ def reliability(edges: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray,
     figure, axes = new_figure()
     axes.plot([0, 1], [0, 1], '--', color='0.5', linewidth=1, label='calibrated')
     axes.bar(edges[:-1], np.nan_to_num(accuracy), np.diff(edges), align='edge', color='C0', alpha=0.5, edgecolor='C0')
-    axes.plot(confidence, accuracy, 'o', color='C3', markersize=4, label='mean of an interval')
+    axes.plot(confidence, accuracy, 'o', color='C3', markersize=4, clip_on=False, label='mean of an interval')
     axes.set(xlabel='confidence', ylabel='accuracy', xlim=(0, 1), ylim=(0, 1))
     other = axes.twinx()
     other.step(np.append(edges, 1), [0, *counts, 0], where='pre', color='0.3', linewidth=0.8)

@@ -26,23 +26,27 @@ def draw(out_dir: Path, name: str, report: dict, arrays: Arrays) -> None:
 
 def _draw_classes(path: Path, name: str, rows: list[dict]) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     unit = next(key for key in ('objects', 'pixels', 'images', 'labeled') if key in rows[0])
     shown = sorted(rows, key=lambda row: -row[unit])[:MAX_BARS]
     figure = Figure(figsize=(6, 1.2 + 0.22 * len(shown)), layout='constrained')
     axis = figure.subplots()
-    axis.barh([str(row['name']) for row in shown], [row[unit] for row in shown])
+    axis.barh(range(len(shown)), [row[unit] for row in shown])
+    axis.set_yticks(range(len(shown)), [str(row['name']) for row in shown], parse_math=False)
     axis.invert_yaxis()
     more = f', {len(shown)} of {len(rows)}' if len(shown) < len(rows) else ''
     kind = 'keypoint' if unit == 'labeled' else 'class'
     axis.set(title=f'{name}: {unit} by {kind}{more}', xlabel=unit)
     axis.grid(axis='x', alpha=0.3)
     axis.margins(y=0.01)
+    axis.xaxis.set_major_locator(MaxNLocator('auto', integer=True))
     write_figure(path, figure, dpi=100)
 
 
 def _draw_sizes(path: Path, name: str, report: dict, arrays: Arrays) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     panels = []
     if len(arrays.get('width', ())):
@@ -73,10 +77,13 @@ def _draw_sizes(path: Path, name: str, report: dict, arrays: Arrays) -> None:
             axis.legend(fontsize=8)
         axis.set(title=title, xlabel=label, ylabel='' if is_ratio else 'number')
         axis.grid(alpha=0.3)
+        axis.yaxis.set_major_locator(MaxNLocator('auto', integer=True))
     if per_image:
         unit = 'objects' if 'objects_per_image' in report else 'classes'
         axes[-1].bar([int(number) for number in per_image], list(per_image.values()))
         axes[-1].set(title=f'{unit} per image', xlabel=unit, ylabel='images')
         axes[-1].grid(axis='y', alpha=0.3)
+        for counts in (axes[-1].xaxis, axes[-1].yaxis):
+            counts.set_major_locator(MaxNLocator('auto', integer=True))
     figure.suptitle(name)
     write_figure(path, figure, dpi=80)
