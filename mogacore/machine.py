@@ -56,11 +56,13 @@ SYSTEM = {
     errno.EAGAIN: PROCESSES,
 }
 
-EXIT_NOT_SHARED = 74  # of a data loader worker that could not pass on a batch
+# Of a data loader worker that could not pass on a batch, since it may open no more files, or for lack of shared memory.
+EXIT_NO_FILES, EXIT_NOT_SHARED = 73, 74
 
 # Messages of torch, OpenCV and Python, the more specific ones first. In an exception from a data loader worker they
 # stand in a traceback.
 MESSAGES = (
+    (rf'DataLoader worker \(pid.*exit code {EXIT_NO_FILES}\b', FILES),
     (rf'DataLoader worker \(pid.*exit code {EXIT_NOT_SHARED}\b', SHARED_MEMORY),
     (r'DataLoader worker \(pid.*signal: Bus error', SHARED_MEMORY),
     (r'Too many open files|received \d+ items of ancdata', FILES),

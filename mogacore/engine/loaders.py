@@ -52,8 +52,8 @@ def _end_worker(error: Exception, item: Any) -> None:
     """End a data loader worker that cannot pass on a batch; it would carry on, and torch wait for the batch forever."""
     if get_worker_info() is None:
         _report(error, item)
-    elif machine.explain(error):
-        os._exit(machine.EXIT_NOT_SHARED)
+    elif failure := machine.explain(error):
+        os._exit(machine.EXIT_NO_FILES if failure.what == machine.FILES[0] else machine.EXIT_NOT_SHARED)
     else:
         traceback.print_exception(error)
         os._exit(1)

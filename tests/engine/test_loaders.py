@@ -141,6 +141,7 @@ class UnsendableDataset(Dataset):
 @pytest.mark.parametrize('text, line', [
     ('unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)',
      'shared memory, /dev/shm, is full'),
+    ('[Errno 24] Too many open files', 'too many files are open'),
     ('cannot pickle', 'a data loader worker was killed'),
 ])  # fmt: skip
 def test_a_worker_that_cannot_pass_on_a_batch_ends_the_loop(text, line):

@@ -369,7 +369,7 @@ def run_limits(lab, report, number, rng):
     """Few open files, and a largest size of a file that the checkpoint, or the log, exceeds."""
     size = (lab.folder / 'whole' / lab.last).stat().st_size
     limits = [('open files', resource.RLIMIT_NOFILE, more) for more in (0, 4, 8, 16, 64)]
-    limits += [('bytes of a file', resource.RLIMIT_FSIZE, more) for more in (0, 2000, size - 1)]
+    limits += [('bytes of a file', resource.RLIMIT_FSIZE, more) for more in (2000, size - 1)]
     for name, kind, more in limits:
         work_dir = lab.new('limit')
 
