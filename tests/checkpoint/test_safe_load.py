@@ -116,6 +116,12 @@ class TestContents:
             found = read(path)
             assert found['x'] == 2 and found['y'].tolist() == [0, 1, 2]
 
+    @pytest.mark.parametrize('is_archive', [True, False])
+    def test_files_in_both_formats_can_be_asked_to_be_mapped(self, tmp_path, is_archive):
+        torch.save(weights(1), tmp_path / 'w.pth', _use_new_zipfile_serialization=is_archive)
+        for name, value in weights(1).items():
+            assert torch.equal(read(tmp_path / 'w.pth', mmap=True)[name], value)
+
     def test_histories_of_logged_values_are_restored(self, tmp_path):
         history = HistoryBuffer([0.5, 0.25, 4], [1, 2, 1], 100)
         torch.save({'state_dict': weights(1), 'x': history}, tmp_path / 'w.pth')
