@@ -1,8 +1,10 @@
-"""Processor time of each kind of operator in networks, per image and per multiply-add, on one thread.
+"""Time of each kind of operator in networks, per image and per multiply-add.
 
 python tests/stress/operator_times.py moganet_small timm:convnext_tiny [--mode train] [--batch-sizes 1 4 8 16] [--keep]
+python tests/stress/operator_times.py moganet_small timm:convnext_tiny --threads 1 2 --batch-sizes 1
 
-Times are processor time of the thread, not wall time, so that other programs on the machine change them little.
+By default, times are processor time on one thread, so that other programs on the machine change them little. With
+--threads they are those of a clock, to see which operators gain from more threads; the machine must be idle.
 "system" is the share of the kernel, mostly page faults of newly allocated memory. For AVX2 on a processor with AVX-512,
 set ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2; the last one is for linear layers.
 """
@@ -13,6 +15,7 @@ import os
 import resource
 import time
 from collections import Counter
+from itertools import product
 from statistics import median
 
 os.environ['OMP_NUM_THREADS'] = '1'
@@ -47,20 +50,20 @@ def kind_of(func, args):
 
 
 class OperatorTimes(TorchDispatchMode):
-    """Adds up the thread's processor time of each kind of operator, in seconds."""
+    """Adds up the time of each kind of operator, in seconds of ``clock``."""
 
-    def __init__(self, detail=False):
+    def __init__(self, clock, detail=False):
         super().__init__()
-        self.seconds, self.calls, self.detail = Counter(), Counter(), detail
+        self.seconds, self.calls, self.clock, self.detail = Counter(), Counter(), clock, detail
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        start = time.thread_time()
+        start = self.clock()
         out = func(*args, **kwargs or {})
         kind = kind_of(func, args)
         if self.detail:
             shapes = [tuple(a.shape) for a in args if isinstance(a, torch.Tensor)]
             kind += f' {func.overloadpacket.__name__} {shapes}'
-        self.seconds[kind] += time.thread_time() - start
+        self.seconds[kind] += self.clock() - start
         self.calls[kind] += 1
         return out
 
@@ -79,7 +82,7 @@ def step_of(model, images, mode):
     return train if mode == 'train' else infer
 
 
-def profile(name, model, batch_size, mode, rounds, detail):
+def profile(name, model, batch_size, mode, rounds, detail, clock):
     """Medians over the rounds, in ms per image."""
     images = torch.randn(batch_size, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     macs = count_macs(model.eval(), images[:1])
@@ -88,12 +91,11 @@ def profile(name, model, batch_size, mode, rounds, detail):
     run()
     totals, systems, kinds = [], [], []
     for _ in range(rounds):
-        before = resource.getrusage(resource.RUSAGE_THREAD)
+        system, start = resource.getrusage(resource.RUSAGE_THREAD).ru_stime, clock()
         run()
-        after = resource.getrusage(resource.RUSAGE_THREAD)
-        systems.append(after.ru_stime - before.ru_stime)
-        totals.append(after.ru_utime - before.ru_utime + systems[-1])
-        with OperatorTimes(detail) as times:
+        totals.append(clock() - start)
+        systems.append(resource.getrusage(resource.RUSAGE_THREAD).ru_stime - system)
+        with OperatorTimes(clock, detail) as times:
             run()
         kinds.append(times.seconds)
     scale = 1e3 / batch_size
@@ -109,6 +111,7 @@ def main():
     parser.add_argument('networks', nargs='*', default=['moganet_small', 'timm:convnext_tiny'])
     parser.add_argument('--mode', choices=MODES, default='infer')
     parser.add_argument('--batch-sizes', nargs='+', type=int, default=[1, 4, 8, 16])
+    parser.add_argument('--threads', nargs='+', type=int, help='numbers of threads, one after the other, by the clock')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--keep', action='store_true', help='keep freed memory, as mogacore train does')
     parser.add_argument('--detail', action='store_true', help='one line per operator and shapes')
@@ -120,17 +123,18 @@ def main():
     models = {name: build(name) for name in args.networks}
     print(f'{describe_machine("cpu")}, {torch.backends.cpu.get_cpu_capability()}, ONEDNN_MAX_CPU_ISA='
           f'{os.environ.get("ONEDNN_MAX_CPU_ISA", "all")}, keep {args.keep}')  # fmt: skip
-    for batch_size in args.batch_sizes:
-        for name, model in models.items():
-            row = profile(name, model, batch_size, args.mode, args.rounds, args.detail)
-            kinds = sorted(row['kinds'].items(), key=lambda item: -item[1])
-            print(f'{name} {args.mode} batch {batch_size}: {row["ms"]:.1f} ms per image, {row["ms_per_gmac"]:.2f} ms '
-                  f'per GMAC, system {row["system"]:.1f}, outside operators {row["python"]:.1f}')  # fmt: skip
-            separator = '\n    ' if args.detail else ', '
-            print('    ' + separator.join(f'{kind} {ms:.2f}' for kind, ms in kinds), flush=True)
-            if args.out:
-                with open(args.out, 'a') as file:
-                    file.write(json.dumps(row) + '\n')
+    clock = time.perf_counter if args.threads else time.thread_time
+    for batch_size, (name, model), threads in product(args.batch_sizes, models.items(), args.threads or [1]):
+        torch.set_num_threads(threads)
+        row = {'threads': threads, **profile(name, model, batch_size, args.mode, args.rounds, args.detail, clock)}
+        kinds = sorted(row['kinds'].items(), key=lambda item: -item[1])
+        print(f'{name} {args.mode} batch {batch_size}, threads {threads}: {row["ms"]:.1f} ms per image, '
+              f'{row["ms_per_gmac"]:.2f} ms per GMAC, system {row["system"]:.1f}, outside operators {row["python"]:.1f}')  # fmt: skip
+        separator = '\n    ' if args.detail else ', '
+        print('    ' + separator.join(f'{kind} {ms:.2f}' for kind, ms in kinds), flush=True)
+        if args.out:
+            with open(args.out, 'a') as file:
+                file.write(json.dumps(row) + '\n')
 
 
 if __name__ == '__main__':
