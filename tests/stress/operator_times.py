@@ -129,7 +129,8 @@ def main():
         row = {'threads': threads, **profile(name, model, batch_size, args.mode, args.rounds, args.detail, clock)}
         kinds = sorted(row['kinds'].items(), key=lambda item: -item[1])
         print(f'{name} {args.mode} batch {batch_size}, threads {threads}: {row["ms"]:.1f} ms per image, '
-              f'{row["ms_per_gmac"]:.2f} ms per GMAC, system {row["system"]:.1f}, outside operators {row["python"]:.1f}')  # fmt: skip
+              f'{row["ms_per_gmac"]:.2f} ms per GMAC, system {row["system"]:.1f}, outside operators '
+              f'{row["python"]:.1f}')  # fmt: skip
         separator = '\n    ' if args.detail else ', '
         print('    ' + separator.join(f'{kind} {ms:.2f}' for kind, ms in kinds), flush=True)
         if args.out:
