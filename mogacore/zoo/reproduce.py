@@ -411,7 +411,8 @@ def summary(rows: Sequence[Row]) -> str:
     differing = [row.result.id for row in printed if not row.agrees]
     unexplained = [row.result.id for row in printed if not row.agrees and not row.result.exception]
     text = (
-        f'{len(rows)} rows, {len(configs)} with a config. Sizes of {len(printed)} are published: '
+        f'{len(rows)} row{"" if len(rows) == 1 else "s"}, {len(configs)} with a config. '
+        f'Sizes of {len(printed)} are published: '
         f'{len(printed) - len(differing)} agree (parameters to 0.3 %, multiply-adds to 2 %, plus rounding)'
     )
     if differing:

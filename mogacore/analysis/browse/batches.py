@@ -103,7 +103,9 @@ class Viewer(Reader):
         if self.is_training and getattr(self.preprocessor, 'batch_augments', None):
             rng = np.random.default_rng([self.seed, version])
             indices += rng.integers(len(self.dataset), size=max(0, MIN_MIXED - number)).tolist()
-        step = max(self.loader.batch_size or 1, MIN_MIXED if number < len(indices) else 1)
+        # A loader with a batch sampler of its own has no batch size.
+        size = self.loader.batch_size or getattr(self.loader.batch_sampler, 'batch_size', 1)
+        step = max(size, MIN_MIXED if number < len(indices) else 1)
         found: list[View] = []
         for start in range(0, number, step):
             found += self._batch(indices[start : start + step], version)
