@@ -50,7 +50,10 @@ def _explain_config(error: Exception) -> str | None:
 
 
 def _explain_removed(error: Exception) -> str | None:
-    """Explain an exception about a file whose folder has been removed; None for any other."""
+    """Explain an exception about a file whose folder does not exist; None for any other."""
     if not isinstance(error, FileNotFoundError) or not error.filename or Path(error.filename).parent.exists():
         return None
-    return f'folder {Path(error.filename).parent} was removed while it was in use: restore it, and start again'
+    return (
+        f'folder {Path(error.filename).parent} does not exist, or was removed while it was in use: correct the path, or '
+        'restore it and start again'
+    )

@@ -6,8 +6,8 @@ from mogacore.engine.explain import user_errors
 from mogacore.errors import UserError
 
 
-def test_a_folder_that_was_removed_is_named(tmp_path):
-    message = f'^folder {tmp_path}/gone was removed while it was in use: restore it'
+def test_a_missing_folder_is_named(tmp_path):
+    message = f'^folder {tmp_path}/gone does not exist, or was removed while it was in use: '
     with pytest.raises(UserError, match=message), user_errors():
         (tmp_path / 'gone' / 'log.json').write_text('')
 

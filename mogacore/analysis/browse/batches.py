@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mogacore.engine.config import build_model
 from mogacore.engine.dataset_meta import channel_order
+from mogacore.engine.loaders import batch_size
 from mogacore.engine.split import Split
 from mogacore.inference.samples import Samples, create_samples
 from mogacore.runtime.tasks import Result
@@ -103,9 +104,7 @@ class Viewer(Reader):
         if self.is_training and getattr(self.preprocessor, 'batch_augments', None):
             rng = np.random.default_rng([self.seed, version])
             indices += rng.integers(len(self.dataset), size=max(0, MIN_MIXED - number)).tolist()
-        # A loader with a batch sampler of its own has no batch size.
-        size = self.loader.batch_size or getattr(self.loader.batch_sampler, 'batch_size', 1)
-        step = max(size, MIN_MIXED if number < len(indices) else 1)
+        step = max(batch_size(self.loader), MIN_MIXED if number < len(indices) else 1)
         found: list[View] = []
         for start in range(0, number, step):
             found += self._batch(indices[start : start + step], version)
