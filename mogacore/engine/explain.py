@@ -54,6 +54,6 @@ def _explain_removed(error: Exception) -> str | None:
     if not isinstance(error, FileNotFoundError) or not error.filename or Path(error.filename).parent.exists():
         return None
     return (
-        f'folder {Path(error.filename).parent} does not exist, or was removed while it was in use: correct the path, or '
-        'restore it and start again'
+        f'folder {Path(error.filename).parent} does not exist, or was removed while it was in use: correct the path, '
+        'or restore it and start again'
     )
