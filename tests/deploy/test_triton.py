@@ -125,7 +125,8 @@ def test_export_writes_a_repository_on_request(tmp_path, monkeypatch):
             SimpleNamespace(path=write_classifier(path), inputs={}, outputs=[], error=0.0, fixed='') for path in paths
         ]
 
-    monkeypatch.setattr('mogacore.deploy.source.load_source', lambda *_, **__: None)
+    source = SimpleNamespace(shape=(3, 32, 32))
+    monkeypatch.setattr('mogacore.deploy.source.load_source', lambda *_, **__: source)
     monkeypatch.setattr('mogacore.deploy.export.export', export)
     main(['config', 'checkpoint', str(tmp_path / 'net.onnx'), '--triton', str(tmp_path / 'repository')])
     assert (tmp_path / 'repository' / 'net' / 'config.pbtxt').is_file()
