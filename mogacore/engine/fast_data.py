@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.config import Config
 
 from mogacore.errors import UserError
+from mogacore.text import type_name
 
 from .config import leaves
 
@@ -58,8 +59,7 @@ def use_fast_data(cfg: Config) -> None:
 def _name(step: dict, scope: str | None) -> str:
     """Name of a step with its library."""
     kind = step.get('type')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    return name if '.' in name else f'{scope}.{name}'
+    return kind if isinstance(kind, str) and '.' in kind else f'{scope}.{type_name(kind)}'
 
 
 def _fits(name: str, step: dict, names: list[str]) -> bool:
