@@ -98,6 +98,21 @@ def copy_atomic(targets: Mapping[Path, Path]) -> None:
             os.fsync(output.fileno())
 
 
+def copy_contents(folders: Mapping[Path, Path]) -> None:
+    """Copy the files of folders that belong together, see :func:`copy_atomic`; names are given in alphabetical order.
+
+    So the weights of a network (``.bin``) are there before the file that refers to them (``.xml``).
+
+    Args:
+        folders: Folder without folders in it to the existing one for its files.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    files = ((file, target) for folder, target in folders.items() for file in sorted(folder.iterdir(), reverse=True))
+    copy_atomic({file: target / file.name for file, target in files})
+
+
 def _partial_name(name: str) -> str:
     """Name of a temporary file, which differs between processes, and between names that are too long to be kept."""
     ending = f'.{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}'

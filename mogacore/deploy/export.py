@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mogacore.engine.dataset_meta import ignores_orientation
 from mogacore.errors import UserError, accepting
-from mogacore.files import copy_atomic, make_folder, writable_folder
+from mogacore.files import copy_contents, make_folder, writable_folder
 
 from .folding import fuse
 from .formats import AXES, SUFFIXES, format_of, read, require, set_constants, to_onnx, trace, write
@@ -118,8 +118,7 @@ def export(
                     _write_files, source, graph, fused, targets, example_shape, dtype, tolerance, progress
                 )
                 done |= _write_for_any_size(write_files, dynamic, reason_for_one_size(source.model))
-        written = [(file, path) for path, folder in folders.items() for file in sorted(folder.iterdir(), reverse=True)]
-        copy_atomic({file: path.parent / file.name for file, path in written})
+        copy_contents({folder: path.parent for path, folder in folders.items()})
     return [done[path] for path in kinds]
 
 

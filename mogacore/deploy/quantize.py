@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mogacore.errors import UserError
-from mogacore.files import copy_atomic
+from mogacore.files import copy_atomic, copy_contents
 from mogacore.runtime.backends import openvino_core
 
 from .metadata import KEY
@@ -255,7 +255,7 @@ def _convert_openvino(source: Path, path: Path, examples: list[dict], facts: dic
         model.set_rt_info(_updated(text, facts), [KEY])
     with tempfile.TemporaryDirectory(prefix='mogacore-quantize-') as folder:
         openvino.save_model(model, Path(folder) / path.name, compress_to_fp16=False)
-        copy_atomic({file: path.parent / file.name for file in sorted(Path(folder).iterdir(), reverse=True)})
+        copy_contents({Path(folder): path.parent})
 
 
 def _halve_openvino(model: Any) -> None:
