@@ -177,7 +177,7 @@ def test_a_file_that_fails_leaves_no_file_and_those_of_an_earlier_export(pyramid
 
 
 @pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize('name', ['write', 'copy_atomic'])
+@pytest.mark.parametrize('name', ['write', 'copy_contents'])
 def test_a_signal_leaves_no_file(name, number, code, pyramid, tmp_path, monkeypatch):
     """Until the files are complete, the output folder is empty, so that SIGKILL leaves nothing there either."""
     drafts, out = tmp_path / 'drafts', tmp_path / 'out'
