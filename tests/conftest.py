@@ -12,6 +12,7 @@ mogacore.limit_spinning()  # before the import of torch: tests run beside each o
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from mogacore.analysis.gpu.golden import fill_by_name, golden_input, value_by_name
 from mogacore.errors import UserError
@@ -32,6 +33,14 @@ def fixed_seed():
 def own_environment(monkeypatch):
     """A command may set this variable for its process; other tests must not see that."""
     monkeypatch.setenv('MOGACORE_MAX_PIXELS', '')
+
+
+@pytest.fixture(autouse=True)
+def own_scope():
+    """A default scope, which runs and inferencers leave in their process, changes where other tests find names."""
+    DefaultScope._instance_dict.clear()
+    yield
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='module')
