@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import UserError, run
+from .files import walk
 
 COPY_THREADS = 4
 SECONDS_BETWEEN_LINES = 10
@@ -40,7 +41,7 @@ class File(NamedTuple):
 
 
 def list_data(data: Path) -> list[File]:
-    """All files of a data folder, sorted; links are followed.
+    """All files of a data folder, sorted; links are followed as by :func:`mogacore.files.walk`.
 
     Raises:
         UserError: If the folder does not exist, cannot be read, or holds no file.
@@ -48,7 +49,7 @@ def list_data(data: Path) -> list[File]:
     if not data.is_dir():
         raise UserError(f'data folder {data} does not exist: set STAGE_DATA to the folder to copy')
     try:
-        found = sorted(_walk(str(data), '', frozenset()))
+        found = sorted(_files_below(data))
     except OSError as error:
         raise UserError(f'{error.filename} cannot be read ({error.strerror}): correct the data in {data}') from None
     if not found:
@@ -56,17 +57,12 @@ def list_data(data: Path) -> list[File]:
     return found
 
 
-def _walk(folder: str, prefix: str, parents: frozenset[tuple[int, int]]) -> Iterator[File]:
-    status = os.stat(folder)
-    place = status.st_dev, status.st_ino
-    if place in parents:  # a link to a parent folder
-        return
-    for entry in os.scandir(folder):
-        if entry.is_dir():
-            yield from _walk(entry.path, f'{prefix}{entry.name}/', parents | {place})
-        else:
-            status = entry.stat()
-            yield File(prefix + entry.name, status.st_size, status.st_mtime_ns)
+def _files_below(data: Path) -> Iterator[File]:
+    for at, _, names in walk(data):
+        below = os.path.relpath(at, data)
+        for name in names:
+            status = os.stat(os.path.join(at, name))
+            yield File(name if below == '.' else f'{below}/{name}', status.st_size, status.st_mtime_ns)
 
 
 def copy_name(data: Path, files: list[File]) -> str:

@@ -28,6 +28,7 @@ def data(tmp_path):
         (folder / name).write_bytes(content)
     (folder / 'linked').symlink_to(folder / 'train' / 'deep')
     (folder / 'circle').symlink_to(folder)
+    (folder / 'above').symlink_to(tmp_path)  # the copies are there, too
     return folder
 
 
