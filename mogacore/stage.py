@@ -16,8 +16,6 @@ import os
 import shutil
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,9 +24,9 @@ from typing import NamedTuple
 
 from .errors import UserError, run
 from .files import walk
+from .progress import ProgressLines
 
 COPY_THREADS = 4
-SECONDS_BETWEEN_LINES = 10
 SPARE_BYTES = 1 << 28  # left free for other files of the job
 
 
@@ -145,48 +143,29 @@ def _copy(data: Path, partial: Path, files: list[File], progress: Callable[[str]
         )
     for folder in {os.path.dirname(file.name) for file in missing}:
         (partial / folder).mkdir(parents=True, exist_ok=True)
-    lines = _Lines(sum(file.size for file in files), needed, progress, f'{socket.gethostname()}: copied')
+    size = sum(file.size for file in files)
+    done = len(files) - len(missing), size - needed
+    lines = ProgressLines(len(files), size, progress, f'{socket.gethostname()}: copied', 'files', done)
     with ThreadPoolExecutor(COPY_THREADS) as pool:
         copies = [pool.submit(_copy_file, data / file.name, partial / file.name, file, lines) for file in missing]
         try:
-            for copy in copies:
-                copy.result()
+            for _ in lines.results(copies):
+                pass
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    lines.end()
+    lines.show()
 
 
-def _copy_file(source: Path, target: Path, file: File, lines: _Lines) -> None:
+def _copy_file(source: Path, target: Path, file: File, lines: ProgressLines) -> None:
     with source.open('rb') as read, target.open('wb') as written:
         while chunk := read.read(1 << 24):
             written.write(chunk)
-            lines.add(len(chunk))
+            lines.count(0, len(chunk))
     if target.stat().st_size != file.size:
         raise UserError(f'{source} has changed while it was copied: start the job again')
     os.utime(target, ns=(file.mtime, file.mtime))  # marks it as complete
-
-
-class _Lines:
-    """Reports the progress of several threads every few seconds."""
-
-    def __init__(self, total: int, needed: int, progress: Callable[[str], None], what: str):
-        self.total, self.progress, self.what = total, progress, what
-        self.done, self.start = total - needed, time.monotonic()
-        self.first, self.last = self.done, self.start
-        self.lock = threading.Lock()
-
-    def add(self, size: int) -> None:
-        with self.lock:
-            self.done += size
-            if time.monotonic() - self.last > SECONDS_BETWEEN_LINES:
-                self.last = time.monotonic()
-                self.end()
-
-    def end(self) -> None:
-        seconds = max(time.monotonic() - self.start, 1e-3)
-        done, total, rate = self.done / 1e9, self.total / 1e9, (self.done - self.first) / seconds / 1e6
-        self.progress(f'{self.what} {done:.1f} of {total:.1f} GB in {seconds:.0f} s, {rate:.0f} MB/s')
+    lines.count(1, 0)
 
 
 def main(argv: list[str]) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import signal
-import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,16 +13,16 @@ from typing import Any
 
 from mogacore.errors import UserError
 from mogacore.images import open_header
+from mogacore.progress import ProgressLines
 
-SECONDS_BETWEEN_LINES = 5
 CONTEXT = get_context('fork')
 _stop: Any = CONTEXT.Event()  # of the worker's command, set when it is interrupted
-_counts: Any = CONTEXT.Array('q', 2)  # items and bytes that all workers of the command have finished
+_lines: ProgressLines  # of the worker's command
 
 
-def _start(stop: Any, counts: Any) -> None:
-    global _stop, _counts
-    _stop, _counts = stop, counts
+def _start(stop: Any, lines: ProgressLines) -> None:
+    global _stop, _lines
+    _stop, _lines = stop, lines
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
 
 
@@ -34,32 +33,7 @@ def is_stopped() -> bool:
 
 def count(number: int, size: int) -> None:
     """Report to the first process that a worker has finished a number of items with ``size`` bytes."""
-    with _counts.get_lock():
-        _counts[0] += number
-        _counts[1] += size
-
-
-class ProgressLines:
-    """Reports the progress of the workers every few seconds.
-
-    Args:
-        total: Number of items.
-        progress: Called with a line.
-        what: What is done with them.
-        unit: What they are.
-    """
-
-    def __init__(self, total: int, progress: Callable[[str], None], what: str, unit: str = 'images'):
-        self.total, self.progress, self.what, self.unit = total, progress, what, unit
-        self.counts: Any = CONTEXT.Array('q', 2)
-        self.last = time.monotonic()
-
-    def show(self) -> None:
-        """Report if the last line is old enough."""
-        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
-            self.last = time.monotonic()
-            done, size = self.counts[0], self.counts[1]
-            self.progress(f'{self.what} {done:,} of {self.total:,} {self.unit} ({size / 1e9:.1f} GB)')
+    _lines.count(number, size)
 
 
 def run_tasks(function: Callable, tasks: Iterable, workers: int, lines: ProgressLines) -> Iterator:
@@ -75,14 +49,9 @@ def run_tasks(function: Callable, tasks: Iterable, workers: int, lines: Progress
         UserError: If a process was killed.
     """
     stop = CONTEXT.Event()
-    executor = ProcessPoolExecutor(workers, CONTEXT, _start, (stop, lines.counts))
+    executor = ProcessPoolExecutor(workers, CONTEXT, _start, (stop, lines))
     try:
-        for future in [executor.submit(function, task) for task in tasks]:
-            while not future.done():
-                wait([future], SECONDS_BETWEEN_LINES)
-                lines.show()
-            yield future.result()
-            lines.show()
+        yield from lines.results([executor.submit(function, task) for task in tasks])
     except BrokenProcessPool:
         raise UserError('a worker was killed, perhaps for lack of memory: use fewer --workers') from None
     finally:

@@ -18,6 +18,7 @@ from mogacore.files import new_folder
 from mogacore.packs.index import Index, pack_names
 from mogacore.packs.lmdb_files import import_lmdb, lmdb_state
 from mogacore.packs.shards import BLOCK, SHARD_SUFFIX
+from mogacore.progress import ProgressLines
 
 from .plan import (
     Part,
@@ -32,7 +33,7 @@ from .plan import (
     split_shards,
     tar_header,
 )
-from .workers import ProgressLines, is_stopped, read_image, run_tasks
+from .workers import is_stopped, read_image, run_tasks
 
 LMDB_PAGE, LMDB_HEADER = 4096, 64  # bytes of a page, and of an entry beside its name and content, rounded up
 LMDB_CHUNK = 64  # images checked and written at a time
@@ -94,7 +95,8 @@ def pack(
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f'{out} is inside of {source}, which is packed: choose another folder')
     written, lines, unreadable = 0, [], []
-    lines_of_progress = ProgressLines(sum(len(part.files) for part in plan.parts), progress, 'packed')
+    sizes = [size for part in plan.parts for size in part.sizes]
+    lines_of_progress = ProgressLines(len(sizes), sum(sizes), progress, 'packed')
     numbers = class_numbers(plan.parts)
     try:
         with new_folder(out) as target:
