@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +16,7 @@ from mogacore.errors import UserError
 from mogacore.images import open_header
 from mogacore.progress import ProgressLines
 
+AHEAD = 4  # tasks per worker
 CONTEXT = get_context('fork')
 _stop: Any = CONTEXT.Event()  # of the worker's command, set when it is interrupted
 _lines: ProgressLines  # of the worker's command
@@ -39,6 +41,8 @@ def count(number: int, size: int) -> None:
 def run_tasks(function: Callable, tasks: Iterable, workers: int, lines: ProgressLines) -> Iterator:
     """Results of a function for each task, in order, computed in several processes.
 
+    Tasks start as results are taken: at most ``AHEAD`` per worker are computed in advance, which bounds their memory.
+
     Args:
         function: Called with a task in a worker; may call :func:`count` and :func:`is_stopped`.
         tasks: What to compute.
@@ -51,12 +55,22 @@ def run_tasks(function: Callable, tasks: Iterable, workers: int, lines: Progress
     stop = CONTEXT.Event()
     executor = ProcessPoolExecutor(workers, CONTEXT, _start, (stop, lines))
     try:
-        yield from lines.results([executor.submit(function, task) for task in tasks])
+        yield from lines.results(_submitted(executor, function, tasks, AHEAD * workers))
     except BrokenProcessPool:
         raise UserError('a worker was killed, perhaps for lack of memory: use fewer --workers') from None
     finally:
         stop.set()
         executor.shutdown(cancel_futures=True)
+
+
+def _submitted(executor: Executor, function: Callable, tasks: Iterable, ahead: int) -> Iterator[Future]:
+    """Futures of the tasks in order, of which ``ahead`` are submitted when the first is taken."""
+    futures: deque[Future] = deque()
+    for task in tasks:
+        futures.append(executor.submit(function, task))
+        if len(futures) == ahead:
+            yield futures.popleft()
+    yield from futures
 
 
 def read_image(path: Path) -> tuple[bytes, bool]:

@@ -36,7 +36,7 @@ from .plan import (
 from .workers import is_stopped, read_image, run_tasks
 
 LMDB_PAGE, LMDB_HEADER = 4096, 64  # bytes of a page, and of an entry beside its name and content, rounded up
-LMDB_CHUNK = 64  # images checked and written at a time
+LMDB_CHUNK = 16  # images read and written at a time
 
 
 @dataclass
@@ -231,12 +231,11 @@ def _write_lmdb(
     size = _needed(part, 'lmdb') * 5 // 4 + (1 << 24)
     environment = lmdb.open(str(folder), map_size=size, lock=False, sync=False, metasync=False)
     try:
-        for found in run_tasks(partial(_check_chunk, part.folder), chunks, workers, progress):
-            contents = [(name, (part.folder / name).read_bytes()) for name, is_good in found if is_good]
+        for contents, unreadable in run_tasks(partial(_read_chunk, part.folder), chunks, workers, progress):
             _put(environment, lmdb, contents)
             for name, content in contents:
                 rows.add(name, len(content))
-            rows.unreadable += [name for name, is_good in found if not is_good]
+            rows.unreadable += unreadable
         environment.sync(True)
         state = lmdb_state(environment)
     finally:
@@ -245,8 +244,18 @@ def _write_lmdb(
     return Index('lmdb', packed, ends, np.array(rows.sizes, np.int64)[order], state=np.array(state)), rows.unreadable
 
 
-def _check_chunk(source: Path, names: list[str]) -> list[tuple[str, bool]]:
-    return [(name, read_image(source / name)[1]) for name in names if not is_stopped()]
+def _read_chunk(source: Path, names: list[str]) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """Names and contents of images, and names of those that cannot be decoded."""
+    contents, unreadable = [], []
+    for name in names:
+        if is_stopped():
+            break
+        content, is_good = read_image(source / name)
+        if is_good:
+            contents.append((name, content))
+        else:
+            unreadable.append(name)
+    return contents, unreadable
 
 
 def _put(environment, lmdb, contents: list[tuple[str, bytes]]) -> None:
