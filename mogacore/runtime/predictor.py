@@ -153,9 +153,9 @@ class Predictor:
         return self.task != VIDEO and self.writer.has_threshold
 
     @property
-    def takes_batches(self) -> bool:
-        """Whether the file takes any number of images at a time."""
-        return self.backend.inputs[self.metadata['input']['name']][0] is None
+    def batch_limit(self) -> int | None:
+        """Largest number of images that the file computes at a time; None for any."""
+        return self.backend.inputs[self.metadata['input']['name']][0]
 
     def __call__(self, image: Image | Sequence[Image], boxes=None) -> Any:
         """Record of an image, or list of the records of several.
