@@ -90,8 +90,8 @@ def analyze(
             f'{predictions} has predictions of {file.task}, but {config} is a config of '
             f'{task or cfg.get("default_scope", "another task")}: give the config of the test'
         )
-    if not TASKS[task].has_threshold:
-        refuse_unused({'--score-thr': score_thr}, f'for {task}')
+    if not TASKS[file.task].has_threshold:
+        refuse_unused({'--score-thr': score_thr}, f'for {file.task}')
     with user_errors(), Progress(transient=True) as progress:
         dataset = _build_dataset(cfg, file, predictions)
         analysis = ANALYSES[file.task](cfg, dataset, threshold)
