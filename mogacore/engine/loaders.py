@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Mapping, Sized
 from multiprocessing.queues import Queue
@@ -26,7 +27,8 @@ NO_RECORDS = 'need at least one array to concatenate'
 def build_loader(settings: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
     """Build a data loader with mmengine, and check that it yields a batch.
 
-    Its workers run :func:`mogacore.engine.stop.live_with_parent`, unless the settings name a ``worker_init_fn``.
+    Its workers live with their parent (:func:`mogacore.engine.stop.live_with_parent`) and end without a traceback if
+    they run out of file handles or shared memory, unless the settings name a ``worker_init_fn``.
 
     Raises:
         UserError: If the data set has no samples, or fewer than there are processes, or fewer per process than a batch
@@ -34,7 +36,7 @@ def build_loader(settings: DataLoader | dict, seed: int | None = None, diff_rank
     """
     Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
     if isinstance(settings, Mapping):
-        settings = {'worker_init_fn': {'type': live_with_parent}, **settings}
+        settings = {'worker_init_fn': {'type': start_worker}, **settings}
     try:
         loader = Runner.build_dataloader(settings, seed, diff_rank_seed)
     except ValueError as error:
@@ -46,6 +48,13 @@ def build_loader(settings: DataLoader | dict, seed: int | None = None, diff_rank
 
 
 _report = Queue._on_queue_feeder_error  # type: ignore[attr-defined]
+
+
+def start_worker(worker_id: int, **kwargs) -> None:
+    """What each data loader worker runs first."""
+    live_with_parent(worker_id)
+    # Python calls it for errors of the thread that hands file handles of batches to the main process.
+    sys.excepthook = lambda kind, error, trace: _end_worker(error, None)
 
 
 def _end_worker(error: Exception, item: Any) -> None:

@@ -90,6 +90,13 @@ class TestConvertTool:
             assert 'kept: none' in output
             assert read(target)['meta']['set'] == taken
 
+    @pytest.mark.parametrize('content', [{'state_dict': weights(1)}, weights(1)])
+    def test_a_file_says_where_it_comes_from(self, tmp_path, main, content):
+        torch.save(content, tmp_path / 'a.pth')
+        main(tmp_path / 'a.pth', tmp_path / 'b.safetensors')
+        meta = read(tmp_path / 'b.safetensors')['meta']
+        assert (meta['source'], meta['set'], meta['tensors']) == ('a.pth', 'only', '7')
+
     def test_names_survive_a_round_trip(self, tmp_path, main):
         torch.save(weights(1), tmp_path / 'a.pth')
         main(tmp_path / 'a.pth', tmp_path / 'b.safetensors', '--to', 'backbone-prefixed')

@@ -14,7 +14,9 @@ from weight_files import Payload
 
 from mogacore import checkpoint as ckpt
 from mogacore.checkpoint import load, read
+from mogacore.checkpoint.sources import official_address, weights_of
 from mogacore.errors import UserError
+from mogacore.published.results import official_weights
 
 
 @pytest.fixture
@@ -180,3 +182,15 @@ def test_the_hash_is_of_the_content_and_none_for_names_of_other_tables(tmp_path)
     assert ckpt.content_hash(tmp_path / 'w.pth') == ckpt.content_hash(str(tmp_path / 'w.pth')) == expected
     assert ckpt.content_hash('torchvision://resnet50') is None
     assert ckpt.content_hash(tmp_path / 'missing.pth') is None
+
+
+def test_official_weights_are_named_by_the_model():
+    assert weights_of('moganet_tiny', 'official') == 'mogacore://moganet_tiny'
+    assert weights_of(None, 'own.pth') == 'own.pth' and weights_of('moganet_tiny', None) is None
+    with pytest.raises(UserError, match="'official' requires a published size"):
+        weights_of(None, 'official')
+
+
+def test_a_published_name_has_an_address():
+    name, address = next(iter(official_weights().items()))
+    assert official_address(f'mogacore://{name}') == official_address(name) == address

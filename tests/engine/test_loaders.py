@@ -1,6 +1,8 @@
 """Data loaders without a batch are reported before the training starts."""
 
+import errno
 import json
+import sys
 
 import pytest
 import torch
@@ -25,6 +27,17 @@ class FilteredList(BaseDataset):
 
     def filter_data(self):
         return [item for item in self.data_list if item['size'] >= (self.filter_cfg or {}).get('min_size', 0)]
+
+
+@DATASETS.register_module()
+class NoHandles(Dataset):
+    """What happens in a worker whose thread that hands over file handles has none left."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        sys.excepthook(OSError, OSError(errno.EMFILE, 'Too many open files'), None)
 
 
 @MODELS.register_module()
@@ -152,3 +165,13 @@ def test_a_worker_that_cannot_pass_on_a_batch_ends_the_loop(text, line):
     with pytest.raises(RuntimeError) as raised:
         list(build_loader(settings))
     assert str(machine.explain(raised.value)).startswith(line)
+
+
+def test_a_worker_without_file_handles_ends_without_a_traceback(capfd):
+    loader = build_loader(
+        dict(dataset=dict(type='NoHandles'), sampler=dict(type='DefaultSampler'), batch_size=2, num_workers=1)
+    )
+    with pytest.raises(RuntimeError) as caught:
+        next(iter(loader))
+    assert machine.explain(caught.value).what == machine.FILES[0]
+    assert 'Traceback' not in capfd.readouterr().err

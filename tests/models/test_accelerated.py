@@ -1,5 +1,8 @@
 """Values and gradients compared with autograd on the formulas."""
 
+import os
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
@@ -285,3 +288,21 @@ def test_only_a_branch_that_may_be_dropped_needs_the_form_of_training(rate, trai
     with torch.no_grad():
         accelerated.select(block)(torch.randn(1, 16, 4, 4))
     assert len(calls) == expected
+
+
+@pytest.mark.parametrize('value', ['0', '1', None])
+def test_the_environment_variable_turns_acceleration_off(value):
+    environment = {name: text for name, text in os.environ.items() if name != 'MOGACORE_ACCELERATED'}
+    if value is not None:
+        environment['MOGACORE_ACCELERATED'] = value
+    code = 'from mogacore.models import accelerated; print(accelerated.is_enabled())'
+    done = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(value != '0')]
+
+
+def test_acceleration_can_be_turned_off_while_torch_compiles(monkeypatch):
+    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+    assert accelerated.is_enabled()
+    with accelerated.disabled():
+        assert not accelerated.is_enabled()
+    assert accelerated.is_enabled()

@@ -64,7 +64,7 @@ class Lab:
     """The folder of a task, with an undisturbed run in ``whole`` that others are compared with."""
 
     def __init__(self, task, folder, num_steps=NUM_STEPS):
-        self.task, self.folder = task, folder
+        self.task, self.folder, self.num_logs = task, folder, 0
         folder.mkdir(parents=True)
         killed_runs.prepare(task, folder, num_steps)
         self.last = killed_runs.last_checkpoint(task, num_steps)
@@ -84,7 +84,8 @@ class Lab:
         os.chdir(self.folder)
         argv = [config, '--work-dir', str(work_dir), *flags, '--cfg-options', *VALIDATION]
         argv += [f'train_dataloader.num_workers={workers}', f'train_dataloader.persistent_workers={workers > 0}']
-        return Command(train_main, argv, self.folder / Path(work_dir).name, before)
+        self.num_logs += 1  # several commands may have the same work dir
+        return Command(train_main, argv, self.folder / f'{Path(work_dir).name}-{self.num_logs}', before)
 
     def has_saved(self, work_dir):
         """Condition: the run has saved a checkpoint."""
@@ -309,9 +310,10 @@ def run_two_runs(lab, report, number, rng):
             raise Failed('no lock')
         for flags in ([], ['--resume']):
             second = lab.train(work_dir, *flags)
+            second.wait()
+            if not first.is_running():
+                raise Skip('the first run was too short: use more --steps')
             record['note'] = lab.check_line(second, ['in use by another run', 'already contains checkpoints'])
-        if not first.is_running():
-            raise Skip('the first run was too fast')
         if first.wait():
             raise Failed(f'the first run ends with exit code {first.code}')
         if Path(work_dir, '.lock').exists():
