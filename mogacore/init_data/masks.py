@@ -126,7 +126,7 @@ def _read_names(listing: Listing) -> list[str]:
 
 
 def _read_values(found: Found, table: dict) -> None:
-    """Check every map, and find the number of classes and whether maps must be written anew."""
+    """Check every map, and find the number of classes and whether maps must be rewritten."""
     counts = np.zeros(IGNORED + 1, np.int64)
     for image in progress(found.images, 'reading maps'):
         path = found.folder / str(image.label_map)
