@@ -214,9 +214,9 @@ def _configs_folder(filename: str | Path) -> Path | None:
     return next((parent for parent in Path(filename).resolve().parents if parent.name == 'configs'), None)
 
 
-def as_list(evaluators: Mapping | list | None) -> list:
+def as_list(evaluators: Mapping | list | tuple | None) -> list:
     """The configs of an evaluator that may be a single one, several or none."""
-    return evaluators if isinstance(evaluators, list) else [evaluators] if evaluators else []
+    return list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators] if evaluators else []
 
 
 def leaf_datasets(cfg: Config, stage: str) -> Iterator[ConfigDict]:
