@@ -39,8 +39,8 @@ from mogacore.runtime.sequences import check_num_sequences, draw_overview, draw_
 from mogacore.runtime.tasks import SCORE_THR, TASKS, Result
 from mogacore.runtime.tiles import OVERLAP, Tile, check_tile, make_tiles, merge
 from mogacore.runtime.topdown import TopDown
-from mogacore.text import type_name
 from mogacore.runtime.videos import find_videos, warn_if_truncated
+from mogacore.text import type_name
 
 from .features import BackboneMaps
 from .samples import SAMPLES, create_samples
