@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from torch import nn
 
 from mogacore.checkpoint import register_safe_loader
@@ -81,6 +82,20 @@ def use_library(cfg: Config) -> None:
     scope = cfg.get('default_scope', 'mmengine')
     import_quietly(scope)
     init_default_scope(scope)
+
+
+@contextmanager
+def restored_scope() -> Iterator[None]:
+    """Give the registries back the default scope that they had before, as other libraries of the process need it.
+
+    mmpretrain's inferencers, for example, do not find their transforms under the scope of a detector.
+    """
+    before = dict(DefaultScope._instance_dict)
+    try:
+        yield
+    finally:
+        DefaultScope._instance_dict.clear()
+        DefaultScope._instance_dict.update(before)
 
 
 def build_for_counting(cfg: Config) -> nn.Module:

@@ -22,7 +22,7 @@ from rich.progress import Progress
 from mogacore import images
 from mogacore.checkpoint import content_hash
 from mogacore.datasets.checks.coco_files import check_annotations
-from mogacore.engine.config import as_list, leaf_datasets, load_config, locate_data
+from mogacore.engine.config import as_list, leaf_datasets, load_config, locate_data, restored_scope
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
 from mogacore.engine.launch import close_process_group, init_process_group
 from mogacore.engine.numbers import check_batch
@@ -222,6 +222,7 @@ def _part(image: dict, tile: Tile) -> dict:
     return dict(image, img=pixels, img_shape=pixels.shape[:2], ori_shape=pixels.shape[:2])
 
 
+@restored_scope()
 def infer(
     config: str,
     checkpoint: str,
