@@ -1,6 +1,7 @@
 """Atomic writing of every image, JSON and text file of mogacore.
 
 A reader sees either the old content or the new one, never a part. The functions per format create missing folders.
+An import of this module needs the standard library only.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
 from mogacore.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 PARTIAL_SUFFIX = '.partial'
@@ -336,6 +336,8 @@ def write_json(
 
 def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a compressed numpy archive; the same arrays give the same bytes."""
+    import numpy as np  # imported late, as other packages below
+
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub checks arrays against allow_pickle
     _write(path, buffer.getvalue())

@@ -16,8 +16,6 @@ import os
 import shutil
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,9 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import UserError, run
+from .files import walk
+from .progress import ProgressLines
 
 COPY_THREADS = 4
-SECONDS_BETWEEN_LINES = 10
 SPARE_BYTES = 1 << 28  # left free for other files of the job
 
 
@@ -40,7 +39,7 @@ class File(NamedTuple):
 
 
 def list_data(data: Path) -> list[File]:
-    """All files of a data folder, sorted; links are followed.
+    """All files of a data folder, sorted; links are followed as by :func:`mogacore.files.walk`.
 
     Raises:
         UserError: If the folder does not exist, cannot be read, or holds no file.
@@ -48,7 +47,7 @@ def list_data(data: Path) -> list[File]:
     if not data.is_dir():
         raise UserError(f'data folder {data} does not exist: set STAGE_DATA to the folder to copy')
     try:
-        found = sorted(_walk(str(data), '', frozenset()))
+        found = sorted(_files_below(data))
     except OSError as error:
         raise UserError(f'{error.filename} cannot be read ({error.strerror}): correct the data in {data}') from None
     if not found:
@@ -56,17 +55,12 @@ def list_data(data: Path) -> list[File]:
     return found
 
 
-def _walk(folder: str, prefix: str, parents: frozenset[tuple[int, int]]) -> Iterator[File]:
-    status = os.stat(folder)
-    place = status.st_dev, status.st_ino
-    if place in parents:  # a link to a parent folder
-        return
-    for entry in os.scandir(folder):
-        if entry.is_dir():
-            yield from _walk(entry.path, f'{prefix}{entry.name}/', parents | {place})
-        else:
-            status = entry.stat()
-            yield File(prefix + entry.name, status.st_size, status.st_mtime_ns)
+def _files_below(data: Path) -> Iterator[File]:
+    for at, _, names in walk(data):
+        below = os.path.relpath(at, data)
+        for name in names:
+            status = os.stat(os.path.join(at, name))
+            yield File(name if below == '.' else f'{below}/{name}', status.st_size, status.st_mtime_ns)
 
 
 def copy_name(data: Path, files: list[File]) -> str:
@@ -149,48 +143,29 @@ def _copy(data: Path, partial: Path, files: list[File], progress: Callable[[str]
         )
     for folder in {os.path.dirname(file.name) for file in missing}:
         (partial / folder).mkdir(parents=True, exist_ok=True)
-    lines = _Lines(sum(file.size for file in files), needed, progress, f'{socket.gethostname()}: copied')
+    size = sum(file.size for file in files)
+    done = len(files) - len(missing), size - needed
+    lines = ProgressLines(len(files), size, progress, f'{socket.gethostname()}: copied', 'files', done)
     with ThreadPoolExecutor(COPY_THREADS) as pool:
         copies = [pool.submit(_copy_file, data / file.name, partial / file.name, file, lines) for file in missing]
         try:
-            for copy in copies:
-                copy.result()
+            for _ in lines.results(copies):
+                pass
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    lines.end()
+    lines.show()
 
 
-def _copy_file(source: Path, target: Path, file: File, lines: _Lines) -> None:
+def _copy_file(source: Path, target: Path, file: File, lines: ProgressLines) -> None:
     with source.open('rb') as read, target.open('wb') as written:
         while chunk := read.read(1 << 24):
             written.write(chunk)
-            lines.add(len(chunk))
+            lines.count(0, len(chunk))
     if target.stat().st_size != file.size:
         raise UserError(f'{source} has changed while it was copied: start the job again')
     os.utime(target, ns=(file.mtime, file.mtime))  # marks it as complete
-
-
-class _Lines:
-    """Reports the progress of several threads every few seconds."""
-
-    def __init__(self, total: int, needed: int, progress: Callable[[str], None], what: str):
-        self.total, self.progress, self.what = total, progress, what
-        self.done, self.start = total - needed, time.monotonic()
-        self.first, self.last = self.done, self.start
-        self.lock = threading.Lock()
-
-    def add(self, size: int) -> None:
-        with self.lock:
-            self.done += size
-            if time.monotonic() - self.last > SECONDS_BETWEEN_LINES:
-                self.last = time.monotonic()
-                self.end()
-
-    def end(self) -> None:
-        seconds = max(time.monotonic() - self.start, 1e-3)
-        done, total, rate = self.done / 1e9, self.total / 1e9, (self.done - self.first) / seconds / 1e6
-        self.progress(f'{self.what} {done:.1f} of {total:.1f} GB in {seconds:.0f} s, {rate:.0f} MB/s')
+    lines.count(1, 0)
 
 
 def main(argv: list[str]) -> None:

@@ -22,6 +22,10 @@ __all__ = ['fill_by_name', 'golden_input', 'value_by_name']  # for the tests tha
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / 'data'
 TINY_ARCH = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), ffn_ratios=(2, 2, 2, 2))
+NEEDS_EXPORT = pytest.mark.skipif(
+    torch.__version__ < '2.5',
+    reason='torch.export cannot be told from torch.compile, whose form it exports',
+)
 
 
 @pytest.fixture(autouse=True)

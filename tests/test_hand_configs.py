@@ -33,14 +33,18 @@ def load(path):
 
 @pytest.fixture(scope='module', autouse=True)
 def mmpose():
-    """Folder of mmpose, which is imported and set as the default scope."""
+    """Folder of mmpose, which is imported."""
     package = pytest.importorskip('mmpose')
     import mogacore.registry  # noqa: F401, registers our classes
     from mogacore.libraries import import_quietly
 
     import_quietly('mmpose')
-    init_default_scope('mmpose')
     return Path(package.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmpose')
 
 
 @pytest.fixture(scope='module')

@@ -28,6 +28,7 @@ def data(tmp_path):
         (folder / name).write_bytes(content)
     (folder / 'linked').symlink_to(folder / 'train' / 'deep')
     (folder / 'circle').symlink_to(folder)
+    (folder / 'above').symlink_to(tmp_path)  # the copies are there, too
     return folder
 
 
@@ -43,7 +44,7 @@ def test_a_copy_has_every_file_and_is_made_once(data, tmp_path):
     lines = []
     copy = stage(data, tmp_path / 'local', name_of(data), lines.append)
     assert copy.parent == tmp_path / 'local' and files_of(copy) == COPIED
-    assert 'copied 0.0 of 0.0 GB' in lines[-1]
+    assert ': copied 5 of 5 files, 0.0 of 0.0 GB in ' in lines[-1]
     inode = (copy / 'train' / '1.tar').stat().st_ino
     assert stage(data, tmp_path / 'local', name_of(data), lines.append) == copy
     assert lines[-1] == f'{copy} is a complete copy of {data}' and (copy / 'train' / '1.tar').stat().st_ino == inode
@@ -124,7 +125,7 @@ def test_processes_that_copy_at_the_same_time_wait_for_the_first(data, tmp_path)
     processes = [start(data, tmp_path / 'local', 0.3) for _ in range(3)]
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0] * 3, outputs
-    assert sum('copied 0.0' in output for output, _ in outputs) == 1
+    assert sum('copied 5 of 5 files' in output for output, _ in outputs) == 1
     assert sum('is a complete copy' in output for output, _ in outputs) == 2
     assert files_of(tmp_path / 'local' / name_of(data)) == COPIED
 

@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='best and worst images to draw; default %(default)s each',
     )
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='lowest score of a box that counts as found; default %(default)s'
+        '--score-thr',
+        type=float,
+        help='lowest score of a box that counts as found, or of a keypoint that is drawn; default 0.3',
     )
     add_cfg_options(parser)
 

@@ -20,10 +20,11 @@ from mogacore.errors import UserError
 from mogacore.packs.index import INDEX_NAME, Index, pack_names
 from mogacore.packs.lmdb_files import LMDB_FILE, lmdb_state, open_lmdb
 from mogacore.packs.shards import BLOCK, SHARD_SUFFIX
+from mogacore.progress import ProgressLines
 from mogacore.text import shorten
 
 from .plan import padded, sample_key
-from .workers import ProgressLines, count, run_tasks
+from .workers import count, run_tasks
 from .write import Rows, index_shards
 
 LABEL_KEYS = ('label', 'cls')  # of a JSON file
@@ -90,7 +91,8 @@ def _scan_shards(
 ) -> Index:
     _check_numbers(folder, names)
     paths = [folder / name for name in names]
-    lines = ProgressLines(len(paths), progress, 'indexed', 'shards')
+    size = sum(path.stat().st_size for path in paths if path.exists())  # the workers report missing ones
+    lines = ProgressLines(len(paths), size, progress, 'indexed', 'shards')
     found = list(run_tasks(_scan_shard, paths, workers, lines))
     classes = _name_by_class(folder, found, known)
     index = index_shards(paths, found)
@@ -147,7 +149,7 @@ def _scan_shard(path: Path) -> Scanned:
         ) from None
     except OSError as error:
         raise UserError(f'shard {path} cannot be read ({error.strerror}): correct its permissions') from None
-    count(1, sum(scanned.sizes))
+    count(1, path.stat().st_size)
     return scanned
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import signal
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,16 +14,17 @@ from typing import Any
 
 from mogacore.errors import UserError
 from mogacore.images import open_header
+from mogacore.progress import ProgressLines
 
-SECONDS_BETWEEN_LINES = 5
+AHEAD = 4  # tasks per worker
 CONTEXT = get_context('fork')
 _stop: Any = CONTEXT.Event()  # of the worker's command, set when it is interrupted
-_counts: Any = CONTEXT.Array('q', 2)  # items and bytes that all workers of the command have finished
+_lines: ProgressLines  # of the worker's command
 
 
-def _start(stop: Any, counts: Any) -> None:
-    global _stop, _counts
-    _stop, _counts = stop, counts
+def _start(stop: Any, lines: ProgressLines) -> None:
+    global _stop, _lines
+    _stop, _lines = stop, lines
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
 
 
@@ -34,36 +35,13 @@ def is_stopped() -> bool:
 
 def count(number: int, size: int) -> None:
     """Report to the first process that a worker has finished a number of items with ``size`` bytes."""
-    with _counts.get_lock():
-        _counts[0] += number
-        _counts[1] += size
-
-
-class ProgressLines:
-    """Reports the progress of the workers every few seconds.
-
-    Args:
-        total: Number of items.
-        progress: Called with a line.
-        what: What is done with them.
-        unit: What they are.
-    """
-
-    def __init__(self, total: int, progress: Callable[[str], None], what: str, unit: str = 'images'):
-        self.total, self.progress, self.what, self.unit = total, progress, what, unit
-        self.counts: Any = CONTEXT.Array('q', 2)
-        self.last = time.monotonic()
-
-    def show(self) -> None:
-        """Report if the last line is old enough."""
-        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
-            self.last = time.monotonic()
-            done, size = self.counts[0], self.counts[1]
-            self.progress(f'{self.what} {done:,} of {self.total:,} {self.unit} ({size / 1e9:.1f} GB)')
+    _lines.count(number, size)
 
 
 def run_tasks(function: Callable, tasks: Iterable, workers: int, lines: ProgressLines) -> Iterator:
     """Results of a function for each task, in order, computed in several processes.
+
+    Tasks start as results are taken: at most ``AHEAD`` per worker are computed in advance, which bounds their memory.
 
     Args:
         function: Called with a task in a worker; may call :func:`count` and :func:`is_stopped`.
@@ -75,19 +53,24 @@ def run_tasks(function: Callable, tasks: Iterable, workers: int, lines: Progress
         UserError: If a process was killed.
     """
     stop = CONTEXT.Event()
-    executor = ProcessPoolExecutor(workers, CONTEXT, _start, (stop, lines.counts))
+    executor = ProcessPoolExecutor(workers, CONTEXT, _start, (stop, lines))
     try:
-        for future in [executor.submit(function, task) for task in tasks]:
-            while not future.done():
-                wait([future], SECONDS_BETWEEN_LINES)
-                lines.show()
-            yield future.result()
-            lines.show()
+        yield from lines.results(_submitted(executor, function, tasks, AHEAD * workers))
     except BrokenProcessPool:
         raise UserError('a worker was killed, perhaps for lack of memory: use fewer --workers') from None
     finally:
         stop.set()
         executor.shutdown(cancel_futures=True)
+
+
+def _submitted(executor: Executor, function: Callable, tasks: Iterable, ahead: int) -> Iterator[Future]:
+    """Futures of the tasks in order, of which ``ahead`` are submitted when the first is taken."""
+    futures: deque[Future] = deque()
+    for task in tasks:
+        futures.append(executor.submit(function, task))
+        if len(futures) == ahead:
+            yield futures.popleft()
+    yield from futures
 
 
 def read_image(path: Path) -> tuple[bytes, bool]:

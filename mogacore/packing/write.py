@@ -18,6 +18,7 @@ from mogacore.files import new_folder
 from mogacore.packs.index import Index, pack_names
 from mogacore.packs.lmdb_files import import_lmdb, lmdb_state
 from mogacore.packs.shards import BLOCK, SHARD_SUFFIX
+from mogacore.progress import ProgressLines
 
 from .plan import (
     Part,
@@ -32,10 +33,10 @@ from .plan import (
     split_shards,
     tar_header,
 )
-from .workers import ProgressLines, is_stopped, read_image, run_tasks
+from .workers import is_stopped, read_image, run_tasks
 
 LMDB_PAGE, LMDB_HEADER = 4096, 64  # bytes of a page, and of an entry beside its name and content, rounded up
-LMDB_CHUNK = 64  # images checked and written at a time
+LMDB_CHUNK = 16  # images read and written at a time
 
 
 @dataclass
@@ -94,7 +95,8 @@ def pack(
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f'{out} is inside of {source}, which is packed: choose another folder')
     written, lines, unreadable = 0, [], []
-    lines_of_progress = ProgressLines(sum(len(part.files) for part in plan.parts), progress, 'packed')
+    sizes = [size for part in plan.parts for size in part.sizes]
+    lines_of_progress = ProgressLines(len(sizes), sum(sizes), progress, 'packed')
     numbers = class_numbers(plan.parts)
     try:
         with new_folder(out) as target:
@@ -229,12 +231,11 @@ def _write_lmdb(
     size = _needed(part, 'lmdb') * 5 // 4 + (1 << 24)
     environment = lmdb.open(str(folder), map_size=size, lock=False, sync=False, metasync=False)
     try:
-        for found in run_tasks(partial(_check_chunk, part.folder), chunks, workers, progress):
-            contents = [(name, (part.folder / name).read_bytes()) for name, is_good in found if is_good]
+        for contents, unreadable in run_tasks(partial(_read_chunk, part.folder), chunks, workers, progress):
             _put(environment, lmdb, contents)
             for name, content in contents:
                 rows.add(name, len(content))
-            rows.unreadable += [name for name, is_good in found if not is_good]
+            rows.unreadable += unreadable
         environment.sync(True)
         state = lmdb_state(environment)
     finally:
@@ -243,8 +244,18 @@ def _write_lmdb(
     return Index('lmdb', packed, ends, np.array(rows.sizes, np.int64)[order], state=np.array(state)), rows.unreadable
 
 
-def _check_chunk(source: Path, names: list[str]) -> list[tuple[str, bool]]:
-    return [(name, read_image(source / name)[1]) for name in names if not is_stopped()]
+def _read_chunk(source: Path, names: list[str]) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """Names and contents of images, and names of those that cannot be decoded."""
+    contents, unreadable = [], []
+    for name in names:
+        if is_stopped():
+            break
+        content, is_good = read_image(source / name)
+        if is_good:
+            contents.append((name, content))
+        else:
+            unreadable.append(name)
+    return contents, unreadable
 
 
 def _put(environment, lmdb, contents: list[tuple[str, bytes]]) -> None:

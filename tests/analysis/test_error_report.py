@@ -515,6 +515,7 @@ def test_an_invalid_output_or_number_is_refused(runs, in_project, tmp_path):
     for out, settings, message in [
         ('file', {}, '--out .* is a file'), ('out', dict(num_images=-1), '--num-images -1 is out of range'),
         ('out', dict(score_thr=2), '--score-thr 2 is out of range'),
+        ('out', dict(score_thr=0.5), '--score-thr 0.5 has no effect for classification: omit it'),
     ]:  # fmt: skip
         with pytest.raises(UserError, match=message):
             analyze('classification.py', path, tmp_path / out, **settings)

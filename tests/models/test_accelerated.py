@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY_ARCH, fill_by_name
+from conftest import NEEDS_EXPORT, TINY_ARCH, fill_by_name
 from torch import nn
 from torch.autograd import gradcheck
 
@@ -233,9 +233,7 @@ def test_depthwise_convolution_equals_double_precision(size, dilation, height, w
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(
-    torch.__version__ < '2.5', reason='torch.export cannot be told from torch.compile, whose form it exports'
-)
+@NEEDS_EXPORT
 def test_exported_depthwise_convolution_is_one_convolution():
     class Net(torch.nn.Module):
         def forward(self, x, weight):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, TINY_ARCH, fill_by_name, golden_input
+from conftest import DATA, NEEDS_EXPORT, TINY_ARCH, fill_by_name, golden_input
 from torch import nn
 
 from mogacore.deploy import fuse
@@ -317,9 +317,7 @@ def test_network_works_on_the_meta_device():
             assert [tuple(out.shape[1:]) for out in model(images)] == [(8, 16, 16), (16, 8, 8), (24, 4, 4), (32, 2, 2)]
 
 
-@pytest.mark.skipif(
-    torch.__version__ < '2.5', reason='torch.export cannot be told from torch.compile, whose form it exports'
-)
+@NEEDS_EXPORT
 @pytest.mark.parametrize('is_fused', [False, True])
 def test_the_accelerated_form_is_exported(is_fused):
     model = fill_by_name(MogaNet(TINY_ARCH)).eval()

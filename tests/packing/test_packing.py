@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from mogacore import packs
 from mogacore.errors import UserError
 from mogacore.packing import pack, write_index
 from mogacore.packing.plan import make_plan, sample_key, split_shards
+from mogacore.packing.workers import AHEAD, run_tasks
+from mogacore.progress import ProgressLines
 
 FORMATS = ('shards', 'lmdb')
 
@@ -196,6 +199,37 @@ def test_images_that_cannot_be_decoded_are_refused_or_left_out(kind, tmp_path):
     lines = pack(source, out, kind, skip_unreadable=True)
     assert f'left out 3 images that cannot be decoded, such as {source}/train/b/b1.jpg' in lines
     assert packs.list_files(out / 'val' / 'c') == ['c0.png', 'c1.jpg', 'deep/c4.jpg']
+
+
+def test_each_image_is_read_once(kind, tmp_path, monkeypatch):
+    source, log = write_class_folders(tmp_path / 'data'), tmp_path / 'log'
+    read_bytes = Path.read_bytes
+
+    def logged(path):
+        with log.open('a') as file:
+            file.write(f'{path}\n')
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, 'read_bytes', logged)  # the workers are forked
+    pack(source, tmp_path / 'packed', kind, workers=2)
+    images = [path for path in log.read_text().splitlines() if path.startswith(str(source))]
+    assert sorted(images) == sorted(
+        f'{source}/{split}/{file}' for split in ('train', 'val') for file in packs.list_files(source / split)
+    )
+
+
+def test_results_are_not_computed_far_ahead(tmp_path):
+    tasks = [tmp_path / str(number) for number in range(40)]
+    results = run_tasks(touch, tasks, 1, ProgressLines(len(tasks), 0, print, 'made'))
+    first = next(results)
+    time.sleep(0.5)  # for a worker that does not wait
+    assert len(list(tmp_path.iterdir())) <= AHEAD
+    assert [first, *results] == list(range(40))
+
+
+def touch(path):
+    path.touch()
+    return int(path.name)
 
 
 def test_user_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch):

@@ -91,14 +91,27 @@ def test_pillow_images_are_turned_and_converted_as_their_files_are(classifier, t
     stored = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
-    for mode in ('1', 'L', 'LA', 'P', 'RGB', 'RGBA'):
-        Image.fromarray(stored).convert(mode).save(tmp_path / 'image.png', exif=exif)
-        path = tmp_path / 'image.png'
-        from_pillow, from_file = (predictor.load(one).pixels for one in (Image.open(path), path))
-        assert from_pillow.shape == (9, 6, 3), mode
-        np.testing.assert_array_equal(from_pillow, from_file, mode)
-    with pytest.raises(UserError, match='the Pillow image has the mode I;16: convert it to RGB'):
-        predictor(Image.fromarray(stored[..., 0].astype(np.uint16)))
+    colors = Image.fromarray(stored)
+    clear = colors.quantize(8)
+    clear.info['transparency'] = 3
+    deep = np.random.default_rng(0).integers(0, 1 << 16, (6, 9), np.uint16)
+    images = [(colors.convert(mode), 'png') for mode in ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')]
+    images += [(clear, 'png'), (Image.fromarray(deep), 'png'), (Image.fromarray(deep), 'tiff')]
+    images += [(colors.convert('CMYK'), 'jpg'), (colors.convert('CMYK'), 'tiff')]
+    for image, suffix in images:
+        path = tmp_path / f'image.{suffix}'
+        turned = suffix != 'tiff'  # Pillow turns some TIFF files twice
+        image.save(path, **({'exif': exif} if turned else {}))
+        of_path, of_bytes, of_pillow = (
+            predictor.load(one).pixels for one in (path, path.read_bytes(), Image.open(path))
+        )
+        assert of_pillow.shape == ((9, 6, 3) if turned else (6, 9, 3)), (image.mode, suffix)
+        np.testing.assert_array_equal(of_bytes, of_path)
+        # Of CMYK, OpenCV and Pillow round the colors differently.
+        tolerance = 1 if image.mode == 'CMYK' else 0
+        np.testing.assert_allclose(of_pillow.astype(int), of_path, 0, tolerance, err_msg=f'{image.mode} {suffix}')
+    with pytest.raises(UserError, match='the Pillow image has the mode F: convert it to RGB'):
+        predictor(Image.fromarray(stored[..., 0].astype(np.float32)))
     Image.fromarray(stored).save(tmp_path / 'image.png')
     (tmp_path / 'half.png').write_bytes((tmp_path / 'image.png').read_bytes()[:100])
     with pytest.raises(UserError, match='the Pillow image cannot be read'):

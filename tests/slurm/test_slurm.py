@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -285,7 +286,7 @@ def test_two_nodes_train_from_copies_of_packed_data_on_their_disks(two_nodes, sc
     )  # fmt: skip
     folders = sorted(local.iterdir())
     assert [folder.name for folder in folders] == ['node1', 'node2']
-    assert sum('copied 0.0' in line for line in output.splitlines()) == 2
+    assert sum(bool(re.search(r': copied (\d+) of \1 files', line)) for line in output.splitlines()) == 2
     copies = [next(path for path in folder.iterdir() if path.name.startswith('packed-')) for folder in folders]
     assert (copies[0] / 'classification' / 'train' / 'train-000000.tar').is_file()
     assert largest_difference(weights(project, 'staged'), weights(project, two_nodes)) == 0

@@ -1,11 +1,13 @@
 """The core of mogacore on several versions of Python, torch and numpy.
 
     python tests/stress/compatibility.py --python 3.10=/usr/bin/python3.10 3.11=python3.11 3.12=python3.12 --out compat
+    python tests/stress/compatibility.py --python 3.10=/usr/bin/python3.10 --originals --out compat
 
 For each row of ROWS whose Python is given, it makes a virtual environment with torch, torchvision, numpy and mmengine
-but without mmcv and the task libraries, and runs the tests of networks, golden outputs, gradients and checkpoints. It
-writes compatibility.json and one log per row. An environment takes up to 7 GB; without --keep it is
-deleted after its row.
+but without mmcv and the task libraries, and runs the tests of networks, golden outputs, gradients and checkpoints. With
+--originals, the row is that of ORIGINALS: the distributions of OpenMMLab instead of the forks that are pinned, and also
+the tests that build, train and test models of the task libraries. It writes compatibility.json and one log per row. An
+environment takes up to 7 GB; without --keep it is deleted after its row.
 """
 
 import argparse
@@ -34,33 +36,48 @@ PINNED = (
     'pillow', 'opencv-python-headless', 'onedl-mmengine', 'safetensors', 'scipy', 'timm',
     'pytest', 'pytest-xdist', 'execnet', 'exceptiongroup', 'iniconfig', 'pluggy',
 )  # fmt: skip
+# The last releases of OpenMMLab; mmdet 3.3.0 needs an mmcv before 2.2. mmcv is built without torch, as the pinned one is.
+ORIGINALS = ('3.10', '2.4.1', '0.19.1', '1.26.4')
+ORIGINAL_PACKAGES = (
+    'mmengine==0.10.7', 'mmpretrain==1.2.0', 'mmdet==3.3.0', 'mmsegmentation==1.2.2', 'mmpose==1.3.2',
+    'xtcocotools==1.14.3',
+)  # fmt: skip
+ORIGINAL_MMCV, ITS_BUILDER = 'mmcv==2.1.0', 'setuptools==79.0.1'
+OF_LIBRARIES = ()
 TESTS = ('tests/models', 'tests/checkpoint', 'tests/published')
 
 
-def pins():
-    """Lines of the requirements files for PINNED."""
+def pins(names):
+    """Lines of the requirements files for ``names``."""
     lines = (ROOT / 'requirements.txt').read_text() + (ROOT / 'requirements-dev.txt').read_text()
-    found = [line for line in lines.splitlines() if re.split('[=; ]', line)[0] in PINNED]
-    missing = set(PINNED) - {re.split('[=; ]', line)[0] for line in found}
+    found = [line for line in lines.splitlines() if re.split('[=; ]', line)[0] in names]
+    missing = set(names) - {re.split('[=; ]', line)[0] for line in found}
     if missing:
-        sys.exit(f'error: {", ".join(sorted(missing))} not in the requirements files: correct PINNED')
+        sys.exit(f'error: {", ".join(sorted(missing))} not in the requirements files: correct the names')
     return found
 
 
-def install(python, row, folder):
+def install(python, row, folder, originals):
     """Make the environment; the error of pip if it cannot be installed, otherwise None."""
     _, torch, torchvision, numpy = row
     subprocess.run([python, '-m', 'venv', folder], check=True)
-    pip = [folder / 'bin' / 'python', '-m', 'pip', 'install', '--quiet']
-    requirements = folder / 'pinned.txt'
-    requirements.write_text('\n'.join(pins()) + '\n')
-    steps = (
-        [f'torch=={torch}', f'torchvision=={torchvision}', f'numpy=={numpy}'],
-        ['--no-deps', '-r', requirements],
-        ['huggingface_hub', 'tqdm', f'numpy=={numpy}'],
-    )
+    pip = [folder / 'bin' / 'python', '-m', 'pip']
+    requirements, builder = folder / 'pinned.txt', folder / 'builder.txt'
+    names = [name for name in PINNED + OF_LIBRARIES if 'onedl' not in name] if originals else PINNED
+    requirements.write_text('\n'.join(pins(names)) + '\n')
+    builder.write_text(f'{ITS_BUILDER}\n')
+    quietly = ['install', '--quiet']
+    steps = [
+        [*quietly, f'torch=={torch}', f'torchvision=={torchvision}', f'numpy=={numpy}'],
+        [*quietly, '--no-deps', '-r', requirements],
+        [*quietly, 'huggingface_hub', 'tqdm', f'numpy=={numpy}'],
+    ]
+    if originals:
+        steps.append([*quietly, '--no-deps', *ORIGINAL_PACKAGES, ORIGINAL_MMCV])
     for step in steps:
-        done = subprocess.run([*pip, *step], capture_output=True, text=True)
+        done = subprocess.run(
+            [*pip, *step], capture_output=True, text=True, env={**os.environ, 'PIP_CONSTRAINT': str(builder)}
+        )
         if done.returncode:
             return next((line for line in done.stderr.splitlines() if 'ERROR' in line), 'pip failed')
     return None

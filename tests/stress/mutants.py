@@ -212,6 +212,9 @@ def _log(folder):
 
 
 def _pytest(test_files, folder, plugin, mutant, outcome):
+    from torch.multiprocessing import _prctl_pr_set_pdeathsig
+
+    _prctl_pr_set_pdeathsig(signal.SIGKILL)  # also if this script is killed, nothing of it runs on
     os.setsid()
     with open(Path(folder, 'log.txt'), 'wb') as log:
         os.dup2(log.fileno(), 1)

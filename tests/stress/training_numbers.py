@@ -1,6 +1,6 @@
 """Training at four times the published rate stays finite, and the same seed gives the same weights.
 
-    python tests/stress/training_numbers.py --out numbers [--only finite|repeat] [--steps 300]
+    python tests/stress/training_numbers.py --out numbers [--only finite|repeat] [--case small bf16] [--steps 300]
 
 "finite" trains XT and S in fp32, bf16 and, on a GPU, fp16 with gate_fp32 on the digits at 4e-3, four times the
 published rate of 1e-3, in batches of 16 instead of 1024, and checks each loss and the final weights. "repeat" trains a
@@ -95,6 +95,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True, help='folder for the runs and the results')
     parser.add_argument('--only', choices=('finite', 'repeat'))
+    parser.add_argument('--case', nargs=2, metavar=('ARCH', 'PRECISION'), help='only this one of the first part')
     parser.add_argument('--steps', type=int, default=300, help='steps of the first part; default 300')
     args = parser.parse_args()
     args.out.mkdir(parents=True)
@@ -106,8 +107,9 @@ def main():
             for arch in ('xtiny', 'small')
             for precision in ('fp32', 'bf16', 'fp16')
             if precision != 'fp16' or torch.cuda.is_available()
+            if args.case in (None, [arch, precision])
         ]
-    if args.only != 'finite':
+    if args.only != 'finite' and args.case is None:
         jobs += [('repeat', repeat, (config, size, 100)) for config, size in TASKS.items()]
     for number, (part, check, settings) in enumerate(jobs, 1):
         results[part].append(check(*settings, args.out))

@@ -18,11 +18,12 @@ from mogacore.engine.config import load_config, locate_data, use_library
 from mogacore.engine.data import label_class_folders
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, ignores_orientation, is_multi_label
 from mogacore.engine.explain import user_errors
-from mogacore.errors import UserError
+from mogacore.errors import UserError, refuse_unused
 from mogacore.files import readable, writable_folder, write_json, write_text
 from mogacore.inference.prediction_files import PredictionFile
 from mogacore.packs import is_file
 from mogacore.runtime.drawing.canvas import to_rgb
+from mogacore.runtime.tasks import SCORE_THR, TASKS
 from mogacore.text import shorten
 
 from .classification import ClassificationAnalysis
@@ -46,7 +47,7 @@ def analyze(
     out_dir: str | Path,
     cfg_options: dict | None = None,
     num_images: int = 12,
-    score_thr: float = 0.3,
+    score_thr: float | None = None,
 ) -> dict[str, Any]:
     """Compare the predictions of a test with the truth; write ``report.html`` and ``report.json`` to ``out_dir``.
 
@@ -56,19 +57,20 @@ def analyze(
         out_dir: Output folder; created if missing. Nothing is written to it unless the analysis succeeds.
         cfg_options: Settings that override the config's.
         num_images: Number of drawn images among the best, and among the worst.
-        score_thr: Lowest score of a box that counts as predicted.
+        score_thr: Lowest score of a box that counts as predicted, or of a drawn keypoint; None for ``SCORE_THR``.
 
     Returns:
         The content of ``report.json``.
 
     Raises:
-        UserError: If the predictions cannot be read, or do not fit the test set.
+        UserError: If the predictions cannot be read, or do not fit the test set, or ``score_thr`` has no effect.
     """
     from rich.progress import Progress
 
     if num_images < 0:
         raise UserError(f'--num-images {num_images} is out of range: give 0 or more')
-    if not 0 <= score_thr <= 1:
+    threshold = SCORE_THR if score_thr is None else score_thr
+    if not 0 <= threshold <= 1:
         raise UserError(f'--score-thr {score_thr} is out of range: use 0 to 1')
     out_dir = Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
@@ -88,9 +90,11 @@ def analyze(
             f'{predictions} has predictions of {file.task}, but {config} is a config of '
             f'{task or cfg.get("default_scope", "another task")}: give the config of the test'
         )
+    if not TASKS[file.task].has_threshold:
+        refuse_unused({'--score-thr': score_thr}, f'for {file.task}')
     with user_errors(), Progress(transient=True) as progress:
         dataset = _build_dataset(cfg, file, predictions)
-        analysis = ANALYSES[file.task](cfg, dataset, score_thr)
+        analysis = ANALYSES[file.task](cfg, dataset, threshold)
         ranking = Ranking(num_images)
         for index, (names, result) in enumerate(progress.track(file, len(file), description='comparing')):
             info = dataset.get_data_info(index)

@@ -128,9 +128,9 @@ def serve(args: argparse.Namespace) -> None:
     limit_pixels(args.max_pixels)
     with bind(args.host, args.port) as sock:
         predictors = load_models(args)
-        if not any(one.takes_batches for one in predictors.values()):
+        if all(one.batch_limit == 1 for one in predictors.values()):
             for_batches = {'--max-batch': args.max_batch, '--max-delay-ms': args.max_delay_ms}
-            refuse_unused(for_batches, 'on files that take a fixed number of images at a time')
+            refuse_unused(for_batches, 'on files that take one image at a time')
         shown = ', '.join(f'{name} ({one.task})' for name, one in predictors.items())
         greeting = f'serving {shown} on {address(sock)}, documentation at {address(sock)}/docs'
         metrics = Metrics()

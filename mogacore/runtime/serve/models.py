@@ -31,10 +31,11 @@ class ServedModel:
     def __init__(self, name: str, predictor: Predictor, settings: Settings, metrics: Metrics):
         self.name = name
         self.predictor = predictor
-        # Images of a file that takes one at a time would only wait for each other.
+        # More images than a file computes at a time would only wait for each other.
+        max_batch = min(settings.max_batch, predictor.batch_limit or settings.max_batch)
         self.batcher = Batcher(
-            self.predict, settings.max_batch if predictor.takes_batches else 1, settings.max_delay_ms / 1000,
-            settings.max_queue, name, partial(metrics.observe_batch, name),
+            self.predict, max_batch, settings.max_delay_ms / 1000, settings.max_queue, name,
+            partial(metrics.observe_batch, name),
         )  # fmt: skip
         metrics.waiting.labels(name).set_function(self.batcher.__len__)
 

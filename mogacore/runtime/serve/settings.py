@@ -14,7 +14,8 @@ class Settings:
     """Limits of the server; the defaults suit a few CPU cores.
 
     Attributes:
-        max_batch: Largest number of images predicted together; models whose files take one image at a time use 1.
+        max_batch: Largest number of images predicted together; models whose files take fewer at a time
+            use that number.
         max_delay_ms: Longest time that an image waits for others, in milliseconds; 0 joins only what already waits.
         max_queue: Largest number of requests being processed, and of images waiting per model; more are refused with
             status 503.

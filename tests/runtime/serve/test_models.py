@@ -17,7 +17,7 @@ from runtime.serve.serving import encode
 from mogacore.runtime import Predictor
 from mogacore.runtime.serve.app import create_app
 from mogacore.runtime.serve.metrics import Metrics
-from mogacore.runtime.serve.models import ServedModel
+from mogacore.runtime.serve.models import ServedModel, record_of
 from mogacore.runtime.serve.settings import Settings
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
@@ -67,9 +67,15 @@ def test_pose_model_takes_the_boxes_of_objects(tmp_path):
         assert 'are invalid: use [[x1, y1, x2, y2], ...]' in predict(predictor, f'?boxes={quote(wrong)}')['error']
 
 
-@pytest.mark.parametrize('batch, expected', [('batch', 8), (2, 1)])
-def test_only_models_with_an_open_batch_get_batches(tmp_path, batch, expected):
+@pytest.mark.parametrize('batch, expected', [('batch', 8), (16, 8), (2, 2), (1, 1)])
+def test_models_get_batches_up_to_the_batch_size_of_their_file(tmp_path, batch, expected):
     path = write_classifier(tmp_path / 'model.onnx', batch)
     model = ServedModel('model', Predictor(path, threads=1), Settings(), Metrics())
     assert model.batcher.max_batch == expected
+    shapes, run = [], model.predictor.backend.run
+    model.predictor.backend.run = lambda arrays: (shapes.append(arrays['images'].shape[0]), run(arrays))[1]
+    images = [model.predictor.load(np.roll(IMAGE, number, 2)) for number in range(expected)]
+    records = model.predict([(image, None) for image in images])
+    assert shapes == [expected if batch == 'batch' else batch]
+    assert records == [record_of(*model.predictor.predict([image])) for image in images]
     model.batcher.stop()

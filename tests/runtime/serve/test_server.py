@@ -117,8 +117,8 @@ def test_address_in_use_and_missing_file_are_user_errors(model, tmp_path, monkey
     ('write', 'arguments', 'message'),
     [
         (write_classifier, ['--score-thr', '0.5'], '--score-thr 0.5 has no effect on models for classification'),
-        (write_detector, ['--max-batch', '4'], '--max-batch 4 has no effect on files that take a fixed number'),
-        (write_detector, ['--max-delay-ms', '0'], '--max-delay-ms 0.0 has no effect on files that take a fixed'),
+        (write_detector, ['--max-batch', '4'], '--max-batch 4 has no effect on files that take one image'),
+        (write_detector, ['--max-delay-ms', '0'], '--max-delay-ms 0.0 has no effect on files that take one'),
     ],
 )
 def test_an_option_without_effect_on_all_models_is_refused(write, arguments, message, tmp_path, monkeypatch):
