@@ -22,7 +22,11 @@ WHOLE = {
     'train_cfg': {'max_epochs': 1, 'max_iters': 1, 'val_interval': 1},
     '_dataloader': {'batch_size': 1, 'num_workers': 0},
     'randomness': {'seed': 0},
+    'auto_scale_lr': {'base_batch_size': 1},
 }
+# Settings that are numbers, by the name of the part of optim_wrapper.
+NUMBERS = {'optimizer': ('lr', 'weight_decay'), 'clip_grad': ('max_norm', 'clip_value')}
+LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG')
 EDGES = ('begin', 'end')  # of a schedule
 
 
@@ -34,6 +38,10 @@ def check_kind(name: str, value: Any) -> Iterator[Problem]:
         yield name, f'is {show(value)}: it must be a dict'
     elif name in LISTS:
         yield from _check_list(name, value)
+    elif name == 'load_from' and not isinstance(value, str):
+        yield name, f'is {show(value)}: it must be the path or name of a weight file'
+    elif name == 'log_level' and value not in LEVELS:
+        yield name, f'is {show(value)}: choose from {", ".join(LEVELS)}'
     elif isinstance(value, Mapping):
         for end, keys in INNER_DICTS.items():
             wrong = [key for key in keys if name.endswith(end) and not isinstance(value.get(key), Mapping | None)]
@@ -43,6 +51,24 @@ def check_kind(name: str, value: Any) -> Iterator[Problem]:
                 if not _is_whole(value[key], least[key]) and not (key == 'seed' and value[key] is None):
                     kind = 'a positive integer' if least[key] else '0 or a positive integer'
                     yield f'{name}.{key}', f'is {show(value[key])}: it must be {kind}'
+
+        if name == 'optim_wrapper':
+            yield from _check_numbers(name, value)
+        best = (value.get('checkpoint') or {}) if name == 'default_hooks' else {}
+        if isinstance(best, Mapping) and not isinstance(best.get('save_best'), str | list | tuple | None):
+            yield (
+                f'{name}.checkpoint.save_best',
+                f'is {show(best["save_best"])}: it must be the name of a score, or auto',
+            )
+
+
+def _check_numbers(name: str, value: Mapping) -> Iterator[Problem]:
+    for part, keys in NUMBERS.items():
+        found = value.get(part)
+        for key in keys if isinstance(found, Mapping) else ():
+            number = found.get(key, 0)
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                yield f'{name}.{part}.{key}', f'is {show(number)}: it must be a number'
 
 
 def _check_list(name: str, value: Any) -> Iterator[Problem]:

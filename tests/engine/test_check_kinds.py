@@ -40,6 +40,25 @@ LOADER = dict(batch_size=2, num_workers=0, dataset=dict(type='X'))
         ),
         ('train_cfg', dict(val_interval=0), ('train_cfg.val_interval', 'is 0: it must be a positive integer')),
         ('train_cfg', dict(max_epochs=None), ('train_cfg.max_epochs', 'is None: it must be a positive integer')),
+        (
+            'optim_wrapper',
+            dict(optimizer=dict(lr=[1, 2])),
+            ('optim_wrapper.optimizer.lr', 'is [1, 2]: it must be a num'),
+        ),
+        (
+            'optim_wrapper',
+            dict(optimizer=dict(lr=None)),
+            ('optim_wrapper.optimizer.lr', 'is None: it must be a number'),
+        ),
+        (
+            'optim_wrapper',
+            dict(clip_grad=dict(max_norm='a')),
+            ('optim_wrapper.clip_grad.max_norm', "is 'a': it must be"),
+        ),
+        ('default_hooks', dict(checkpoint=dict(save_best=5)), ('default_hooks.checkpoint.save_best', 'is 5: it must')),
+        ('auto_scale_lr', dict(base_batch_size=0), ('auto_scale_lr.base_batch_size', 'is 0: it must be a positive')),
+        ('load_from', 5, ('load_from', 'is 5: it must be the path or name of a weight file')),
+        ('log_level', 'abc', ('log_level', "is 'abc': choose from CRITICAL, ERROR")),
         ('randomness', dict(seed=-1), ('randomness.seed', 'is -1: it must be 0 or a positive integer')),
     ],
 )
