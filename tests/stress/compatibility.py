@@ -36,7 +36,8 @@ PINNED = (
     'pillow', 'opencv-python-headless', 'onedl-mmengine', 'safetensors', 'scipy', 'timm',
     'pytest', 'pytest-xdist', 'execnet', 'exceptiongroup', 'iniconfig', 'pluggy',
 )  # fmt: skip
-# The last releases of OpenMMLab; mmdet 3.3.0 needs an mmcv before 2.2. mmcv is built without torch, as the pinned one is.
+# The last releases of OpenMMLab; mmdet 3.3.0 needs an mmcv before 2.2. mmcv is built without torch, as the pinned one
+# is.
 ORIGINALS = ('3.10', '2.4.1', '0.19.1', '1.26.4')
 ORIGINAL_PACKAGES = (
     'mmengine==0.10.7', 'mmpretrain==1.2.0', 'mmdet==3.3.0', 'mmsegmentation==1.2.2', 'mmpose==1.3.2',
