@@ -54,7 +54,7 @@ def check_kind(name: str, value: Any) -> Iterator[Problem]:
 
         if name == 'optim_wrapper':
             yield from _check_numbers(name, value)
-        best = (value.get('checkpoint') or {}) if name == 'default_hooks' else {}
+        best = value.get('checkpoint') if name == 'default_hooks' else None
         if isinstance(best, Mapping) and not isinstance(best.get('save_best'), str | list | tuple | None):
             yield (
                 f'{name}.checkpoint.save_best',
@@ -65,7 +65,9 @@ def check_kind(name: str, value: Any) -> Iterator[Problem]:
 def _check_numbers(name: str, value: Mapping) -> Iterator[Problem]:
     for part, keys in NUMBERS.items():
         found = value.get(part)
-        for key in keys if isinstance(found, Mapping) else ():
+        if not isinstance(found, Mapping):
+            continue
+        for key in keys:
             number = found.get(key, 0)
             if isinstance(number, bool) or not isinstance(number, int | float):
                 yield f'{name}.{part}.{key}', f'is {show(number)}: it must be a number'

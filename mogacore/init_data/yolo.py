@@ -161,11 +161,11 @@ def _keypoint_shape(listing: Listing, settings: Mapping, task: str) -> tuple[int
     shape = settings.get('kpt_shape')
     if shape is None and task != 'pose':
         return None
-    is_shape = isinstance(shape, list) and len(shape) == 2 and isinstance(shape[0], int) and shape[1] in (2, 3)
-    if not is_shape or shape[0] < 1:
+    numbers = shape if isinstance(shape, list) and len(shape) == 2 else (0, 0)
+    if not isinstance(numbers[0], int) or numbers[0] < 1 or numbers[1] not in (2, 3):
         where = settings.get('file') or f'{listing.folder} (no YAML file)'
         raise UserError(f'{where} has no kpt_shape: [number of keypoints, 2 or 3], which --task pose needs: add it')
-    return shape[0], shape[1]
+    return numbers[0], numbers[1]
 
 
 def _keypoint_names(listing: Listing, settings: Mapping, number: int) -> tuple[list[str], list[str]]:
