@@ -1,12 +1,14 @@
-"""Documents name files, headings, subcommands and flags that exist."""
+"""Documents name files, headings, subcommands and flags that exist, and show commands that can be parsed."""
 
 import argparse
 import re
+import shlex
 from functools import cache
 
 import pytest
 from conftest import ROOT
 
+from mogacore.cli.data import WRITERS
 from mogacore.cli.main import SUBCOMMANDS, load
 
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -56,6 +58,46 @@ def test_flags_of_commands_in_a_document_exist(document):
     for name, given in commands(document.read_text()):
         for flag in given:
             assert flags(name) is None or flag in flags(name), f'{document.name}: mogacore {name} has no {flag}'
+
+
+SCRIPTS = {'convert-checkpoint': ['convert'], 'make-digits': ['data', 'digits'], 'make-hands': ['data', 'hands']}
+
+
+def shown(text):
+    """Arguments of ``mogacore`` in each command on a line of its own, without those that show optional parts."""
+    text = re.sub(r'\\\n\s*', '', text)
+    for line in re.findall(r'^(?:    |\$ )+((?:\w+=\S+ )*(?:mogacore|python|bash|torchrun) .*)$', text, re.MULTILINE):
+        found = re.search(r'(?:\bmogacore |\btools/(?=\w+\.py))([a-z][\w-]*)(?:\.py)?(.*)', line)
+        if found and not re.search(r'\[-|\.\.\.', line):
+            name = found[1].replace('_', '-')
+            yield line, [*SCRIPTS.get(name, [name]), *shlex.split(found[2], comments=True)]
+
+
+@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
+def test_commands_in_a_document_can_be_parsed(document, monkeypatch, capsys):
+    monkeypatch.setattr('mogacore.datasets.digits.write_digits', lambda **settings: {})
+    monkeypatch.setattr('mogacore.datasets.hands.write_hands', lambda **settings: {})
+    for line, (name, *arguments) in shown(document.read_text()):
+        if name not in SUBCOMMANDS:
+            assert not arguments or name.startswith('-'), f'{document.name}: {line}'
+            continue
+        parser = argparse.ArgumentParser(prog=name)
+        load(name).add_arguments(parser)
+        parse = parser.parse_args if flags(name) is None else parser.parse_intermixed_args
+        try:
+            args = parse(arguments)
+            if name == 'data':
+                WRITERS[args.data](args.arguments)
+        except SystemExit:
+            pytest.fail(f'{document.name}: {line}: {capsys.readouterr().err}')
+
+
+@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
+def test_configs_that_a_document_names_by_short_name_exist(document):
+    tasks = '|'.join(path.name for path in (ROOT / 'configs').iterdir() if path.name != '_base_')
+    for name in re.findall(rf'(?<![\w/.-])({tasks})/([\w./-]*\w)(?![\w{{*/-])', document.read_text()):
+        path = ROOT / 'configs' / '/'.join(name)
+        assert path.exists() or path.with_name(f'{path.name}.py').exists(), f'{document.name} names {"/".join(name)}'
 
 
 def test_the_installation_page_lists_every_subcommand():

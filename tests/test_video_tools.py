@@ -82,7 +82,10 @@ def test_predictions_for_the_test_set_are_reported_and_drawn(project, trained, t
     records = report['predictions']
     assert [record['sequence'] for record in records] == ['sequence 0', 'sequence 3']
     tested = run_test(*trained, work_dir=str(tmp_path / 'w'), cfg_options=rooted(project))
-    every = infer(*trained, None, tmp_path / 'all', cfg_options=rooted(project), device='cpu', num_sequences=4)
+    several = tmp_path / 'several.py'
+    several.write_text(f'_base_ = {str(trained[0])!r}\ntest_evaluator = (_base_.test_evaluator,)\n')
+    options = dict(cfg_options=rooted(project), device='cpu', num_sequences=4)
+    every = infer(several, trained[1], None, tmp_path / 'all', **options)
     assert len(every) == 4
     for name in ('video/mse', 'video/copy_last_mse', 'video/ssim'):
         assert np.mean([record['metrics'][name] for record in every]) == pytest.approx(tested[name], rel=1e-5)

@@ -31,7 +31,7 @@ from mogacore.analysis.explained import (
 from mogacore.analysis.maps import Trace, as_maps, check_layer, get_layer, last_map, trace
 from mogacore.engine.config import load_config
 from mogacore.engine.devices import choose_device
-from mogacore.errors import UserError, accepting
+from mogacore.errors import UserError, accepting, refuse_unused
 from mogacore.files import make_folder, write_figure, write_json, write_npz
 from mogacore.inference.predictor import ImageLoader, Predictor, dataset_meta
 from mogacore.runtime.drawing.canvas import LEGIBLE_SIDE
@@ -249,9 +249,12 @@ def run(
     for method in methods:
         if method not in METHODS:
             raise UserError(f'method {method!r} is unknown: choose from {", ".join(METHODS)}')
+    if all(spec.is_config for spec in specs):
+        refuse_unused({'--data': data}, 'on models with a config of their own')
     rows: list[list[Panel]] = [[] for _ in methods]
     report: dict = {'picture': str(image), 'methods': list(methods), 'models': {}}
     arrays = {}
+    unknown = set(layers or ())
     for spec in track(specs, description='explaining'):
         explained = explain(spec, image, data, device)
         explained.choose(target)
@@ -259,6 +262,7 @@ def run(
         names = [name for name in layers or () if name in known]
         if layers and not names:
             raise UserError(f'{spec.label} has none of the layers {", ".join(layers)}: add a layer of {spec.label}')
+        unknown.difference_update(names)
         traced = trace_explained(explained)
         names = names or [last_map(explained.network, traced)]
         with torch.no_grad():
@@ -272,6 +276,8 @@ def run(
             found = activation_map(explained, method, names, traced)
             arrays[f'{spec.label}/{method}'] = found
             row.append(Panel(f'{spec.label}: {explained.target_name()}\n{method}', explained.image, found, box))
+    if unknown:
+        raise UserError(f'no model has the layer {", ".join(sorted(unknown))}: correct or omit it')
     out_dir = make_folder(out_dir)
     write_npz(out_dir / 'cam.npz', arrays)
     write_json(out_dir / 'cam.json', report)

@@ -1,8 +1,8 @@
 """Publish a training: weights without optimizer state, config, metrics and a model card in one folder.
 
 The weights are those that the run validated: the average of a run with EMA. Their file name ends in the first eight
-digits of its SHA-256. --average publishes the mean of several checkpoints, whose batch norm statistics are estimated
-anew on the training data.
+digits of its SHA-256. --average publishes the mean of several checkpoints, whose batch norm statistics are recomputed
+on the training data.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from mmengine.config import Config
@@ -37,6 +36,7 @@ from mogacore.errors import UserError
 from mogacore.libraries import TASK_LIBRARIES, find_class, import_quietly, registered_names, source_words
 from mogacore.text import show
 
+from .check_kinds import check_kind, replaced_dicts
 from .optim import sub_wrappers
 
 # Top-level names that mogacore reads, in addition to the Runner's.
@@ -44,11 +44,6 @@ OWN_SETTINGS = (
     'allow_unknown_keys', 'custom_imports', 'data_help', 'fast_data', 'find_unused_parameters', 'input_shape',
     'load_allow_missing', 'load_allow_other_classes', 'load_allow_unexpected', 'load_ema', 'model_wrapper_cfg',
     'runner_type', 'sync_bn', 'tta_model', 'tta_views',
-)  # fmt: skip
-# Parts of the Runner that are dicts.
-DICTS = (
-    'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
-    'optim_wrapper', 'default_hooks', 'env_cfg', 'auto_scale_lr', 'log_processor', 'visualizer', 'randomness',
 )  # fmt: skip
 # Keys that a builder reads and does not pass to the class, by the registry of the class.
 BUILDER_KEYS = {
@@ -137,7 +132,7 @@ class _Checker:
         assigned = set(re.findall(r'^(\w+)\s*=', cfg.text or '', re.MULTILINE))
         for name, value in cfg.to_dict().items():
             if name in settings:
-                yield from self.check_kind(name, value)
+                yield from check_kind(name, value)
                 yield from self.check(value, name)
                 continue
             # A name of the command line may also resemble one that the config's files define.
@@ -145,16 +140,9 @@ class _Checker:
             similar = get_close_matches(name, known, 1, SIMILAR)
             if similar and not _is_used(name, cfg.text):
                 yield name, f'is not a setting: did you mean {similar[0]}?'
-        yield from _without_effect(cfg, settings)
-
-    @staticmethod
-    def check_kind(name: str, value: Any) -> Iterator[Problem]:
-        if name in DICTS and not isinstance(value, (dict, NoneType)):
-            yield name, f'is {show(value)}: it must be a dict'
-        elif isinstance(value, dict) and name.endswith('_dataloader'):
-            size = value.get('batch_size', 1)
-            if not isinstance(size, int) or size < 1:
-                yield f'{name}.batch_size', f'is {show(size)}: it must be a positive integer'
+        in_files = Config.fromfile(cfg.filename).to_dict() if cfg.filename else {}
+        yield from replaced_dicts(cfg.to_dict(), in_files)
+        yield from _without_effect(cfg, settings, in_files)
 
     def check(self, value: Any, path: str, owners: tuple[Callable, ...] = ()) -> Iterator[Problem]:
         """Problems of a part of the config; ``owners`` are the classes of the parts that contain it."""
@@ -301,7 +289,7 @@ def _is_used(name: str, text: str) -> bool:
     return re.search(rf'(?<![\w\'"]){re.escape(name)}\b(?!\s*=[^=])', code) is not None
 
 
-def _without_effect(cfg: Config, settings: frozenset[str]) -> Iterator[Problem]:
+def _without_effect(cfg: Config, settings: frozenset[str], in_files: dict) -> Iterator[Problem]:
     """Top-level names that the config's file or an option sets, where nothing reads them any more."""
     if not cfg.filename:
         return
@@ -309,7 +297,6 @@ def _without_effect(cfg: Config, settings: frozenset[str]) -> Iterator[Problem]:
     names = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
     assigned = {node.id for node in names if isinstance(node.ctx, ast.Store)}
     used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
-    in_files = Config.fromfile(cfg.filename).to_dict()
     in_bases = (cfg.text or '').rpartition(f'{cfg.filename}\n')[0]
     settled = cfg.to_dict()
     for name, value in settled.items():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from torch import nn
 
 from mogacore.checkpoint import register_safe_loader
@@ -81,6 +82,20 @@ def use_library(cfg: Config) -> None:
     scope = cfg.get('default_scope', 'mmengine')
     import_quietly(scope)
     init_default_scope(scope)
+
+
+@contextmanager
+def restored_scope() -> Iterator[None]:
+    """Give the registries back the default scope that they had before, as other libraries of the process need it.
+
+    mmpretrain's inferencers, for example, do not find their transforms under the scope of a detector.
+    """
+    before = dict(DefaultScope._instance_dict)
+    try:
+        yield
+    finally:
+        DefaultScope._instance_dict.clear()
+        DefaultScope._instance_dict.update(before)
 
 
 def build_for_counting(cfg: Config) -> nn.Module:
@@ -214,9 +229,9 @@ def _configs_folder(filename: str | Path) -> Path | None:
     return next((parent for parent in Path(filename).resolve().parents if parent.name == 'configs'), None)
 
 
-def as_list(evaluators: Mapping | list | None) -> list:
+def as_list(evaluators: Mapping | list | tuple | None) -> list:
     """The configs of an evaluator that may be a single one, several or none."""
-    return evaluators if isinstance(evaluators, list) else [evaluators] if evaluators else []
+    return list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators] if evaluators else []
 
 
 def leaf_datasets(cfg: Config, stage: str) -> Iterator[ConfigDict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,10 @@ from pathlib import Path
 from mogacore import machine, opencv
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
+from mogacore.libraries import TASK_LIBRARIES
+
+# Packages whose classes may refuse settings of a config; an error of the user's own classes keeps its traceback.
+LIBRARIES = ('mogacore', 'mmengine', 'mmcv', 'torch', *TASK_LIBRARIES)
 
 
 @contextmanager
@@ -34,7 +39,7 @@ def user_errors(is_training: bool = False) -> Iterator[None]:
                 remedy = f'saved checkpoints are intact; {failure.remedy}, then resume with --resume'
                 failure = failure._replace(remedy=remedy)
             raise UserError(str(failure)) from error
-        if line := _explain_config(error) or explain(error) or _explain_removed(error):
+        if line := _explain_config(error) or explain(error) or _explain_removed(error) or _explain_refused(error):
             raise UserError(line) from error
         raise
 
@@ -57,3 +62,22 @@ def _explain_removed(error: Exception) -> str | None:
         f'folder {Path(error.filename).parent} does not exist, or was removed while it was in use: correct the path, '
         'or restore it and start again'
     )
+
+
+def _explain_refused(error: Exception) -> str | None:
+    """Explain an exception of a library's constructor that refuses a setting of the config; None for any other."""
+    if not isinstance(error, AssertionError | TypeError | ValueError):
+        return None
+    frames = list(traceback.walk_tb(error.__traceback__))
+    module = 'mmengine.registry.build_functions'
+    builds = [frame.f_locals for frame, _ in frames
+              if (frame.f_globals['__name__'], frame.f_code.co_name) == (module, 'build_from_cfg')]  # fmt: skip
+    if not builds:
+        return None
+    cls = builds[-1].get('obj_cls')  # absent if the part is no dict with a type
+    if cls is not None and getattr(cls, '__module__', '').partition('.')[0] not in LIBRARIES:
+        return None
+    frame, line = frames[-1]
+    reason = ' '.join(str(error).split()) or f'{type(error).__name__} in {Path(frame.f_code.co_filename).name}:{line}'
+    name = getattr(cls, '__name__', 'a part of the config')
+    return f'{name} cannot be built ({reason}): correct its settings in the config'

@@ -44,6 +44,7 @@ from .config import (
     locate_data,
     prepare_for_device,
     prepare_loaders,
+    restored_scope,
     save_predictions,
     show_predictions,
 )
@@ -198,7 +199,7 @@ def train(config: str, **flags) -> Runner:
         Stopped: After a stop signal, once the state is saved; see :mod:`mogacore.engine.stop`.
     """
     options = RunOptions(config, **flags)
-    with stop_signals():
+    with stop_signals(), user_errors():
         return _train(options)
 
 
@@ -286,11 +287,12 @@ def dry_run(config: str, **flags) -> str:
         UserError: If a file is missing, a setting is invalid, or the data have errors.
     """
     options = RunOptions(config, **flags)
-    cfg = _training_config(options)
-    changes = follow_length(cfg, options.cfg_options)
-    warnings = check_schedules(cfg)
-    model = build_on_meta(cfg)
-    check_paramwise(cfg.optim_wrapper, model)
+    with user_errors():
+        cfg = _training_config(options)
+        changes = follow_length(cfg, options.cfg_options)
+        warnings = check_schedules(cfg)
+        model = build_on_meta(cfg)
+        check_paramwise(cfg.optim_wrapper, model)
     length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
     unit = 'epochs' if 'max_epochs' in cfg.train_cfg else 'iterations'
     try:
@@ -328,6 +330,7 @@ def _resume_from(cfg: Config, resume: str) -> None:
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
 
 
+@restored_scope()
 def test(
     config: str,
     checkpoint: str,

@@ -79,7 +79,7 @@ class VideoPredictionMetric(BaseMetric):
     data set's metainfo.
 
     Args:
-        metric: Names of the metrics, from ``mse, mae, rmse, ssim, psnr, lpips``.
+        metric: Names of the metrics, from ``mse, mae, rmse, ssim, psnr, lpips``, or a single one.
         spatial_norm: Divide the sums by the number of pixels and channels, which gives the usual mean, as for weather.
         groups: Number of channels of each variable, in order. Each metric is reported per variable; the plain name is
             the mean over the variables. Not available for ``ssim``, ``psnr`` and ``lpips``.
@@ -96,7 +96,7 @@ class VideoPredictionMetric(BaseMetric):
 
     def __init__(
         self,
-        metric: Sequence[str] = ('mse', 'mae', 'ssim', 'psnr'),
+        metric: str | Sequence[str] = ('mse', 'mae', 'ssim', 'psnr'),
         spatial_norm: bool = False,
         groups: Mapping[str, int] | None = None,
         copy_last: bool = False,
@@ -104,6 +104,7 @@ class VideoPredictionMetric(BaseMetric):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        metric = [metric] if isinstance(metric, str) else metric
         unknown = [name for name in metric if name not in NAMES]
         if unknown or not metric:
             found = f'metric {unknown[0]!r} is unknown' if unknown else 'metric is empty'

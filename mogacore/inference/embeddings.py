@@ -16,7 +16,7 @@ from mmengine.dataset import pseudo_collate
 from rich.progress import Progress
 from torch import Tensor
 
-from mogacore.engine.config import leaves, load_config, locate_data, prepare_loaders
+from mogacore.engine.config import leaves, load_config, locate_data, prepare_loaders, restored_scope
 from mogacore.engine.data import label_class_folders
 from mogacore.engine.loaders import build_loader
 from mogacore.errors import UserError
@@ -279,6 +279,7 @@ def _class_name(found: Embeddings, number: int) -> str:
     return str(label) if found.classes is None else found.classes[label]
 
 
+@restored_scope()
 def compute_features(
     config: str,
     checkpoint: str,

@@ -22,7 +22,7 @@ from rich.progress import Progress
 from mogacore import images
 from mogacore.checkpoint import content_hash
 from mogacore.datasets.checks.coco_files import check_annotations
-from mogacore.engine.config import leaf_datasets, load_config, locate_data
+from mogacore.engine.config import as_list, leaf_datasets, load_config, locate_data, restored_scope
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
 from mogacore.engine.launch import close_process_group, init_process_group
 from mogacore.engine.numbers import check_batch
@@ -40,6 +40,7 @@ from mogacore.runtime.tasks import SCORE_THR, TASKS, Result
 from mogacore.runtime.tiles import OVERLAP, Tile, check_tile, make_tiles, merge
 from mogacore.runtime.topdown import TopDown
 from mogacore.runtime.videos import find_videos, warn_if_truncated
+from mogacore.text import type_name
 
 from .features import BackboneMaps
 from .samples import SAMPLES, create_samples
@@ -221,6 +222,7 @@ def _part(image: dict, tile: Tile) -> dict:
     return dict(image, img=pixels, img_shape=pixels.shape[:2], ori_shape=pixels.shape[:2])
 
 
+@restored_scope()
 def infer(
     config: str,
     checkpoint: str,
@@ -354,13 +356,14 @@ def infer_sequences(
         device: torch device; None for a GPU if available.
 
     Returns:
-        One record per sequence. ``sequence`` identifies it; ``metrics`` are those of the config's evaluator and of
-        repeating the last frame, or None if the video ends before the last predicted frame. And the records of
-        truncated videos, see :meth:`mogacore.runtime.videos.Video.truncation`.
+        One record per sequence. ``sequence`` identifies it; ``metrics`` are those of the config's
+        VideoPredictionMetric and of repeating the last frame, or None if it has none or the video ends before the last
+        predicted frame. And the records of truncated videos, see :meth:`mogacore.runtime.videos.Video.truncation`.
     """
     num_sequences = check_num_sequences(num_sequences)
     model, _ = load_trained(cfg, checkpoint, device)
-    evaluator = dict(cfg.test_evaluator, copy_last=True)
+    own = [item for item in as_list(cfg.get('test_evaluator')) if type_name(item['type']) == 'VideoPredictionMetric']
+    evaluator = dict(own[0], copy_last=True) if own else None
     items: Iterable[dict]
     truncated: list[dict] = []
     if videos:
@@ -387,7 +390,7 @@ def infer_sequences(
         files, strip = draw_sequence(out_dir, number, rows)
         strips.append(strip)
         records.append({'sequence': sample.name, **files, 'metrics': None})
-        if len(sample.gt_frames) == len(sample.pred_frames):
+        if evaluator and len(sample.gt_frames) == len(sample.pred_frames):
             metric = METRICS.build(evaluator)
             metric.dataset_meta = meta
             metric.process(batch, [sample.to_dict()])

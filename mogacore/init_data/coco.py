@@ -13,7 +13,7 @@ from mogacore.datasets.checks.coco_files import (
     read_coco,
 )
 from mogacore.errors import UserError
-from mogacore.text import shorten
+from mogacore.text import shorten, show
 
 from . import masks
 from .found import Found, LabelledImage
@@ -159,6 +159,9 @@ def _read_keypoints(categories: list[dict], path: object, found: Found) -> None:
     names = [category['keypoints'] for category in categories if category.get('keypoints')]
     if not names:
         raise UserError(f'{path}: no category has the list keypoints with their names: add it to categories')
+    for given in names:
+        if not isinstance(given, list) or not all(isinstance(name, str | int) for name in given):
+            raise UserError(f'{path}: keypoints of a category is {show(given)}: use a list of names')
     for other in [*names, found.keypoints or names[0]]:
         if list(other) != list(names[0]):
             raise UserError(

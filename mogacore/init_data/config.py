@@ -15,7 +15,7 @@ from .recipes import DEFAULTS, replaced_hooks
 
 WIDTH = 116  # of a line of names
 LR_MULT = {'classification': 0.1}  # of a pretrained backbone; 0.5 for the other tasks
-# Settings of a recipe's data set that one of another type takes, too, or that are given anew.
+# Settings of a recipe's data set that one of another type takes, too, or that the config sets.
 OWN_KEYS = {
     'type', 'data_root', 'data_prefix', 'ann_file', 'metainfo', 'pipeline', 'test_mode', 'img_suffix', 'seg_map_suffix',
     'reduce_zero_label',

@@ -53,11 +53,14 @@ def read(listing: Listing, task: str) -> Found:
             f'classification needs at least 2: sort the images into one folder per class{below}'
         )
     if is_split:
-        found.ready = {split: ('', top) for top, split in tops.items() if split and found.of(split)}
+        used = {image.name.split('/')[0]: str(image.split) for image in found.images}
+        if len(used) == len(set(used.values())):  # otherwise, such as of val and valid, lists name the images
+            found.ready = {split: ('', top) for top, split in used.items()}
         missing = set(found.classes) - {image.label for image in found.of('train')}
         if missing:
+            folder = next((top for top, split in tops.items() if split == 'train'), '')
             found.problems.add(
-                f'class {shorten(sorted(missing))} has images, but none in {listing.folder / found.ready["train"][1]}: '
+                f'class {shorten(sorted(missing))} has images, but none in {listing.folder / folder}: '
                 'add some, or remove its folder'
             )
     return found

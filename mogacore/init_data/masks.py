@@ -25,6 +25,7 @@ MAP_FOLDERS = ('masks', 'mask', 'maps', 'labels', 'label', 'annotations', 'annot
 MAP_ENDINGS = r'[_-](mask|masks|label|labels|gt|seg|segmentation|map|labelids)$'
 TABLES = ('class_dict.csv', 'labelmap.txt')
 IGNORED = 255  # value of pixels without a class
+MAX_NAMES = IGNORED  # classes that the other values can tell apart
 MAX_CLASSES = 200  # more values than these are taken as an image instead of a class map
 LAYOUT = 'put images into images/ and maps of the same name into masks/'
 
@@ -113,6 +114,8 @@ def _read_table(listing: Listing) -> dict[tuple[int, int, int], str]:
         if color in found or row[0] in found.values():
             raise UserError(f'{path} has the color or name of {row[0]} twice: give each class its own')
         found[color] = row[0]
+    if len(found) > MAX_NAMES:
+        raise UserError(f'{path} has {len(found)} classes, but class maps hold at most {MAX_NAMES}: join some')
     return found
 
 
@@ -123,7 +126,7 @@ def _read_names(listing: Listing) -> list[str]:
 
 
 def _read_values(found: Found, table: dict) -> None:
-    """Check every map, and find the number of classes and whether maps must be written anew."""
+    """Check every map, and find the number of classes and whether maps must be rewritten."""
     counts = np.zeros(IGNORED + 1, np.int64)
     for image in progress(found.images, 'reading maps'):
         path = found.folder / str(image.label_map)

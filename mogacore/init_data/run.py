@@ -92,6 +92,11 @@ def init_data(options: Options) -> list[str]:
     how = _divide(found, options) if not found.problems else ''
     if options.task == 'segmentation' and found.format != masks.NAME:
         found.classes = [labels.BACKGROUND, *(name for name in found.classes if name != labels.BACKGROUND)]
+        if len(found.classes) > masks.MAX_NAMES:
+            found.problems.add(
+                f'folder {folder} has {len(found.classes)} classes with the background, but class maps hold at most '
+                f'{masks.MAX_NAMES}: choose some with --classes'
+            )
     for line in describe(found, options.task, how):
         print(line)
     _refuse(found)

@@ -71,16 +71,17 @@ def read(listing: Listing, task: str) -> Found:
                 continue
             try:
                 class_id, annotation = _parse(line, task, shape)
-                if names is not None and class_id not in names:
-                    raise ValueError(f'has class {class_id}, but the classes are 0 to {len(names) - 1}')
+                if class_id < 0 or (names is not None and class_id not in names):
+                    end = f'0 to {len(names) - 1}' if names else 'numbered from 0'
+                    raise ValueError(f'has class {class_id}, but the classes are {end}')
             except ValueError as error:
                 found.problems.add(f'{listing.folder / label} line {number} {error}: correct it')
                 continue
             ids.add(class_id)
             entry.objects.append(annotation | {'category': class_id})
     if names is None:
-        names = {number: f'class_{number}' for number in range(max(ids, default=0) + 1)}
-        found.note('names', f'{listing.folder} has no data.yaml or classes.txt: the classes are called class_0, ...')
+        names = {number: f'class_{number}' for number in ids}
+        found.note('names', f'{listing.folder} has no data.yaml or classes.txt: the classes are called class_NUMBER')
     for entry in found.images:
         for annotation in entry.objects:
             annotation['category'] = names[annotation['category']]
@@ -160,10 +161,11 @@ def _keypoint_shape(listing: Listing, settings: Mapping, task: str) -> tuple[int
     shape = settings.get('kpt_shape')
     if shape is None and task != 'pose':
         return None
-    if not (isinstance(shape, list) and len(shape) == 2 and shape[1] in (2, 3) and isinstance(shape[0], int)):
+    numbers = shape if isinstance(shape, list) and len(shape) == 2 else (0, 0)
+    if not isinstance(numbers[0], int) or numbers[0] < 1 or numbers[1] not in (2, 3):
         where = settings.get('file') or f'{listing.folder} (no YAML file)'
         raise UserError(f'{where} has no kpt_shape: [number of keypoints, 2 or 3], which --task pose needs: add it')
-    return shape[0], shape[1]
+    return numbers[0], numbers[1]
 
 
 def _keypoint_names(listing: Listing, settings: Mapping, number: int) -> tuple[list[str], list[str]]:
@@ -175,7 +177,8 @@ def _keypoint_names(listing: Listing, settings: Mapping, number: int) -> tuple[l
     order = settings.get('flip_idx')
     if order is None:
         return [str(name) for name in names], []
-    if sorted(order) != list(range(number)) or any(order[order[index]] != index for index in range(number)):
+    partners = dict(enumerate(order)) if isinstance(order, list) else {}
+    if len(partners) != number or any(type(at) is not int or partners.get(at) != i for i, at in partners.items()):
         raise UserError(f'{settings["file"]}: flip_idx {order} does not pair the {number} keypoints: correct it')
     return [str(name) for name in names], ['' if at == i else str(names[at]) for i, at in enumerate(order)]
 
@@ -206,8 +209,12 @@ def _locate(settings: Mapping, item: str, folder: Path) -> Path | None:
     bases = [settings['folder'] / str(settings.get('path') or '.'), settings['folder'], folder]
     for name in (item, re.sub(r'^(\.\./)+', '', item)):
         for base in bases:
-            path = (base / name).resolve()
-            if path.exists() and path.is_relative_to(folder.resolve()):
+            try:
+                path = (base / name).resolve()
+                is_there = path.exists()
+            except (OSError, ValueError):  # a name that no file can have
+                continue
+            if is_there and path.is_relative_to(folder.resolve()):
                 return path
     return None
 

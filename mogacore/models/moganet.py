@@ -84,6 +84,8 @@ class MogaNet(BaseModule):
         self.embed_dims, self.depths = settings['embed_dims'], settings['depths']
         self.num_stages = len(self.depths)
         self.in_chans, self.num_features = in_channels, self.embed_dims[-1]
+        if isinstance(out_indices, int):
+            raise UserError(f'out_indices {out_indices} is a number: give a sequence such as ({out_indices},)')
         if not out_indices or any(i not in range(self.num_stages) for i in out_indices):
             raise UserError(f'out_indices {tuple(out_indices)} is invalid: choose from 0, 1, 2, 3')
         if frozen_stages not in range(-1, self.num_stages):

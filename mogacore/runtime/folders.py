@@ -110,7 +110,7 @@ def write_predictions(
         header: First fields of the JSON file.
         boxes: Boxes of the objects, for pose estimation.
         progress: Shows the progress; None for no display.
-        run: How the run is shared and resumed; None for a single process that starts anew.
+        run: How the run is shared and resumed; None for a single process that starts from the beginning.
 
     Returns:
         One record per image or frame, as written to the JSON file, from which each is read when it is used. In another

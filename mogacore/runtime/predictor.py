@@ -31,6 +31,7 @@ from .tasks import SCORE_THR, TASKS, Result, Task
 from .tiles import OVERLAP, check_tile, make_tiles, merge
 
 VIDEO = 'video_prediction'
+BOX_TASKS = ('pose', 'hands')
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Predictor:
         device: 'cpu', or with onnxruntime 'cuda', 'tensorrt' or 'coreml'.
         threads: Number of CPU threads; None for the default of the backend.
         score_thr: Minimum score of reported instances and of drawn keypoints, for models that have such a threshold.
-        tile: See :meth:`predict`, for :meth:`infer`.
+        tile: Default of ``tile`` of :meth:`predict`, also for :meth:`infer`.
         tile_overlap: Smallest overlap of neighboring tiles, as a fraction of a tile.
         precision: 'fp32', or with openvino 'bf16', see :func:`mogacore.runtime.backends.open_backend`.
 
@@ -139,8 +140,9 @@ class Predictor:
         if self.task not in (*DECODERS, VIDEO):
             raise UserError(f'{path} is a model for {self.task}, which has no predictor: use {", ".join(DECODERS)}')
         self.classes: list[str] | None = self.metadata.get('classes')
-        if self.task in ('pose', 'hands') and not (self.metadata.get('keypoints') or {}).get('names'):
+        if self.task in BOX_TASKS and not (self.metadata.get('keypoints') or {}).get('names'):
             raise UserError(f'the description in {path} lacks the names of the keypoints: export the model again')
+        check_tile(tile, tile_overlap, self.task)
         self.path, self.tile, self.tile_overlap = Path(path), tile, tile_overlap
         if self.task != VIDEO:
             self.writer = TASKS[self.task](self.metadata, score_thr)
@@ -189,12 +191,13 @@ class Predictor:
                 image as one object.
             batch_size: Largest number of inputs that are computed together; None for ``BATCH_SIZE``.
             tile: For detection and segmentation of large images: side in pixels of the overlapping tiles that are
-                predicted separately; None predicts whole images.
+                predicted separately; None for that of the predictor, without which whole images are predicted.
 
         Raises:
-            UserError: If an image cannot be read, or a setting is out of range.
+            UserError: If an image cannot be read, a setting is out of range, or the model takes no boxes.
         """
         self._require_images()
+        tile = self.tile if tile is None else tile
         check_tile(tile, self.tile_overlap, self.task)
         if batch_size is not None and batch_size < 1:
             raise UserError(f'batch_size is {batch_size}: use 1 or more')
@@ -203,6 +206,8 @@ class Predictor:
             boxes = [None] * len(loaded)
         if len(boxes) != len(loaded):
             raise UserError(f'there are boxes for {len(boxes)} images, but {len(loaded)} images: give a list per image')
+        if self.task not in BOX_TASKS and any(rows is not None for rows in boxes):
+            raise UserError(f'boxes are only for pose estimation, but the model is for {self.task}: omit them')
         tiles = [make_tiles(image.pixels, tile, self.tile_overlap) for image in loaded]
         crops = [
             self._crops(image, tile.of(image.pixels), rows)
@@ -240,7 +245,7 @@ class Predictor:
 
     def predict_read(self, image: LoadedImage, boxes: np.ndarray | None = None) -> tuple[np.ndarray, Result]:
         """See :class:`mogacore.runtime.topdown.Model`."""
-        (found,) = self.predict([image], [boxes], tile=self.tile)
+        (found,) = self.predict([image], [boxes])
         return found.image, found.result
 
     def infer(
@@ -278,9 +283,8 @@ class Predictor:
         if self.task != VIDEO:
             refuse_unused({'--num-sequences': num_sequences}, f'on a model for {self.task}')
         inputs = [] if self.task == VIDEO else find_inputs(source, out_dir)
-        found = find_boxes(boxes, box_class, inputs, self.task in ('pose', 'hands'))
+        found = find_boxes(boxes, box_class, inputs, self.task in BOX_TASKS)
         if self.task == VIDEO:
-            check_tile(self.tile, self.tile_overlap, self.task)
             check_resume(resume)
             _, num_inputs, channels, *_ = next(iter(self.backend.inputs.values()))
             shape = num_inputs, channels, *self.metadata['input']['size'][-2:]

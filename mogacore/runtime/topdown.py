@@ -13,7 +13,7 @@ from mogacore.errors import UserError
 from .folders import ImagePredictor, Source, write_predictions
 from .inputs import find_inputs
 from .journal import Run
-from .predictor import Image, Prediction, Predictor, check_images, is_one_image
+from .predictor import BOX_TASKS, Image, Prediction, Predictor, check_images, is_one_image
 from .tasks import Result
 
 
@@ -42,7 +42,7 @@ class TopDown:
         pose: A model for poses or hands, or its exported file. With one in PyTorch, as
             :class:`mogacore.inference.predictor.Predictor`, there is :meth:`predict_one` only.
         det_class: Class of the detector that is used; None for all.
-        settings: Further arguments of :class:`Predictor` for files.
+        settings: Further arguments of :class:`Predictor` for files; tiles are for the detector.
 
     Raises:
         UserError: If a model is for another task, or the detector does not have the class.
@@ -56,10 +56,11 @@ class TopDown:
         **settings: Any,
     ):
         self.detector: Any = Predictor(detector, **settings) if isinstance(detector, (str, Path)) else detector
-        self.pose: Any = Predictor(pose, **settings) if isinstance(pose, (str, Path)) else pose
+        for_pose = {key: value for key, value in settings.items() if key not in ('tile', 'tile_overlap')}
+        self.pose: Any = Predictor(pose, **for_pose) if isinstance(pose, (str, Path)) else pose
         if self.detector.task != 'detection':
             raise UserError(f'the detector is a model for {self.detector.task}: use one for detection')
-        if self.pose.task not in ('pose', 'hands'):
+        if self.pose.task not in BOX_TASKS:
             raise UserError(f'the pose model is one for {self.pose.task}: use one for pose or hands')
         if self.detector.ignore_orientation != self.pose.ignore_orientation:
             raise UserError(

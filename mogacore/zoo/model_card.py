@@ -227,7 +227,7 @@ def _training(item: Publication) -> Iterable[str]:
 def _weights(item: Publication) -> str:
     names = ', '.join(path.name for path in item.sources)
     if len(item.sources) > 1:
-        return f'the mean of {names}, batch norm statistics estimated anew on the training data'
+        return f'the mean of {names}, batch norm statistics recomputed on the training data'
     hooks = [*item.cfg.get('custom_hooks', []), *(item.cfg.get('default_hooks') or {}).values()]
     is_average = any(hook and type_name(hook['type']) == 'EMAHook' for hook in hooks)
     return f'{names}{", an exponential moving average" if is_average and item.cfg.get("load_ema") is not False else ""}'

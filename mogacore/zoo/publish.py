@@ -115,7 +115,7 @@ def publish(
             ``NAME.py``, ``metrics.json`` and ``README.md``.
         checkpoint: 'best', 'last' or a file; 'best' is the last one in a run without ``best_*.pth``.
         averaged: Files, or the number of the newest ones of the run, to publish the average of instead, see
-            :func:`mogacore.engine.averaging.average`. The statistics of its batch norms are estimated anew.
+            :func:`mogacore.engine.averaging.average`. The statistics of its batch norms are recomputed.
         file_format: One of ``FORMATS``.
         license_id: License for the model card, by its SPDX identifier in lower case.
         device: torch device for the estimation; None for a GPU if available.

@@ -352,6 +352,9 @@ def test_tool_draws_models_and_methods(tmp_path, monkeypatch):
     assert cv2.imread(str(tmp_path / 'out' / 'cam.png')).std() > 5
     with pytest.raises(UserError, match='a has none of the layers layer4'):
         cam.run(specs, tmp_path / 'x.png', tmp_path, layers=['layer4'])
+    with pytest.raises(UserError, match='no model has the layer layer4: correct or omit it'):
+        cam.run(specs, tmp_path / 'x.png', tmp_path / 'none', layers=['norm4', 'layer4'])
+    assert not (tmp_path / 'none').exists()
     with pytest.raises(UserError, match='image none does not exist'):
         cam.run(specs, 'none', tmp_path)
 

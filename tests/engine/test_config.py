@@ -4,8 +4,16 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope, init_default_scope
 
-from mogacore.engine.config import enable_tta, load_config, locate_data, prepare_for_device, show_predictions
+from mogacore.engine.config import (
+    enable_tta,
+    load_config,
+    locate_data,
+    prepare_for_device,
+    restored_scope,
+    show_predictions,
+)
 from mogacore.errors import UserError
 
 CONFIG = """
@@ -203,3 +211,17 @@ def test_listed_metadata_records_the_flips_of_tta(meta_keys, packed):
     enable_tta(cfg)
     ((step,),) = cfg.test_dataloader.dataset.pipeline[-1].transforms[1:]
     assert step.get('meta_keys') == packed
+
+
+def test_the_default_scope_is_given_back():
+    def names():
+        return list(DefaultScope._instance_dict)
+
+    with restored_scope():
+        init_default_scope('mmdet')
+    assert names() == []
+    init_default_scope('mmseg')
+    with pytest.raises(ValueError, match='stop'), restored_scope():
+        init_default_scope('mmpose')
+        raise ValueError('stop')
+    assert DefaultScope.get_current_instance().scope_name == 'mmseg' and len(names()) == 1

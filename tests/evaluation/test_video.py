@@ -110,6 +110,7 @@ def test_repeating_the_last_frame_is_reported_as_a_baseline(frames):
     last = inputs[:, -1:].numpy().astype(np.float64)
     assert found['video/copy_last_mse'] == pytest.approx(((last - target) ** 2).sum((2, 3, 4)).mean())
     assert found['video/mse'] == evaluate(*frames, metric=('mse',))['video/mse']
+    assert evaluate(*frames, metric='mse') == evaluate(*frames, metric=('mse',))
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,32 @@ def _(folder):
     replace_text(folder / 'data.yaml', '[0, 2, 1]', '[0, 0, 1]')
 
 
+@case('YOLO: flips by name', makers.yolo_keypoints, 'pose', "flip_idx [0, 'b', 'a'] does not pair the 3 keypoints")
+def _(folder):
+    replace_text(folder / 'data.yaml', '[0, 2, 1]', '[0, b, a]')
+
+
+@case('YOLO: flips by number', makers.yolo_keypoints, 'pose', 'flip_idx {0: 0, 1: 2, 2: 1} does not pair the 3')
+def _(folder):
+    replace_text(folder / 'data.yaml', '[0, 2, 1]', '{0: 0, 1: 2, 2: 1}')
+
+
+@case('YOLO: negative class', makers.yolo, 'detection', 'line 1 has class -1, but the classes are numbered from 0')
+def _(folder):
+    (folder / 'data.yaml').unlink()
+    (folder / 'labels/one.txt').write_text('-1 0.5 0.5 0.1 0.1\n')
+
+
+@case('YOLO: a name that no file can have', makers.yolo, 'detection', 'does not exist: correct it')
+def _(folder):
+    replace_text(folder / 'data.yaml', 'train: images', f'train: {"x" * 300}')
+
+
+@case('YOLO: a name with a zero byte', makers.yolo, 'detection', 'data.yaml: train a\\x00b does not exist')
+def _(folder):
+    replace_text(folder / 'data.yaml', 'train: images', 'train: "a\\0b"')
+
+
 @case('YOLO: no keypoints', makers.yolo, 'pose', 'data.yaml has no kpt_shape')
 def _(folder):
     pass
@@ -453,6 +479,23 @@ def _(folder):
     edit_json(folder / 'one.json', lambda content: content['shapes'][7].update(group_id=0))
 
 
+@case('COCO: names of keypoints that are no list', makers.coco_keypoints, 'pose', 'keypoints of a category is 5: use a')
+def _(folder):
+    edit_json(folder / 'annotations.json', lambda content: content['categories'][0].update(keypoints=5))
+
+
+@case('COCO: more classes than maps hold', makers.coco, 'segmentation',
+      'data has 256 classes with the background, but class maps hold at most 255: choose some')  # fmt: skip
+def _(folder):
+    def add_classes(content):
+        first = content['annotations'][0]
+        for number in range(253):
+            content['categories'].append(dict(id=100 + number, name=f'class {number}'))
+            content['annotations'].append(dict(first, id=1000 + number, category_id=100 + number))
+
+    edit_json(folder / 'annotations.json', add_classes)
+
+
 # Class folders
 
 
@@ -498,6 +541,12 @@ def _(folder):
 )
 def _(folder):
     (folder / 'class_dict.csv').write_text('name,r,g,b\nblå,1,2,300\n', encoding='utf-8')
+
+
+@case('long color table', lambda folder: makers.masks(folder, 'colors'), 'segmentation',
+      'class_dict.csv has 256 classes, but class maps hold at most 255: join some')  # fmt: skip
+def _(folder):
+    (folder / 'class_dict.csv').write_text(''.join(f'class {number},{number},0,0\n' for number in range(256)))
 
 
 @case(

@@ -188,6 +188,17 @@ def test_yolo_lists_of_images_beside_their_labels_without_names(folder, capsys):
     assert 'classes    class_0 2, class_1 3' in capsys.readouterr().out
 
 
+def test_yolo_class_numbers_without_names_may_be_any(folder, capsys):
+    drawn = makers.yolo(folder)
+    (folder / 'data.yaml').unlink()
+    path = folder / 'labels/one.txt'
+    path.write_text(path.read_text() + '4000000000 0.5 0.5 0.1 0.1\n')
+    cfg = run(folder, 'detection')
+    counts = [sum(name == own for image in drawn for name, _ in image.objects) for own in CLASSES]
+    assert f'class_0 {counts[0]}, class_1 {counts[1]}, class_4000000000 1' in capsys.readouterr().out
+    assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == ('class_0', 'class_1', 'class_4000000000')
+
+
 def test_yolo_keypoints_without_names_are_not_flipped(folder, capsys):
     makers.yolo_keypoints(folder)
     path = folder / 'data.yaml'
@@ -230,6 +241,14 @@ def test_class_folders_with_splits_are_used_as_they_are(folder):
         cfg.train_dataloader.dataset.data_prefix == 'Training'
         and cfg.val_dataloader.dataset.data_prefix == 'validation'
     )
+
+
+def test_class_folders_of_two_names_of_a_split_are_all_used(folder):
+    labels = makers.class_folders(folder, ('train', 'val', 'validation'))
+    cfg = run(folder, 'classification')
+    listed = [line.rpartition(' ')[0] for line in (folder / 'mogacore/val.txt').read_text().splitlines()]
+    assert sorted(listed) == sorted(name for name in labels if name.startswith('val'))
+    assert cfg.val_dataloader.dataset.ann_file == 'mogacore/val.txt'
 
 
 def test_class_folders_without_split_become_lists_of_every_class(folder):

@@ -159,6 +159,7 @@ def test_images_of_several_sizes_are_predicted_in_order_whatever_the_batch(backe
         (dict(backend='openvino', device='cuda'), "device 'cuda' is not available in openvino: use cpu"),
         (dict(threads=0), 'threads is 0: use 1 or more'),
         (dict(score_thr=2), 'score_thr 2 is out of range'),
+        (dict(tile=64), 'tile is 64, but the model is for classification: omit it'),
     ],
 )
 def test_settings_that_do_not_work_are_reported(options, message, classifier):
@@ -238,6 +239,16 @@ def test_keypoints_are_found_in_each_box(backend, tmp_path):
         predictor(np.zeros((9, 40000, 3), np.uint8))
 
 
+@pytest.mark.parametrize('write', [write_classifier, write_detector, write_segmenter])
+def test_boxes_for_a_model_that_takes_none_are_refused(write, tmp_path):
+    predictor = Predictor(write(tmp_path / 'model.onnx'))
+    image = scene(40, 50, (10, 10, 20, 20))
+    for call in (lambda: predictor(image, [[0, 0, 9, 9]]), lambda: predictor.predict([image] * 2, [None, []])):
+        with pytest.raises(UserError, match=f'boxes are only for pose .* the model is for {predictor.task}: omit them'):
+            call()
+    assert predictor([image] * 2, [None, None]) == [predictor(image)] * 2
+
+
 def test_frames_are_predicted_and_drawn_for_each_video(tmp_path):
     predictor = Predictor(write_video_predictor(tmp_path / 'video.onnx'))
     frames = np.random.default_rng(0).random((2, 2, 1, 16, 16), np.float32)
@@ -251,7 +262,7 @@ def test_frames_are_predicted_and_drawn_for_each_video(tmp_path):
     for number in range(8):
         cv2.imwrite(str(tmp_path / 'clip' / f'{number}.png'), np.full((32, 32), 30 * number, np.uint8))
     with pytest.raises(UserError, match='tile is 64, but the model is for video_prediction'):
-        Predictor(predictor.path, tile=64).infer(tmp_path / 'clip', tmp_path / 'out')
+        Predictor(predictor.path, tile=64)
     records = predictor.infer(tmp_path / 'clip', tmp_path / 'out')
     assert [record['sequence'].rpartition(', ')[2] for record in records] == ['from frame 0', 'from frame 5']
     assert json.loads((tmp_path / 'out' / 'predictions.json').read_text())['predictions'] == records
@@ -275,6 +286,8 @@ def test_tiles_give_the_result_of_the_whole_image(tmp_path):
     for box, mask in zip(tiled.result['boxes'], tiled.masks, strict=True):
         ys, xs = np.nonzero(mask)
         np.testing.assert_allclose([xs.min(), ys.min(), ys.max()], box[[0, 1, 3]] - [0, 0, 1], atol=1)
+    tiling = Predictor(predictor.path, tile=128, tile_overlap=0.5)
+    assert len(tiling(image)['instances']) == 3 and len(predictor(image)['instances']) == 1
     with pytest.raises(UserError, match='tile is 8: use at least 32'):
         predictor.predict([image], tile=8)
 
@@ -305,6 +318,7 @@ def test_a_pose_model_gets_the_boxes_of_a_detector(tmp_path):
     tiled = TopDown(Predictor(tmp_path / 'detector.onnx', tile=64), tmp_path / 'pose.onnx', 'thing')
     pair = scene(60, 160, (10, 10, 30, 42), (130, 10, 150, 42))
     assert (len(top_down(pair)['instances']), len(tiled(pair)['instances'])) == (1, 2)
+    assert tiled(pair) == TopDown(tmp_path / 'detector.onnx', tmp_path / 'pose.onnx', 'thing', tile=64)(pair)
     for wrong in (None, 'image.png'):
         with pytest.raises(UserError, match='list of images, but got one object'):
             top_down.predict(wrong)

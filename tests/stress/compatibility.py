@@ -43,8 +43,19 @@ ORIGINAL_PACKAGES = (
     'xtcocotools==1.14.3',
 )  # fmt: skip
 ORIGINAL_MMCV, ITS_BUILDER = 'mmcv==2.1.0', 'setuptools==79.0.1'
-OF_LIBRARIES = ()
+# What the task libraries import.
+OF_LIBRARIES = (
+    'click', 'einops', 'ftfy', 'imageio', 'imaug', 'importlib_metadata', 'json-tricks', 'joblib', 'lazy_loader',
+    'Markdown', 'mat4py', 'model-index', 'modelindex', 'munkres', 'ordered-set', 'prettytable', 'regex',
+    'scikit-image', 'scikit-learn', 'shapely', 'shtab', 'terminaltables', 'threadpoolctl', 'tifffile', 'wcwidth', 'zipp',
+    'faster-coco-eval', 'hypothesis', 'sortedcontainers', 'attrs',
+)  # fmt: skip
 TESTS = ('tests/models', 'tests/checkpoint', 'tests/published')
+TESTS_OF_LIBRARIES = (
+    'tests/evaluation', 'tests/test_configs.py', 'tests/test_dense_configs.py', 'tests/test_dense_tools.py',
+    'tests/test_hand_configs.py', 'tests/test_libraries.py', 'tests/test_model_names.py', 'tests/test_modern_heads.py',
+    'tests/test_tools.py',
+)  # fmt: skip
 
 
 def pins(names):
@@ -83,21 +94,22 @@ def install(python, row, folder, originals):
     return None
 
 
-def run(row, python, out, jobs):
+def run(row, python, out, jobs, originals):
     """Result of one row, as a dict."""
-    name = f'python{row[0]}-torch{row[1]}-numpy{row[3]}'
+    name = f'python{row[0]}-torch{row[1]}-numpy{row[3]}' + '-originals' * originals
     folder, log = out / name, out / f'{name}.txt'
     found = dict(zip(('python', 'torch', 'torchvision', 'numpy'), row, strict=True))
     start = time.monotonic()
-    error = install(python, row, folder)
+    error = install(python, row, folder, originals)
     if error is not None:
         return dict(found, error=error)
     found['install_s'] = round(time.monotonic() - start)
     start = time.monotonic()
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHONNOUSERSITE': '1'}
+    tests = TESTS + TESTS_OF_LIBRARIES if originals else TESTS
     with log.open('w') as stream:
         subprocess.run(
-            [folder / 'bin' / 'python', '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-n', str(jobs), *TESTS],
+            [folder / 'bin' / 'python', '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-n', str(jobs), *tests],
             cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT,
         )  # fmt: skip
     lines = log.read_text().splitlines()
@@ -111,6 +123,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--python', nargs='+', required=True, metavar='VERSION=EXECUTABLE')
     parser.add_argument('--out', type=Path, required=True, help='folder for environments and results')
+    parser.add_argument('--originals', action='store_true', help='the distributions of OpenMMLab, instead of ROWS')
     parser.add_argument('--torch', nargs='+', help='only these versions of torch')
     parser.add_argument('--jobs', type=int, default=2, help='parallel test processes; default 2')
     parser.add_argument('--keep', action='store_true', help='keep the environments')
@@ -119,9 +132,9 @@ def main():
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     results = []
-    for row in ROWS:
+    for row in (ORIGINALS,) if args.originals else ROWS:
         if row[0] in pythons and row[1] in (args.torch or [row[1]]):
-            results.append(run(row, pythons[row[0]], out, args.jobs))
+            results.append(run(row, pythons[row[0]], out, args.jobs, args.originals))
             print(json.dumps(results[-1]), flush=True)
             (out / 'compatibility.json').write_text(json.dumps(results, indent=1) + '\n')
             if not args.keep:

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from mogacore.errors import UserError, one_line
 from mogacore.images import max_pixels
 from mogacore.runtime.decode import check_boxes
-from mogacore.runtime.predictor import Predictor
+from mogacore.runtime.predictor import BOX_TASKS, Predictor
 from mogacore.version import __version__
 
 from .batching import QueueFull, Stopped
@@ -190,7 +190,7 @@ def _parse_boxes(text: str | None, model: ServedModel) -> np.ndarray | None:
     """Boxes (N, 4) from JSON, for pose estimation."""
     if text is None:
         return None
-    if model.predictor.task not in ('pose', 'hands'):
+    if model.predictor.task not in BOX_TASKS:
         raise HTTPException(400, f'boxes are for pose estimation, but {model.name} is for {model.predictor.task}')
     try:
         boxes = check_boxes(json.loads(text))

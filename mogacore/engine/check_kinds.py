@@ -1,0 +1,122 @@
+"""Finds parts of a config that have a value of another kind than what reads them needs, such as a number for a dict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mogacore.text import show
+
+Problem = tuple[str, str]  # path, and what is wrong with it
+# Parts of the Runner that are dicts.
+DICTS = (
+    'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
+    'optim_wrapper', 'default_hooks', 'env_cfg', 'auto_scale_lr', 'log_processor', 'visualizer', 'randomness',
+)  # fmt: skip
+# Parts that are lists of dicts; those after the first may be a dict.
+LISTS = ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator')
+# Settings that are dicts, by the end of the name of the part that contains them.
+INNER_DICTS = {'optim_wrapper': ('clip_grad', 'optimizer', 'paramwise_cfg'), '_dataloader': ('dataset', 'sampler')}
+# The smallest value of settings that are whole numbers, by the end of the name of the part that contains them.
+WHOLE = {
+    'train_cfg': {'max_epochs': 1, 'max_iters': 1, 'val_interval': 1},
+    '_dataloader': {'batch_size': 1, 'num_workers': 0},
+    'randomness': {'seed': 0},
+    'auto_scale_lr': {'base_batch_size': 1},
+}
+# Settings that are numbers, by the name of the part of optim_wrapper.
+NUMBERS = {'optimizer': ('lr', 'weight_decay'), 'clip_grad': ('max_norm', 'clip_value')}
+LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG')
+EDGES = ('begin', 'end')  # of a schedule
+
+
+def check_kind(name: str, value: Any) -> Iterator[Problem]:
+    """Problems of a part of the Runner, without those of the classes in it."""
+    if value is None:
+        return
+    if name in DICTS and not isinstance(value, Mapping):
+        yield name, f'is {show(value)}: it must be a dict'
+    elif name in LISTS:
+        yield from _check_list(name, value)
+    elif name == 'load_from' and not isinstance(value, str):
+        yield name, f'is {show(value)}: it must be the path or name of a weight file'
+    elif name == 'log_level' and value not in LEVELS:
+        yield name, f'is {show(value)}: choose from {", ".join(LEVELS)}'
+    elif isinstance(value, Mapping):
+        for end, keys in INNER_DICTS.items():
+            wrong = [key for key in keys if name.endswith(end) and not isinstance(value.get(key), Mapping | None)]
+            yield from ((f'{name}.{key}', f'is {show(value[key])}: it must be a dict') for key in wrong)
+        for end, least in WHOLE.items():
+            for key in least.keys() & value.keys() if name.endswith(end) else ():
+                if not _is_whole(value[key], least[key]) and not (key == 'seed' and value[key] is None):
+                    kind = 'a positive integer' if least[key] else '0 or a positive integer'
+                    yield f'{name}.{key}', f'is {show(value[key])}: it must be {kind}'
+
+        if name == 'optim_wrapper':
+            yield from _check_numbers(name, value)
+        best = value.get('checkpoint') if name == 'default_hooks' else None
+        if isinstance(best, Mapping) and not isinstance(best.get('save_best'), str | list | tuple | None):
+            yield (
+                f'{name}.checkpoint.save_best',
+                f'is {show(best["save_best"])}: it must be the name of a score, or auto',
+            )
+
+
+def _check_numbers(name: str, value: Mapping) -> Iterator[Problem]:
+    for part, keys in NUMBERS.items():
+        found = value.get(part)
+        if not isinstance(found, Mapping):
+            continue
+        for key in keys:
+            number = found.get(key, 0)
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                yield f'{name}.{part}.{key}', f'is {show(number)}: it must be a number'
+
+
+def _check_list(name: str, value: Any) -> Iterator[Problem]:
+    if isinstance(value, Mapping) and name != LISTS[0]:
+        parts = {name: value}
+        if name == 'param_scheduler' and 'type' not in value:  # by the name of the optimizer
+            parts = {f'{name}.{key}': item for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        parts = {f'{name}.{index}': item for index, item in enumerate(value)}
+    else:
+        yield name, f'is {show(value)}: it must be a list of dicts'
+        return
+    for path, part in parts.items():
+        if isinstance(part, list | tuple) and path != name and name == 'param_scheduler':
+            yield from _check_list(name, part)
+        elif not isinstance(part, Mapping):
+            yield path, f'is {show(part)}: it must be a dict'
+        elif 'type' not in part and name != 'param_scheduler':
+            yield path, 'has no type: add it'
+        elif name == 'param_scheduler':
+            wrong = [key for key in EDGES if isinstance(part.get(key), str | list | tuple | Mapping)]
+            yield from ((f'{path}.{key}', f'is {show(part[key])}: it must be a number') for key in wrong)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def replaced_dicts(value: Any, before: Any, path: str = '') -> Iterator[Problem]:
+    """Options that put something else in the place of a dict, or of a list of dicts; None removes a part.
+
+    Args:
+        value: Value of a part with the options.
+        before: Its value in the files.
+        path: Path of the part.
+    """
+    items: Iterator[tuple[Any, Any, Any]] = iter(())
+    if isinstance(before, Mapping):
+        if isinstance(value, Mapping):
+            items = ((key, item, before.get(key)) for key, item in value.items())
+        elif value is not None:
+            yield path, f'is {show(value)}: it must be a dict; set single entries, as in {path}.KEY=VALUE'
+    elif isinstance(before, list | tuple) and any(isinstance(item, Mapping) for item in before):
+        if isinstance(value, list | tuple):
+            items = ((index, *pair) for index, pair in enumerate(zip(value, before, strict=False)))
+        elif not isinstance(value, Mapping | None):
+            yield path, f'is {show(value)}: it must be a list; set single entries, as in {path}.0.KEY=VALUE'
+    for key, item, old in items:
+        yield from replaced_dicts(item, old, f'{path}.{key}' if path else str(key))
