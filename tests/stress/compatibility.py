@@ -47,8 +47,8 @@ ORIGINAL_MMCV, ITS_BUILDER = 'mmcv==2.1.0', 'setuptools==79.0.1'
 OF_LIBRARIES = (
     'click', 'einops', 'ftfy', 'imageio', 'imaug', 'importlib_metadata', 'json-tricks', 'joblib', 'lazy_loader',
     'Markdown', 'mat4py', 'model-index', 'modelindex', 'munkres', 'ordered-set', 'prettytable', 'regex',
-    'scikit-image', 'scikit-learn', 'shapely', 'shtab', 'terminaltables', 'threadpoolctl', 'tifffile', 'wcwidth', 'zipp',
-    'faster-coco-eval', 'hypothesis', 'sortedcontainers', 'attrs',
+    'scikit-image', 'scikit-learn', 'shapely', 'shtab', 'terminaltables', 'threadpoolctl', 'tifffile', 'wcwidth',
+    'zipp', 'faster-coco-eval', 'hypothesis', 'sortedcontainers', 'attrs',
 )  # fmt: skip
 TESTS = ('tests/models', 'tests/checkpoint', 'tests/published')
 TESTS_OF_LIBRARIES = (
