@@ -57,7 +57,7 @@ def start_worker(worker_id: int, **kwargs) -> None:
     sys.excepthook = lambda kind, error, trace: _end_worker(error, None)
 
 
-def _end_worker(error: Exception, item: Any) -> None:
+def _end_worker(error: BaseException, item: Any) -> None:
     """End a data loader worker that cannot pass on a batch; it would carry on, and torch wait for the batch forever."""
     if get_worker_info() is None:
         _report(error, item)
