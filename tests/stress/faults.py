@@ -16,6 +16,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -365,6 +366,36 @@ def run_memory(lab, report, number, rng):
                 record['note'] = lab.check_line(command, ['memory', 'threads'])
             record['note'] = record['note'] or 'finishes'
             lab.check_same(work_dir)
+    for megabytes, workers in ((16, 0), (64, 0), (64, 2), (128, 2), (512, 2)):
+        work_dir = lab.new('memory')
+        name = f'{lab.task} {megabytes} MiB in a control group, {workers} workers'
+        with report.case('no memory', name) as record, memory_group(megabytes) as join:
+            command = lab.train(work_dir, workers=workers, before=join)
+            if command.wait() == -signal.SIGKILL:
+                record['note'] = 'the kernel kills the process'
+            elif command.code:
+                record['note'] = lab.check_line(command, ['memory', 'killed'])
+            record['note'] = record['note'] or 'finishes'
+            if left := command.left(grace_s=20):
+                raise Failed(f'processes {left} are left')
+            lab.check_same(work_dir)
+
+
+@contextmanager
+def memory_group(megabytes):
+    """A control group; yields a function that moves the process into it, whose new memory then has a limit."""
+    old = Path('/sys/fs/cgroup/memory')
+    root, limit = (old, 'memory.limit_in_bytes') if old.exists() else (old.parent, 'memory.max')
+    folder = root / f'mogacore-faults-{os.getpid()}'
+    try:
+        folder.mkdir()
+        (folder / limit).write_text(str(megabytes * 2**20))
+    except OSError as error:
+        raise Skip(f'no control groups: {error}') from None
+    try:
+        yield lambda: (folder / 'cgroup.procs').write_text(str(os.getpid()))
+    finally:
+        folder.rmdir()
 
 
 def run_limits(lab, report, number, rng):
