@@ -100,7 +100,7 @@ def _is_whole(value: Any, least: int) -> bool:
 
 
 def replaced_dicts(value: Any, before: Any, path: str = '') -> Iterator[Problem]:
-    """Options that put something else in the place of a dict, or of a list of dicts; None removes a part.
+    """Options that put something else in the place of a dict with a type, or of a list of dicts; None removes a part.
 
     Args:
         value: Value of a part with the options.
@@ -111,7 +111,7 @@ def replaced_dicts(value: Any, before: Any, path: str = '') -> Iterator[Problem]
     if isinstance(before, Mapping):
         if isinstance(value, Mapping):
             items = ((key, item, before.get(key)) for key, item in value.items())
-        elif value is not None:
+        elif value is not None and 'type' in before:  # others, such as arch, may also be a name
             yield path, f'is {show(value)}: it must be a dict; set single entries, as in {path}.KEY=VALUE'
     elif isinstance(before, list | tuple) and any(isinstance(item, Mapping) for item in before):
         if isinstance(value, list | tuple):
