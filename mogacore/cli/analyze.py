@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 
+from mogacore.runtime.arguments import add_score_threshold
+
 from .arguments import add_cfg_options, make_parser
 
 
@@ -23,11 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='best and worst images to draw; default %(default)s each',
     )
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        help='lowest score of a box that counts as found, or of a keypoint that is drawn; default 0.3',
-    )
+    add_score_threshold(parser)
     add_cfg_options(parser)
 
 

@@ -63,7 +63,7 @@ def read_idx(path: str | Path) -> np.ndarray:
             header = file.read(4 * start[3])
             shape = tuple(np.frombuffer(header[: len(header) // 4 * 4], '>u4').tolist())
             length = math.prod(shape)
-            if length > MAX_BYTES:
+            if math.prod(size or 1 for size in shape) > MAX_BYTES:  # numpy multiplies the sizes without zeros, too
                 raise UserError(
                     f'{path} is truncated or too long for the shape {shape} in its header, which is larger than '
                     f'{MAX_BYTES:,} bytes: copy it again'

@@ -165,10 +165,11 @@ class SequenceFile(SequenceDataset):
     def load_data_list(self) -> list[dict]:
         path = Path(self.data_root) / self.file
         self.sequences = load_array(path)
-        if self.sequences.ndim not in (4, 5) or self.sequences.dtype != np.uint8:
+        shape, dtype = self.sequences.shape, self.sequences.dtype
+        if len(shape) not in (4, 5) or 0 in shape or dtype != np.uint8:
             raise UserError(
-                f'{path} contains {self.sequences.dtype} of shape {self.sequences.shape}, not uint8 (frames, '
-                'sequences, height, width), with or without a channel axis: use the original file'
+                f'{path} contains {dtype} of shape {shape}, not uint8 (frames, sequences, height, width), with or '
+                'without a channel axis, of which none is empty: use the original file'
             )
         self.sequences = np.moveaxis(self.sequences, self._find_frame_axis(path), 0)
         return [dict(index=index) for index in range(self.sequences.shape[1])]

@@ -82,6 +82,7 @@ def header(*shape):
         (header(*[1] * 9) + b'a', '9 dimensions, more than 8'),
         (header(2**31, 2**31, 4) + b'', 'truncated or too long'),  # the product is 0 modulo 2**64
         (header(0, 2**31) + b'a', 'truncated or too long'),
+        (header(2**31, 2**31, 0, 2**31), 'truncated or too long'),  # overflows without the 0
     ],
 )
 def test_impossible_headers_are_reported(tmp_path, content, message):

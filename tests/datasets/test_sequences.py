@@ -83,10 +83,12 @@ def invalid_files(folder):
     np.save(folder / 'square.npy', np.zeros((20, 20, 8, 8), np.uint8))
     np.save(folder / 'objects.npy', np.array([{}], object), allow_pickle=True)
     np.save(folder / 'whole.npy', good)
+    np.save(folder / 'empty.npy', good[:, :0])
     (folder / 'cut.npy').write_bytes((folder / 'whole.npy').read_bytes()[:1000])
     (folder / 'page.npy').write_text('<html>')
     return {
         'missing': (lambda: SequenceFile(folder, 'none.npy'), r'none\.npy not found: see docs/video_prediction\.md'),
+        'no sequence': (lambda: SequenceFile(folder, 'empty.npy'), r'of shape \(20, 0, 8, 8\), .*none is empty: use'),
         'cut': (lambda: SequenceFile(folder, 'cut.npy'), r'cut\.npy is truncated or not a \.npy file'),
         'page': (lambda: SequenceFile(folder, 'page.npy'), r'page\.npy is truncated or not a \.npy file'),
         'pickled': (lambda: SequenceFile(folder, 'objects.npy'), r'objects\.npy is truncated or not a \.npy file'),

@@ -40,9 +40,9 @@ PINNED = (
 ORIGINALS = ('3.10', '2.4.1', '0.19.1', '1.26.4')
 ORIGINAL_PACKAGES = (
     'mmengine==0.10.7', 'mmpretrain==1.2.0', 'mmdet==3.3.0', 'mmsegmentation==1.2.2', 'mmpose==1.3.2',
-    'xtcocotools==1.14.3',
+    'xtcocotools==1.14.3', 'mmcv==2.1.0',
 )  # fmt: skip
-ORIGINAL_MMCV, ITS_BUILDER = 'mmcv==2.1.0', 'setuptools==79.0.1'
+ITS_BUILDER = 'setuptools==79.0.1'  # newer ones lack what the build of mmcv 2.1.0 imports
 # What the task libraries import.
 OF_LIBRARIES = (
     'click', 'einops', 'ftfy', 'imageio', 'imaug', 'importlib_metadata', 'json-tricks', 'joblib', 'lazy_loader',
@@ -72,23 +72,22 @@ def install(python, row, folder, originals):
     """Make the environment; the error of pip if it cannot be installed, otherwise None."""
     _, torch, torchvision, numpy = row
     subprocess.run([python, '-m', 'venv', folder], check=True)
-    pip = [folder / 'bin' / 'python', '-m', 'pip']
+    pip = [folder / 'bin' / 'python', '-m', 'pip', 'install', '--quiet']
     requirements, builder = folder / 'pinned.txt', folder / 'builder.txt'
-    names = [name for name in PINNED + OF_LIBRARIES if 'onedl' not in name] if originals else PINNED
+    names = set(PINNED + OF_LIBRARIES) - {'onedl-mmengine'} if originals else PINNED
     requirements.write_text('\n'.join(pins(names)) + '\n')
-    builder.write_text(f'{ITS_BUILDER}\n')
-    quietly = ['install', '--quiet']
     steps = [
-        [*quietly, f'torch=={torch}', f'torchvision=={torchvision}', f'numpy=={numpy}'],
-        [*quietly, '--no-deps', '-r', requirements],
-        [*quietly, 'huggingface_hub', 'tqdm', f'numpy=={numpy}'],
+        [f'torch=={torch}', f'torchvision=={torchvision}', f'numpy=={numpy}'],
+        ['--no-deps', '-r', requirements],
+        ['huggingface_hub', 'tqdm', f'numpy=={numpy}'],
     ]
+    environment = dict(os.environ)
     if originals:
-        steps.append([*quietly, '--no-deps', *ORIGINAL_PACKAGES, ORIGINAL_MMCV])
+        steps.append(['--no-deps', *ORIGINAL_PACKAGES])
+        builder.write_text(f'{ITS_BUILDER}\n')
+        environment['PIP_CONSTRAINT'] = str(builder)  # holds for what builds mmcv, too
     for step in steps:
-        done = subprocess.run(
-            [*pip, *step], capture_output=True, text=True, env={**os.environ, 'PIP_CONSTRAINT': str(builder)}
-        )
+        done = subprocess.run([*pip, *step], capture_output=True, text=True, env=environment)
         if done.returncode:
             return next((line for line in done.stderr.splitlines() if 'ERROR' in line), 'pip failed')
     return None
