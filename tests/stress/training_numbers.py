@@ -98,7 +98,6 @@ def main():
     parser.add_argument('--case', nargs=2, metavar=('ARCH', 'PRECISION'), help='only this one of the first part')
     parser.add_argument('--steps', type=int, default=300, help='steps of the first part; default 300')
     args = parser.parse_args()
-    args.out.mkdir(parents=True)
     results = dict(finite=[], repeat=[])
     jobs = []
     if args.only != 'repeat':
@@ -111,6 +110,9 @@ def main():
         ]
     if args.only != 'finite' and args.case is None:
         jobs += [('repeat', repeat, (config, size, 100)) for config, size in TASKS.items()]
+    if not jobs:
+        parser.error('no run is left: --case is of the first part, such as small bf16; fp16 needs a GPU')
+    args.out.mkdir(parents=True)
     for number, (part, check, settings) in enumerate(jobs, 1):
         results[part].append(check(*settings, args.out))
         print(f'{number}/{len(jobs)}', json.dumps(results[part][-1]), flush=True)
