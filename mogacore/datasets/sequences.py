@@ -166,11 +166,13 @@ class SequenceFile(SequenceDataset):
         path = Path(self.data_root) / self.file
         self.sequences = load_array(path)
         shape, dtype = self.sequences.shape, self.sequences.dtype
-        if len(shape) not in (4, 5) or 0 in shape or dtype != np.uint8:
+        if len(shape) not in (4, 5) or dtype != np.uint8:
             raise UserError(
                 f'{path} contains {dtype} of shape {shape}, not uint8 (frames, sequences, height, width), with or '
-                'without a channel axis, of which none is empty: use the original file'
+                'without a channel axis: use the original file'
             )
+        if 0 in shape:
+            raise UserError(f'{path} has no sequences: an axis of its shape {shape} is empty; use the original file')
         self.sequences = np.moveaxis(self.sequences, self._find_frame_axis(path), 0)
         return [dict(index=index) for index in range(self.sequences.shape[1])]
 
