@@ -788,7 +788,7 @@ rows(SEQUENCES, {
     'pickled objects': (
         lambda p: np.save(p.data / 'frames.npy', np.array([{}], dtype=object)),
         'frames.npy is truncated or not a .npy'),
-    'no sequences': (lambda p: save(p, VALUES[:, :0]), 'ROOT/frames.npy has no sequences: an axis of its shape'),
+    'no sequences': (lambda p: save(p, VALUES[:, :0]), 'ROOT/frames.npy has no sequences or frames (shape'),
     'size of frames as a number': (
         lambda p: [frame_folders(p), p.set(size=16)], 'size is 16: use (height, width) in pixels'),
     'missing file': (lambda p: remove(p.data / 'frames.npy'),
