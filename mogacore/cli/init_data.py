@@ -1,4 +1,4 @@
-"""Write a config for a folder of own data: recognize, check and convert its labels.
+"""Write a config for a folder of your own data: recognize, check and convert its labels.
 
 Formats: COCO JSON, YOLO text files, Pascal VOC XML, LabelMe JSON, class folders, and folders of images and class maps.
 The files in DIR are not changed.
