@@ -247,7 +247,7 @@ def test_a_prediction_that_lacks_memory_names_tiles(tmp_path):
 
     photo = tmp_path / 'photo.png'
     cv2.imwrite(str(photo), np.zeros((8, 8, 3), np.uint8))
-    predictor = SimpleNamespace(predict_one=predict_one, ignore_orientation=False)
+    predictor = SimpleNamespace(predict_one=predict_one, ignore_orientation=False, writer=None)
     with pytest.raises(UserError, match=r'not enough memory .*--tile \(detection, segmentation\), then .* --resume'):
         write_predictions(predictor, photo, [photo], tmp_path / 'out', {})
 
