@@ -22,8 +22,7 @@ class Failure(NamedTuple):
 
 MEMORY = (
     'there is not enough memory',
-    'lower batch_size, num_workers or the size of the inputs, predict large images with --tile, or use a machine with '
-    'more memory',
+    'lower batch_size, num_workers or the size of the inputs, or use a machine with more memory',
 )
 ACCESS = ('access is refused', 'correct the permissions, or choose another file or folder')
 FILES = ('too many files are open', 'raise the limit with ulimit -n, or lower num_workers')

@@ -3,12 +3,14 @@
 import argparse
 import os
 import pickle
+import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
 from torch import nn
 from weight_files import Payload, weights
 
@@ -234,3 +236,20 @@ class TestDamage:
         torch.save({'state_dict': weights(1), 'number': 10**5000}, tmp_path / 'w.pth')
         with pytest.raises(UserError, match=r'not a checkpoint \(Unsupported operand 139\): download it again'):
             read(tmp_path / 'w.pth')
+
+
+def test_a_safetensors_file_without_the_package_is_named(tmp_path, monkeypatch):
+    path = tmp_path / 'w.safetensors'
+    path.write_bytes(b'\0' * 16)
+    monkeypatch.setitem(sys.modules, 'safetensors', None)
+    with pytest.raises(UserError, match=r'w\.safetensors needs the package safetensors: run "pip install safetensors"'):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    'text, expected', [('{"classes": ["a"]}', {'classes': ['a']}), ('["a"]', '["a"]'), ('a', 'a')], ids=str
+)
+def test_metadata_of_safetensors_is_a_dict_only_where_the_text_is_one(tmp_path, text, expected):
+    path = tmp_path / 'w.safetensors'
+    save_file({'weight': torch.ones(2)}, path, {'dataset_meta': text, 'source': 'x'})
+    assert read(path)['meta'] == {'dataset_meta': expected, 'source': 'x'}
