@@ -230,7 +230,7 @@ def check_encoded_masks(annotations: Sequence[dict], ann_file: Path, sample: Sam
     bad = sorted(
         index for index, mask in sample.of(encoded) if _count_pixels(mask['counts']) != math.prod(mask['size'])
     )
-    problem = 'have a mask that is no valid run-length encoding of its size'
+    problem = 'have a mask that is not a valid run-length encoding of its size'
     remedy = 'recreate it, for example with pycocotools.mask.encode'
     refuse([annotations[index] for index in bad], annotations, ann_file, 'annotations', problem, remedy)
 
@@ -283,7 +283,7 @@ def check_ids(content: dict, ann_file: Path) -> None:
     """COCO's classes need whole numbers: they convert ids of images, but not those in annotations."""
     for kind in ('images', 'annotations'):
         bad = [entry for entry in content[kind] if entry['id'] != _whole(entry['id'])]
-        refuse(bad, content[kind], ann_file, kind, 'have an id that is no whole number', f'number the {kind}')
+        refuse(bad, content[kind], ann_file, kind, 'have an id that is not a whole number', f'number the {kind}')
 
 
 def _whole(value):
@@ -335,7 +335,7 @@ def _find_mask_fault(segmentation, size):
             return None
         return 'have a mask whose counts do not add up to its pixels', 'use run lengths of all pixels, column by column'
     if not isinstance(segmentation, list):
-        return 'have a segmentation that is no list or object', 'use polygons, or run lengths with their size'
+        return 'have a segmentation that is not a list or object', 'use polygons, or run lengths with their size'
     if None in segmentation:
         return 'have a polygon that is not pairs of numbers', 'use x1, y1, x2, y2, x3, y3, ...'
     # mmdet drops shorter polygons, and ignores the object if none is left.
