@@ -137,7 +137,7 @@ class TestContents:
             history = HistoryBuffer([1.0], [1], 100)
             history._log_history = np.array(values)
             torch.save({'state_dict': weights(1), 'x': history}, tmp_path / 'w.pth')
-            with pytest.raises(UserError, match='history of logged values that are no numbers'):
+            with pytest.raises(UserError, match='history of logged values that are not numbers'):
                 read(tmp_path / 'w.pth')
 
 
@@ -222,7 +222,7 @@ class TestDamage:
         buffer = HistoryBuffer([1.0], [1])
         buffer._log_history = shared
         torch.save({'state_dict': weights(1), 'log': buffer}, tmp_path / 'w.pth')
-        with pytest.raises(UserError, match='history of logged values that are no numbers'):
+        with pytest.raises(UserError, match='history of logged values that are not numbers'):
             read(tmp_path / 'w.pth')
 
     def test_a_state_dict_that_contains_itself_is_refused(self, tmp_path):
