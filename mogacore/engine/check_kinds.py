@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
+from mogacore.errors import UserError
+from mogacore.kinds import describe, fits
 from mogacore.text import show
+
+from .check_settings import is_whole
+from .launch import LAUNCHERS
 
 Problem = tuple[str, str]  # path, and what is wrong with it
 # Parts of the Runner that are dicts.
@@ -15,6 +20,19 @@ DICTS = (
 )  # fmt: skip
 # Parts that are lists of dicts; those after the first may be a dict.
 LISTS = ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator')
+# Kinds of other settings at the top level.
+KINDS = {
+    **dict.fromkeys(('data_help', 'experiment_name', 'runner_type', 'work_dir'), str),
+    **dict.fromkeys(('fast_data', 'find_unused_parameters', 'load_allow_other_classes', 'load_ema', 'resume'), bool),
+    **dict.fromkeys(('allow_unknown_keys', 'load_allow_missing', 'load_allow_unexpected'), list[str]),
+    **dict.fromkeys(('custom_imports', 'model_wrapper_cfg', 'tta_model'), dict),
+    'input_shape': list[int],
+    'launcher': Literal[LAUNCHERS],
+    'sync_bn': Literal['torch', 'mmcv'],
+    'tta_views': list[list],
+}
+# Settings that are True or False, by the name of the part that contains them.
+SWITCHES = {'auto_scale_lr': ('enable',), 'env_cfg': ('cudnn_benchmark',)}
 # Settings that are dicts, by the end of the name of the part that contains them.
 INNER_DICTS = {'optim_wrapper': ('clip_grad', 'optimizer', 'paramwise_cfg'), '_dataloader': ('dataset', 'sampler')}
 # The smallest value of settings that are whole numbers, by the end of the name of the part that contains them.
@@ -26,6 +44,7 @@ WHOLE = {
 }
 # Settings that are numbers, by the name of the part of optim_wrapper.
 NUMBERS = {'optimizer': ('lr', 'weight_decay'), 'clip_grad': ('max_norm', 'clip_value')}
+FLAGS = {'launcher': '--launcher', 'resume': '--resume'}  # of commands, by the setting
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG')
 EDGES = ('begin', 'end')  # of a schedule
 
@@ -38,6 +57,8 @@ def check_kind(name: str, value: Any) -> Iterator[Problem]:
         yield name, f'is {show(value)}: it must be a dict'
     elif name in LISTS:
         yield from _check_list(name, value)
+    elif name in KINDS and not fits(value, KINDS[name]):
+        yield name, f'is {show(value)}: it must be {describe(KINDS[name])}'
     elif name == 'load_from' and not isinstance(value, str):
         yield name, f'is {show(value)}: it must be the path or name of a weight file'
     elif name == 'log_level' and value not in LEVELS:
@@ -48,10 +69,13 @@ def check_kind(name: str, value: Any) -> Iterator[Problem]:
             yield from ((f'{name}.{key}', f'is {show(value[key])}: it must be a dict') for key in wrong)
         for end, least in WHOLE.items():
             for key in least.keys() & value.keys() if name.endswith(end) else ():
-                if not _is_whole(value[key], least[key]) and not (key == 'seed' and value[key] is None):
+                if not is_whole(value[key], least[key]) and not (key == 'seed' and value[key] is None):
                     kind = 'a positive integer' if least[key] else '0 or a positive integer'
                     yield f'{name}.{key}', f'is {show(value[key])}: it must be {kind}'
 
+        for key in SWITCHES.get(name, ()):
+            if not fits(value.get(key, False), bool):
+                yield f'{name}.{key}', f'is {show(value[key])}: it must be True or False'
         if name == 'optim_wrapper':
             yield from _check_numbers(name, value)
         best = value.get('checkpoint') if name == 'default_hooks' else None
@@ -95,10 +119,6 @@ def _check_list(name: str, value: Any) -> Iterator[Problem]:
             yield from ((f'{path}.{key}', f'is {show(part[key])}: it must be a number') for key in wrong)
 
 
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 def replaced_dicts(value: Any, before: Any, path: str = '') -> Iterator[Problem]:
     """Options that put something else in the place of a dict with a type, or of a list of dicts; None removes a part.
 
@@ -120,3 +140,14 @@ def replaced_dicts(value: Any, before: Any, path: str = '') -> Iterator[Problem]
             yield path, f'is {show(value)}: it must be a list; set single entries, as in {path}.0.KEY=VALUE'
     for key, item, old in items:
         yield from replaced_dicts(item, old, f'{path}.{key}' if path else str(key))
+
+
+def refuse_flags(options: Mapping | None) -> None:
+    """Refuse options for what a command has flags for, which alone have an effect.
+
+    Raises:
+        UserError: If an option sets another value than the default.
+    """
+    for name, flag in FLAGS.items():
+        if (value := (options or {}).get(name)) not in (None, False, 'none'):
+            raise UserError(f'--cfg-options {name}={value} has no effect: use {flag}')

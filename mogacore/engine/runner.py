@@ -33,8 +33,9 @@ from mogacore.libraries import import_quietly
 from mogacore.process import keep_freed_memory
 from mogacore.text import type_name
 
-from .check_classes import check_classes
+from .check_classes import check_classes, check_topk
 from .check_config import check_keys
+from .check_kinds import refuse_flags
 from .check_scores import check_scores
 from .class_names import check_class_names
 from .config import (
@@ -240,6 +241,7 @@ def _training_config(options: RunOptions) -> Config:
     """The config of a training run with the user's flags applied."""
     cfg = load_config(options.config, options.cfg_options)
     check_keys(cfg)
+    refuse_flags(options.cfg_options)
     check_trackers(options.track)
     resume, seed = options.resume, options.seed
     if resume is not None and resume != 'auto':
@@ -259,6 +261,7 @@ def _training_config(options: RunOptions) -> Config:
             raise UserError(f'seed {seed} is negative: give 0 or a positive integer')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     check_classes(cfg)
+    check_topk(cfg, 'train')
     check_scores(cfg)
     prepare_for_device(cfg, options.precision)
     prepare_loaders(cfg)
@@ -365,6 +368,8 @@ def test(
     """
     cfg = load_config(config, cfg_options)
     check_keys(cfg)
+    refuse_flags(cfg_options)
+    check_topk(cfg, 'test')
     check_source(checkpoint)
     cfg.work_dir = _work_dir(cfg, work_dir)
     cfg.load_from, cfg.resume = checkpoint, False

@@ -79,7 +79,9 @@ def test_a_value_of_another_kind_is_a_problem(name, value, problem):
         ('optim_wrapper', dict(clip_grad=None, optimizer=dict(type='SGD'))),
         ('train_dataloader', LOADER),
         ('randomness', dict(seed=None)),
-        ('resume', 5),
+        ('resume', True),
+        ('load_ema', None),
+        ('load_allow_missing', ('head.*',)),
     ],
 )
 def test_values_that_the_parts_take_are_no_problem(name, value):
