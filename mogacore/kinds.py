@@ -6,11 +6,11 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, wraps
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial, wraps
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 from .text import show
@@ -26,14 +26,21 @@ NAMES = {
 }  # fmt: skip
 
 
-def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
+def checks_arguments(*, besides: Collection[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function refuse arguments of other kinds than its annotations state.
 
     Kinds that :func:`fits` does not know, and arguments without an annotation, are accepted.
 
-    Raises:
-        UserError: Of the returned function, for an argument of another kind.
+    Args:
+        besides: Arguments that the function checks itself.
+
+    Returns:
+        A decorator. What it returns raises UserError for an argument of another kind.
     """
+    return partial(_checked, besides=besides)
+
+
+def _checked(function: Callable[P, R], besides: Collection[str]) -> Callable[P, R]:
     signature = inspect.signature(function)
     name = function.__qualname__.removesuffix('.__init__')
 
@@ -45,11 +52,30 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)  # Python says what is missing or unknown
         hints = hints_of(function)
         for key, value in given.items():
-            if key in hints and signature.parameters[key].kind not in REST and not fits(value, hints[key]):
-                raise UserError(f'{key} of {name} is {show(value)}: it must be {describe(hints[key])}')
+            if key in hints and key not in besides and signature.parameters[key].kind not in REST:
+                _refuse(key, name, value, hints[key])
         return function(*args, **kwargs)
 
     return checked
+
+
+def check_fields(instance: Any, name: str) -> None:
+    """Check the fields of a dataclass against their annotations.
+
+    Args:
+        instance: The object.
+        name: What it describes, for the message.
+
+    Raises:
+        UserError: If one is of another kind.
+    """
+    for key, hint in get_type_hints(type(instance)).items():
+        _refuse(key, name, getattr(instance, key), hint)
+
+
+def _refuse(key: str, name: str, value: Any, hint: Any) -> None:
+    if not fits(value, hint):
+        raise UserError(f'{key} {show(value)} of {name} is invalid: it must be {describe(hint)}')
 
 
 @cache
@@ -77,6 +103,8 @@ def hints_of(function: Callable) -> dict[str, Any]:
 def fits(value: Any, hint: Any, in_config: bool = False) -> bool:
     """Whether a value is of the kind of an annotation; numbers of numpy count as Python's, and True is no number.
 
+    A path also fits a text, except in a config.
+
     Args:
         value: Any object.
         hint: Type or annotation; one of another form than types, unions, sequences, mappings and literals fits all.
@@ -94,6 +122,8 @@ def fits(value: Any, hint: Any, in_config: bool = False) -> bool:
     if hint in (int, float, bool):
         is_truth = isinstance(value, bool) or type(value).__name__ in ('bool_', 'bool')
         return is_truth if hint is bool else isinstance(value, Integral if hint is int else Real) and not is_truth
+    if hint is str:
+        return isinstance(value, str) or (isinstance(value, os.PathLike) and not in_config)
     if hint is Path:
         return isinstance(value, os.PathLike)
     if (origin or hint) in (*SEQUENCES, Iterable):
@@ -101,7 +131,7 @@ def fits(value: Any, hint: Any, in_config: bool = False) -> bool:
     if (origin or hint) in (dict, Mapping):
         return isinstance(value, Mapping)
     if isinstance(hint, type) and origin is None and not getattr(hint, '_is_protocol', False):
-        return isinstance(value, hint) or (in_config and hint is not str)
+        return isinstance(value, hint) or in_config
     return True
 
 

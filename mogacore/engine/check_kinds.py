@@ -21,10 +21,10 @@ DICTS = (
 # Parts that are lists of dicts; those after the first may be a dict.
 LISTS = ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator')
 # Kinds of other settings at the top level.
-KINDS = {
+KINDS: dict[str, Any] = {
     **dict.fromkeys(('data_help', 'experiment_name', 'runner_type', 'work_dir'), str),
     **dict.fromkeys(('fast_data', 'find_unused_parameters', 'load_allow_other_classes', 'load_ema', 'resume'), bool),
-    **dict.fromkeys(('allow_unknown_keys', 'load_allow_missing', 'load_allow_unexpected'), list[str]),
+    **dict.fromkeys(('load_allow_missing', 'load_allow_unexpected'), str | list[str]),
     **dict.fromkeys(('custom_imports', 'model_wrapper_cfg', 'tta_model'), dict),
     'input_shape': list[int],
     'launcher': Literal[LAUNCHERS],

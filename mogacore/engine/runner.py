@@ -29,6 +29,7 @@ from mogacore.checkpoint import (
 )
 from mogacore.errors import UserError
 from mogacore.files import plain, writable_folder, write_json
+from mogacore.kinds import checks_arguments
 from mogacore.libraries import import_quietly
 from mogacore.process import keep_freed_memory
 from mogacore.text import type_name
@@ -334,6 +335,7 @@ def _resume_from(cfg: Config, resume: str) -> None:
 
 
 @restored_scope()
+@checks_arguments()
 def test(
     config: str,
     checkpoint: str,

@@ -18,6 +18,7 @@ from PIL import ImageOps
 from mogacore import images as image_files
 from mogacore.errors import UserError, refuse_unused
 from mogacore.files import read_file, sha256
+from mogacore.kinds import checks_arguments
 
 from .backends import open_backend
 from .batches import BATCH_SIZE, run_batches
@@ -119,6 +120,7 @@ class Predictor:
         UserError: If the file cannot be used.
     """
 
+    @checks_arguments(besides=['path'])
     def __init__(
         self,
         path: str | Path,
@@ -175,6 +177,7 @@ class Predictor:
             return self.predict([image], None if boxes is None else [boxes])[0].record
         return [prediction.record for prediction in self.predict(cast(Sequence[Image], image), boxes)]
 
+    @checks_arguments(besides=['images'])
     def predict(
         self,
         images: Iterable[Image],
@@ -248,6 +251,7 @@ class Predictor:
         (found,) = self.predict([image], [boxes])
         return found.image, found.result
 
+    @checks_arguments()
     def infer(
         self,
         source: Source,
