@@ -53,8 +53,6 @@ class LoadedImage:
 Content = bytes | bytearray | memoryview
 Image = str | os.PathLike | Content | np.ndarray | PillowImage.Image | LoadedImage
 IMAGES = 'a path, an RGB array (height, width, 3) of uint8, a Pillow image, or the content of an image file'
-SIXTEEN_BIT_MODES = ('I;16', 'I;16L', 'I;16B', 'I;16N')  # of Pillow
-EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
 
 
 @dataclass
@@ -376,14 +374,11 @@ class Predictor:
 
     def _from_pillow(self, image: PillowImage.Image) -> np.ndarray:
         """An image as RGB (H, W, 3) uint8, turned as its EXIF orientation says, as :meth:`_decode` does."""
-        if image.mode not in (*EIGHT_BIT_MODES, *SIXTEEN_BIT_MODES):
-            raise UserError(f'the Pillow image has the mode {image.mode}: convert it to RGB with 8 bits per channel')
         image_files.check_size(*image.size)
         try:
-            turned = image if self.ignore_orientation else ImageOps.exif_transpose(image)
-            if image.mode in SIXTEEN_BIT_MODES:  # Pillow would clip values above 255
-                return np.repeat((np.asarray(turned) >> 8).astype(np.uint8)[..., None], 3, 2)
-            return np.asarray(turned.convert('RGB'))
+            return image_files.from_pillow(image if self.ignore_orientation else ImageOps.exif_transpose(image))
+        except UserError:
+            raise
         except (OSError, SyntaxError, ValueError) as error:  # Pillow reads files when it needs their pixels
             raise UnreadableError(f'the Pillow image cannot be read ({error}): replace it or use another') from None
 
