@@ -178,7 +178,9 @@ class _Checker:
 
     def classes(self, kind: str | Callable, path: str) -> list[tuple[Callable, str]]:
         if not isinstance(kind, str):
-            return [(kind, '')]
+            # The same as its name, if it is registered, so that a builder's keys are known.
+            named = find_class(kind.__name__, self.scope) if isinstance(kind, type) else []
+            return [item for item in named if item[0] is kind] or [(kind, '')]
         wanted = REGISTRY_OF_KEY.get(_name_of(path))
         return [item for item in find_class(kind, self.scope) if wanted in (None, item[1])]
 

@@ -105,18 +105,30 @@ def _check_list(name: str, value: Any) -> Iterator[Problem]:
     elif isinstance(value, list | tuple):
         parts = {f'{name}.{index}': item for index, item in enumerate(value)}
     else:
-        yield name, f'is {show(value)}: it must be a list of dicts'
+        yield name, _no_dict(value) if _is_built(value) else f'is {show(value)}: it must be a list of dicts'
         return
     for path, part in parts.items():
         if isinstance(part, list | tuple) and path != name and name == 'param_scheduler':
             yield from _check_list(name, part)
         elif not isinstance(part, Mapping):
-            yield path, f'is {show(part)}: it must be a dict'
+            yield path, _no_dict(part)
         elif 'type' not in part and name != 'param_scheduler':
             yield path, 'has no type: add it'
         elif name == 'param_scheduler':
             wrong = [key for key in EDGES if isinstance(part.get(key), str | list | tuple | Mapping)]
             yield from ((f'{path}.{key}', f'is {show(part[key])}: it must be a number') for key in wrong)
+
+
+def _is_built(value: Any) -> bool:
+    return not isinstance(value, str | int | float | list | tuple | Mapping | None)
+
+
+def _no_dict(value: Any, advice: str = '') -> str:
+    """What is wrong with a value in the place of a dict; mmengine cannot write objects into the config of a run."""
+    if _is_built(value):
+        name = getattr(value, '__name__', type(value).__name__)
+        return f'is {show(value)}: use a dict with the class as its type, as in dict(type={name})'
+    return f'is {show(value)}: it must be a dict{advice}'
 
 
 def replaced_dicts(value: Any, before: Any, path: str = '') -> Iterator[Problem]:
@@ -132,12 +144,13 @@ def replaced_dicts(value: Any, before: Any, path: str = '') -> Iterator[Problem]
         if isinstance(value, Mapping):
             items = ((key, item, before.get(key)) for key, item in value.items())
         elif value is not None and 'type' in before:  # others, such as arch, may also be a name
-            yield path, f'is {show(value)}: it must be a dict; set single entries, as in {path}.KEY=VALUE'
+            yield path, _no_dict(value, f'; set single entries, as in {path}.KEY=VALUE')
     elif isinstance(before, list | tuple) and any(isinstance(item, Mapping) for item in before):
         if isinstance(value, list | tuple):
             items = ((index, *pair) for index, pair in enumerate(zip(value, before, strict=False)))
         elif not isinstance(value, Mapping | None):
-            yield path, f'is {show(value)}: it must be a list; set single entries, as in {path}.0.KEY=VALUE'
+            wrong = f'is {show(value)}: it must be a list; set single entries, as in {path}.0.KEY=VALUE'
+            yield path, _no_dict(value) if _is_built(value) else wrong
     for key, item, old in items:
         yield from replaced_dicts(item, old, f'{path}.{key}' if path else str(key))
 

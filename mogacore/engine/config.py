@@ -269,10 +269,11 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
     }
     hooks = cfg.get('default_hooks', {})
     hook = hooks.get('visualization')
-    if hook is None or hook.type not in settings:
+    kind = '' if hook is None else type_name(hook.type)
+    if kind not in settings:
         raise UserError(f'--show-dir needs default_hooks.visualization: set its type to one of {", ".join(settings)}')
-    hook.update(settings[hook.type])
-    if hook.type != 'SequenceVisualizationHook':
+    hook.update(settings[kind])
+    if kind != 'SequenceVisualizationHook':
         hooks['visualization'] = dict(type='ShowPredictionsHook', hook=hook, out_dir=show_dir)
 
 

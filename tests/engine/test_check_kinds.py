@@ -1,6 +1,11 @@
 """Parts of a config with a value of another kind are named in one line."""
 
+import re
+
 import pytest
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import EMAHook
 
 from mogacore.engine.check_config import check_keys
 from mogacore.engine.check_kinds import check_kind, replaced_dicts
@@ -100,6 +105,20 @@ def test_an_option_may_remove_or_change_a_dict_but_not_replace_it():
     assert [path for path, _ in replaced_dicts(dict(before, hooks=[5]), before)] == ['hooks.0']
 
 
+@pytest.mark.parametrize('name, value, problem', [
+    ('custom_hooks', [EMAHook()], ('custom_hooks.0', r'use a dict with the class as its type, .*EMAHook\)$')),
+    ('custom_hooks', EMAHook(), ('custom_hooks', r'dict\(type=EMAHook\)$')),
+    ('custom_hooks', [EMAHook], ('custom_hooks.0', r'dict\(type=EMAHook\)$')),
+    ('val_evaluator', [Evaluator([])], ('val_evaluator.0', r'dict\(type=Evaluator\)$')),
+])  # fmt: skip
+def test_objects_are_answered_with_the_dict_that_builds_them(name, value, problem):
+    """mmengine cannot write objects into the config of the run either."""
+    for found in (check_kind(name, value), replaced_dicts({name: value}, {name: [HOOK]})):
+        for path, what in found:
+            assert path == problem[0] and re.search(problem[1], what)
+    assert list(check_kind(name, value))
+
+
 @pytest.mark.parametrize(
     'option, message',
     [
@@ -110,3 +129,8 @@ def test_an_option_may_remove_or_change_a_dict_but_not_replace_it():
 def test_options_are_checked(option, message):
     with pytest.raises(UserError, match=message):
         check_keys(load_config('video_prediction/simvp_moganet_moving-digits', option))
+
+
+def test_mmengine_cannot_write_objects_into_a_config():
+    with pytest.raises(SyntaxError):
+        _ = Config(dict(custom_hooks=[EMAHook()])).pretty_text
