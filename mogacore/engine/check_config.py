@@ -119,8 +119,8 @@ class _Checker:
         }
         # What the settings of these parts are passed to, and what check_settings calls it.
         self.readers = {
-            'randomness': (set_random_seed, ''),
-            'env_cfg.mp_cfg': (set_multi_processing, ''),
+            'randomness': (set_random_seed, 'randomness'),
+            'env_cfg.mp_cfg': (set_multi_processing, 'mp_cfg'),
             **dict.fromkeys(('train_dataloader', 'val_dataloader', 'test_dataloader'), (DataLoader, 'dataloader')),
             'val_cfg': (LOOPS.get('ValLoop'), 'loop'),
             'test_cfg': (LOOPS.get('TestLoop'), 'loop'),

@@ -7,10 +7,12 @@ that turn them off, such as an interval of 0.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+from mmengine.runner import Priority
 from torch import Tensor
 
 from mogacore.kinds import describe, fits, hints_of, leaf_kinds
@@ -21,7 +23,9 @@ Problem = tuple[str, str]  # path, and what is wrong with it
 # Packages whose classes are checked; the user's own may take other values.
 LIBRARIES = ('mogacore', 'mmengine', 'mmcv', 'torch', *TASK_LIBRARIES)
 # Registries whose classes have annotations that are right also for other values than texts.
-STRICT = ('dataloader', 'evaluator', 'hook', 'log_processor', 'loop', 'metric')
+STRICT = ('dataloader', 'evaluator', 'hook', 'log_processor', 'loop', 'metric', 'mp_cfg', 'randomness')
+# Settings that a builder reads, which are no parameters of the class.
+OF_BUILDERS = ('convert_to_iter_based', 'priority')
 NUMBERS = {int, float, bool, None, type(None), Tensor}
 
 
@@ -57,6 +61,14 @@ def _is_list(value: Any, rule: Rule, least: int) -> bool:
     return isinstance(value, list | tuple) and len(value) >= least and all(map(rule.accepts, value))
 
 
+def _is_pattern(value: Any) -> bool:
+    try:
+        re.compile(value)
+    except (re.error, TypeError):
+        return False
+    return True
+
+
 def _one_of(*choices: Any) -> Rule:
     return Rule(lambda value: value in choices, f'one of {", ".join(map(str, choices))}')
 
@@ -65,6 +77,22 @@ COUNT = Rule(lambda value: is_whole(value, 1), 'a positive integer')
 NUMBER = Rule(lambda value: fits(value, float), 'a number')
 NUMBER_OR_NONE = Rule(lambda value: value is None or fits(value, float), 'a number or None')
 COUNT_FROM_0 = Rule(lambda value: is_whole(value, 0), '0 or a positive integer')
+SWITCH = Rule(lambda value: fits(value, bool), 'True or False')
+PRIORITY = Rule(
+    lambda value: (isinstance(value, str) and value.upper() in Priority.__members__) or value in range(101),
+    f'0 to 100 or one of {", ".join(Priority.__members__)}',
+)
+PATTERN = Rule(_is_pattern, 'a regular expression')
+# Runs are resumed from the files *.pth of the work dir.
+CHECKPOINT_NAME = Rule(
+    lambda value: isinstance(value, str) and value.endswith('.pth') and value.count('{}') == 1 and '/' not in value,
+    'a name such as epoch_{}.pth',
+)
+INTERVALS = Rule(
+    lambda value: isinstance(value, list | tuple)
+    and all(_is_list(pair, COUNT_FROM_0, 2) and len(pair) == 2 and pair[1] > 0 for pair in value),
+    'a list of pairs (begin, interval) of integers',
+)
 COCO_ITEMS = (
     'mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000',
     'AR_l@1000',
@@ -91,11 +119,28 @@ RULES: dict[str, dict[str, Rule]] = {
     },
     'dataloader': {
         'prefetch_factor': COUNT,
+        'generator': Rule(lambda value: False, 'None, since randomness.seed sets the seed'),
+        'multiprocessing_context': _one_of('fork', 'forkserver', 'spawn'),
+        'worker_init_fn': Rule(lambda value: isinstance(value, Mapping), 'a dict with the function as its type'),
         'timeout': Rule(lambda value: fits(value, float) and value >= 0, '0 or a positive number of seconds'),
     },
-    'loop': {'val_begin': COUNT_FROM_0},
-    'hook': dict.fromkeys(('interval', 'interval_exp_name', 'max_keep_ckpts', 'num_samples'), COUNT),
-    'log_processor': {'window_size': COUNT, 'num_digits': COUNT_FROM_0},
+    'loop': {'dynamic_intervals': INTERVALS, 'val_begin': COUNT_FROM_0},
+    'hook': {
+        **dict.fromkeys(('interval', 'interval_exp_name', 'max_keep_ckpts', 'num_samples'), COUNT),
+        'filename_tmpl': CHECKPOINT_NAME,
+        'priority': PRIORITY,
+        'rule': _some(_one_of('greater', 'less', None)),
+    },
+    'log_processor': {'mean_pattern': PATTERN, 'num_digits': COUNT_FROM_0, 'window_size': COUNT},
+    'mp_cfg': {'mp_start_method': _one_of('fork', 'forkserver', 'spawn'), 'opencv_num_threads': COUNT_FROM_0},
+    'optim_wrapper': {'accumulative_counts': COUNT},
+    'parameter scheduler': {
+        'T_max': COUNT,
+        'begin': COUNT_FROM_0,
+        'convert_to_iter_based': SWITCH,
+        'end': COUNT,
+        'start_factor': Rule(lambda value: fits(value, float) and 0 < value <= 1, 'more than 0 and at most 1'),
+    },
 }
 
 
@@ -110,15 +155,17 @@ def check_settings(cls: Callable, registry: str, settings: Mapping, path: str) -
     """
     hints = _hints(cls)
     is_known = getattr(cls, '__module__', '').partition('.')[0] in LIBRARIES
-    rules = RULES.get(registry, {}) if is_known else {}
+    rules = RULES.get(registry, {})
     for key, value in settings.items():
         default, hint = hints.get(key, (inspect.Parameter.empty, Any))
         rule = rules.get(f'{getattr(cls, "__name__", "")}.{key}', rules.get(key))
         if _is_equal(value, default) or (rule and settings.get(rule.unless)):
             continue
-        if rule is not None and key in hints:
+        if rule is not None and (key in OF_BUILDERS or (is_known and key in hints)):
             if not rule.accepts(value):
-                other = f', or {default}, which is the default' if default in (None, -1) else ''
+                other = (
+                    f', or {default}, which is the default' if default in (None, -1) and 'None' not in rule.text else ''
+                )
                 yield f'{path}.{key}', f'is {show(value)}: it must be {rule.text}{other}'
         elif _is_text_for_numbers(value, hint):
             yield f'{path}.{key}', f'is the text {show(_first_text(value))}: it must be {describe(hint)}'

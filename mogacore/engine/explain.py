@@ -15,6 +15,7 @@ from mogacore.errors import UserError
 from .check_settings import LIBRARIES
 
 BUILDING = ('mmengine.registry.build_functions', 'build_from_cfg')
+SCHEDULING = ('mmengine.registry.build_functions', 'build_scheduler_from_cfg')
 SCORING = (('mmengine.evaluator.evaluator', 'process'), ('mmengine.evaluator.evaluator', 'evaluate'))
 
 
@@ -70,12 +71,14 @@ def _explain_refused(error: Exception) -> str | None:
 
     The class is built, or it is a metric, which reads some settings when it computes scores.
     """
-    if not isinstance(error, AssertionError | KeyError | TypeError | ValueError):
+    if not isinstance(error, AssertionError | LookupError | TypeError | ValueError):
         return None
     frames = list(traceback.walk_tb(error.__traceback__))
     names = [(frame.f_globals.get('__name__'), frame.f_code.co_name) for frame, _ in frames]
     if BUILDING in names:
         cls, what = frames[_last(names, BUILDING)][0].f_locals.get('obj_cls'), 'be built'
+    elif SCHEDULING in names:
+        cls, what = frames[_last(names, SCHEDULING)][0].f_locals.get('scheduler_cls'), 'be built'
     elif found := [name for name in SCORING if name in names]:
         cls, what = type(frames[_last(names, found[0])][0].f_locals.get('metric')), 'compute its scores'
     else:

@@ -7,10 +7,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EMAHook, LoggerHook
+from mmengine.optim import CosineAnnealingLR, LinearLR, OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop, LogProcessor, set_random_seed
+from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
 from mogacore.engine.check_classes import check_topk
-from mogacore.engine.check_settings import RULES, check_settings
+from mogacore.engine.check_settings import OF_BUILDERS, RULES, check_settings
 from mogacore.engine.runner import dry_run
 from mogacore.engine.runner import test as run_test
 from mogacore.errors import UserError
@@ -94,6 +97,9 @@ def test_what_the_library_refuses_in_a_metric_is_refused_before():
     (CheckpointHook, 'out_dir', [5], ['folder', None]),
     (LoggerHook, 'interval', [0, -1, 1.5, 'often'], [1, 50]),
     (LoggerHook, 'interval_exp_name', [0], [100]),
+    (CheckpointHook, 'filename_tmpl', ['abc', 'a_{}', 'a/b_{}.pth', 'a.pth', 5], ['net_{}.pth']),
+    (CheckpointHook, 'rule', ['bigger', 5, []], ['less', ['less', 'greater']]),
+    (CheckpointHook, 'priority', ['HIGHER', 101, -1, 1.5, [1]], ['low', 'VERY_LOW', 0, 100]),
     (EMAHook, 'begin_iter', [1.5, 'a'], [0, 5]),
     (EMAHook, 'strict_load', ['no'], [False]),
 ])  # fmt: skip
@@ -107,13 +113,34 @@ def test_settings_of_hooks(cls, key, wrong, right):
 @pytest.mark.parametrize('key, wrong, right', [
     ('num_workers', ['a', 1.5], [0, 4]), ('prefetch_factor', [0, -1, 1.5, 'a'], [2, None]),
     ('timeout', [-1, 'a'], [0, 2.5]), ('drop_last', ['no', 0], [True]), ('pin_memory', ['yes'], [True]),
-    ('persistent_workers', ['a', 1], [False]),
+    ('persistent_workers', ['a', 1], [False]), ('multiprocessing_context', ['thread'], ['spawn']),
+    ('worker_init_fn', ['abc'], [dict(type='worker_init_fn')]), ('generator', [5], [None]),
 ])  # fmt: skip
 def test_settings_of_data_loaders(key, wrong, right):
     for value in wrong:
         assert list(problems(DataLoader, 'dataloader', **{key: value})) == [f'part.{key}'], value
     for value in right:
         assert not problems(DataLoader, 'dataloader', **{key: value}), value
+
+
+@pytest.mark.parametrize('cls, registry, key, wrong, right', [
+    (EpochBasedTrainLoop, 'loop', 'dynamic_intervals', [5, [(0, 0)], [(1, 'a')], [(1,)]], [[(0, 2), (5, 1)]]),
+    (EpochBasedTrainLoop, 'loop', 'val_begin', [-1, 1.5], [0, 1]),
+    (OptimWrapper, 'optim_wrapper', 'accumulative_counts', [0, 1.5], [4]),
+    (LogProcessor, 'log_processor', 'window_size', [0, 1.5], [10]),
+    (LogProcessor, 'log_processor', 'mean_pattern', ['(', 5], ['.*loss.*']),
+    (set_multi_processing, 'mp_cfg', 'mp_start_method', ['abc', 5], ['spawn']),
+    (set_random_seed, 'randomness', 'deterministic', [1, 'yes'], [True]),
+    (CosineAnnealingLR, 'parameter scheduler', 'T_max', [0, -5, 1.5], [10]),
+    (CosineAnnealingLR, 'parameter scheduler', 'begin', [-1], [0]),
+    (CosineAnnealingLR, 'parameter scheduler', 'convert_to_iter_based', ['yes', 1], [True]),
+    (LinearLR, 'parameter scheduler', 'start_factor', [0, 2, 'a'], [1, 1e-3]),
+])  # fmt: skip
+def test_settings_of_other_parts(cls, registry, key, wrong, right):
+    for value in wrong:
+        assert list(problems(cls, registry, **{key: value})) == [f'part.{key}'], value
+    for value in right:
+        assert not problems(cls, registry, **{key: value}), value
 
 
 def test_the_message_has_the_value_and_what_is_allowed():
@@ -148,7 +175,9 @@ def test_every_rule_is_of_a_setting_that_a_class_has():
                 if registry in RULES:
                     for base in getattr(cls, '__mro__', ())[:-1]:
                         known |= set(inspect.signature(base.__init__).parameters)
-    known |= set(inspect.signature(DataLoader).parameters) | {'val_begin'}
+    for reader in (DataLoader, EpochBasedTrainLoop, set_multi_processing):
+        known |= set(inspect.signature(reader).parameters)
+    known |= set(OF_BUILDERS)
     assert names <= known
 
 
@@ -188,6 +217,12 @@ def test_topk_of_an_evaluator_with_several_metrics():
         ({'launcher': 'pytorch'}, 'launcher=pytorch has no effect: use --launcher'),
         ({'resume': True}, 'resume=True has no effect: use --resume'),
         ({'resume': 'yes'}, "resume is 'yes': it must be True or False"),
+        ({'train_dataloader': None}, 'the config has no train_dataloader: add it$'),
+        ({'model': None}, 'the config has no model: add it$'),
+        ({'val_cfg': None}, 'no val_cfg: add it, or set val_dataloader and val_evaluator to None to train without'),
+        ({'randomness.seed': 2**32}, r'randomness\.seed is 4294967296: it must be at most 4294967295'),
+        ({'custom_imports.imports': 'absent_module'}, 'custom_imports=.* cannot be imported: Failed to import absent_'),
+        ({'default_scope': 'mmfoo'}, "default_scope is 'mmfoo': use one of mmengine"),
         ({'work_dir': 5}, 'work_dir is 5: it must be a text'),
         ({'load_allow_missing': 5}, 'load_allow_missing is 5: it must be a text or a list of texts'),
     ],
