@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTIAL_SUFFIX = '.partial'
+NOT_A_FILE = 'not an ordinary file'  # of a FIFO, socket or device
 MAX_NAME = 255  # bytes of the name of a file, of Linux file systems
 # Of matplotlib that need no other program.
 FIGURE_FORMATS = ('eps', 'jpeg', 'jpg', 'pdf', 'png', 'ps', 'raw', 'rgba', 'svg', 'svgz', 'tif', 'tiff', 'webp')
@@ -139,11 +140,22 @@ def read_file(path: str | Path) -> bytes:
     Raises:
         OSError: If it cannot be read or is not an ordinary file: a FIFO, for example, would be waited for.
     """
+    with open_file(path) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def open_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file to be read.
+
+    Raises:
+        OSError: As :func:`read_file`.
+    """
     # Without O_NONBLOCK, opening a FIFO waits for a process that writes to it.
     with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, 'not an ordinary file', str(path))
-        return file.read()
+            raise OSError(errno.EINVAL, NOT_A_FILE, str(path))
+        yield file
 
 
 def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:

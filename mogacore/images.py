@@ -32,6 +32,9 @@ PNG_METADATA = (b'eXIf', b'Raw profile type', b'adobe.xmp')
 PNG_SIGNATURE = b'\x89PNG'
 PNG_SIZE = 16  # position of width and height in a PNG file
 PNG_END = b'IEND'
+GIF_SIGNATURE = b'GIF8'
+SIXTEEN_BIT_MODES = ('I;16', 'I;16L', 'I;16B', 'I;16N')  # of Pillow
+EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
 # Signature -> byte order, position and type of the offset of the first directory, type of its length, bytes per entry.
 TIFF_LAYOUTS = {
     b'II*\0': ('<', 4, 'I', 'H', 12),
@@ -224,7 +227,10 @@ def read(path: str | Path, ignore_orientation: bool = False) -> np.ndarray | Non
 
 
 def decode(content: bytes, ignore_orientation: bool = False, gray: bool = False) -> np.ndarray | None:
-    """Decode an image with OpenCV as (H, W, 3) BGR uint8, or as (H, W) if ``gray``; None if it is corrupt.
+    """Decode an image as (H, W, 3) BGR uint8, or as (H, W) if ``gray``; None if it is corrupt.
+
+    Transparency is ignored, as by :func:`from_pillow`: OpenCV would mix it into the colors of TIFF and GIF images. Gray
+    is computed from the colors in every format: OpenCV's own gray of a color JPEG file differs by several levels.
 
     Raises:
         UserError: If it has more than :func:`max_pixels` pixels.
@@ -232,9 +238,57 @@ def decode(content: bytes, ignore_orientation: bool = False, gray: bool = False)
     if not content or has_impossible_chunk(content):
         return None
     content, found = split_orientation(content, is_limited=True)
-    flag = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    return image if image is None or ignore_orientation else turn(image, found)
+    if _is_for_pillow(content):
+        image = _decode_with_pillow(content)
+    else:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if image is None:
+        return None
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if gray else image
+    return image if ignore_orientation else turn(image, found)
+
+
+def _is_for_pillow(content: bytes) -> bool:
+    """Whether the image may have transparency that OpenCV mixes into the colors."""
+    if content[:4] not in TIFF_LAYOUTS:
+        return content.startswith(GIF_SIGNATURE)
+    try:
+        with open_header(io.BytesIO(content), ('TIFF',)) as image:
+            return image.mode in ('RGBA', 'RGBX')
+    except OSError:
+        return False
+
+
+def _decode_with_pillow(content: bytes) -> np.ndarray | None:
+    try:
+        with open_header(io.BytesIO(content)) as image:
+            return np.ascontiguousarray(from_pillow(image)[..., ::-1])
+    except Exception:  # Pillow raises errors of many types for corrupt files
+        return None
+
+
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """Pixels of a Pillow image as it is stored, (H, W, 3) RGB uint8, without transparency.
+
+    Raises:
+        UserError: If it has more than 8 bits per channel, except gray with 16, or colors that have no RGB.
+        OSError, SyntaxError, ValueError: If its file is corrupt, which Pillow reads when it needs the pixels.
+    """
+    if image.mode in SIXTEEN_BIT_MODES:  # Pillow would clip values above 255
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, 2)
+    if image.mode not in EIGHT_BIT_MODES:
+        raise UserError(f'the Pillow image has the mode {image.mode}: convert it to RGB with 8 bits per channel')
+    return np.asarray(image.convert('RGB'))
+
+
+# Flag of mmcv for its OpenCV backend -> ignore_orientation and gray of decode.
+MMCV_FLAGS = {
+    'color': (False, False),
+    'grayscale': (False, True),
+    'color_ignore_orientation': (True, False),
+    'grayscale_ignore_orientation': (True, True),
+}
 
 
 def register() -> None:
@@ -257,29 +311,28 @@ def register() -> None:
             module.imresize = resize
 
 
-def _upright(decode: Callable, default_backend: Callable[[], str]) -> Callable:
-    """Wrap mmcv's ``imfrombytes``."""
+def _upright(original: Callable, default_backend: Callable[[], str]) -> Callable:
+    """Wrap mmcv's ``imfrombytes``; with OpenCV as its backend, :func:`decode` takes its place."""
 
-    @wraps(decode)
+    @wraps(original)
     def imfrombytes(content, flag='color', channel_order='bgr', backend=None):
         flag = {cv2.IMREAD_COLOR: 'color', cv2.IMREAD_GRAYSCALE: 'grayscale'}.get(flag, flag)
-        content = bytes(content)
+        content, backend = bytes(content), backend or default_backend()
+        if backend == 'cv2' and flag in MMCV_FLAGS:
+            image = decode(content, *MMCV_FLAGS[flag])
+            # As in mmcv, other flags ignore the channel order.
+            is_rgb = image is not None and flag == 'color' and channel_order == 'rgb'
+            return np.ascontiguousarray(image[..., ::-1]) if is_rgb else image
         if has_impossible_chunk(content):
-            if (backend or default_backend()) == 'pillow':
+            if backend == 'pillow':
                 raise OSError('image file is truncated')  # as PIL says it
             return None
         content, found = split_orientation(content, is_limited=True)
         if flag not in ('color', 'grayscale'):
-            return decode(content, flag, channel_order, backend)
-        backend = backend or default_backend()
-        if backend in ('turbojpeg', 'tifffile'):  # they never rotate, and have no flag for it
-            image = decode(content, flag, channel_order, backend)
-        else:
-            # With this flag, mmcv's OpenCV backend ignores the channel order.
-            order = 'bgr' if backend == 'cv2' else channel_order
-            image = decode(content, f'{flag}_ignore_orientation', order, backend)
-            if image is not None and flag == 'color' and order != channel_order:
-                image = np.ascontiguousarray(image[..., ::-1])
+            return original(content, flag, channel_order, backend)
+        # Two backends never rotate, and have no flag for it.
+        kept = flag if backend in ('turbojpeg', 'tifffile') else f'{flag}_ignore_orientation'
+        image = original(content, kept, channel_order, backend)
         return None if image is None else turn(image, found)
 
     imfrombytes.follows_exif = True  # type: ignore[attr-defined]

@@ -10,11 +10,13 @@ by two environment variables, see :func:`mogacore.locations.staged`. Standard li
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import socket
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import UserError, run
-from .files import walk
+from .files import NOT_A_FILE, open_file, walk
 from .progress import ProgressLines
 
 COPY_THREADS = 4
@@ -59,7 +61,10 @@ def _files_below(data: Path) -> Iterator[File]:
     for at, _, names in walk(data):
         below = os.path.relpath(at, data)
         for name in names:
-            status = os.stat(os.path.join(at, name))
+            path = os.path.join(at, name)
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, NOT_A_FILE, path)
             yield File(name if below == '.' else f'{below}/{name}', status.st_size, status.st_mtime_ns)
 
 
@@ -158,7 +163,7 @@ def _copy(data: Path, partial: Path, files: list[File], progress: Callable[[str]
 
 
 def _copy_file(source: Path, target: Path, file: File, lines: ProgressLines) -> None:
-    with source.open('rb') as read, target.open('wb') as written:
+    with open_file(source) as read, target.open('wb') as written:
         while chunk := read.read(1 << 24):
             written.write(chunk)
             lines.count(0, len(chunk))

@@ -13,9 +13,9 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [
-    '__init__.py', 'after_import.py', 'deploy/__init__.py', 'errors.py', 'files.py', 'images.py', 'machine.py',
-    'opencv.py', 'packs/__init__.py', 'packs/index.py', 'packs/lmdb_files.py', 'packs/shards.py', 'process.py',
-    'py.typed', 'text.py', 'version.py',
+    '__init__.py', 'after_import.py', 'deploy/__init__.py', 'errors.py', 'files.py', 'images.py', 'kinds.py',
+    'machine.py', 'opencv.py', 'packs/__init__.py', 'packs/index.py', 'packs/lmdb_files.py', 'packs/shards.py',
+    'process.py', 'py.typed', 'text.py', 'version.py',
 ]  # fmt: skip
 
 

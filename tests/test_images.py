@@ -204,3 +204,50 @@ def test_a_chunk_longer_than_the_file_takes_no_memory():
         assert decode(broken) is None
         assert decode(content) is not None and decode(content + b'rest of the file') is not None
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # KiB
+
+
+def encode(image, kind, **settings):
+    file = io.BytesIO()
+    image.save(file, kind, **settings)
+    return file.getvalue()
+
+
+CLEAR = np.random.default_rng(1).integers(0, 256, (24, 16, 4), np.uint8)
+
+
+@pytest.mark.parametrize('kind, settings', [
+    ('PNG', {}), ('TIFF', {}), ('TIFF', {'compression': 'tiff_lzw'}), ('TIFF', {'tiffinfo': {0x0112: 6}}),
+    ('WEBP', {'lossless': True, 'exact': True}),
+])  # fmt: skip
+def test_transparency_is_ignored_in_every_format(kind, settings):
+    """The colors are those that were written, also where they are transparent."""
+    content = encode(Image.fromarray(CLEAR), kind, **settings)
+    colors = np.rot90(CLEAR[..., :3], -1) if 'tiffinfo' in settings else CLEAR[..., :3]
+    for decoded in (images.decode(content), mmcv_decode(content, 'color')):
+        np.testing.assert_array_equal(decoded[..., ::-1], colors)
+    np.testing.assert_array_equal(images.decode(content, ignore_orientation=True)[..., ::-1], CLEAR[..., :3])
+
+
+@pytest.mark.parametrize('transparent', [None, 3])
+def test_gif_images_have_the_colors_of_their_palette(transparent):
+    image = Image.fromarray(CLEAR[..., :3]).quantize(8)
+    content = encode(image, 'GIF', **({} if transparent is None else {'transparency': transparent}))
+    for decoded in (images.decode(content), mmcv_decode(content, 'color')):
+        np.testing.assert_array_equal(decoded[..., ::-1], np.asarray(image.convert('RGB')))
+    assert images.decode(content[:60]) is None and images.decode(b'GIF89a') is None
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'TIFF', 'WEBP', 'BMP'])
+def test_gray_is_that_of_the_colors_in_every_format(kind):
+    y, x = np.mgrid[:24, :16]
+    image = np.stack([x * 9, y * 9, CLEAR[..., 0]], 2).astype(np.uint8)
+    content = encode(Image.fromarray(image), kind)
+    expected = cv2.cvtColor(images.from_pillow(Image.open(io.BytesIO(content))), cv2.COLOR_RGB2GRAY)
+    for decoded in (images.decode(content, gray=True), mmcv_decode(content, 'grayscale')):
+        np.testing.assert_array_equal(decoded, expected)
+    gray = encode(Image.fromarray(CLEAR[..., 0]), 'PNG')
+    np.testing.assert_array_equal(images.decode(gray, gray=True), CLEAR[..., 0])
+
+
+def mmcv_decode(content, flag):
+    return mmcv.imfrombytes(content, flag, backend='cv2')

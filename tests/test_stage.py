@@ -51,6 +51,19 @@ def test_a_copy_has_every_file_and_is_made_once(data, tmp_path):
     assert [path.name for path in (tmp_path / 'local').iterdir() if path.name[0] != '.'] == [copy.name]
 
 
+def test_a_fifo_is_refused_instead_of_waited_for(data, tmp_path):
+    os.mkfifo(data / 'train' / 'pipe')
+    message = r'train/pipe cannot be read \(not an ordinary file\): correct the data in '
+    with pytest.raises(UserError, match=message):
+        list_data(data)
+    os.remove(data / 'train' / 'pipe')
+    (file,) = [file for file in list_data(data) if file.name == 'train/1.tar']
+    os.remove(data / 'train' / '1.tar')
+    os.mkfifo(data / 'train' / '1.tar')
+    with pytest.raises(OSError, match='not an ordinary file'):
+        staging._copy_file(data / file.name, tmp_path / 'copy', file, None)
+
+
 @pytest.mark.parametrize('change', [
     lambda data: (data / 'train' / '1.tar').write_bytes(b'2' * 5000),
     lambda data: (data / 'new').write_bytes(b''),

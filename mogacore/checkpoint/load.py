@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mogacore.errors import UserError
+from mogacore.kinds import checks_arguments
 from mogacore.published import results
 from mogacore.published.archs import ARCHS
 
@@ -18,6 +19,7 @@ from .names import CLASSIFIER, TRUNK, WeightSets, join_names, map_keys, map_name
 from .sources import SCHEME, local_file, read
 
 
+@checks_arguments()
 def load(source: str | Path | dict, ema: bool | None = None) -> dict[str, Tensor]:
     """Read the state dict of a weight file, with the file's names less the prefixes of wrappers around the model.
 
@@ -82,11 +84,12 @@ class LoadReport:
     dropped: tuple[str, ...]
 
 
+@checks_arguments()
 def load_into(
     model: nn.Module,
     source: str | Path | dict,
-    allow_missing: Iterable[str] = (),
-    allow_unexpected: Iterable[str] = (),
+    allow_missing: str | Iterable[str] = (),
+    allow_unexpected: str | Iterable[str] = (),
     ema: bool | None = None,
     advice: str = 'or list what may be left out in allow_missing and allow_unexpected',
     first_conv: str | None = None,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mogacore.engine.dataset_meta import ignores_orientation
 from mogacore.errors import UserError, accepting
 from mogacore.files import copy_contents, make_folder, writable_folder
+from mogacore.kinds import checks_arguments
 
 from .folding import fuse
 from .formats import AXES, SUFFIXES, format_of, read, require, set_constants, to_onnx, trace, write
@@ -64,6 +65,7 @@ class Exported:
     fixed: str = ''
 
 
+@checks_arguments()
 def export(
     source: Source,
     paths: Sequence[str | Path],

@@ -19,6 +19,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mogacore.errors import UserError
+from mogacore.kinds import checks_arguments
 from mogacore.models.layers import MogaBlock, PatchEmbed, StemPatchEmbed
 from mogacore.models.moganet import MogaNet
 from mogacore.models.untouched import is_untouched
@@ -32,6 +33,7 @@ SMALLEST_GAIN = 2.0**-8
 SMALL_SCALES = 'since it multiplies channels by almost 0'
 
 
+@checks_arguments()
 def fuse(model: nn.Module) -> nn.Module:
     """Equivalent network for inference, with every batch norm folded that a convolution or linear layer feeds.
 
@@ -57,6 +59,7 @@ def fuse(model: nn.Module) -> nn.Module:
     return fused
 
 
+@checks_arguments()
 def unfused(model: nn.Module) -> dict[str, str]:
     """The batch norms that :func:`fuse` leaves in a network, by name, with the reason.
 

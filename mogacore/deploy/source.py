@@ -16,6 +16,7 @@ from mogacore.engine.config import load_config
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
 from mogacore.engine.trained import load_trained
 from mogacore.errors import UserError
+from mogacore.kinds import checks_arguments
 from mogacore.locations import find_config, is_config_name
 from mogacore.models.factory import create_model, load_named
 
@@ -47,6 +48,7 @@ class Source:
     facts: dict = field(default_factory=dict)
 
 
+@checks_arguments()
 def load_source(
     network: str,
     checkpoint: str,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config
 
 from mogacore.errors import UserError
 from mogacore.text import type_name
+
+from .config import EVALUATORS, as_list
 
 # Data sets made of others that do not pass on the classes of a sample.
 WITHOUT_CLASSES = ('ConcatDataset', 'RepeatDataset')
@@ -44,6 +46,35 @@ def check_classes(cfg: Config) -> None:
             f'{outer} is a ClassBalancedDataset, which cannot read the classes of a {inner}: wrap the {inner} around '
             'a ClassBalancedDataset of each data set instead'
         )
+
+
+def check_topk(cfg: Config, stage: str) -> None:
+    """Check that no metric of a stage, 'train' or 'test', takes the best of more classes than the head has.
+
+    Raises:
+        UserError: If one does.
+    """
+    head = (cfg.model.get('module') or cfg.model).get('head')
+    num_classes = head.get('num_classes') if isinstance(head, dict) else None
+    if not isinstance(num_classes, int):
+        return
+    for name in EVALUATORS[stage]:
+        for metric in _metrics(cfg.get(name)):
+            topk = metric.get('topk') or ()
+            most = max(topk, default=0) if isinstance(topk, list | tuple) else topk
+            if most > num_classes:
+                raise UserError(
+                    f'{name}: topk of {type_name(metric.get("type"))} is {most}, but model.head.num_classes='
+                    f'{num_classes}: set it to at most {num_classes}'
+                )
+
+
+def _metrics(evaluator: Mapping | list | tuple | None) -> Iterator[dict]:
+    """The configs of the metrics of an evaluator."""
+    for part in as_list(evaluator):
+        if isinstance(part, dict):
+            yield part
+            yield from _metrics(part.get('metrics'))
 
 
 def _class_weights(value: object, path: str, scope: str, head: dict | None = None) -> Iterator[tuple[str, int, int]]:

@@ -37,6 +37,7 @@ from mogacore.libraries import TASK_LIBRARIES, find_class, import_quietly, regis
 from mogacore.text import show
 
 from .check_kinds import check_kind, replaced_dicts
+from .check_settings import check_settings
 from .optim import sub_wrappers
 
 # Top-level names that mogacore reads, in addition to the Runner's.
@@ -53,8 +54,6 @@ BUILDER_KEYS = {
     'model': ('requires_grad',),  # of norm_cfg
     'loop': ('by_epoch', 'max_epochs', 'max_iters'),  # choose_loop decides between the lengths
 }
-# Words in the annotation of a number.
-NUMBERS = {'float', 'int', 'None', 'NoneType', 'Tensor', 'torch.Tensor', 'Optional', 'Union'}
 TYPE_KEYS = {'type', '_scope_'}
 DATALOADER_KEYS = ('dataset', 'sampler', 'batch_sampler', 'num_batch_per_epoch')
 DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'visualization')
@@ -118,6 +117,14 @@ class _Checker:
             'val_cfg': _loop('ValLoop'),
             'test_cfg': _loop('TestLoop'),
         }
+        # What the settings of these parts are passed to, and what check_settings calls it.
+        self.readers = {
+            'randomness': (set_random_seed, 'randomness'),
+            'env_cfg.mp_cfg': (set_multi_processing, 'mp_cfg'),
+            **dict.fromkeys(('train_dataloader', 'val_dataloader', 'test_dataloader'), (DataLoader, 'dataloader')),
+            'val_cfg': (LOOPS.get('ValLoop'), 'loop'),
+            'test_cfg': (LOOPS.get('TestLoop'), 'loop'),
+        }
         # Parts whose type mmengine adds.
         self.default_types = {
             'optim_wrapper': 'OptimWrapper',
@@ -171,7 +178,9 @@ class _Checker:
 
     def classes(self, kind: str | Callable, path: str) -> list[tuple[Callable, str]]:
         if not isinstance(kind, str):
-            return [(kind, '')]
+            # The same as its name, if it is registered, so that a builder's keys are known.
+            named = find_class(kind.__name__, self.scope) if isinstance(kind, type) else []
+            return [item for item in named if item[0] is kind] or [(kind, '')]
         wanted = REGISTRY_OF_KEY.get(_name_of(path))
         return [item for item in find_class(kind, self.scope) if wanted in (None, item[1])]
 
@@ -184,8 +193,9 @@ class _Checker:
             return
         found = [(_parameters(cls), BUILDER_KEYS.get(registry, ())) for cls, registry in classes]
         names = set().union(*(parameters | set(extra) for (parameters, _), extra in found))
-        for cls, _ in classes:
-            yield from _texts_for_numbers(cls, value, path)
+        for cls, registry in classes:
+            # Every registry finds a class by its full path.
+            yield from check_settings(cls, registry if len(classes) == 1 else '', value, path)
         # A class may take a key out of the config of one of its parts before it builds the part.
         quoted = frozenset().union(*(_quoted_words(owner) for owner in owners))
         unknown = [key for key in value if key not in names | TYPE_KEYS | quoted]
@@ -202,8 +212,10 @@ class _Checker:
         elif path in self.untyped:
             yield from _unknown(value, path, self.untyped[path], f'a setting of {path}')
             if path == 'train_cfg':
-                loop = 'IterBasedTrainLoop' if 'max_iters' in value else 'EpochBasedTrainLoop'
-                yield from _texts_for_numbers(LOOPS.get(loop), value, path)
+                loop = LOOPS.get('IterBasedTrainLoop' if 'max_iters' in value else 'EpochBasedTrainLoop')
+                yield from check_settings(loop, 'loop', value, path)
+            elif path in self.readers:
+                yield from check_settings(*self.readers[path], value, path)
         elif _name_of(path) not in DATA:
             yield from self.check_words(value, path)
 
@@ -234,34 +246,6 @@ class _Checker:
 def _name_of(path: str) -> str:
     """Last key of a path that is not an index."""
     return next((key for key in reversed(path.split('.')) if not key.isdigit()), '')
-
-
-def _texts_for_numbers(function: Callable, value: dict, path: str) -> Iterator[Problem]:
-    """Refuse a text for a parameter that is a number by its annotation or its default value."""
-    for key, item in value.items():
-        if isinstance(item, str) and key in _numbers(function):
-            yield f'{path}.{key}', f'is the text {show(item)}: it must be a number'
-
-
-@cache
-def _numbers(function: Callable) -> frozenset[str]:
-    """Names of the parameters that must be numbers."""
-    bases = getattr(function, '__mro__', ())
-    init = next((vars(base)['__init__'] for base in bases if '__init__' in vars(base)), function)
-    try:
-        parameters = inspect.signature(init).parameters.values()
-    except (TypeError, ValueError):
-        return frozenset()
-    return frozenset(p.name for p in parameters if _is_number(p))
-
-
-def _is_number(parameter: inspect.Parameter) -> bool:
-    annotation = parameter.annotation
-    if annotation is parameter.empty:
-        return isinstance(parameter.default, float)
-    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    kinds = re.findall(r'[\w.]+', text.removeprefix('typing.Union').removeprefix('typing.Optional'))
-    return bool(kinds) and set(kinds) <= NUMBERS and not {'float', 'int'}.isdisjoint(kinds)
 
 
 def _unknown(keys: Iterable[str], path: str, valid: Iterable[str], what: str) -> Iterator[Problem]:

@@ -6,17 +6,19 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.utils import import_modules_from_strings
 from torch import nn
 
 from mogacore.checkpoint import register_safe_loader
 from mogacore.errors import UserError
 from mogacore.files import writable_folder
-from mogacore.libraries import TASK_LIBRARIES, import_quietly
+from mogacore.libraries import TASK_LIBRARIES, import_quietly, registries
 from mogacore.locations import MIM, check_staged, find_config, staged
 from mogacore.text import show, type_name
 
@@ -54,12 +56,31 @@ def load_config(name: str | Path, cfg_options: dict | None = None) -> Config:
         cfg.merge_from_dict(cfg_options or {})
     except Exception as error:  # mmengine raises errors of many types, such as for an item of a list that is no dict
         raise UserError(f'--cfg-options {show(cfg_options)} cannot be applied to {path}: {error}') from error
+    if any(name.partition('.')[0] == 'custom_imports' for name in cfg_options or ()):
+        _import_modules(cfg)
     scope = cfg.get('default_scope', 'mmengine')
-    if not isinstance(scope, str) or not scope.isidentifier():
+    if not isinstance(scope, str) or not _is_scope(scope):
         raise UserError(
             f'config {path}: default_scope is {show(scope)}: use one of mmengine, {", ".join(TASK_LIBRARIES)}'
         )
     return cfg
+
+
+def _is_scope(name: str) -> bool:
+    """Whether a library or a registry of the user has a name; an installed library may not be imported yet."""
+    if not name.isidentifier():
+        return False
+    known = name in ('mmengine', *TASK_LIBRARIES) or find_spec(name) is not None
+    return known or any(name in registry.children for registry in registries('mmengine'))
+
+
+def _import_modules(cfg: Config) -> None:
+    """Import the modules of ``custom_imports``, which the reader does before options are applied."""
+    settings = cfg.get('custom_imports') or {}
+    try:
+        import_modules_from_strings(**settings)
+    except (ImportError, TypeError) as error:
+        raise UserError(f'custom_imports={show(settings)} cannot be imported: {error}') from error
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -269,10 +290,11 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
     }
     hooks = cfg.get('default_hooks', {})
     hook = hooks.get('visualization')
-    if hook is None or hook.type not in settings:
+    kind = '' if hook is None else type_name(hook.type)
+    if kind not in settings:
         raise UserError(f'--show-dir needs default_hooks.visualization: set its type to one of {", ".join(settings)}')
-    hook.update(settings[hook.type])
-    if hook.type != 'SequenceVisualizationHook':
+    hook.update(settings[kind])
+    if kind != 'SequenceVisualizationHook':
         hooks['visualization'] = dict(type='ShowPredictionsHook', hook=hook, out_dir=show_dir)
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from mogacore import machine, opencv
 from mogacore.datasets.checks import explain
 from mogacore.errors import UserError
-from mogacore.libraries import TASK_LIBRARIES
 
-# Packages whose classes may refuse settings of a config; an error of the user's own classes keeps its traceback.
-LIBRARIES = ('mogacore', 'mmengine', 'mmcv', 'torch', *TASK_LIBRARIES)
+from .check_settings import LIBRARIES
+
+BUILDING = ('mmengine.registry.build_functions', 'build_from_cfg')
+SCHEDULING = ('mmengine.registry.build_functions', 'build_scheduler_from_cfg')
+SCORING = (('mmengine.evaluator.evaluator', 'process'), ('mmengine.evaluator.evaluator', 'evaluate'))
 
 
 @contextmanager
@@ -65,19 +67,30 @@ def _explain_removed(error: Exception) -> str | None:
 
 
 def _explain_refused(error: Exception) -> str | None:
-    """Explain an exception of a library's constructor that refuses a setting of the config; None for any other."""
-    if not isinstance(error, AssertionError | TypeError | ValueError):
+    """Explain an exception of a library's class that refuses a setting of the config; None for any other.
+
+    The class is built, or it is a metric, which reads some settings when it computes scores.
+    """
+    if not isinstance(error, AssertionError | LookupError | TypeError | ValueError):
         return None
     frames = list(traceback.walk_tb(error.__traceback__))
-    module = 'mmengine.registry.build_functions'
-    builds = [frame.f_locals for frame, _ in frames
-              if (frame.f_globals['__name__'], frame.f_code.co_name) == (module, 'build_from_cfg')]  # fmt: skip
-    if not builds:
+    names = [(frame.f_globals.get('__name__'), frame.f_code.co_name) for frame, _ in frames]
+    if BUILDING in names:
+        cls, what = frames[_last(names, BUILDING)][0].f_locals.get('obj_cls'), 'be built'
+    elif SCHEDULING in names:
+        cls, what = frames[_last(names, SCHEDULING)][0].f_locals.get('scheduler_cls'), 'be built'
+    elif found := [name for name in SCORING if name in names]:
+        cls, what = type(frames[_last(names, found[0])][0].f_locals.get('metric')), 'compute its scores'
+    else:
         return None
-    cls = builds[-1].get('obj_cls')  # absent if the part is no dict with a type
+    # The class is absent if the part is no dict with a type.
     if cls is not None and getattr(cls, '__module__', '').partition('.')[0] not in LIBRARIES:
         return None
     frame, line = frames[-1]
     reason = ' '.join(str(error).split()) or f'{type(error).__name__} in {Path(frame.f_code.co_filename).name}:{line}'
     name = getattr(cls, '__name__', 'a part of the config')
-    return f'{name} cannot be built ({reason}): correct its settings in the config'
+    return f'{name} cannot {what} ({reason}): correct its settings in the config'
+
+
+def _last(names: list, name: tuple[str, str]) -> int:
+    return len(names) - 1 - names[::-1].index(name)

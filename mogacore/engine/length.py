@@ -31,7 +31,7 @@ def choose_loop(train_cfg: dict, options: Collection[str] = ()) -> None:
         UserError: If the length is missing, or given in a unit that the loop does not count in.
     """
     by_epoch = train_cfg.pop('by_epoch', None)
-    loop = train_cfg.get('type')
+    loop = type_name(train_cfg['type']) if train_cfg.get('type') else None
     if loop is not None and loop not in LENGTHS:
         return
     if by_epoch is not None:

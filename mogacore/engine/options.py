@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mogacore.kinds import check_fields
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -23,6 +25,9 @@ class RunOptions:
         track: Experiment trackers that get the log, see :mod:`mogacore.engine.trackers`.
         check: 'sample' checks the data in about 20 seconds, 'full' reads every file.
         launcher: What started the processes: none, pytorch, slurm or mpi.
+
+    Raises:
+        UserError: If one is of another kind.
     """
 
     config: str
@@ -35,3 +40,6 @@ class RunOptions:
     track: Sequence[str] = ()
     check: str = 'sample'
     launcher: str = 'none'
+
+    def __post_init__(self) -> None:
+        check_fields(self, 'the training')

@@ -30,6 +30,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from mogacore.errors import UserError
+from mogacore.text import type_name
 
 from .length import check_schedules, choose_loop
 from .loaders import batch_size
@@ -409,7 +410,7 @@ def make_resumable(cfg: Config, changes: Iterable[str] = ()) -> None:
     ours = {'EpochBasedTrainLoop': 'ResumableEpochLoop', 'IterBasedTrainLoop': 'ResumableIterLoop'}
     loop.type = ours.get(loop.type, loop.type)
     checkpoint = cfg.get('default_hooks', {}).get('checkpoint')
-    if checkpoint is not None and checkpoint.type == 'CheckpointHook':
+    if checkpoint is not None and type_name(checkpoint.type) == 'CheckpointHook':
         checkpoint.type = 'SafeCheckpointHook'
     # The first one changes the position that the second one relies on.
     hooks: list[dict] = [dict(type='ExactResumeHook'), dict(type='RestoreSchedulesHook'), dict(type='StopOnSignalHook')]

@@ -29,12 +29,14 @@ from mogacore.checkpoint import (
 )
 from mogacore.errors import UserError
 from mogacore.files import plain, writable_folder, write_json
+from mogacore.kinds import checks_arguments
 from mogacore.libraries import import_quietly
 from mogacore.process import keep_freed_memory
 from mogacore.text import type_name
 
-from .check_classes import check_classes
+from .check_classes import check_classes, check_topk
 from .check_config import check_keys
+from .check_kinds import MAX_SEED, check_parts
 from .check_scores import check_scores
 from .class_names import check_class_names
 from .config import (
@@ -240,6 +242,7 @@ def _training_config(options: RunOptions) -> Config:
     """The config of a training run with the user's flags applied."""
     cfg = load_config(options.config, options.cfg_options)
     check_keys(cfg)
+    check_parts(cfg, 'train', options.cfg_options)
     check_trackers(options.track)
     resume, seed = options.resume, options.seed
     if resume is not None and resume != 'auto':
@@ -255,10 +258,11 @@ def _training_config(options: RunOptions) -> Config:
             )
         cfg.auto_scale_lr.enable = True
     if seed is not None:
-        if seed < 0:
-            raise UserError(f'seed {seed} is negative: give 0 or a positive integer')
+        if not 0 <= seed <= MAX_SEED:
+            raise UserError(f'seed {seed} is out of range: give an integer from 0 to {MAX_SEED}')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     check_classes(cfg)
+    check_topk(cfg, 'train')
     check_scores(cfg)
     prepare_for_device(cfg, options.precision)
     prepare_loaders(cfg)
@@ -331,6 +335,7 @@ def _resume_from(cfg: Config, resume: str) -> None:
 
 
 @restored_scope()
+@checks_arguments()
 def test(
     config: str,
     checkpoint: str,
@@ -365,6 +370,8 @@ def test(
     """
     cfg = load_config(config, cfg_options)
     check_keys(cfg)
+    check_parts(cfg, 'test', cfg_options)
+    check_topk(cfg, 'test')
     check_source(checkpoint)
     cfg.work_dir = _work_dir(cfg, work_dir)
     cfg.load_from, cfg.resume = checkpoint, False

@@ -18,6 +18,7 @@ from mogacore.errors import UserError
 from mogacore.models.accelerated import is_enabled, run_block
 from mogacore.models.layers import MogaBlock
 from mogacore.models.untouched import is_untouched
+from mogacore.text import type_name
 
 
 @STRATEGIES.register_module()
@@ -78,8 +79,7 @@ def check_sharding(cfg: Config, launcher: str) -> None:
         raise UserError(
             'strategy needs several processes to shard the model: use tools/dist_train.sh or Slurm, or remove it'
         )
-    averaging = [hook.type for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
-    if averaging:
+    if any(type_name(hook.type) == 'EMAHook' for hook in cfg.get('custom_hooks', [])):
         raise UserError(
             'strategy shards the model, so EMAHook cannot average its weights: pass --cfg-options '
             "custom_hooks='[]', or train without strategy"

@@ -21,6 +21,7 @@ from mogacore.engine.data import label_class_folders
 from mogacore.engine.loaders import build_loader
 from mogacore.errors import UserError
 from mogacore.files import check_outputs, make_folder, readable, write_atomic, write_json
+from mogacore.kinds import checks_arguments
 from mogacore.packs import is_file
 from mogacore.runtime.drawing.overview import draw_overview
 from mogacore.runtime.inputs import VIDEO_SUFFIXES, UnreadableError, find_inputs
@@ -280,6 +281,7 @@ def _class_name(found: Embeddings, number: int) -> str:
 
 
 @restored_scope()
+@checks_arguments()
 def compute_features(
     config: str,
     checkpoint: str,

@@ -29,6 +29,7 @@ from mogacore.engine.numbers import check_batch
 from mogacore.engine.trained import load_trained
 from mogacore.errors import UserError, refuse_unused
 from mogacore.files import writable_folder
+from mogacore.kinds import checks_arguments
 from mogacore.runtime.drawing.canvas import to_rgb
 from mogacore.runtime.drawing.filmstrips import sequence_rows
 from mogacore.runtime.folders import boxes_settings, check_resume, find_boxes, write_predictions
@@ -136,6 +137,7 @@ class Predictor(ImageLoader):
         UserError: If the weight file does not match the config, or the task is not supported.
     """
 
+    @checks_arguments()
     def __init__(
         self,
         config: str | Config,
@@ -223,6 +225,7 @@ def _part(image: dict, tile: Tile) -> dict:
 
 
 @restored_scope()
+@checks_arguments()
 def infer(
     config: str,
     checkpoint: str,

@@ -8,6 +8,7 @@ from numbers import Integral
 from torch import Tensor, nn
 
 from mogacore.errors import UserError
+from mogacore.kinds import checks_arguments
 
 from .moganet import MogaNet
 
@@ -33,6 +34,7 @@ class MogaNetClassifier(MogaNet):
         UserError: If a setting is invalid.
     """
 
+    @checks_arguments()
     def __init__(self, num_classes: int = 1000, global_pool: str = 'avg', **kwargs):
         super().__init__(out_indices=(3,), **kwargs)
         self.num_classes: int
@@ -45,6 +47,7 @@ class MogaNetClassifier(MogaNet):
         """Channels of the input of the head."""
         return self.num_features
 
+    @checks_arguments()
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the head by an untrained one, on the device and of the type of the network.
 

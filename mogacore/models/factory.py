@@ -10,6 +10,7 @@ from torch import nn
 
 from mogacore.checkpoint import HUB_SCHEME, SCHEME, hub_config, load_into, load_official, official_address, weights_of
 from mogacore.errors import UserError
+from mogacore.kinds import checks_arguments
 from mogacore.published.archs import ARCHS
 from mogacore.published.pretrained import FIRST_CONV, pretrained_cfg
 
@@ -30,6 +31,7 @@ def list_models() -> list[str]:
     return [PREFIX + arch for arch in ARCHS]
 
 
+@checks_arguments()
 def create_model(
     name: str,
     num_classes: int | None = None,

@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mogacore.errors import UserError
+from mogacore.kinds import checks_arguments
 from mogacore.published.archs import arch_name, parse_arch
 
 from . import accelerated
@@ -53,6 +54,7 @@ class MogaNet(BaseModule):
         UserError: If a setting is out of range.
     """
 
+    @checks_arguments()
     def __init__(
         self,
         arch: str | dict = 'tiny',
@@ -94,6 +96,12 @@ class MogaNet(BaseModule):
             drop_path_rate = settings['drop_path_rate']
         if not 0 <= drop_path_rate < 1:
             raise UserError(f'drop_path_rate {drop_path_rate} is invalid: choose at least 0 and less than 1')
+        if not 0 <= drop_rate <= 1:
+            raise UserError(f'drop_rate {drop_rate} is invalid: choose from 0 to 1')
+        if in_channels < 1:
+            raise UserError(f'in_channels {in_channels} is invalid: give a positive integer')
+        if len(stem_strides) != 2 or min(stem_strides) < 1:
+            raise UserError(f'stem_strides {tuple(stem_strides)} is invalid: give two positive integers')
         stage_norm, norm_cfg = choose_norms(norm_cfg, stem_norm_cfg, conv_norm_cfg, stem_norm_type, conv_norm_type)
         self.out_indices = tuple(out_indices)
         self.stem_stride = stem_strides[0] * stem_strides[1]
@@ -118,7 +126,7 @@ class MogaNet(BaseModule):
                     ffn_ratio=ffn_ratio,
                     drop_rate=drop_rate,
                     drop_path_rate=next(drop_path_rates),
-                    layer_scale_init=layer_scale_init,
+                    layer_scale_init=float(layer_scale_init),
                     norm_cfg=norm_cfg,
                     attn_dw_dilation=(1, 2, 1) if is_last and not attn_final_dilation else tuple(attn_dw_dilation),
                     attn_channel_split=attn_channel_split,
@@ -160,6 +168,7 @@ class MogaNet(BaseModule):
                 outs.append(self._returned(x))
         return tuple(outs)
 
+    @checks_arguments()
     def forward_intermediates(
         self,
         x: Tensor,

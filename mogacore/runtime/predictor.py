@@ -18,6 +18,7 @@ from PIL import ImageOps
 from mogacore import images as image_files
 from mogacore.errors import UserError, refuse_unused
 from mogacore.files import read_file, sha256
+from mogacore.kinds import checks_arguments
 
 from .backends import open_backend
 from .batches import BATCH_SIZE, run_batches
@@ -52,8 +53,6 @@ class LoadedImage:
 Content = bytes | bytearray | memoryview
 Image = str | os.PathLike | Content | np.ndarray | PillowImage.Image | LoadedImage
 IMAGES = 'a path, an RGB array (height, width, 3) of uint8, a Pillow image, or the content of an image file'
-SIXTEEN_BIT_MODES = ('I;16', 'I;16L', 'I;16B', 'I;16N')  # of Pillow
-EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
 
 
 @dataclass
@@ -119,6 +118,7 @@ class Predictor:
         UserError: If the file cannot be used.
     """
 
+    @checks_arguments(besides=['path'])
     def __init__(
         self,
         path: str | Path,
@@ -175,6 +175,7 @@ class Predictor:
             return self.predict([image], None if boxes is None else [boxes])[0].record
         return [prediction.record for prediction in self.predict(cast(Sequence[Image], image), boxes)]
 
+    @checks_arguments(besides=['images'])
     def predict(
         self,
         images: Iterable[Image],
@@ -248,6 +249,7 @@ class Predictor:
         (found,) = self.predict([image], [boxes])
         return found.image, found.result
 
+    @checks_arguments()
     def infer(
         self,
         source: Source,
@@ -372,14 +374,11 @@ class Predictor:
 
     def _from_pillow(self, image: PillowImage.Image) -> np.ndarray:
         """An image as RGB (H, W, 3) uint8, turned as its EXIF orientation says, as :meth:`_decode` does."""
-        if image.mode not in (*EIGHT_BIT_MODES, *SIXTEEN_BIT_MODES):
-            raise UserError(f'the Pillow image has the mode {image.mode}: convert it to RGB with 8 bits per channel')
         image_files.check_size(*image.size)
         try:
-            turned = image if self.ignore_orientation else ImageOps.exif_transpose(image)
-            if image.mode in SIXTEEN_BIT_MODES:  # Pillow would clip values above 255
-                return np.repeat((np.asarray(turned) >> 8).astype(np.uint8)[..., None], 3, 2)
-            return np.asarray(turned.convert('RGB'))
+            return image_files.from_pillow(image if self.ignore_orientation else ImageOps.exif_transpose(image))
+        except UserError:
+            raise
         except (OSError, SyntaxError, ValueError) as error:  # Pillow reads files when it needs their pixels
             raise UnreadableError(f'the Pillow image cannot be read ({error}): replace it or use another') from None
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from mogacore.errors import UserError
+from mogacore.kinds import checks_arguments
 
 from .folders import ImagePredictor, Source, write_predictions
 from .inputs import find_inputs
@@ -48,6 +49,7 @@ class TopDown:
         UserError: If a model is for another task, or the detector does not have the class.
     """
 
+    @checks_arguments()
     def __init__(
         self,
         detector: Model | str | Path,
@@ -107,6 +109,7 @@ class TopDown:
         boxes = self._find(read)
         return self.pose.predict_read(read if self._shares_images() else self.pose.read(image), boxes)
 
+    @checks_arguments()
     def infer(self, source: Source, out_dir: str | Path, progress: Any = None, resume: bool = False) -> Sequence[dict]:
         """Predict images and videos, and write records and drawings; see :meth:`Predictor.infer`."""
         header = {'detector': str(self.detector.path), 'model': str(self.pose.path)}

@@ -1,6 +1,11 @@
 """Parts of a config with a value of another kind are named in one line."""
 
+import re
+
 import pytest
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import EMAHook
 
 from mogacore.engine.check_config import check_keys
 from mogacore.engine.check_kinds import check_kind, replaced_dicts
@@ -55,8 +60,39 @@ LOADER = dict(batch_size=2, num_workers=0, dataset=dict(type='X'))
             dict(clip_grad=dict(max_norm='a')),
             ('optim_wrapper.clip_grad.max_norm', "is 'a': it must be"),
         ),
-        ('default_hooks', dict(checkpoint=dict(save_best=5)), ('default_hooks.checkpoint.save_best', 'is 5: it must')),
+        (
+            'default_hooks',
+            dict(checkpoint=dict(type='X', save_best=5)),
+            ('default_hooks.checkpoint.save_best', 'is 5: it must'),
+        ),
         ('auto_scale_lr', dict(base_batch_size=0), ('auto_scale_lr.base_batch_size', 'is 0: it must be a positive')),
+        (
+            'optim_wrapper',
+            dict(clip_grad=dict(max_norm=0)),
+            ('optim_wrapper.clip_grad.max_norm', 'is 0: it must be a p'),
+        ),
+        ('optim_wrapper', dict(clip_grad=dict(norm_type=2)), ('optim_wrapper.clip_grad', 'has no max_norm: add it')),
+        ('optim_wrapper', dict(clip_grad=dict(type='value')), ('optim_wrapper.clip_grad', 'has no clip_value: add it')),
+        (
+            'optim_wrapper',
+            dict(paramwise_cfg=dict(norm_decay_mult='a')),
+            ('optim_wrapper.paramwise_cfg.norm_decay_mult', "is 'a': it must be 0 or a positive number"),
+        ),
+        (
+            'optim_wrapper',
+            dict(paramwise_cfg=dict(custom_keys=dict(bias=dict(lr_mult=-1)))),
+            ('optim_wrapper.paramwise_cfg.custom_keys.bias.lr_mult', 'is -1: it must be 0 or'),
+        ),
+        (
+            'optim_wrapper',
+            dict(paramwise_cfg=dict(custom_keys=dict(bias=0.1))),
+            ('optim_wrapper.paramwise_cfg.custom_keys.bias', 'is 0.1: it must be a dict'),
+        ),
+        ('default_hooks', dict(logger=dict(interval=5)), ('default_hooks.logger', 'has no type: add it')),
+        ('env_cfg', dict(dist_cfg='nccl'), ('env_cfg.dist_cfg', "is 'nccl': it must be a dict")),
+        ('env_cfg', dict(resource_limit=-1), ('env_cfg.resource_limit', 'is -1: it must be a positive integer')),
+        ('compile', 5, ('compile', 'is 5: it must be True or False or a dict')),
+        ('data_preprocessor', 5, ('data_preprocessor', 'is 5: it must be a dict')),
         ('load_from', 5, ('load_from', 'is 5: it must be the path or name of a weight file')),
         ('log_level', 'abc', ('log_level', "is 'abc': choose from CRITICAL, ERROR")),
         ('randomness', dict(seed=-1), ('randomness.seed', 'is -1: it must be 0 or a positive integer')),
@@ -79,7 +115,9 @@ def test_a_value_of_another_kind_is_a_problem(name, value, problem):
         ('optim_wrapper', dict(clip_grad=None, optimizer=dict(type='SGD'))),
         ('train_dataloader', LOADER),
         ('randomness', dict(seed=None)),
-        ('resume', 5),
+        ('resume', True),
+        ('load_ema', None),
+        ('load_allow_missing', ('head.*',)),
     ],
 )
 def test_values_that_the_parts_take_are_no_problem(name, value):
@@ -98,6 +136,20 @@ def test_an_option_may_remove_or_change_a_dict_but_not_replace_it():
     assert [path for path, _ in replaced_dicts(dict(before, hooks=[5]), before)] == ['hooks.0']
 
 
+@pytest.mark.parametrize('name, value, problem', [
+    ('custom_hooks', [EMAHook()], ('custom_hooks.0', r'use a dict with the class as its type, .*EMAHook\)$')),
+    ('custom_hooks', EMAHook(), ('custom_hooks', r'dict\(type=EMAHook\)$')),
+    ('custom_hooks', [EMAHook], ('custom_hooks.0', r'dict\(type=EMAHook\)$')),
+    ('val_evaluator', [Evaluator([])], ('val_evaluator.0', r'dict\(type=Evaluator\)$')),
+])  # fmt: skip
+def test_objects_are_answered_with_the_dict_that_builds_them(name, value, problem):
+    """mmengine cannot write objects into the config of the run either."""
+    for found in (check_kind(name, value), replaced_dicts({name: value}, {name: [HOOK]})):
+        for path, what in found:
+            assert path == problem[0] and re.search(problem[1], what)
+    assert list(check_kind(name, value))
+
+
 @pytest.mark.parametrize(
     'option, message',
     [
@@ -108,3 +160,8 @@ def test_an_option_may_remove_or_change_a_dict_but_not_replace_it():
 def test_options_are_checked(option, message):
     with pytest.raises(UserError, match=message):
         check_keys(load_config('video_prediction/simvp_moganet_moving-digits', option))
+
+
+def test_mmengine_cannot_write_objects_into_a_config():
+    with pytest.raises(SyntaxError):
+        _ = Config(dict(custom_hooks=[EMAHook()])).pretty_text

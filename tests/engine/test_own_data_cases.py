@@ -484,7 +484,8 @@ rows(MASKS, {
         'ROOT/objects.json: 1 of 3 annotations have a mask that is not a valid run-length encoding of its size, the',
         'recreate it, for example with pycocotools'),
     'compressed run lengths that are cut': (
-        first_annotation(segmentation=dict(WHOLE, counts='0o')), 'not a valid run-length encoding of its size, the first'),
+        first_annotation(segmentation=dict(WHOLE, counts='0o')),
+        'not a valid run-length encoding of its size, the first'),
     'polygon of two points': (
         each_annotation(segmentation=[[1, 2, 3, 4]]), 'have no polygon of 6 or more numbers', 'use x1, y1, x2, y2, x3'),
     'polygon of seven numbers': (

@@ -5,14 +5,18 @@ import torch
 from conftest import free_ports
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
+from mmengine.runner import EpochBasedTrainLoop
 from toy_runs import CONFIG, ToyLine, rates, toy_run
 
 from mogacore.checkpoint import CheckpointError, register_safe_loader
 from mogacore.engine import runner as engine
+from mogacore.engine.resume import ResumableEpochLoop
 from mogacore.engine.runner import Runner, train
 from mogacore.engine.runner import test as run_test
+from mogacore.engine.saving import SafeCheckpointHook
 from mogacore.errors import UserError
 
 
@@ -89,6 +93,16 @@ def training(tmp_path, **settings):
             ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')),
         custom_hooks=[dict(type='EMAHook')], **settings,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize('hook, loop', [
+    (CheckpointHook, EpochBasedTrainLoop), ('mmengine.CheckpointHook', 'mmengine.EpochBasedTrainLoop')
+])  # fmt: skip
+def test_classes_and_full_names_are_made_resumable_as_names_are(hook, loop, tmp_path):
+    options = {'default_hooks__checkpoint__type': hook, 'train_cfg__type': loop, 'train_cfg__max_epochs': 1}
+    runner = toy_run(tmp_path, 'run', **options, param_scheduler=None)
+    assert type(runner.train_loop) is ResumableEpochLoop
+    assert sum(type(found) is SafeCheckpointHook for found in runner.hooks) == 1
 
 
 STOPPING = "custom_hooks += [dict(type='EarlyStoppingHook', monitor='toy/score', rule='less', patience=2)]\n"

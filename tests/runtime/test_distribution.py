@@ -187,8 +187,8 @@ def test_the_wheel_contains_only_what_needs_no_torch(python):
     (site,) = python.parents[1].glob('lib/python*/site-packages')
     modules = {path.relative_to(site / 'mogacore').parts[0] for path in (site / 'mogacore').rglob('*.py')}
     assert modules == {
-        '__init__.py', 'after_import.py', 'deploy', 'errors.py', 'files.py', 'images.py', 'machine.py', 'opencv.py',
-        'packs', 'process.py', 'runtime', 'text.py', 'version.py',
+        '__init__.py', 'after_import.py', 'deploy', 'errors.py', 'files.py', 'images.py', 'kinds.py', 'machine.py',
+        'opencv.py', 'packs', 'process.py', 'runtime', 'text.py', 'version.py',
     }  # fmt: skip
     assert [path.name for path in (site / 'mogacore' / 'deploy').glob('*.py')] == ['__init__.py']
 

@@ -121,6 +121,26 @@ def test_pillow_images_are_turned_and_converted_as_their_files_are(classifier, t
         predictor(Image.fromarray(stored))
 
 
+@pytest.mark.parametrize('channels', ['rgb', 'gray'])
+def test_an_image_gives_the_same_pixels_in_every_form(channels, classifier, tmp_path):
+    """Also those of photos that a gray model sees, and of transparent ones."""
+    y, x = np.mgrid[:24, :16]
+    pixels = np.stack([x * 9, y * 9, x * y % 256, y * 10], 2).astype(np.uint8)
+    clear = Image.fromarray(pixels[..., :3]).quantize(8)
+    clear.info['transparency'] = 3
+    predictor = Predictor(classifier())
+    predictor.is_gray = channels == 'gray'
+    for image, kind in (
+        (Image.fromarray(pixels), 'tiff'), (Image.fromarray(pixels), 'png'), (clear, 'gif'), (clear, 'png'),
+        (Image.fromarray(pixels[..., :3]), 'jpg'), (Image.fromarray(pixels[..., 0]), 'jpg'),
+    ):  # fmt: skip
+        path = tmp_path / f'image.{kind}'
+        image.save(path)
+        of_path = predictor.load(path)
+        for same in (path.read_bytes(), Image.open(path), of_path.shown):
+            np.testing.assert_array_equal(predictor.load(same).pixels, of_path.pixels, err_msg=f'{image.mode} {kind}')
+
+
 def test_what_is_no_image_is_reported_in_one_line(classifier, tmp_path):
     predictor = Predictor(classifier())
     for image, message in (
