@@ -60,6 +60,7 @@ def clean(found: Found, task: str, classes: Sequence[str] | None = None) -> None
 
 
 def _report_size(found: Found, image: LabelledImage, orientation: int) -> None:
+    assert image.recorded is not None
     where = found.folder / image.name
     swapped = image.recorded == image.size[::-1] and orientation >= 5
     shown = f' as it is shown (EXIF orientation {orientation})' if swapped else ''
