@@ -321,8 +321,9 @@ def _upright(original: Callable, default_backend: Callable[[], str]) -> Callable
         if backend == 'cv2' and flag in MMCV_FLAGS:
             image = decode(content, *MMCV_FLAGS[flag])
             # As in mmcv, other flags ignore the channel order.
-            is_rgb = image is not None and flag == 'color' and channel_order == 'rgb'
-            return np.ascontiguousarray(image[..., ::-1]) if is_rgb else image
+            if image is not None and flag == 'color' and channel_order == 'rgb':
+                return np.ascontiguousarray(image[..., ::-1])
+            return image
         if has_impossible_chunk(content):
             if backend == 'pillow':
                 raise OSError('image file is truncated')  # as PIL says it
