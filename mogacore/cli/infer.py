@@ -1,8 +1,13 @@
-"""Run inference on images or videos, or predict the next video frames: writes drawings and a JSON file."""
+"""Run inference on images or videos, or predict the next video frames: writes drawings and a JSON file.
+
+An exported file takes the place of CONFIG and CHECKPOINT, with flags of its own: mogacore infer net.onnx --help.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
 from mogacore.runtime.arguments import add_score_threshold, add_source_arguments
 
@@ -29,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Parse, predict, and print the output folder."""
+    from mogacore.runtime.backends import SUFFIXES
+
+    argv = sys.argv[1:] if argv is None else argv
+    if any(Path(word).suffix in SUFFIXES for word in argv):
+        _infer_exported(argv, prog)
+        return
     from mogacore.inference.predictor import infer
 
     parser = make_parser(__doc__, prog)
@@ -39,3 +50,11 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     records = infer(**vars(args))
     if records:  # in the first process of a launcher
         print(f'{len(records)} predictions in {args.out_dir}: predictions.json and drawings')
+
+
+def _infer_exported(argv: list[str], prog: str | None) -> None:
+    from mogacore.runtime.command import add_infer_arguments, infer
+
+    parser = make_parser('Predict with an exported file, without torch: writes drawings and a JSON file.', prog)
+    add_infer_arguments(parser)
+    infer(parser.parse_args(argv))
