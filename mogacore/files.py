@@ -188,7 +188,7 @@ def _walk(at: str, chain: tuple[str, ...]) -> Iterator[tuple[str, list[str], lis
                 else:
                     names.append(entry.name)
     except OSError as error:
-        raise UserError(f'folder {at} cannot be read ({error.strerror}): change its rights, or remove it') from error
+        raise UserError(f'folder {at} cannot be read ({error.strerror}): allow it, or remove it') from error
     folders = sorted(places)
     yield at, folders, sorted(names)
     for name in folders:

@@ -36,7 +36,7 @@ def convert(
 
     Returns:
         Facts that are also written as the file's metadata: ``source``, ``container``, ``set``, ``tensors``, ``kept``,
-        and ``left_out``, the entries of the state dict that are no tensors.
+        and ``left_out``, the entries of the state dict that are not tensors.
 
     Raises:
         UserError: As in these functions, and if ``target`` exists.

@@ -150,14 +150,7 @@ def load_into(
             'misshapen (file vs. model)': shapes,
             'mistyped (file vs. model)': [f'{name} {common[name].dtype} vs. {own[name].dtype}' for name in bad_types],
         }
-        raise CheckpointError(
-            f'{_name(source)} do{"" if isinstance(source, dict) else "es"} not fit {type(model).__name__}: '
-            + '; '.join(f'{len(names)} {what}: {join_names(names)}' for what, names in found.items() if names)
-            + _size_hint(state_dict, own)
-            + '. Use the matching model or file'
-            + (f', {advice}' if advice else '')
-        )
-
+        raise CheckpointError(_describe_mismatch(source, model, found, _size_hint(state_dict, own), advice))
     left_out = {name for name, *_ in misshapen} | set(mistyped)
     fitting = map_names(state_dict, lambda name: name if name in own and name not in left_out else None)
     broken = not_finite(fitting, [name for name, _ in model.named_parameters(remove_duplicate=False)])
@@ -166,16 +159,30 @@ def load_into(
             f'{_name(source)} cannot be used, since {broken[0]}: use a checkpoint saved before the training diverged'
         )
     model.load_state_dict(fitting, strict=False)
-    for what, names in (
-        ('dropped the classifier', dropped),
-        ('allowed as missing', missing),
-        ('allowed as unexpected', (*unexpected, *sets.strays)),
-        ('allowed as misshapen', [name for name, *_ in misshapen]),
-        ('allowed as mistyped', mistyped),
-    ):
+    skipped = {
+        'dropped the classifier': dropped,
+        'allowed as missing': missing,
+        'allowed as unexpected': (*unexpected, *sets.strays),
+        'allowed as misshapen': [name for name, *_ in misshapen],
+        'allowed as mistyped': mistyped,
+    }
+    for what, names in skipped.items():
         if names:
             print_log(f'load_into {type(model).__name__}: {what}: {join_names(names)}', 'current')
     return LoadReport(tuple(fitting), missing, unexpected, misshapen, dropped)
+
+
+def _describe_mismatch(
+    source: str | Path | dict, model: nn.Module, found: Mapping[str, list[str]], hint: str, advice: str
+) -> str:
+    """The line about a source that does not fit a model; ``found``: names by what is wrong with them."""
+    return (
+        f'{_name(source)} do{"" if isinstance(source, dict) else "es"} not fit {type(model).__name__}: '
+        + '; '.join(f'{len(names)} {what}: {join_names(names)}' for what, names in found.items() if names)
+        + hint
+        + '. Use the matching model or file'
+        + (f', {advice}' if advice else '')
+    )
 
 
 def _with_channels_of(own: dict[str, Tensor], state_dict: dict[str, Tensor], name: str) -> dict[str, Tensor]:

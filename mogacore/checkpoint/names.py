@@ -29,7 +29,7 @@ class WeightSets:
         state_dict: The set under the plain names.
         is_ema: Whether that set is an exponential moving average; None if there is only one set, of unknown kind.
         other: The other set, complete, or None.
-        strays: Entries beside the tensors of ``state_dict`` that are no tensors: name to type.
+        strays: Entries beside the tensors of ``state_dict`` that are not tensors: name to type.
     """
 
     kind: str

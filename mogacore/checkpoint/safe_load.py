@@ -96,7 +96,7 @@ class _HistoryBuffer(_Record):
             # An array of nested lists that contain the same list many times would take any memory.
             array = np.asarray(history) if is_flat or isinstance(history, np.ndarray) else None
             if array is None or array.ndim != 1 or array.dtype.kind not in 'biuf':
-                raise ValueError('history of logged values that are no numbers')
+                raise ValueError('history of logged values that are not numbers')
         return HistoryBuffer(self.state['_log_history'], self.state['_count_history'], self.state['max_length'])
 
 

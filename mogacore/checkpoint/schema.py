@@ -34,7 +34,7 @@ class MalformedError(UserError):
 def check_container(container: dict, name: object) -> None:
     """Check what every reader of a file uses: text keys, dense tensors, weights and the metainfo in dicts.
 
-    Entries of a state dict that are no tensors are allowed here; strict loading reports them.
+    Entries of a state dict that are not tensors are allowed here; strict loading reports them.
 
     Args:
         container: Content of a file.
@@ -84,7 +84,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_path(value: Any) -> bool:
-    """Whether a value is text, in which bytes of a file name that are no UTF-8 may be escaped."""
+    """Whether a value is text, in which bytes of a file name that are not UTF-8 may be escaped."""
     return isinstance(value, str) and _is_text(re.sub('[\udc80-\udcff]', '?', value))
 
 

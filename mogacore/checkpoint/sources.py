@@ -178,7 +178,11 @@ def load_from_http(filename: str, map_location=None, model_dir: str | None = Non
 
 
 def load_from_openmmlab(filename: str, map_location=None) -> dict:
-    """Read an entry of OpenMMLab's table of weights, which is a URL or a file in mmengine's folder."""
+    """Read an entry of OpenMMLab's table of weights, which is a URL or a file in mmengine's folder.
+
+    Raises:
+        UserError: If the table has no such entry, or the file cannot be read safely.
+    """
     name = filename.partition('://')[2]
     name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
     target = mmengine_checkpoint.get_external_models().get(name)
@@ -195,7 +199,7 @@ def load_by_name(filename: str, map_location=None) -> dict:
 
 
 def refuse_cloud_store(filename: str, map_location=None) -> dict:
-    """Refuse cloud stores, since mmengine's own readers for them unpickle anything."""
+    """Raise UserError for cloud stores, since mmengine's own readers for them unpickle anything."""
     raise UserError(f'{filename} cannot be read safely: download the file and give its path')
 
 

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--batch-sizes', nargs='+', type=int, metavar='B', help='numbers of images')
     parser.add_argument('--checkpoint', metavar='FILE', help='weights of the configs: time whole models')
     parser.add_argument('--image', metavar='FILE', help='image for whole models and exported files; default: noise')
-    parser.add_argument('--rounds', type=int, default=11, help='timed rounds')
+    parser.add_argument('--rounds', type=int, default=11, help='timed rounds; default %(default)s')
     parser.add_argument('--dtype', choices=('fp32', 'bf16', 'fp16'), help='autocast to this type; default: fp32')
     parser.add_argument('--device', help='torch device; default: a GPU if there is one')
     parser.add_argument(

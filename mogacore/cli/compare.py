@@ -18,13 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the subcommand."""
     parser.add_argument('dataset', choices=EPOCHS, help='data set; uses configs/classification/*_DATASET.py')
     parser.add_argument('--only', nargs='+', metavar='BACKBONE', help='config names without the data set; default: all')
-    parser.add_argument('--epochs', type=int, help=f'epochs of training; default: {EPOCHS}')
+    defaults = ', '.join(f'{epochs} for {dataset}' for dataset, epochs in EPOCHS.items())
+    parser.add_argument('--epochs', type=int, help=f'epochs of training; default: {defaults}')
     parser.add_argument('--images', type=int, metavar='N', help='train on the first N images only; default: on all')
     parser.add_argument('--rates', nargs='+', type=float, metavar='LR', help='learning rates to try; default: three')
     parser.add_argument('--seeds', nargs='+', type=int, metavar='S', help='seeds of the final runs; default: 0 1 2')
-    parser.add_argument('--jobs', type=int, default=1, help='trainings that run in parallel')
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads per training')
-    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/comparison_DATASET')
+    parser.add_argument('--jobs', type=int, default=1, help='trainings that run in parallel; default %(default)s')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads per training; default %(default)s')
+    parser.add_argument('--work-dir', type=Path, help='output folder; default: work_dirs/comparison_DATASET')
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:

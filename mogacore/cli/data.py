@@ -32,10 +32,10 @@ def digits(argv: list[str] | None = None, prog: str | None = None) -> None:
     from mogacore.datasets.digits import PARTS, write_digits
 
     parser = _make_parser(DIGITS, prog, 'digits', PARTS)
-    parser.add_argument('--num-train-scenes', type=int, default=2000, help='number of training scenes')
-    parser.add_argument('--num-val-scenes', type=int, default=100, help='number of validation scenes')
-    parser.add_argument('--num-sequences', type=int, default=200, help='number of moving sequences')
-    parser.add_argument('--seed', type=int, default=0, help='random seed of scenes and sequences')
+    parser.add_argument('--num-train-scenes', type=int, default=2000, help='training scenes; default %(default)s')
+    parser.add_argument('--num-val-scenes', type=int, default=100, help='validation scenes; default %(default)s')
+    parser.add_argument('--num-sequences', type=int, default=200, help='moving sequences; default %(default)s')
+    parser.add_argument('--seed', type=int, default=0, help='random seed of scenes and sequences; default %(default)s')
     args = parser.parse_args(argv)
     _print(args.root, write_digits(**vars(args)))
 
@@ -45,9 +45,9 @@ def hands(argv: list[str] | None = None, prog: str | None = None) -> None:
     from mogacore.datasets.hands import PARTS, write_hands
 
     parser = _make_parser(HANDS, prog, 'hands', PARTS)
-    parser.add_argument('--num-train', type=int, default=2500, help='number of training images of each part')
-    parser.add_argument('--num-test', type=int, default=200, help='number of images of each held-out split')
-    parser.add_argument('--seed', type=int, default=0, help='random seed')
+    parser.add_argument('--num-train', type=int, default=2500, help='training images of each part; default %(default)s')
+    parser.add_argument('--num-test', type=int, default=200, help='images of each held-out split; default %(default)s')
+    parser.add_argument('--seed', type=int, default=0, help='random seed; default %(default)s')
     args = parser.parse_args(argv)
     _print(args.root, write_hands(**vars(args)))
 

@@ -1,4 +1,4 @@
-"""Write a config for a folder of own data: recognize, check and convert its labels.
+"""Write a config for a folder of your own data: recognize, check and convert its labels.
 
 Formats: COCO JSON, YOLO text files, Pascal VOC XML, LabelMe JSON, class folders, and folders of images and class maps.
 The files in DIR are not changed.
@@ -27,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--format', choices=FORMATS, help='format of the labels; default: the one that is recognized')
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='classes to use, in this order; default: all')
     parser.add_argument(
-        '--val-fraction', type=float, default=0.2, help='images for validation if the data have no split; default: 0.2'
+        '--val-fraction',
+        type=float,
+        default=0.2,
+        help='fraction of the training images that becomes the validation split if there is none; default: 0.2',
     )
     parser.add_argument('--seed', type=int, default=0, help='random seed of the split; default: 0')
     parser.add_argument('--batch-size', type=int, help='images per batch; default: that of the task')

@@ -16,7 +16,11 @@ UNITS = {'': 1, 'K': 10**3, 'M': 10**6, 'G': 10**9}
 
 
 def bytes_of(text: str) -> int:
-    """Number of bytes of a size such as 500M or 1G; units are powers of 1,000."""
+    """Number of bytes of a size such as 500M or 1G; units are powers of 1,000.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is not a size of at least one byte.
+    """
     match = re.fullmatch(r'(\d+(?:\.\d+)?)([KMG]?)B?', text.upper())
     if not match or float(match[1]) * UNITS[match[2]] < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a size: give a number such as 500M or 1G')

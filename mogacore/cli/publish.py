@@ -23,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice.add_argument(
         '--average', nargs='+', metavar='N|FILE', help='the N newest checkpoints of the run, or these files'
     )
-    parser.add_argument('--format', dest='file_format', choices=('pth', 'safetensors'), default='pth')
+    parser.add_argument(
+        '--format',
+        dest='file_format',
+        choices=('pth', 'safetensors'),
+        default='pth',
+        help='format of the weights; default: %(default)s',
+    )
     parser.add_argument('--license', dest='license_id', default='apache-2.0', help='for the card; default: %(default)s')
     parser.add_argument('--device', help='torch device for --average; default: a GPU if there is one')
 

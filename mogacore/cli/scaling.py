@@ -22,13 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--backward-share',
         type=float,
         default=0.5,
-        help='fraction of the step that overlaps with all-reduce',
+        help='fraction of the step that overlaps with all-reduce; default %(default)s',
     )
-    parser.add_argument('--gpus-per-node', type=int, default=8)
+    parser.add_argument('--gpus-per-node', type=int, default=8, help='GPUs of a node; default %(default)s')
     parser.add_argument('--node-gbytes', type=float, required=True, help='bandwidth between GPUs of a node, GB/s')
     parser.add_argument('--network-gbits', type=float, required=True, help='network bandwidth of a node, Gbit/s')
     parser.add_argument('--latency-us', type=float, required=True, help='latency of an empty message, microseconds')
-    parser.add_argument('--max-gpus', type=int, default=1024)
+    parser.add_argument('--max-gpus', type=int, default=1024, help='largest number of GPUs; default %(default)s')
     parser.add_argument('--json', metavar='FILE', help='write the model to this file')
     parser.add_argument('--plot', metavar='FILE', help='plot it to this PNG')
 

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=('tensorboard', 'wandb', 'mlflow'),
         help='also log to this tracker, in WORK_DIR/trackers; may be repeated',
     )
-    parser.add_argument('--dry-run', action='store_true', help='check config, flags and model without data, then exit')
+    parser.add_argument('--dry-run', action='store_true', help='check config, flags, model, and data if any, then exit')
     add_run_arguments(parser)
 
 

@@ -171,8 +171,8 @@ class SequenceFile(SequenceDataset):
                 f'{path} contains {dtype} of shape {shape}, not uint8 (frames, sequences, height, width), with or '
                 'without a channel axis: use the original file'
             )
-        if 0 in shape:
-            raise UserError(f'{path} has no sequences: an axis of its shape {shape} is empty; use the original file')
+        if 0 in shape[:2]:
+            raise UserError(f'{path} has no sequences or frames (shape {shape}): use the original file')
         self.sequences = np.moveaxis(self.sequences, self._find_frame_axis(path), 0)
         return [dict(index=index) for index in range(self.sequences.shape[1])]
 

@@ -284,7 +284,7 @@ def show_predictions(cfg: Config, show_dir: str) -> None:
     settings = {
         'VisualizationHook': dict(enable=True, interval=1),
         'DetVisualizationHook': dict(draw=True),
-        'SegVisualizationHook': dict(draw=True),
+        'SegVisualizationHook': dict(draw=True, interval=1),
         'PoseVisualizationHook': dict(enable=True),
         'SequenceVisualizationHook': dict(enable=True, interval=1, out_dir=show_dir),
     }

@@ -26,7 +26,7 @@ from .optim import named_wrappers
 # State of a schedule that changes in every step, and state that a metric changes.
 COUNTERS = ('_global_step', 'last_step', '_last_value')
 METRIC_STATE = ('best', 'num_bad_epochs', 'cooldown_counter')
-# Entries of a parameter group that are no settings.
+# Entries of a parameter group that are not settings.
 NOT_SETTINGS = ('params', 'param_names')
 # Settings that only some optimizers have.
 HALLMARKS = ('betas', 'momentum', 'alpha', 'rho')

@@ -382,7 +382,7 @@ class MissedValidationHook(Hook):
 
 def _count_iterations(cfg: Config) -> None:
     """Make the log and the checkpoints of a config that counts epochs count iterations."""
-    cfg.setdefault('log_processor', {})['by_epoch'] = False
+    cfg.log_processor = dict(cfg.get('log_processor') or {}, by_epoch=False)
     checkpoint = cfg.get('default_hooks', {}).get('checkpoint')
     if checkpoint and checkpoint.get('by_epoch', True):
         checkpoint.update(by_epoch=False, interval=cfg.train_cfg.get('val_interval', 1000))

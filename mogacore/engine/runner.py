@@ -278,7 +278,7 @@ def _refuse_checkpoints(work_dir: str) -> None:
 
 
 def dry_run(config: str, **flags) -> str:
-    """Check what :func:`train` would do, without data, weights or a GPU: the config, the flags and the model.
+    """Check the config, the flags and the model of a training, and its data if they exist; needs no weights and no GPU.
 
     Args:
         config: Path or short name of the config.

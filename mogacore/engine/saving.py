@@ -187,7 +187,7 @@ class SafeCheckpointHook(CheckpointHook):
         for key in self.key_indicators:
             if key != 'auto' and key not in metrics:
                 _refuse_score(runner, f'save_best={key}', metrics, 'default_hooks.checkpoint.save_best')
-        if 'auto' in self.key_indicators:  # mmengine takes the first score, also one that is no number
+        if 'auto' in self.key_indicators:  # mmengine takes the first score, also one that is not a number
             metrics = {key: value for key, value in metrics.items() if _is_number(value)}
             if not metrics:
                 return

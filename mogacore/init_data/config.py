@@ -1,4 +1,4 @@
-"""The text of a config for own data, as a person would write it: what differs from the recipe, and why."""
+"""The text of a config for user data, as a person would write it: what differs from the recipe, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found in a folder of own data: images with their labels, in the same form for every format."""
+"""What is found in a folder of user data: images with their labels, in the same form for every format."""
 
 from __future__ import annotations
 

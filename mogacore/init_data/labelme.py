@@ -114,7 +114,7 @@ def _checked(shapes: Any, path: Any) -> Iterator[tuple[int, str, dict, str]]:
         kind, group = shape.get('shape_type') or 'polygon', shape.get('group_id')
         if not isinstance(kind, str) or not isinstance(group, int | str | None):
             raise UserError(
-                f'{what} ({label}) has a shape_type that is no text or a group_id that is no number: correct it'
+                f'{what} ({label}) has a shape_type that is not text, or a group_id that is not a number: correct it'
             )
         yield number, kind, shape, f'{what} ({label})'
 

@@ -1,4 +1,4 @@
-"""The files below a folder of own data, and how names of folders and files show a split."""
+"""The files below a folder of user data, and how names of folders and files show a split."""
 
 from __future__ import annotations
 

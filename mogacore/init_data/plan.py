@@ -1,4 +1,4 @@
-"""Choices for a training on own data: recipe, image size, batch size, rate and length."""
+"""Choices for a training on user data: recipe, image size, batch size, rate and length."""
 
 from __future__ import annotations
 

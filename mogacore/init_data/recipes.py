@@ -1,4 +1,4 @@
-"""Which configs own data can start from."""
+"""Which configs user data can start from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mogacore.text import type_name
 
 @dataclass(frozen=True)
 class Defaults:
-    """What own data of a task start with.
+    """What user data of a task start with.
 
     Args:
         recipe: Short name of the config.
@@ -95,7 +95,7 @@ def advice(task: str) -> str:
 
 
 def _misfit(task: str, base: Config) -> str | None:
-    """Why a config cannot be used for own data of a task; None if it can."""
+    """Why a config cannot be used for user data of a task; None if it can."""
     scope, wanted = base.get('default_scope'), DEFAULTS[task].library
     if scope != wanted:
         return f'is one of {scope if scope in LIBRARIES else "another task"}, but --task {task} needs {wanted}'

@@ -1,4 +1,4 @@
-"""From a folder of own data to a config that trains."""
+"""From a folder of user data to a config that trains."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ def draw(keys: Mapping[str, str | None], fraction: float, seed: int) -> set[str]
     """Draw the validation images, the given fraction of every group.
 
     The same names, groups and seed give the same images. scikit-learn's stratified splits refuse groups of one image,
-    which own data often have.
+    which user data often have.
 
     Args:
         keys: Name of each image to its group, such as its class.

@@ -287,7 +287,8 @@ def chunk_size(x: Tensor, channels: int) -> int:
 def first_derivative(backward: Callable) -> Callable:
     """Decorator for a backward pass that cannot be differentiated again, and whose data types autocast may not change.
 
-    torch's ``once_differentiable`` would return wrong second derivatives if the incoming gradient is a constant.
+    It raises UserError for second derivatives; torch's ``once_differentiable`` would return wrong ones if the incoming
+    gradient is a constant.
     """
 
     @wraps(backward)

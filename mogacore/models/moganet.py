@@ -168,7 +168,6 @@ class MogaNet(BaseModule):
                 outs.append(self._returned(x))
         return tuple(outs)
 
-    @checks_arguments()
     def forward_intermediates(
         self,
         x: Tensor,

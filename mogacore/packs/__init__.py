@@ -154,13 +154,6 @@ def file_size(path: str | Path) -> int:
     return located[0].size(located[1]) if located else os.path.getsize(path)
 
 
-def list_names(folder: str | Path) -> set[str]:
-    """Names of the files and folders in a folder, packed or not; none if it does not exist."""
-    names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    located = locate(folder)
-    return names.union(*located[0].children(located[1])) if located else names
-
-
 def file_names(folder: str | Path) -> set[str]:
     """Names of the ordinary files in a folder, packed or not, and of links to some; none if it does not exist."""
     names: set[str] = set()

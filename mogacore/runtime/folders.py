@@ -20,6 +20,7 @@ from .inputs import VIDEO_SUFFIXES, Boxes, UnreadableError, output_names
 from .journal import Journal, Run, stamp
 from .report import Records, write_report
 from .tasks import Result, Task
+from .tiles import TASKS
 from .videos import Video, create_video, warn_if_truncated
 
 Source = str | Path | Sequence[str | Path]
@@ -141,7 +142,8 @@ def write_predictions(
         failure = machine.explain(error)
         if failure is None:
             raise
-        raise UserError(f'{failure}, then continue with --resume') from error
+        tiles = f', or predict parts with --tile ({", ".join(TASKS)})' if failure.what == machine.MEMORY[0] else ''
+        raise UserError(f'{failure}{tiles}, then continue with --resume') from error
     return records
 
 

@@ -201,7 +201,11 @@ def cut_sequences(
 
 
 def frame_number(path: Path) -> int:
-    """The first number in the file name of a frame, e.g. 12 for ``image-012_120x160.png``."""
+    """The first number in the file name of a frame, e.g. 12 for ``image-012_120x160.png``.
+
+    Raises:
+        UserError: If there is none.
+    """
     digits = re.search(r'\d+', path.stem)
     if digits is None:
         raise UserError(f'frame {path} has no number in its name: put its index within the clip into the name')

@@ -66,7 +66,10 @@ class TestLoadInto:
         assert len(str(caught.value)) < 400
 
     def test_batch_counters_may_be_missing(self):
-        load_into(model_of((*NAMES, 'norm4.num_batches_tracked')), weights(1))
+        model = model_of((*NAMES, 'norm4.num_batches_tracked'))
+        report = load_into(model, weights(1))
+        assert len(report.loaded) == len(NAMES)
+        assert all(bool((model.state_dict()[name] == 1).all()) for name in NAMES)
 
     @pytest.mark.parametrize('prefix', ['', 'backbone.'])
     def test_a_bare_trunk_accepts_a_classification_file(self, prefix):

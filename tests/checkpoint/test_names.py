@@ -112,7 +112,9 @@ class TestWrappers:
 
     def test_a_prefix_that_the_model_has_itself_is_kept(self):
         names = [f'model.{name}' for name in NAMES]
-        load_into(model_of([*names, 'other']), prefixed(weights(1), 'model.') | {'other': torch.ones(2, 3)})
+        model = model_of([*names, 'other'])
+        load_into(model, prefixed(weights(1), 'model.') | {'other': torch.ones(2, 3)})
+        assert value(model.state_dict()) == 1
 
     @pytest.mark.parametrize('prefix', ['model.', 'net.', 'model.net.'])
     @pytest.mark.parametrize('wrapped', [True, False])

@@ -3,12 +3,14 @@
 import argparse
 import os
 import pickle
+import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
 from torch import nn
 from weight_files import Payload, weights
 
@@ -135,7 +137,7 @@ class TestContents:
             history = HistoryBuffer([1.0], [1], 100)
             history._log_history = np.array(values)
             torch.save({'state_dict': weights(1), 'x': history}, tmp_path / 'w.pth')
-            with pytest.raises(UserError, match='history of logged values that are no numbers'):
+            with pytest.raises(UserError, match='history of logged values that are not numbers'):
                 read(tmp_path / 'w.pth')
 
 
@@ -220,7 +222,7 @@ class TestDamage:
         buffer = HistoryBuffer([1.0], [1])
         buffer._log_history = shared
         torch.save({'state_dict': weights(1), 'log': buffer}, tmp_path / 'w.pth')
-        with pytest.raises(UserError, match='history of logged values that are no numbers'):
+        with pytest.raises(UserError, match='history of logged values that are not numbers'):
             read(tmp_path / 'w.pth')
 
     def test_a_state_dict_that_contains_itself_is_refused(self, tmp_path):
@@ -234,3 +236,20 @@ class TestDamage:
         torch.save({'state_dict': weights(1), 'number': 10**5000}, tmp_path / 'w.pth')
         with pytest.raises(UserError, match=r'not a checkpoint \(Unsupported operand 139\): download it again'):
             read(tmp_path / 'w.pth')
+
+
+def test_a_safetensors_file_without_the_package_is_named(tmp_path, monkeypatch):
+    path = tmp_path / 'w.safetensors'
+    path.write_bytes(b'\0' * 16)
+    monkeypatch.setitem(sys.modules, 'safetensors', None)
+    with pytest.raises(UserError, match=r'w\.safetensors needs the package safetensors: run "pip install safetensors"'):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    'text, expected', [('{"classes": ["a"]}', {'classes': ['a']}), ('["a"]', '["a"]'), ('a', 'a')], ids=str
+)
+def test_metadata_of_safetensors_is_a_dict_only_where_the_text_is_one(tmp_path, text, expected):
+    path = tmp_path / 'w.safetensors'
+    save_file({'weight': torch.ones(2)}, path, {'dataset_meta': text, 'source': 'x'})
+    assert read(path)['meta'] == {'dataset_meta': expected, 'source': 'x'}

@@ -164,6 +164,10 @@ class TestMMEngine:
             assert 'conv.weight' in CheckpointLoader.load_checkpoint(name)['state_dict']
         with pytest.raises(UserError, match="openmmlab://other is not in OpenMMLab's table of weights"):
             CheckpointLoader.load_checkpoint('openmmlab://other')
+        devices: list = []
+        monkeypatch.setattr(ckpt.sources, 'read', lambda path, device: devices.append(device) or {'state_dict': {}})
+        CheckpointLoader.load_checkpoint('openmmlab://toy', 'cuda:1')
+        assert devices == ['cuda:1']
 
 
 @pytest.mark.parametrize('is_main', [True, False])

@@ -90,7 +90,7 @@ def invalid_files(folder):
         'missing': (lambda: SequenceFile(folder, 'none.npy'), r'none\.npy not found: see docs/video_prediction\.md'),
         'no sequence': (
             lambda: SequenceFile(folder, 'empty.npy'),
-            r'empty\.npy has no sequences: an axis of its shape \(20, 0, 8, 8\) is empty',
+            r'empty\.npy has no sequences or frames \(shape \(20, 0, 8, 8\)\)',
         ),
         'cut': (lambda: SequenceFile(folder, 'cut.npy'), r'cut\.npy is truncated or not a \.npy file'),
         'page': (lambda: SequenceFile(folder, 'page.npy'), r'page\.npy is truncated or not a \.npy file'),

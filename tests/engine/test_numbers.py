@@ -273,6 +273,7 @@ def test_accumulation_under_a_loss_scaler_is_no_overflow(tmp_path, monkeypatch):
     options = {'optim_wrapper.type': 'ScaledWrapper', 'optim_wrapper.accumulative_counts': 3}
     options['experiment_name'] = f'finite_{next(_numbers)}'
     train(str(tmp_path / 'toy.py'), work_dir=str(tmp_path / 'run'), cfg_options=options)
+    assert checkpoints(tmp_path)
 
 
 @pytest.mark.parametrize(

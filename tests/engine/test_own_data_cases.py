@@ -481,10 +481,11 @@ rows(MASKS, {
     'compressed run lengths': (each_annotation(segmentation=WHOLE), {'coco/bbox_mAP': 1.0}),
     'compressed run lengths of another size': (
         first_annotation(segmentation=dict(WHOLE, counts='zzz')),
-        'ROOT/objects.json: 1 of 3 annotations have a mask that is no valid run-length encoding of its size, the',
+        'ROOT/objects.json: 1 of 3 annotations have a mask that is not a valid run-length encoding of its size, the',
         'recreate it, for example with pycocotools'),
     'compressed run lengths that are cut': (
-        first_annotation(segmentation=dict(WHOLE, counts='0o')), 'no valid run-length encoding of its size, the first'),
+        first_annotation(segmentation=dict(WHOLE, counts='0o')),
+        'not a valid run-length encoding of its size, the first'),
     'polygon of two points': (
         each_annotation(segmentation=[[1, 2, 3, 4]]), 'have no polygon of 6 or more numbers', 'use x1, y1, x2, y2, x3'),
     'polygon of seven numbers': (
@@ -788,7 +789,7 @@ rows(SEQUENCES, {
     'pickled objects': (
         lambda p: np.save(p.data / 'frames.npy', np.array([{}], dtype=object)),
         'frames.npy is truncated or not a .npy'),
-    'no sequences': (lambda p: save(p, VALUES[:, :0]), 'ROOT/frames.npy has no sequences: an axis of its shape'),
+    'no sequences': (lambda p: save(p, VALUES[:, :0]), 'ROOT/frames.npy has no sequences or frames (shape'),
     'size of frames as a number': (
         lambda p: [frame_folders(p), p.set(size=16)], 'size is 16: use (height, width) in pixels'),
     'missing file': (lambda p: remove(p.data / 'frames.npy'),
@@ -978,8 +979,8 @@ def test_a_mask_that_is_not_in_the_sample_is_named_when_it_is_decoded(stage, cou
     monkeypatch.setattr('mogacore.datasets.checks.coco_files._count_pixels', lambda counts: 32 * 48)
     each_annotation(segmentation=dict(size=[32, 48], counts=counts))(project)
     assert re.fullmatch(
-        f'{project.data}/objects.json: a mask of image {project.data}/images/..png is no valid run-length encoding of '
-        'its size: recreate it, for example with pycocotools.mask.encode',
+        f'{project.data}/objects.json: a mask of image {project.data}/images/..png is not a valid run-length encoding '
+        'of its size: recreate it, for example with pycocotools.mask.encode',
         project.line(stage),
     )
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
-from mmengine.hooks import EMAHook
+from mmengine.hooks import DistSamplerSeedHook, EMAHook
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -127,6 +127,35 @@ def test_epochs_differ_in_order_and_in_randomness():
     assert not {sample[1] for sample in first} & {sample[1] for sample in second}
 
 
+@pytest.mark.parametrize('batch_sampler', [False, True])
+def test_epochs_of_the_loop_are_complete_and_each_has_an_order_of_its_own(batch_sampler):
+    loader = make_loader(batch_sampler=batch_sampler)
+    steps: list[list] = []
+    seeds = DistSamplerSeedHook()
+    loop = object.__new__(ResumableEpochLoop)
+
+    def start(name):
+        if name == 'before_train_epoch':
+            seeds.before_train_epoch(runner)
+            runner.epoch += 1
+            steps.append([])
+
+    runner = SimpleNamespace(model=torch.nn.Identity(), train_loop=loop, train_dataloader=loader, epoch=0)
+    runner.call_hook = start
+    loop._runner, loop.dataloader, loop._epoch = runner, loader, 0
+    loop.run_iter = lambda idx, batch: steps[-1].append((idx, [sample[0] for sample in batch]))
+    for _ in range(3):
+        loop.run_epoch()
+    assert loop.epoch == 3
+    for epoch in steps:
+        assert [idx for idx, _ in epoch] == list(range(len(epoch)))
+        assert sorted(index for _, batch in epoch for index in batch) == list(range(11))
+    assert len({str(epoch) for epoch in steps}) == 3
+    loop.batch_in_epoch = 2
+    loop.run_epoch()
+    assert [idx for idx, _ in steps[-1]] == list(range(2, len(steps[0])))
+
+
 def test_two_processes_load_the_samples_of_one_with_the_same_randomness(monkeypatch):
     one = {sample for batch in make_loader() for sample in batch}
     both = []
@@ -215,6 +244,33 @@ def test_config_gets_the_resumable_parts():
     assert {hook['type'] for hook in cfg.custom_hooks} == {
         'ExactResumeHook', 'RestoreSchedulesHook', 'StopOnSignalHook', 'MissedValidationHook', 'CheckSchedulesHook',
     }  # fmt: skip
+
+
+def test_a_batch_sampler_can_start_mid_epoch():
+    cfg = config()
+    cfg.train_dataloader.batch_sampler = dict(type='PairBatchSampler')
+    make_resumable(cfg)
+    assert cfg.train_dataloader.batch_sampler == dict(
+        type='SkippingBatchSampler', batch_sampler=dict(type='PairBatchSampler')
+    )
+
+
+@pytest.mark.parametrize(
+    'given, length, expected',
+    [
+        ({}, dict(val_interval=7), dict(by_epoch=False, interval=7)),
+        (dict(by_epoch=True), {}, dict(by_epoch=False, interval=1000)),
+        (dict(by_epoch=False), dict(val_interval=7), dict(by_epoch=False, interval=2)),
+    ],
+)
+def test_a_training_that_counts_iterations_logs_and_saves_by_iterations(given, length, expected):
+    cfg = config(
+        train_cfg=dict(by_epoch=False, max_iters=30, **length),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=2, **given)),
+    )
+    make_resumable(cfg)
+    assert cfg.default_hooks.checkpoint == dict(type='SafeCheckpointHook', **expected)
+    assert cfg.log_processor == dict(by_epoch=False)
 
 
 def test_custom_loops_and_hooks_are_kept():

@@ -52,10 +52,12 @@ def test_signal_saves_at_the_end_of_the_step_and_exits(number, capsys):
 
 
 def test_signals_of_an_earlier_run_are_ignored():
+    recorder = RecordingHook()
     with stop_signals():
         os.kill(os.getpid(), signal.SIGUSR1)
     with stop_signals():
-        step(RecordingHook())
+        step(recorder)
+    assert recorder.saved == 0
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 

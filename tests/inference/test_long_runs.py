@@ -9,6 +9,7 @@ import signal
 import threading
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -238,6 +239,17 @@ def test_processes_that_share_the_inputs_write_what_one_writes(whole, folder, tm
     for thread in threads:
         thread.join(120)
     assert files_of(tmp_path / 'three') == expected
+
+
+def test_a_prediction_that_lacks_memory_names_tiles(tmp_path):
+    def predict_one(image, boxes):
+        raise MemoryError('Unable to allocate 80 GiB')
+
+    photo = tmp_path / 'photo.png'
+    cv2.imwrite(str(photo), np.zeros((8, 8, 3), np.uint8))
+    predictor = SimpleNamespace(predict_one=predict_one, ignore_orientation=False, writer=None)
+    with pytest.raises(UserError, match=r'not enough memory .*--tile \(detection, segmentation\), then .* --resume'):
+        write_predictions(predictor, photo, [photo], tmp_path / 'out', {})
 
 
 def test_a_report_is_written_and_read_a_record_at_a_time(tmp_path):

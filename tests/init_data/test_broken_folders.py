@@ -428,7 +428,7 @@ def _(folder):
 
 
 @case(
-    'LabelMe: a group that is a list', makers.labelme, 'instance', 'shape 1 (blå) has a shape_type that is no text or'
+    'LabelMe: a group that is a list', makers.labelme, 'instance', 'shape 1 (blå) has a shape_type that is not text, or'
 )
 def _(folder):
     edit_json(folder / 'one.json', lambda content: content['shapes'][0].update(group_id=[1]))

@@ -290,6 +290,18 @@ def test_only_a_branch_that_may_be_dropped_needs_the_form_of_training(rate, trai
     assert len(calls) == expected
 
 
+@NEEDS_EXPORT
+@pytest.mark.parametrize('training', [True, False])
+def test_a_compiled_block_drops_branches_in_training_only(training):
+    block = fill_by_name(MogaBlock(16, drop_path_rate=1 - 1e-6)).train(training)
+    x = torch.randn(2, 16, 4, 4)
+    run = torch.compile(lambda x: accelerated.select(block)(x), backend='eager', fullgraph=True)
+    with accelerated.disabled():
+        expected = x if training else block(x)
+    torch.testing.assert_close(run(x), expected)
+    assert training or not torch.allclose(expected, x)
+
+
 @pytest.mark.parametrize('value', ['0', '1', None])
 def test_the_environment_variable_turns_acceleration_off(value):
     environment = {name: text for name, text in os.environ.items() if name != 'MOGACORE_ACCELERATED'}

@@ -46,7 +46,7 @@ def test_class_folders_are_read_like_the_folder_that_was_packed(kind, workers, t
         assert packs.list_files(out / split) == packs.list_files(source / split)
         for folder in ('', *packs.list_classes(source / split), 'a/deep'):
             assert packs.list_files(out / split / folder) == packs.list_files(source / split / folder)
-            assert packs.list_names(source / split / folder) <= packs.list_names(out / split / folder)
+            assert packs.file_names(source / split / folder) <= packs.file_names(out / split / folder)
             assert packs.is_folder(out / split / folder)
         for file in packs.list_files(source / split):
             assert packs.read_bytes(out / split / file) == (source / split / file).read_bytes()

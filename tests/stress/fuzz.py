@@ -9,6 +9,7 @@ each bug is written to the folder --out. Exit code 1 if there is one.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -118,8 +119,11 @@ def work(name, seconds, seed, folder):
         def draw_and_run(value):
             worker.run(value)
 
-        rng = random.Random(seed)
-        test, largest = draw_and_run.hypothesis.fuzz_one_input, DRAWN_BYTES
+        def test(data):
+            with contextlib.suppress(RecursionError):  # of drawing an input: the worker records those of the target
+                draw_and_run.hypothesis.fuzz_one_input(data)
+
+        rng, largest = random.Random(seed), DRAWN_BYTES
         seeds = [rng.randbytes(rng.randrange(100, largest)) for _ in range(100)]
     corpus = folder / 'corpus'
     if not corpus.exists():

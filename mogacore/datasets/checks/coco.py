@@ -1,5 +1,6 @@
 """Check of COCO boxes and masks, as mmdet's CocoDataset reads them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mogacore.errors import UserError
@@ -18,9 +19,11 @@ from .coco_files import (
     read_coco,
 )
 from .common import COCO_CLASSES, check_num_classes, read_classes, repeated_names
+from .report import Expected, Problems, Sample
 
 
-def check_coco(dataset, expected, sample, problems):
+def check_coco(dataset: Mapping, expected: Expected, sample: Sample, problems: Problems) -> None:
+    """Check boxes and masks: classes, annotations, and images."""
     metainfo = dataset.get('metainfo') or {}
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     check_image_prefix(dataset.get('data_prefix'))

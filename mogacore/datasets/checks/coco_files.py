@@ -1,18 +1,22 @@
 """Checks that every COCO file must pass: its lists, fields, ids, boxes and image files."""
 
+from __future__ import annotations
+
 import gc
 import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from mogacore.errors import UserError
 from mogacore.files import read_file
 from mogacore.text import show
 
 from .common import check_files, explain_swap, ignores_orientation, read_size, times
-from .report import Faults
+from .report import Faults, Problems, Sample
 
 ENTRIES = {
     'images': ('id', 'file_name', 'width', 'height'),
@@ -38,7 +42,16 @@ MIN_POLYGON = 6  # numbers
 MAX_RUN_BITS = 60  # of a run length
 
 
-def read_json(ann_file, object_hook=None):
+def read_json(ann_file: Path, object_hook: Callable[[dict], Any] | None = None) -> Any:
+    """Content of a JSON file.
+
+    Args:
+        ann_file: The file.
+        object_hook: As in :func:`json.loads`.
+
+    Raises:
+        UserError: If it is a folder, cannot be read, or is nested too deeply.
+    """
     if ann_file.is_dir():
         raise UserError(f'annotation file {ann_file} is a folder: set ann_file of the data set to the JSON file')
     is_enabled = gc.isenabled()
@@ -54,8 +67,20 @@ def read_json(ann_file, object_hook=None):
             gc.enable()
 
 
-def read_coco(ann_file, kinds=ENTRIES, may_be_empty=False):
-    """Read a COCO file, whose annotations may be absent with ``may_be_empty``."""
+def read_coco(ann_file: Path, kinds: Mapping[str, Sequence[str]] = ENTRIES, may_be_empty: bool = False) -> dict:
+    """Read a COCO file and check its lists, the required fields, their types, and that ids are unique.
+
+    Args:
+        ann_file: The file.
+        kinds: Required lists, each with the required fields of its entries.
+        may_be_empty: The file may have no annotations.
+
+    Returns:
+        The content; of masks, only what the checks read.
+
+    Raises:
+        UserError: For the first problem.
+    """
     content = read_json(ann_file, _shorten_masks)
     if may_be_empty and isinstance(content, dict) and not content.get('annotations'):
         content['annotations'] = []
@@ -107,19 +132,30 @@ def _sum(values):
         return math.nan
 
 
-def check_keys(entries, kind, required, ann_file):
+def check_keys(entries: Sequence[dict], kind: str, required: Iterable[str], ann_file: Path) -> None:
+    """Raise UserError if entries of the list ``kind`` lack a required field."""
     for key in required:
         bad = [entry for entry in entries if key not in entry]
         refuse(bad, entries, ann_file, kind, f'lack {key!r}', 'add this field, the COCO format requires it')
 
 
-def refuse(bad, entries, ann_file, kind, problem, remedy):
+def refuse(bad: Sequence[dict], entries: Sequence[dict], ann_file: Path, kind: str, problem: str, remedy: str) -> None:
+    """Raise UserError if there are bad entries: names their number and the id of the first.
+
+    Args:
+        bad: Entries with the problem.
+        entries: All entries of their list.
+        ann_file: The file.
+        kind: Name of the list, such as 'annotations'.
+        problem: What is wrong, such as 'have a bbox that is not 4 numbers'.
+        remedy: What to do.
+    """
     if bad:
         first = f'the first has id {show(bad[0].get("id"))}'
         raise UserError(f'{ann_file}: {len(bad)} of {len(entries)} {kind} {problem}, {first}: {remedy}')
 
 
-def check_annotations(content, annotations, ann_file):
+def check_annotations(content: dict, annotations: Sequence[dict], ann_file: Path) -> None:
     """Check the ids and boxes of annotations; categories and the sizes of images may be absent."""
     for key, kind, article in (('image_id', 'images', 'an'), ('category_id', 'categories', 'a')):
         if kind not in content:
@@ -154,11 +190,12 @@ def _check_box_format(content, annotations, ann_file):
         refuse(bad, annotations, ann_file, 'annotations', problem, remedy)
 
 
-def is_box(box):
+def is_box(box: Any) -> bool:
+    """Whether a value is a list of four finite numbers."""
     return isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
 
 
-def is_number(value):
+def is_number(value: Any) -> bool:
     """Whether a value is a number that is finite as a float."""
     try:
         return isinstance(value, int | float) and math.isfinite(value)
@@ -170,14 +207,15 @@ def _is_positive(value):
     return is_number(value) and value > 0
 
 
-def loads_masks(value):
+def loads_masks(value: Any) -> bool:
     """Whether a pipeline, or one that a step of it holds, loads masks."""
     if isinstance(value, Mapping):
         return bool(value.get('with_mask')) or loads_masks(value.values())
     return not isinstance(value, str) and isinstance(value, Iterable) and any(map(loads_masks, value))
 
 
-def check_masks(content, annotations, ann_file):
+def check_masks(content: dict, annotations: Sequence[dict], ann_file: Path) -> None:
+    """Check that every annotation has a mask: polygons, or run lengths of the size of its image, not decoded."""
     sizes = {image['id']: [image['height'], image['width']] for image in content['images']}
     faults = [_find_mask_fault(entry.get('segmentation'), sizes[entry['image_id']]) for entry in annotations]
     if first := next(filter(None, faults), None):
@@ -185,14 +223,14 @@ def check_masks(content, annotations, ann_file):
         refuse(bad, annotations, ann_file, 'annotations', *first)
 
 
-def check_encoded_masks(annotations, ann_file, sample):
+def check_encoded_masks(annotations: Sequence[dict], ann_file: Path, sample: Sample) -> None:
     """Decode compressed run lengths, which takes longer than the other checks of masks."""
     masks = [(index, entry.get('segmentation')) for index, entry in enumerate(annotations)]
     encoded = [(index, mask) for index, mask in masks if _is_encoded(mask)]
     bad = sorted(
         index for index, mask in sample.of(encoded) if _count_pixels(mask['counts']) != math.prod(mask['size'])
     )
-    problem = 'have a mask that is no valid run-length encoding of its size'
+    problem = 'have a mask that is not a valid run-length encoding of its size'
     remedy = 'recreate it, for example with pycocotools.mask.encode'
     refuse([annotations[index] for index in bad], annotations, ann_file, 'annotations', problem, remedy)
 
@@ -229,7 +267,7 @@ def _count_pixels(counts):
     return None if shift or min(runs, default=0) < 0 else sum(runs)
 
 
-def check_scored_images(ann_files, scored):
+def check_scored_images(ann_files: Sequence[Path], scored: Path) -> None:
     """Check that the annotation file of an evaluator has every image of the data sets that it scores."""
     if all(os.path.samefile(ann_file, scored) for ann_file in ann_files):
         return
@@ -241,18 +279,19 @@ def check_scored_images(ann_files, scored):
         refuse(bad, images, ann_file, 'images', problem, 'set both to the same file, or omit that of the evaluator')
 
 
-def check_ids(content, ann_file):
+def check_ids(content: dict, ann_file: Path) -> None:
     """COCO's classes need whole numbers: they convert ids of images, but not those in annotations."""
     for kind in ('images', 'annotations'):
         bad = [entry for entry in content[kind] if entry['id'] != _whole(entry['id'])]
-        refuse(bad, content[kind], ann_file, kind, 'have an id that is no whole number', f'number the {kind}')
+        refuse(bad, content[kind], ann_file, kind, 'have an id that is not a whole number', f'number the {kind}')
 
 
 def _whole(value):
     return int(value) if isinstance(value, int | float) and is_number(value) else None
 
 
-def check_image_prefix(prefix):
+def check_image_prefix(prefix: Mapping | None) -> None:
+    """Raise UserError if the ``data_prefix`` of a data set has no folder of images."""
     if not prefix or prefix.get('img') is None:
         raise UserError(
             "data_prefix of the data set has no img: set data_prefix=dict(img='FOLDER/') to the folder of the images "
@@ -260,7 +299,7 @@ def check_image_prefix(prefix):
         )
 
 
-def check_objects(annotations, ann_file):
+def check_objects(annotations: Sequence[dict], ann_file: Path) -> None:
     """Check the areas, and that some objects can be learned: others are ignored in training."""
     bad = [entry for entry in annotations if 'area' in entry and not is_number(entry['area'])]
     if bad:
@@ -296,7 +335,7 @@ def _find_mask_fault(segmentation, size):
             return None
         return 'have a mask whose counts do not add up to its pixels', 'use run lengths of all pixels, column by column'
     if not isinstance(segmentation, list):
-        return 'have a segmentation that is no list or object', 'use polygons, or run lengths with their size'
+        return 'have a segmentation that is not a list or object', 'use polygons, or run lengths with their size'
     if None in segmentation:
         return 'have a polygon that is not pairs of numbers', 'use x1, y1, x2, y2, x3, y3, ...'
     # mmdet drops shorter polygons, and ignores the object if none is left.
@@ -304,7 +343,22 @@ def _find_mask_fault(segmentation, size):
     return None if any(isinstance(part, list) and len(part) >= MIN_POLYGON for part in segmentation) else fault
 
 
-def check_images(dataset, images, folder, ann_file, sample, problems):
+def check_images(
+    dataset: Mapping, images: Sequence[dict], folder: Path, ann_file: Path, sample: Sample, problems: Problems
+) -> None:
+    """Check that the images exist, and that those of a sample can be read and have the size that the file states.
+
+    Args:
+        dataset: Config of the data set.
+        images: Entries of the list of images.
+        folder: Folder of the images.
+        ann_file: The file that lists them.
+        sample: Which images to read.
+        problems: Gets the problems of the images that are read.
+
+    Raises:
+        UserError: If an image is missing.
+    """
     check_files([image['file_name'] for image in images], folder, f'images of {ann_file}', 'data_prefix.img')
     faults, ignores = Faults(), ignores_orientation(dataset)
     for index, image in sample.of(list(enumerate(images))):

@@ -1,11 +1,14 @@
 """What the checks of several kinds of data share: files, images, class names, sampling."""
 
+from __future__ import annotations
+
 import codecs
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mogacore import images as image_files
 from mogacore.errors import UserError
@@ -17,8 +20,21 @@ from mogacore.text import type_name
 IMAGE_SUFFIXES = (*ALL_EXTENSIONS, '.npy')  # what a user may consider an image, readable or not
 COCO_CLASSES = 80  # number of classes of mmdet's CocoDataset without metainfo
 
+T = TypeVar('T')
 
-def check_files(names, folder, kind, setting):
+
+def check_files(names: Sequence[str], folder: Path, kind: str, setting: str) -> None:
+    """Check that files exist, packed or not.
+
+    Args:
+        names: Paths relative to ``folder``.
+        folder: Folder of the data set.
+        kind: What the files are, for the message, such as 'images'.
+        setting: Setting of the data set that leads to them, besides ``data_root``.
+
+    Raises:
+        UserError: If the folder or a file is missing; names the first one and their number.
+    """
     check_indexed(folder)
     if not is_folder(folder):
         raise UserError(f'folder {folder} with the {kind} not found: set data_root and {setting}')
@@ -29,8 +45,12 @@ def check_files(names, folder, kind, setting):
         raise UserError(f'{count}: add them, or set data_root and {setting}')
 
 
-def read_lines(path):
-    """The lines of a text file, without the byte order mark that it may start with."""
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file, without the byte order mark that it may start with.
+
+    Raises:
+        UserError: If it cannot be read as UTF-8.
+    """
     try:
         return read_file(path).decode('utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -44,7 +64,7 @@ def _check_mark(path):
             raise UserError(f'{path} starts with a byte order mark: save it as UTF-8 without one')
 
 
-def read_list(path, contents):
+def read_list(path: str | Path, contents: str) -> list[str]:
     """The lines of a list of images.
 
     Args:
@@ -68,8 +88,12 @@ def read_list(path, contents):
     return lines
 
 
-def read_classes(classes):
-    """The class names as a list, read from a text file if a path is given; None if not given."""
+def read_classes(classes: str | Iterable[str] | None) -> list[str] | None:
+    """The class names as a list, read from a text file if a path is given; None if not given.
+
+    Raises:
+        UserError: If there is no such file, or no name.
+    """
     if classes is None:
         return None
     if not isinstance(classes, str):
@@ -87,13 +111,17 @@ def read_classes(classes):
     return lines
 
 
-def repeated_names(names):
+def repeated_names(names: Iterable[str]) -> list[str]:
     """The names that occur more than once, in their order."""
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-def image_prefix(dataset):
-    """Folder of the images below ``data_root``, as mmpretrain's data sets take it."""
+def image_prefix(dataset: Mapping) -> str:
+    """Folder of the images below ``data_root``, as mmpretrain's data sets take it.
+
+    Raises:
+        UserError: If ``data_prefix`` is no text.
+    """
     prefix = dataset.get('data_prefix') or ''
     prefix = prefix.get('img_path') or '' if isinstance(prefix, Mapping) else prefix
     if not isinstance(prefix, str):
@@ -101,8 +129,12 @@ def image_prefix(dataset):
     return prefix
 
 
-def check_channels(dataset, in_channels):
-    """Compare the channels that the pipeline loads with those that the backbone takes; ``unchanged`` loads any."""
+def check_channels(dataset: Mapping, in_channels: int | None) -> None:
+    """Compare the channels that the pipeline loads with those that the backbone takes; ``unchanged`` loads any.
+
+    Raises:
+        UserError: If they differ.
+    """
     for step in dataset.get('pipeline') or ():
         if type_name(step.get('type')) in ('LoadImageFromFile', 'LoadImage'):
             color_type = step.get('color_type', 'color').removesuffix('_ignore_orientation')
@@ -119,8 +151,11 @@ def check_channels(dataset, in_channels):
 
 
 def check_num_classes(
-    num_classes, num_given, source='metainfo.classes', setting='metainfo=dict(classes=...) of the data set'
-):
+    num_classes: Mapping[str, int],
+    num_given: int,
+    source: str = 'metainfo.classes',
+    setting: str = 'metainfo=dict(classes=...) of the data set',
+) -> None:
     """Compare the number of classes of a data set with that of every head.
 
     Args:
@@ -128,6 +163,9 @@ def check_num_classes(
         num_given: Number of classes of the data set.
         source: Where that number comes from.
         setting: What to change instead.
+
+    Raises:
+        UserError: If a head has another number.
     """
     bad = {path: number for path, number in num_classes.items() if number != num_given}
     if bad:
@@ -136,7 +174,7 @@ def check_num_classes(
         raise UserError(f'{problem}: set each to {num_given}, or change {setting}')
 
 
-def read_image(path, read):
+def read_image(path: str | Path, read: Callable[[Any], T]) -> T:
     """``read(image)`` of an image that PIL opens.
 
     Raises:
@@ -152,7 +190,7 @@ def read_image(path, read):
         raise UserError(unreadable(path)) from error
 
 
-def read_size(path, ignore_orientation):
+def read_size(path: str | Path, ignore_orientation: bool) -> tuple[tuple[int, int], int]:
     """(width, height) of an image as it is loaded, and its EXIF orientation.
 
     Raises:
@@ -166,14 +204,14 @@ def read_size(path, ignore_orientation):
     return size, orientation
 
 
-def ignores_orientation(dataset):
+def ignores_orientation(dataset: Mapping) -> bool:
     """Whether the first step of the pipeline loads images as they are stored, without their EXIF orientation."""
     loading = [step for step in dataset.get('pipeline') or () if 'LoadImage' in str(step.get('type'))]
     color_type = str(loading[0].get('color_type', 'color')) if loading else 'color'
     return color_type == 'unchanged' or color_type.endswith('ignore_orientation')
 
 
-def explain_swap(actual, size, orientation, ignore_orientation):
+def explain_swap(actual: tuple[int, int], size: tuple[int, int], orientation: int, ignore_orientation: bool) -> str:
     """Cause and first remedy if width and height look swapped because of the EXIF orientation; otherwise ''."""
     if actual != size[::-1] or orientation < 5:
         return ''
@@ -187,9 +225,11 @@ def explain_swap(actual, size, orientation, ignore_orientation):
     )
 
 
-def unreadable(path):
+def unreadable(path: str | Path) -> str:
+    """The line about an image that cannot be decoded."""
     return f'image {path} is empty, truncated or not an image: replace it, or remove it from the data set'
 
 
-def times(size):
+def times(size: Sequence[int]) -> str:
+    """Two numbers as in '640 x 480'."""
     return f'{size[0]} x {size[1]}'

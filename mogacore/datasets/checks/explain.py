@@ -14,7 +14,7 @@ RESIZED = r"error: .*in function 'resize'"
 INVALID_MASK = r'Invalid RLE mask representation|RLE counts exceed|RLE string is malformed'
 SINGLE_VALUE = r'Expected more than 1 value per channel when training'
 INVALID_MASK_REMEDY = (
-    'is no valid run-length encoding of its size: recreate it, for example with pycocotools.mask.encode'
+    'is not a valid run-length encoding of its size: recreate it, for example with pycocotools.mask.encode'
 )
 UNNAMED = (
     r"error: .*in function 'imdecode|cannot identify image file|image file is truncated|Truncated File Read"

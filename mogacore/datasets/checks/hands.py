@@ -1,5 +1,6 @@
 """Check of InterHand2.6M and FreiHAND."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from mogacore.errors import UserError
 
 from .coco_files import ENTRIES, check_images, is_box, read_coco, read_json, refuse
 from .common import ignores_orientation, read_size, times
+from .report import Expected, Problems, Sample
 
 INTERHAND_ENTRIES = {
     'images': (*ENTRIES['images'], 'capture', 'camera', 'frame_idx'),
@@ -18,7 +20,8 @@ INTERHAND_JOINTS = 42
 HAND_TYPES = ('right', 'left', 'interacting')
 
 
-def check_freihand(dataset, expected, sample, problems):
+def check_freihand(dataset: Mapping, expected: Expected, sample: Sample, problems: Problems) -> None:
+    """Check FreiHAND: cameras, joints, parameters of the hand mesh, and that all images have one size."""
     root, split = dataset['data_root'], split_of(dataset.get('subset', 'train'))
     _, joints = read_annotations(root, split)
     if dataset.get('with_mano'):
@@ -34,7 +37,8 @@ def check_freihand(dataset, expected, sample, problems):
             raise UserError(f'{problem}: all FreiHAND images must have one size, correct them and their cameras')
 
 
-def check_interhand(dataset, expected, sample, problems):
+def check_interhand(dataset: Mapping, expected: Expected, sample: Sample, problems: Problems) -> None:
+    """Check InterHand2.6M: annotations, cameras and joints of every image, and images."""
     root = Path(dataset.get('data_root') or '')
     files = [root / dataset[key] for key in ('ann_file', 'camera_param_file', 'joint_file')]
     ann_file, camera_file, joint_file = files

@@ -18,6 +18,7 @@ from .coco_files import (
     refuse,
 )
 from .common import repeated_names
+from .report import Expected, Problems, Sample
 
 # Keypoints of mmpose's CocoDataset without metainfo.
 COCO_KEYPOINTS = (
@@ -28,7 +29,8 @@ COCO_KEYPOINTS = (
 NO_NUMBERS, REMEDY = 'have keypoints that are not numbers', 'use x, y, visibility for each, with 0, 0, 0 where unknown'
 
 
-def check_keypoints(dataset, expected, sample, problems):
+def check_keypoints(dataset: Mapping, expected: Expected, sample: Sample, problems: Problems) -> None:
+    """Check keypoints: names, annotations, and images."""
     metainfo = read_metainfo(dataset.get('metainfo') or {})
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     if (mode := dataset.get('data_mode', 'topdown')) not in ('topdown', 'bottomup'):

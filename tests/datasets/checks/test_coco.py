@@ -131,15 +131,15 @@ def nested(levels):
         (dict(bbox=[5, 5, HUGE, 20]), 'have a bbox that is not 4 numbers'),
         (dict(area=HUGE), 'have the area 1000'),
         (dict(area=[[1]]), 'have the area [[1]]'),
-        (dict(segmentation=5), 'have a segmentation that is no list or object'),
-        (dict(segmentation='polygon'), 'have a segmentation that is no list or object'),
+        (dict(segmentation=5), 'have a segmentation that is not a list or object'),
+        (dict(segmentation='polygon'), 'have a segmentation that is not a list or object'),
         (dict(segmentation=[[1, 2, 3, 4, 5, HUGE]]), 'have a polygon that is not pairs of numbers'),
         (dict(segmentation=[[1.5, 2, 3, 4, 5, HUGE]]), 'have a polygon that is not pairs of numbers'),
         (dict(segmentation=dict(size=list(SIZE[::-1]), counts=[0.5, HUGE])), 'whose counts do not add up'),
         (dict(segmentation=dict(counts='0')), 'whose size differs from that of the image'),
         (dict(segmentation=dict(size=['a', 'b'], counts='0')), 'whose size differs from that of the image'),
-        (dict(segmentation=dict(size=list(SIZE[::-1]), counts='\ud800')), 'no valid run-length encoding'),
-        (dict(segmentation=dict(size=list(SIZE[::-1]), counts='o' * 10**6)), 'no valid run-length encoding'),
+        (dict(segmentation=dict(size=list(SIZE[::-1]), counts='\ud800')), 'not a valid run-length encoding'),
+        (dict(segmentation=dict(size=list(SIZE[::-1]), counts='o' * 10**6)), 'not a valid run-length encoding'),
         (dict(category_id=['a']), "have the category_id ['a']"),
         (dict(image_id='x' * 10**5), "have an image_id that is not among the images (such as 'xxx"),
     ],
@@ -184,12 +184,12 @@ def test_values_that_no_library_reads_as_meant_are_refused(fields, message, fold
 
 
 @pytest.mark.parametrize('mask, message', [
-    ('1 2 3', 'have a segmentation that is no list or object'),
-    (5, 'have a segmentation that is no list or object'),
+    ('1 2 3', 'have a segmentation that is not a list or object'),
+    (5, 'have a segmentation that is not a list or object'),
     ([[1, 2, 10, 2, 10, HUGE]], 'have a polygon that is not pairs of numbers'),
     (dict(counts=[-8, 8008], size=[80, 100]), 'have a mask whose counts do not add up'),
     (dict(counts=[0.5, 7999.5], size=[80, 100]), 'have a mask whose counts do not add up'),
-    (dict(counts='\ud800', size=[80, 100]), 'have a mask that is no valid run-length encoding'),
+    (dict(counts='\ud800', size=[80, 100]), 'have a mask that is not a valid run-length encoding'),
 ])  # fmt: skip
 def test_masks_of_other_kinds_are_refused(mask, message, folder):
     given = content()
@@ -236,7 +236,7 @@ def test_ids_of_images_that_coco_changes_are_refused(change, folder):
     for kind, key in (('images', 'id'), ('annotations', 'image_id')):
         for entry in given[kind]:
             entry[key] = change(entry[key])
-    assert '2 of 2 images have an id that is no whole number' in message_for(folder, given)
+    assert '2 of 2 images have an id that is not a whole number' in message_for(folder, given)
 
 
 def test_problems_are_lines():

@@ -179,7 +179,7 @@ def test_ids_of_images_that_mmpose_cannot_use_are_refused(folder):
     given['images'][0]['id'] = 'i1'
     for entry in given['annotations']:
         entry['image_id'] = 'i1'
-    assert '1 of 1 images have an id that is no whole number' in message_for(folder, given)
+    assert '1 of 1 images have an id that is not a whole number' in message_for(folder, given)
 
 
 def test_numbers_of_keypoints_that_are_text_are_refused(folder):

@@ -204,18 +204,18 @@ rows({
     'ids of images that are texts': (whole(lambda content: [
         *(entry.update(id=f'i{entry["id"]}') for entry in content['images']),
         *(entry.update(image_id=f'i{entry["image_id"]}') for entry in content['annotations']),
-    ]), '3 of 3 images have an id that is no whole number'),
+    ]), '3 of 3 images have an id that is not a whole number'),
     'ids of images as texts of numbers': (whole(lambda content: [
         *(entry.update(id=str(entry['id'])) for entry in content['images']),
         *(entry.update(image_id=str(entry['image_id'])) for entry in content['annotations']),
-    ]), '3 of 3 images have an id that is no whole number'),
+    ]), '3 of 3 images have an id that is not a whole number'),
     'ids of images as floats': (whole(lambda content: [
         *(entry.update(id=float(entry['id'])) for entry in content['images']),
         *(entry.update(image_id=float(entry['image_id'])) for entry in content['annotations']),
     ]), None),
     'ids of annotations that are texts': (whole(lambda content: [
         entry.update(id=f'a{entry["id"]}') for entry in content['annotations']
-    ]), '3 of 3 annotations have an id that is no whole number'),
+    ]), '3 of 3 annotations have an id that is not a whole number'),
     'id null': (first(id=None), '1 of 3 annotations have the id None'),
     'id NaN': (first('images', id=NAN), 'have the id nan'),
     'id of a list': (first(id=[1]), r'1 of 3 annotations have the id \[1\]'),
@@ -398,9 +398,9 @@ NO_PAIRS = '1 of 3 annotations have a polygon that is not pairs of numbers'
 NO_POLYGON = '1 of 3 annotations have no polygon of 6 or more numbers'
 NO_SIZE = '1 of 3 annotations have a mask whose size differs from that of the image'
 NO_SUM = '1 of 3 annotations have a mask whose counts do not add up to its pixels'
-NO_CODE = '1 of 3 annotations have a mask that is no valid run-length encoding of its size'
+NO_CODE = '1 of 3 annotations have a mask that is not a valid run-length encoding of its size'
 NO_MASK = '1 of 3 annotations lack the segmentation'
-NO_KIND = '1 of 3 annotations have a segmentation that is no list or object'
+NO_KIND = '1 of 3 annotations have a segmentation that is not a list or object'
 PIXELS = SIZE[0] * SIZE[1]
 
 rows({

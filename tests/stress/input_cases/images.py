@@ -415,7 +415,7 @@ def _(detectors):
     detectors.infer('empty')
 
 
-@sources('a folder without the right to read it', 'folder locked cannot be read .Permission denied.: change its rights')
+@sources('a folder without the right to read it', 'folder locked cannot be read .Permission denied.: allow it')
 def _(detectors):
     Path('locked').mkdir(mode=0o700)
     save(Path('locked'), pillow()())

@@ -46,7 +46,7 @@ SIZES: dict[tuple[int, int], dict[str, str]] = {
     (5000, 1): {'classification': TOO_LARGE, 'detection': ELONGATED, 'segmentation': ELONGATED},
     (2, 30_000): {'classification': TOO_LARGE, 'detection': ELONGATED, 'segmentation': ELONGATED},
     (60_000, 1): dict.fromkeys(('classification', 'detection', 'segmentation', 'pose'), f'{TOO_LARGE}|{ELONGATED}'),
-    (12_000, 12_000): {},
+    (12_000, 12_000): {'segmentation': 'there is not enough memory .* predict parts with --tile'},
 }
 
 
