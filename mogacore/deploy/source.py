@@ -12,6 +12,8 @@ from mmengine.model import ImgDataPreprocessor
 from torch import nn
 
 from mogacore.checkpoint import check_gate, content_hash, read, weights_of
+from mogacore.engine.check_config import check_keys
+from mogacore.engine.check_kinds import check_parts
 from mogacore.engine.config import load_config
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
 from mogacore.engine.trained import load_trained
@@ -77,6 +79,8 @@ def load_source(
                 f'model.head.num_classes={num_classes}'
             )
         cfg = load_config(network, cfg_options)
+        check_keys(cfg)
+        check_parts(cfg, 'export')
         model, meta = _load_config_model(cfg, checkpoint)
     else:
         if cfg_options:

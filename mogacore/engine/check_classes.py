@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from mmengine.config import Config
 
 from mogacore.errors import UserError
-from mogacore.text import type_name
+from mogacore.kinds import fits
+from mogacore.text import show, type_name
 
 from .config import EVALUATORS, as_list
 
@@ -48,6 +49,25 @@ def check_classes(cfg: Config) -> None:
         )
 
 
+def check_mean(cfg: Config, in_channels: int | None) -> None:
+    """Compare the mean and std of the data preprocessor with the channels, of which a single value covers all.
+
+    Raises:
+        UserError: If the number of values is another one, or a std is not positive.
+    """
+    settings = (cfg.model.get('module') or cfg.model).get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    for key in ('mean', 'std'):
+        values = settings.get(key)
+        if in_channels and isinstance(values, list | tuple) and len(values) not in (1, in_channels):
+            raise UserError(
+                f'data_preprocessor.{key} has {len(values)} values, but the backbone has in_channels={in_channels}: '
+                'give one for each channel, or one for all'
+            )
+        listed = values if isinstance(values, list | tuple) else [values]
+        if key == 'std' and any(fits(std, float) and std <= 0 for std in listed):
+            raise UserError(f'data_preprocessor.std is {show(values)}: it must be positive')
+
+
 def check_topk(cfg: Config, stage: str) -> None:
     """Check that no metric of a stage, 'train' or 'test', takes the best of more classes than the head has.
 
@@ -58,15 +78,17 @@ def check_topk(cfg: Config, stage: str) -> None:
     num_classes = head.get('num_classes') if isinstance(head, dict) else None
     if not isinstance(num_classes, int):
         return
-    for name in EVALUATORS[stage]:
-        for metric in _metrics(cfg.get(name)):
-            topk = metric.get('topk') or ()
-            most = max(topk, default=0) if isinstance(topk, list | tuple) else topk
-            if most > num_classes:
-                raise UserError(
-                    f'{name}: topk of {type_name(metric.get("type"))} is {most}, but model.head.num_classes='
-                    f'{num_classes}: set it to at most {num_classes}'
-                )
+    parts = [(name, metric) for name in EVALUATORS[stage] for metric in _metrics(cfg.get(name))]
+    if head.get('cal_acc') and stage == 'train':
+        parts.append(('model.head', head))
+    for name, metric in parts:
+        topk = metric.get('topk') or ()
+        most = max(topk, default=0) if isinstance(topk, list | tuple) else topk
+        if most > num_classes:
+            raise UserError(
+                f'{name}: topk of {type_name(metric.get("type"))} is {most}, but model.head.num_classes='
+                f'{num_classes}: set it to at most {num_classes}'
+            )
 
 
 def _metrics(evaluator: Mapping | list | tuple | None) -> Iterator[dict]:

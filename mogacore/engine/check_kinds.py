@@ -52,8 +52,11 @@ WHOLE = {
 NUMBERS = {'optimizer': ('lr', 'weight_decay'), 'clip_grad': ('max_norm', 'clip_value')}
 FLAGS = {'launcher': '--launcher', 'resume': '--resume'}  # of commands, by the setting
 MAX_SEED = 2**32 - 1  # of numpy
-# Parts that a training and a test need, and those of which all or none may be None.
-NEEDED = {'train': ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'test': ('model',)}
+# Parts that a run needs, and the start of the names of those of which all or none may be None.
+NEEDED = {
+    'train': ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'test': ('model',),
+    'infer': ('model', 'test_dataloader'), 'export': ('model',),
+}  # fmt: skip
 GROUPS = {'train': 'val', 'test': 'test'}
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG')
 EDGES = ('begin', 'end')  # of a schedule
@@ -194,12 +197,12 @@ def replaced_dicts(value: Any, before: Any, path: str = '') -> Iterator[Problem]
         yield from replaced_dicts(item, old, f'{path}.{key}' if path else str(key))
 
 
-def check_parts(cfg: Mapping, stage: str, options: Mapping | None) -> None:
+def check_parts(cfg: Mapping, stage: str, options: Mapping | None = None) -> None:
     """Check that a run has its parts, and that no option sets what a command has a flag for.
 
     Args:
         cfg: The config.
-        stage: 'train' or 'test'.
+        stage: 'train', 'test', 'infer' or 'export'.
         options: Options of the command line.
 
     Raises:
@@ -208,7 +211,7 @@ def check_parts(cfg: Mapping, stage: str, options: Mapping | None) -> None:
     for name, flag in FLAGS.items():
         if (value := (options or {}).get(name)) not in (None, False, 'none'):
             raise UserError(f'--cfg-options {name}={value} has no effect: use {flag}')
-    parts = [f'{GROUPS[stage]}_{kind}' for kind in ('dataloader', 'cfg', 'evaluator')]
+    parts = [f'{GROUPS[stage]}_{kind}' for kind in ('dataloader', 'cfg', 'evaluator') if stage in GROUPS]
     found = [name for name in parts if cfg.get(name) is not None]
     needed = (*NEEDED[stage], *(parts if found or stage == 'test' else ()))
     if lacking := [name for name in needed if cfg.get(name) is None]:

@@ -23,7 +23,7 @@ Problem = tuple[str, str]  # path, and what is wrong with it
 # Packages whose classes are checked; the user's own may take other values.
 LIBRARIES = ('mogacore', 'mmengine', 'mmcv', 'torch', *TASK_LIBRARIES)
 # Registries whose classes have annotations that are right also for other values than texts.
-STRICT = ('dataloader', 'evaluator', 'hook', 'log_processor', 'loop', 'metric', 'mp_cfg', 'randomness')
+STRICT = ('dataloader', 'dataset', 'evaluator', 'hook', 'log_processor', 'loop', 'metric', 'mp_cfg', 'randomness')
 # Settings that a builder reads, which are no parameters of the class.
 OF_BUILDERS = ('convert_to_iter_based', 'priority')
 NUMBERS = {int, float, bool, None, type(None), Tensor}
@@ -61,6 +61,10 @@ def _is_list(value: Any, rule: Rule, least: int) -> bool:
     return isinstance(value, list | tuple) and len(value) >= least and all(map(rule.accepts, value))
 
 
+def _is_pipeline(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(step, Mapping) or callable(step) for step in value)
+
+
 def _is_pattern(value: Any) -> bool:
     try:
         re.compile(value)
@@ -93,6 +97,7 @@ INTERVALS = Rule(
     and all(_is_list(pair, COUNT_FROM_0, 2) and len(pair) == 2 and pair[1] > 0 for pair in value),
     'a list of pairs (begin, interval) of integers',
 )
+COLOR_TYPES = ('color', 'grayscale', 'unchanged', 'color_ignore_orientation', 'grayscale_ignore_orientation')  # of mmcv
 COCO_ITEMS = (
     'mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000',
     'AR_l@1000',
@@ -117,6 +122,8 @@ RULES: dict[str, dict[str, Rule]] = {
         'iou_type': _one_of('keypoints', 'keypoints_crowd'),
         'num_thrs': COUNT,
     },
+    'transform': {'color_type': _one_of(*COLOR_TYPES)},
+    'dataset': {'pipeline': Rule(_is_pipeline, 'a list of dicts')},
     'dataloader': {
         'prefetch_factor': COUNT,
         'generator': Rule(lambda value: False, 'None, since randomness.seed sets the seed'),

@@ -20,6 +20,7 @@ from mogacore.libraries import find_class, import_quietly
 from mogacore.packs import is_folder, list_classes
 from mogacore.text import shorten, type_name
 
+from .check_classes import check_mean
 from .config import DATALOADERS, EVALUATORS, as_list, find_data, leaf_datasets, leaves
 from .launch import process_environment
 
@@ -129,7 +130,7 @@ def data_problems(cfg: Config, stage: str, check: str = 'sample', labels_from: s
     expected = Expected.of(cfg.model)
     problems = Problems()
     with problems.collect():
-        _check_mean(cfg, expected.in_channels)
+        check_mean(cfg, expected.in_channels)
     datasets = [(name, dataset) for name in DATALOADERS[stage] for dataset in leaves(cfg.get(name))]
     evaluators = [item for key in EVALUATORS[stage] for item in as_list(cfg.get(key))]
     is_scored = not any(evaluator.get('format_only') for evaluator in evaluators)
@@ -150,18 +151,6 @@ def data_problems(cfg: Config, stage: str, check: str = 'sample', labels_from: s
         with problems.collect():
             _check_evaluators(cfg, stage)
     return problems
-
-
-def _check_mean(cfg: Config, in_channels: int | None) -> None:
-    """Compare the mean and std of the data preprocessor with the channels, of which a single value covers all."""
-    settings = (cfg.model.get('module') or cfg.model).get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    for key in ('mean', 'std'):
-        values = settings.get(key)
-        if in_channels and isinstance(values, list | tuple) and len(values) not in (1, in_channels):
-            raise UserError(
-                f'data_preprocessor.{key} has {len(values)} values, but the backbone has in_channels={in_channels}: '
-                'give one for each channel, or one for all'
-            )
 
 
 def _check_evaluators(cfg: Config, stage: str) -> None:

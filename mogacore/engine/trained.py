@@ -8,8 +8,10 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 
 from mogacore.checkpoint import CheckpointError, check_gate, check_source, load_into, read_any, report_choice
+from mogacore.datasets.checks import Expected
 from mogacore.errors import UserError
 
+from .check_classes import check_mean
 from .config import build_model, replace_sync_bn
 from .devices import choose_device
 from .explain import user_errors
@@ -33,6 +35,7 @@ def load_trained(cfg: Config, checkpoint: str, device: str | None = None) -> tup
             the model.
     """
     device = choose_device(device)
+    check_mean(cfg, Expected.of(cfg.model).in_channels)
     check_source(checkpoint)
     container = read_any(checkpoint)  # before the model, which takes longer to build
     report_choice(container, checkpoint)

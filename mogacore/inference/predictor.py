@@ -22,8 +22,11 @@ from rich.progress import Progress
 from mogacore import images
 from mogacore.checkpoint import content_hash
 from mogacore.datasets.checks.coco_files import check_annotations
+from mogacore.engine.check_config import check_keys
+from mogacore.engine.check_kinds import check_parts
 from mogacore.engine.config import as_list, leaf_datasets, load_config, locate_data, restored_scope
 from mogacore.engine.dataset_meta import channel_order, dataset_facts, dataset_meta
+from mogacore.engine.explain import user_errors
 from mogacore.engine.launch import close_process_group, init_process_group
 from mogacore.engine.numbers import check_batch
 from mogacore.engine.trained import load_trained
@@ -225,6 +228,7 @@ def _part(image: dict, tile: Tile) -> dict:
 
 
 @restored_scope()
+@user_errors()
 @checks_arguments()
 def infer(
     config: str,
@@ -279,6 +283,8 @@ def infer(
     if score_thr is not None and not 0 <= score_thr <= 1:
         raise UserError(f'--score-thr {score_thr} is out of range: use 0 to 1')
     cfg = load_config(config, cfg_options)
+    check_keys(cfg)
+    check_parts(cfg, 'infer')
     takes_boxes = cfg.get('default_scope') == 'mmpose'
     _check_settings(cfg, takes_boxes, boxes, detector, tile, save_features, launcher)
     if tile is None:

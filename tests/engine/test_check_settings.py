@@ -12,11 +12,13 @@ from mmengine.runner import EpochBasedTrainLoop, LogProcessor, set_random_seed
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
+from mogacore.deploy.source import load_source
 from mogacore.engine.check_classes import check_topk
 from mogacore.engine.check_settings import OF_BUILDERS, RULES, check_settings
 from mogacore.engine.runner import dry_run
 from mogacore.engine.runner import test as run_test
 from mogacore.errors import UserError
+from mogacore.inference.predictor import infer
 from mogacore.libraries import TASK_LIBRARIES, find_class, import_quietly, registered_names
 
 DIGITS = 'classification/moganet-xtiny_digits'
@@ -201,6 +203,36 @@ def test_topk_of_an_evaluator_with_several_metrics():
         evaluator['metrics'][0]['topk'] = topk
         check_topk(Config(dict(model=model, val_evaluator=[evaluator])), 'train')
     check_topk(Config(dict(model=dict(head=None), val_evaluator=evaluator)), 'train')
+    head = dict(type='LinearClsHead', num_classes=3, topk=(1, 5))
+    check_topk(Config(dict(model=dict(head=head))), 'train')  # it is not read
+    with pytest.raises(UserError, match=r'model\.head: topk of LinearClsHead is 5'):
+        check_topk(Config(dict(model=dict(head=dict(head, cal_acc=True)))), 'train')
+
+
+@pytest.mark.parametrize('option, message', [
+    ({'test_dataloader': 5}, 'test_dataloader is 5: it must be a dict'),
+    ({'test_dataloader': None}, 'the config has no test_dataloader: add it'),
+    ({'test_dataloader.dataset.pipeline': 5}, r'pipeline is 5: it must be a list'),
+    ({'test_dataloader.dataset.data_root': 5}, r'data_root is 5: it must be a text'),
+    ({'data_preprocesor.std': [1]}, 'data_preprocesor is not a setting: did you mean data_preprocessor'),
+])  # fmt: skip
+def test_inference_checks_the_config_as_training_does(option, message, tmp_path):
+    pytest.importorskip('mmpretrain')
+    with pytest.raises(UserError, match=message):
+        infer(DIGITS, 'none.pth', tmp_path, tmp_path / 'out', cfg_options=option)
+
+
+@pytest.mark.parametrize('option, message', [
+    ({'model': None}, 'the config has no model: add it'),
+    ({'input_shape': ['a', 'b']}, r"input_shape is \['a', 'b'\]: it must be a list of integers"),
+    ({'model.foo': 5}, r'model\.foo is not a parameter of ImageClassifier'),
+    ({'data_preprocessor.std': 0}, r'data_preprocessor\.std is 0: it must be positive'),
+    ({'data_preprocessor.mean': [1, 2]}, r'data_preprocessor\.mean has 2 values, but the backbone has in_channels=1'),
+])  # fmt: skip
+def test_export_checks_the_config_as_training_does(option, message):
+    pytest.importorskip('mmpretrain')
+    with pytest.raises(UserError, match=message):
+        load_source(DIGITS, 'none.pth', cfg_options=option)
 
 
 @pytest.mark.parametrize(
