@@ -253,3 +253,21 @@ def test_metadata_of_safetensors_is_a_dict_only_where_the_text_is_one(tmp_path, 
     path = tmp_path / 'w.safetensors'
     save_file({'weight': torch.ones(2)}, path, {'dataset_meta': text, 'source': 'x'})
     assert read(path)['meta'] == {'dataset_meta': expected, 'source': 'x'}
+
+
+class Scalar:
+    """Pickled as a number of numpy with the given parts."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __reduce__(self):
+        return np.float32(0).__reduce__()[0], self.parts
+
+
+@pytest.mark.parametrize('parts', [(np.dtype('f4'), None), ('f4', bytes(4)), (np.dtype('f4'), bytes(3))], ids=str)
+def test_a_number_of_numpy_with_wrong_parts_is_refused(tmp_path, parts):
+    path = tmp_path / 'w.pth'
+    torch.save({'state_dict': weights(1), 'meta': {'best_score': Scalar(*parts)}}, path)
+    with pytest.raises(UserError, match=r'w\.pth '):
+        read(path)
