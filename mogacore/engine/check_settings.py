@@ -23,7 +23,7 @@ Problem = tuple[str, str]  # path, and what is wrong with it
 # Packages whose classes are checked; the user's own may take other values.
 LIBRARIES = ('mogacore', 'mmengine', 'mmcv', 'torch', *TASK_LIBRARIES)
 # Registries whose classes have annotations that are right also for other values than texts.
-STRICT = ('dataloader', 'dataset', 'evaluator', 'hook', 'log_processor', 'loop', 'metric', 'mp_cfg', 'randomness')
+STRICT = ('dataloader', 'evaluator', 'hook', 'log_processor', 'loop', 'metric', 'mp_cfg', 'randomness')
 # Settings that a builder reads, which are no parameters of the class.
 OF_BUILDERS = ('convert_to_iter_based', 'priority')
 NUMBERS = {int, float, bool, None, type(None), Tensor}
@@ -123,7 +123,11 @@ RULES: dict[str, dict[str, Rule]] = {
         'num_thrs': COUNT,
     },
     'transform': {'color_type': _one_of(*COLOR_TYPES)},
-    'dataset': {'pipeline': Rule(_is_pipeline, 'a list of dicts')},
+    # The checks of data, see mogacore.datasets.checks, describe other settings better.
+    'dataset': {
+        'pipeline': Rule(_is_pipeline, 'a list of dicts'),
+        'data_root': Rule(lambda value: fits(value, str | None), 'a text or None'),
+    },
     'dataloader': {
         'prefetch_factor': COUNT,
         'generator': Rule(lambda value: False, 'None, since randomness.seed sets the seed'),
