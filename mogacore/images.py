@@ -230,7 +230,7 @@ def decode(content: bytes, ignore_orientation: bool = False, gray: bool = False)
     """Decode an image as (H, W, 3) BGR uint8, or as (H, W) if ``gray``; None if it is corrupt.
 
     Transparency is ignored, as by :func:`from_pillow`: OpenCV would mix it into the colors of TIFF and GIF images. Gray
-    is computed from the colors in every format: OpenCV's own gray of a color JPEG file differs by several levels.
+    of a color file is OpenCV's, as in mmcv; for JPEG files it differs by several levels from gray made of the colors.
 
     Raises:
         UserError: If it has more than :func:`max_pixels` pixels.
@@ -240,13 +240,11 @@ def decode(content: bytes, ignore_orientation: bool = False, gray: bool = False)
     content, found = split_orientation(content, is_limited=True)
     if _is_for_pillow(content):
         image = _decode_with_pillow(content)
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if gray and image is not None else image
     else:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    if image is None:
-        return None
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if gray else image
-    return image if ignore_orientation else turn(image, found)
+        flag = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    return image if image is None or ignore_orientation else turn(image, found)
 
 
 def _is_for_pillow(content: bytes) -> bool:
