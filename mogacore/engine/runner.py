@@ -240,10 +240,10 @@ def _train(options: RunOptions) -> Runner:
 
 def _training_config(options: RunOptions) -> Config:
     """The config of a training run with the user's flags applied."""
+    check_trackers(options.track)
     cfg = load_config(options.config, options.cfg_options)
     check_keys(cfg)
     check_parts(cfg, 'train', options.cfg_options)
-    check_trackers(options.track)
     resume, seed = options.resume, options.seed
     if resume is not None and resume != 'auto':
         check_source(resume)
