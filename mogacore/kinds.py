@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import cache, partial, wraps
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from .errors import UserError
 from .text import show
@@ -69,7 +69,7 @@ def check_fields(instance: Any, name: str) -> None:
     Raises:
         UserError: If one is of another kind.
     """
-    for key, hint in get_type_hints(type(instance)).items():
+    for key, hint in hints_of(instance.__class__).items():
         _refuse(key, name, getattr(instance, key), hint)
 
 

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     from mogacore.runtime.backends import SUFFIXES
 
     argv = sys.argv[1:] if argv is None else argv
-    if any(Path(word).suffix in SUFFIXES for word in argv):
+    if any(Path(word).suffix in SUFFIXES and '=' not in word for word in argv):  # values of --cfg-options have a =
         _infer_exported(argv, prog)
         return
     from mogacore.inference.predictor import infer

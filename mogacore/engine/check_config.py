@@ -37,7 +37,7 @@ from mogacore.libraries import TASK_LIBRARIES, find_class, import_quietly, regis
 from mogacore.text import show
 
 from .check_kinds import check_kind, replaced_dicts
-from .check_settings import check_settings
+from .check_settings import Problem, check_settings
 from .optim import sub_wrappers
 
 # Top-level names that mogacore reads, in addition to the Runner's.
@@ -66,7 +66,6 @@ REGISTRY_OF_KEY = {
     'dataset': 'dataset', 'datasets': 'dataset', 'pipeline': 'transform', 'transforms': 'transform',
     'optimizer': 'optimizer',
 }  # fmt: skip
-Problem = tuple[str, str]  # path, and what is wrong with it
 MAX_REPORTED = 10
 MAX_PATHS = 3
 SIMILAR = 0.8

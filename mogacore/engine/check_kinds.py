@@ -9,10 +9,9 @@ from mogacore.errors import UserError
 from mogacore.kinds import describe, fits
 from mogacore.text import show
 
-from .check_settings import is_whole
+from .check_settings import Problem, is_whole
 from .launch import LAUNCHERS
 
-Problem = tuple[str, str]  # path, and what is wrong with it
 # Parts of the Runner that are dicts.
 DICTS = (
     'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
@@ -116,8 +115,10 @@ def _check_numbers(name: str, value: Mapping) -> Iterator[Problem]:
             elif part == 'clip_grad' and key in found and number <= 0:
                 yield f'{name}.{part}.{key}', f'is {show(number)}: it must be a positive number'
     clip = value.get('clip_grad')
-    if isinstance(clip, Mapping) and NUMBERS['clip_grad'][clip.get('type') == 'value'] not in clip:
-        yield f'{name}.clip_grad', f'has no {NUMBERS["clip_grad"][clip.get("type") == "value"]}: add it'
+    if isinstance(clip, Mapping):
+        limit = 'clip_value' if clip.get('type') == 'value' else 'max_norm'
+        if limit not in clip:
+            yield f'{name}.clip_grad', f'has no {limit}: add it'
     paramwise = value.get('paramwise_cfg')
     if isinstance(paramwise, Mapping):
         yield from _check_multipliers(f'{name}.paramwise_cfg', paramwise)

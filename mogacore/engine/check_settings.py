@@ -174,9 +174,8 @@ def check_settings(cls: Callable, registry: str, settings: Mapping, path: str) -
             continue
         if rule is not None and (key in OF_BUILDERS or (is_known and key in hints)):
             if not rule.accepts(value):
-                other = (
-                    f', or {default}, which is the default' if default in (None, -1) and 'None' not in rule.text else ''
-                )
+                is_named = default in (None, -1) and 'None' not in rule.text
+                other = f', or {default}, which is the default' if is_named else ''
                 yield f'{path}.{key}', f'is {show(value)}: it must be {rule.text}{other}'
         elif _is_text_for_numbers(value, hint):
             yield f'{path}.{key}', f'is the text {show(_first_text(value))}: it must be {describe(hint)}'

@@ -74,13 +74,14 @@ def _explain_refused(error: Exception) -> str | None:
     if not isinstance(error, AssertionError | LookupError | TypeError | ValueError):
         return None
     frames = list(traceback.walk_tb(error.__traceback__))
-    names = [(frame.f_globals.get('__name__'), frame.f_code.co_name) for frame, _ in frames]
-    if BUILDING in names:
-        cls, what = frames[_last(names, BUILDING)][0].f_locals.get('obj_cls'), 'be built'
-    elif SCHEDULING in names:
-        cls, what = frames[_last(names, SCHEDULING)][0].f_locals.get('scheduler_cls'), 'be built'
-    elif found := [name for name in SCORING if name in names]:
-        cls, what = type(frames[_last(names, found[0])][0].f_locals.get('metric')), 'compute its scores'
+    # Local variables of the innermost call of each function.
+    calls = {(frame.f_globals.get('__name__'), frame.f_code.co_name): frame.f_locals for frame, _ in frames}
+    if BUILDING in calls:
+        cls, what = calls[BUILDING].get('obj_cls'), 'be built'
+    elif SCHEDULING in calls:
+        cls, what = calls[SCHEDULING].get('scheduler_cls'), 'be built'
+    elif found := [name for name in SCORING if name in calls]:
+        cls, what = type(calls[found[0]].get('metric')), 'compute its scores'
     else:
         return None
     # The class is absent if the part is no dict with a type.
@@ -90,7 +91,3 @@ def _explain_refused(error: Exception) -> str | None:
     reason = ' '.join(str(error).split()) or f'{type(error).__name__} in {Path(frame.f_code.co_filename).name}:{line}'
     name = getattr(cls, '__name__', 'a part of the config')
     return f'{name} cannot {what} ({reason}): correct its settings in the config'
-
-
-def _last(names: list, name: tuple[str, str]) -> int:
-    return len(names) - 1 - names[::-1].index(name)

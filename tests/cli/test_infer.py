@@ -11,6 +11,7 @@ pytest.importorskip('onnxruntime')
 from onnx_files import write_classifier
 
 from mogacore.cli import infer
+from mogacore.errors import UserError
 
 
 def test_an_exported_file_needs_no_config(tmp_path, capsys):
@@ -22,3 +23,9 @@ def test_an_exported_file_needs_no_config(tmp_path, capsys):
     (record,) = json.loads((out / 'predictions.json').read_text())['predictions']
     assert record['pred_class'] == 'red'
     assert capsys.readouterr().out.endswith(f'1 predictions in {out}: predictions.json and drawings\n')
+
+
+def test_the_value_of_an_option_is_no_exported_file(tmp_path):
+    words = ['none.py', 'w.pth', 'photo.png', '--out-dir', str(tmp_path), '--cfg-options', 'a.b=boxes.xml']
+    with pytest.raises(UserError, match=r'config none\.py not found'):
+        infer.main(words)
